@@ -1,0 +1,236 @@
+"""What the supervisor and a worker say to each other, and one worker to another.
+
+Every message that concerns a shard carries its fence: the number of its ownership, which only grows. Requests carry an
+id of the asker's choosing; the answer repeats it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hermes_actors.wire.codec import message
+
+# -- supervisor to worker -----------------------------------------------------------------------------------------
+
+
+@message("configure")
+class Configure:
+    """The first message: who the worker is and what it serves."""
+
+    boot: str  # id of this life of the supervisor; marks the processes that belong to it
+    slot: int
+    generation: int  # how many processes this slot has had, this one included
+    shards: int  # of the whole home; fixed when it was made
+    home: str
+    config: dict[str, Any]  # hermes_actors.config.model.Config as plain data
+    environment: dict[str, str]  # the variables the configuration names: secrets
+    api_keys: dict[str, str]  # principal -> bearer key: secrets
+
+
+@message("assign")
+class Assign:
+    """The whole shard table, each time it changes. A worker opens what it newly owns and lets go of the rest."""
+
+    owners: dict[int, list[int]]  # shard -> [slot, fence]
+    peers: dict[int, str]  # slot -> path of the worker's socket, of the workers that are up
+
+
+@message("listen")
+class Listen:
+    """On which slots' listening sockets to accept: its own, and for a while those of workers that are down."""
+
+    slots: list[int]
+
+
+@message("activated")
+class Activated:
+    """Answer to :class:`Activate`."""
+
+    request: int
+    session_id: str
+    created_at: float  # seconds since the epoch
+
+
+@message("refused")
+class Refused:
+    """A request of a worker that could not be done."""
+
+    request: int
+    code: str  # stale_fence | not_found | stopping
+    why: str
+
+
+@message("session_page")
+class SessionPage:
+    """Answer to :class:`ListSessions`: sessions as plain data, newest activity first."""
+
+    request: int
+    sessions: list[dict[str, Any]]
+    next: str | None
+
+
+@message("forgotten")
+class Forgotten:
+    """Answer to :class:`Forget`."""
+
+    request: int
+    existed: bool
+
+
+@message("query")
+class Query:
+    """The supervisor asks a worker something on behalf of an operator."""
+
+    request: int
+    about: str  # what: session | mcp
+    key: str
+
+
+@message("stop")
+class Stop:
+    """Stop in order: ingress, turns (up to ``grace_s`` seconds), actors, MCP, then exit 0."""
+
+    grace_s: float
+
+
+# -- worker to supervisor -----------------------------------------------------------------------------------------
+
+
+@message("ready")
+class Ready:
+    """The worker owns its shards and accepts connections."""
+
+    pid: int
+    slot: int
+    generation: int
+
+
+@message("heartbeat")
+class Heartbeat:
+    """The worker's loop turns. Also what changed since the last one that the registry wants to know."""
+
+    slot: int
+    generation: int
+    resident: int  # agent actors in memory
+    running: int  # turns
+    queued: int  # turns
+    turns: int  # ended since the worker started
+    mcp: int  # live MCP connections
+    active: dict[str, float]  # session key -> last activity, seconds since the epoch
+
+
+@message("activate")
+class Activate:
+    """Which transcript does this session key point to? Made when there is none."""
+
+    request: int
+    key: str
+    principal: str
+    shard: int
+    fence: int
+
+
+@message("list_sessions")
+class ListSessions:
+    """A page of a principal's sessions."""
+
+    request: int
+    principal: str
+    after: str | None
+    limit: int
+
+
+@message("forget")
+class Forget:
+    """Drop a session from the registry; its transcript is gone already."""
+
+    request: int
+    key: str
+    shard: int
+    fence: int
+
+
+@message("answer")
+class Answer:
+    """Answer to :class:`Query`; ``found`` false: the worker knows nothing of it."""
+
+    request: int
+    found: bool
+    data: dict[str, Any]
+
+
+@message("shard_broken")
+class ShardBroken:
+    """A shard's file could not be used and was set aside; the shard goes on empty where that was possible."""
+
+    shard: int
+    why: str
+    set_aside: str | None  # path the broken file has now
+    serving: bool
+
+
+# -- worker to worker ---------------------------------------------------------------------------------------------
+
+
+@message("hello")
+class Hello:
+    """First message on a link between workers: who calls."""
+
+    boot: str
+    slot: int
+    generation: int
+
+
+@message("submit")
+class Submit:
+    """Run this turn for me; I hold the caller."""
+
+    request: int
+    shard: int
+    submission: list[Any]  # workers.turns.Submission as parts
+    stream: bool  # false: only the end is wanted
+
+
+@message("turn_event")
+class TurnEventFrame:
+    """What happened in a submitted turn."""
+
+    request: int
+    event: list[Any]  # a message of workers.turns as parts
+
+
+@message("turn_refused")
+class TurnRefused:
+    """The turn was not accepted: nothing of it is kept."""
+
+    request: int
+    code: str
+    why: str
+    retry_after_s: float | None
+
+
+@message("abandon")
+class Abandon:
+    """The caller of a submitted turn went away."""
+
+    request: int
+
+
+@message("ask")
+class Ask:
+    """A read or a change of one session, on its owner; also the claim of a stateless conversation."""
+
+    request: int
+    shard: int
+    what: str  # messages | describe | delete | claim | offer
+    data: dict[str, Any]
+
+
+@message("told")
+class Told:
+    """Answer to :class:`Ask`. ``error`` is a code of workers.turns.Refusal, or None."""
+
+    request: int
+    error: str | None
+    why: str
+    data: dict[str, Any]

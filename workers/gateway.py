@@ -1,0 +1,85 @@
+"""What an ingress may ask of the gateway: the one interface between HTTP (later: chat platforms) and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workers.turns import Submission, TurnEvent
+
+
+class Turn(Protocol):
+    """An accepted turn, seen by the one who sent it."""
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id; of the earlier turn where an Idempotency-Key named one."""
+
+    def __aiter__(self) -> AsyncIterator[TurnEvent]:
+        """What happens, in order; the last is the :class:`workers.turns.Ended`."""
+
+    def abandon(self) -> None:
+        """The caller went away: a stateless turn is cancelled, a stateful one goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """How a stateless request finds the agent that already knows its history."""
+
+    principal: str
+    user: str  # the request's ``user`` field, or ""
+    history: bytes  # hash of the messages before the new one; b"" when there are none
+    idempotency_key: str | None
+
+
+class Gateway(Protocol):
+    """Sessions and turns, wherever in the gateway their owner is."""
+
+    async def submit(self, submission: Submission, *, stream: bool) -> Turn:
+        """Hand a message to its session's owner. It is on disk when this returns.
+
+        Args:
+            submission: the message.
+            stream: whether deltas and tool progress are wanted, or only the end.
+
+        Raises:
+            Refusal: not accepted; nothing is kept.
+        """
+
+    async def conversation_key(self, conversation: Conversation) -> str:
+        """The session key of a stateless conversation: that of the actor that knows the history, else a new one."""
+
+    async def list_sessions(
+        self, principal: str, after: str | None, limit: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of a principal's sessions, newest activity first, and the cursor of the next page.
+
+        Raises:
+            Refusal: ``shard_unavailable`` when the supervisor does not answer in time.
+        """
+
+    async def describe_session(self, key: str) -> dict[str, Any]:
+        """A session as plain data: key, session_id, state, counts of turns, tools.
+
+        Raises:
+            Refusal: ``session_not_found``; ``shard_unavailable``.
+        """
+
+    async def session_messages(self, key: str, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """A page of a session's transcript, oldest first: ``{"seq", "turn_id", "message"}``; and the next cursor.
+
+        Raises:
+            Refusal: ``session_not_found``; ``shard_unavailable``.
+        """
+
+    async def delete_session(self, key: str) -> None:
+        """Cancel what runs in a session, drop its transcript and its name.
+
+        Raises:
+            Refusal: ``session_not_found``; ``shard_unavailable``.
+        """
+
+    @property
+    def ready(self) -> bool:
+        """Whether the worker serves: it has a supervisor and its shards, and is not stopping."""

@@ -1,0 +1,73 @@
+"""What a turn asks of a model provider, and what comes back. A failure is a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """The model wants a tool called."""
+
+    call_id: str
+    name: str  # as offered: mcp__<server>__<tool>
+    arguments: str  # JSON as the model wrote it; may be invalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One call of a model. Messages and tools are JSON already: a long transcript is not encoded anew each time."""
+
+    messages: Sequence[bytes]  # each a chat message object
+    tools: bytes  # a JSON array of tool definitions; b"" for none
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None  # instead of the configured one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReply:
+    """A whole answer."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: str
+    usage: Mapping[str, int]  # may be empty: not every provider tells
+    model: str  # as the provider names itself in the answer, or as asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFailure:
+    """No answer, and why."""
+
+    kind: str  # status | connect | timeout | malformed | cut
+    provider: str
+    model: str
+    status: int | None  # HTTP status where there was one
+    text: str  # the provider's own words, bounded, without secrets
+    code: str | None  # the provider's error.code
+    retry_after_s: float | None
+    attempts: int  # requests that were sent
+
+
+class ModelProvider(Protocol):
+    """A source of completions."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name for people: ``openai``, ``custom (http://…)``, ``demo``."""
+
+    @property
+    def model(self) -> str:
+        """The configured model id."""
+
+    async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
+        """Ask the model; ``on_text`` gets each piece of text as it comes.
+
+        Retries what cannot have been delivered; once a piece of text went to ``on_text``, a break is a failure.
+        Cancellation closes the request at once.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""

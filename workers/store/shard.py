@@ -1,0 +1,94 @@
+"""The shard store: turns and transcripts of one shard, written by its one owner.
+
+A commit survives power loss by default. Every write carries the owner's fence; a write from an older owner is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workers.turns import Ended, Submission, TurnState
+
+
+class StoreFailed(Exception):
+    """The write or read did not happen: disk full, file broken. Nothing of it is kept."""
+
+
+class StaleFence(StoreFailed):
+    """A newer owner has the shard; this one must let go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRow:
+    """A turn as it stands on disk."""
+
+    submission: Submission
+    session_id: str
+    state: TurnState
+    created_at: float  # seconds since the epoch
+    ended: Ended | None  # with a final state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptRow:
+    """One message of a transcript."""
+
+    seq: int
+    turn_id: str
+    body: bytes  # a chat message as JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastTurn:
+    """A turn of a transcript: how it ended decides whether a later model request carries it."""
+
+    turn_id: str
+    state: TurnState
+    own_fault: bool  # failed because of its own content; must not be sent again
+    rows: tuple[bytes, ...]  # chat messages as JSON, in order
+
+
+class ShardStore(Protocol):
+    """Turns and transcripts of one shard. Every method returns after the commit, in the order of the calls."""
+
+    async def admit(self, submission: Submission, session_id: str, state: TurnState) -> None:
+        """Commit a new turn as ``queued`` or at once as ``running``.
+
+        Raises:
+            StoreFailed: nothing was kept.
+        """
+
+    async def begin(self, turn_id: str) -> None:
+        """Commit that a queued turn runs now."""
+
+    async def append(self, turn_id: str, session_id: str, rows: Sequence[bytes]) -> None:
+        """Commit transcript messages of a running turn, before its tools act on them."""
+
+    async def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
+        """Commit a turn's end together with its last transcript messages."""
+
+    async def find(self, key: str, idempotency_key: str) -> TurnRow | None:
+        """The turn of a session that an Idempotency-Key names, if it is not older than 24 h."""
+
+    async def turn(self, turn_id: str) -> TurnRow | None:
+        """A turn by its id."""
+
+    async def unfinished(self) -> list[TurnRow]:
+        """Turns left ``queued`` or ``running`` by an earlier owner, oldest first."""
+
+    async def transcript(self, session_id: str) -> list[PastTurn]:
+        """A session's turns in order, with their messages."""
+
+    async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
+        """Transcript messages with ``seq > after``, oldest first."""
+
+    async def counts(self, key: str) -> dict[str, Any]:
+        """How many turns of a session stand in which state."""
+
+    async def delete(self, key: str) -> bool:
+        """Drop all turns and transcripts of a session key; whether there were any."""
+
+    async def close(self) -> None:
+        """Flush and close."""

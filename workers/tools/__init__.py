@@ -1,0 +1,1 @@
+"""Tools of an agent: MCP connections, their catalogue, and the toolbox a turn sees."""

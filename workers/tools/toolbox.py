@@ -1,0 +1,52 @@
+"""What a turn asks of its tools, and what comes back. A tool that fails is a result too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from workers.models.provider import ToolCall
+
+Outcome = Literal["result", "tool_error", "not_sent", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """What a tool call gave, in what a chat model accepts."""
+
+    text: str
+    images: tuple[str, ...] = ()  # data: URLs, or http(s) URLs
+    outcome: Outcome = "result"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model is told of an error."""
+        return self.outcome != "result"
+
+
+class ToolsUnavailable(Exception):
+    """A server with ``required: true`` could not be connected; the text is for people."""
+
+
+class Toolbox(Protocol):
+    """The tools of one session. It outlives failed runs and actor restarts."""
+
+    async def definitions(self) -> bytes:
+        """The tools on offer, as a JSON array of chat-completions tool definitions; ``b""`` for none.
+
+        Connects a server only where its catalogue is not known yet. Servers that cannot be reached are left out, and
+        their absence is told in :meth:`notice`.
+
+        Raises:
+            ToolsUnavailable: a required server cannot be connected.
+        """
+
+    @property
+    def notice(self) -> str | None:
+        """One line about servers whose tools are missing now, for the model; or None."""
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        """Call a tool. Unknown tools, bad arguments, dead servers and time-outs are results, never exceptions."""
+
+    async def close(self) -> None:
+        """End this session's own connections and everything they started; bounded."""

@@ -1,0 +1,90 @@
+"""The vocabulary of a turn: what goes in, what is told while it runs, how it ends, why it may be refused.
+
+Ingress makes a :class:`Submission`; the owner of the session answers with :class:`Delta`, :class:`ToolProgress` and one
+:class:`Ended`, or with a :class:`Refusal` and then nothing of the turn is kept. The same objects travel from worker to
+worker.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from hermes_actors.wire.codec import message
+
+TurnState: TypeAlias = Literal["queued", "running", "completed", "failed", "interrupted", "cancelled"]
+
+
+@message("submission")
+class Submission:
+    """One inbound message, authenticated, bounded and parsed."""
+
+    turn_id: str
+    key: str  # session key
+    principal: str
+    stateless: bool  # the request's own messages are the conversation
+    messages: list[bytes]  # chat messages as JSON; stateful: the one new user message
+    parameters: dict[str, Any]  # sampling parameters of the request that go to the model as they are
+    idempotency_key: str | None
+    fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
+    origin: dict[str, str]  # ingress, request id
+
+
+@message("delta")
+class Delta:
+    """The next piece of the assistant's text."""
+
+    text: str
+
+
+@message("tool")
+class ToolProgress:
+    """A tool call began or ended."""
+
+    call_id: str
+    tool: str  # as the model knows it: mcp__<server>__<tool>
+    status: str  # running | completed | failed
+
+
+@message("ended")
+class Ended:
+    """The turn is over, and on disk."""
+
+    turn_id: str
+    session_id: str
+    state: str  # a final TurnState
+    text: str  # the assistant's final text
+    finish_reason: str  # stop | length | content_filter | …, as the provider said
+    usage: dict[str, int]  # prompt_tokens, completion_tokens, total_tokens; summed over the turn's model calls
+    model: str  # the model that answered
+    error: dict[str, Any] | None  # a TurnError as plain data
+    replayed: bool  # this is the stored outcome of an earlier request with the same Idempotency-Key
+
+
+TurnEvent: TypeAlias = Delta | ToolProgress | Ended
+
+
+@message("turn_error")
+class TurnError:
+    """Why a turn failed, in words for the person who sent the message."""
+
+    code: str  # provider_error | provider_timeout | rate_limited | turn_interrupted | max_turns | store_failed | …
+    text: str  # which provider, which model, which status, what to do; no secrets
+    http_status: int  # what an HTTP caller gets
+    provider: str | None
+    model: str | None
+    upstream_status: int | None
+    retry_after_s: float | None
+
+
+class Refusal(Exception):
+    """The message was not accepted; nothing of it is kept.
+
+    ``code`` is one of ``mailbox_full``, ``shard_unavailable``, ``idempotency_conflict``, ``gateway_draining``,
+    ``session_not_found``, ``store_failed``, ``message_too_large``.
+    """
+
+    def __init__(self, code: str, why: str, retry_after_s: float | None = None) -> None:
+        super().__init__(why)
+        self.code = code
+        self.why = why
+        self.retry_after_s = retry_after_s
