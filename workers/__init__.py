@@ -1,1 +1,1 @@
-"""A worker's process of the hermes_actors gateway: its agent actors, their MCP connections, its shards, its listener."""
+"""A worker's process of the hermes_actors gateway: agent actors, their MCP connections, shards, a listener."""

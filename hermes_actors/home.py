@@ -1,0 +1,71 @@
+"""The home of a gateway: where its configuration, state, sockets and logs are (DESIGN: home, mode 0700)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_FILE = 0o600
+
+
+def default_home() -> Path:
+    """``$HERMES_ACTORS_HOME``, else ``~/.hermes-actors``."""
+    return Path(os.environ.get("HERMES_ACTORS_HOME") or "~/.hermes-actors").expanduser()
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths below a home; nothing is made by asking for them."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """``config.yaml``."""
+        return self.root / "config.yaml"
+
+    @property
+    def env(self) -> Path:
+        """``.env``: variables, secrets among them."""
+        return self.root / ".env"
+
+    @property
+    def registry(self) -> Path:
+        """The session registry and shard table, written by the supervisor alone."""
+        return self.root / "state" / "registry.db"
+
+    @property
+    def shards(self) -> Path:
+        """The directory of the shard files, each written by the worker that owns it."""
+        return self.root / "state" / "shards"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running supervisor."""
+        return self.root / "run" / "supervisor.lock"
+
+    @property
+    def control(self) -> Path:
+        """The control socket."""
+        return self.root / "run" / "supervisor.sock"
+
+    @property
+    def logs(self) -> Path:
+        """The directory of the log files."""
+        return self.root / "logs"
+
+    def peer(self, slot: int) -> Path:
+        """The socket on which the worker of a slot hears the other workers."""
+        return self.root / "run" / f"worker-{slot}.sock"
+
+    def make(self) -> None:
+        """Make the directories, private to their owner, and tighten those that are not.
+
+        Raises:
+            OSError: a directory cannot be made, or belongs to somebody else.
+        """
+        for path in (self.root, self.root / "state", self.shards, self.root / "run", self.logs):
+            path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            path.chmod(PRIVATE_DIRECTORY)
