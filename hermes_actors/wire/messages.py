@@ -121,13 +121,14 @@ class Heartbeat:
 
 @message("activate")
 class Activate:
-    """Which transcript does this session key point to? Made when there is none."""
+    """Which transcript does this session key point to? Where there is none: made, or refused as ``not_found``."""
 
     request: int
     key: str
     principal: str
     shard: int
     fence: int
+    create: bool
 
 
 @message("list_sessions")
@@ -189,6 +190,15 @@ class Submit:
     shard: int
     submission: list[Any]  # workers.turns.Submission as parts
     stream: bool  # false: only the end is wanted
+    again: bool  # an owner that died may have had it: attach to what is known of the turn
+
+
+@message("turn_accepted")
+class TurnAccepted:
+    """The submitted turn is on disk."""
+
+    request: int
+    turn_id: str  # of the earlier turn where an Idempotency-Key named one
 
 
 @message("turn_event")

@@ -1,0 +1,91 @@
+"""Which module may import which: the process boundary is the package boundary, and the core is pure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+IMPURE = {"asyncio", "os", "time", "threading", "logging", "socket", "subprocess", "random", "sqlite3", "signal", "psutil"}
+IMPURE |= {"pykka", "msgpack", "filelock", "structlog", "uvloop", "aiohttp", "multiprocessing"}
+SHARED_WITH_WORKERS = (
+    "hermes_actors.wire",
+    "hermes_actors.config.model",
+    "hermes_actors.config.variables",
+    "hermes_actors.home",
+    "hermes_actors.logs",
+)
+
+
+def modules(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names of all modules a file imports, wherever in the file it does."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def is_below(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("path", modules("workers"), ids=named)
+def test_workers_stand_on_the_wire_and_the_configuration_types_alone(path: Path) -> None:
+    of_ours = {name for name in imported(path) if is_below(name, "hermes_actors")}
+
+    assert {name for name in of_ours if not is_below(name, *SHARED_WITH_WORKERS)} <= {"hermes_actors.logs"}
+
+
+@pytest.mark.parametrize("path", modules("hermes_actors"), ids=named)
+def test_the_supervisor_imports_no_worker_and_only_the_pool_names_one(path: Path) -> None:
+    assert not {name for name in imported(path) if is_below(name, "workers")}
+    assert path.name == "pool.py" or '"workers.main' not in path.read_text()
+
+
+@pytest.mark.parametrize("path", modules("hermes_actors/core"), ids=named)
+def test_the_core_is_pure(path: Path) -> None:
+    assert not {name for name in imported(path) if name.split(".")[0] in IMPURE}
+    assert not {
+        name
+        for name in imported(path)
+        if is_below(name, "hermes_actors") and not is_below(name, "hermes_actors.core", "hermes_actors.wire.sharding")
+    }
+
+
+@pytest.mark.parametrize("path", modules("hermes_actors/wire"), ids=named)
+def test_the_wire_stands_on_nothing_of_ours(path: Path) -> None:
+    assert not {
+        name for name in imported(path) if is_below(name, "hermes_actors") and not is_below(name, "hermes_actors.wire")
+    }
+
+
+@pytest.mark.parametrize("path", [p for p in modules("hermes_actors", "workers") if "cli" not in p.parts], ids=named)
+def test_nothing_imports_the_command_lines(path: Path) -> None:
+    assert not {name for name in imported(path) if is_below(name, "hermes_actors.cli")}
+
+
+@pytest.mark.parametrize("path", modules("hermes_actors", "workers"), ids=named)
+def test_the_mcp_sdk_is_imported_by_the_tools_alone(path: Path) -> None:
+    if "tools" not in path.parts:
+        assert not {name for name in imported(path) if is_below(name, "mcp", "mcp_types")}
+
+
+@pytest.mark.parametrize("name", ["machine", "transcript", "passivation", "failures"])
+def test_the_decisions_of_a_turn_are_pure(name: str) -> None:
+    assert not {name for name in imported(ROOT / f"workers/agents/{name}.py") if name.split(".")[0] in IMPURE}

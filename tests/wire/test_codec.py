@@ -1,0 +1,51 @@
+"""Messages survive the wire, and nothing else comes off it."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hermes_actors.wire.codec import ProtocolError, decode, encode
+from hermes_actors.wire.messages import Assign, Configure, Heartbeat, Stop
+
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
+
+
+@given(st.dictionaries(st.text(), scalars, max_size=5))
+def test_a_message_comes_back_as_it_was_sent(config: dict[str, object]) -> None:
+    sent = Configure(
+        boot="b", slot=1, generation=2, shards=8, home="/h", config=config, environment={"A": "b"}, api_keys={}
+    )
+
+    assert decode(encode(sent)) == sent
+
+
+def test_tables_keyed_by_numbers_come_back_keyed_by_numbers() -> None:
+    sent = Assign(owners={3: [0, 7]}, peers={0: "/run/worker-0.sock"})
+
+    assert decode(encode(sent)) == sent
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_message_are_a_protocol_error(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(body)
+
+
+@pytest.mark.parametrize("parts", [[], ["no such tag"], ["stop"], ["stop", 1.0, 2.0], {"stop": 1}, [1, 2]])
+def test_a_list_that_is_no_message_is_a_protocol_error(parts: object) -> None:
+    with pytest.raises(ProtocolError):
+        decode(msgpack.packb(parts))
+
+
+def test_messages_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Stop(grace_s=1.0).grace_s = 2.0  # type: ignore[misc]
+
+
+def test_a_heartbeat_is_small() -> None:
+    beat = Heartbeat(slot=0, generation=1, resident=1, running=0, queued=0, turns=0, mcp=0, active={})
+
+    assert len(encode(beat)) < 30

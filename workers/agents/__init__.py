@@ -1,0 +1,1 @@
+"""Agent actors: sessions in memory, and a turn from its message to its end."""

@@ -1,0 +1,225 @@
+"""The agent actor of a session, and a turn as it performs one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from workers.agents.actor import AsyncActor
+from workers.agents.failures import local_error, waiting_error
+from workers.agents.feed import TurnFeed
+from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
+from workers.agents.transcript import carried, closing, split_system, system_message
+from workers.models.provider import ModelProvider, ModelRequest, ToolCall
+from workers.store.shard import PastTurn, StoreFailed
+from workers.tools.toolbox import ToolResult, ToolsUnavailable
+from workers.turns import Ended, Submission, TurnError
+
+if TYPE_CHECKING:
+    from workers.agents.session import Session
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agency:
+    """What every agent of a worker works with."""
+
+    provider: ModelProvider
+    max_turns: int  # model calls in one turn
+    system_prompt: str | None
+
+
+class TurnRun:
+    """One accepted turn: what the mailbox of an agent actor holds.
+
+    Args:
+        queued: the turn is on disk as ``queued``, so its start is a commit of its own.
+    """
+
+    def __init__(self, submission: Submission, feed: TurnFeed, *, queued: bool) -> None:
+        self.submission = submission
+        self.feed = feed
+        self.started = False
+        self.queued = queued
+        self._cutoff: CutOff | None = None
+        self._left = False
+        self._task: asyncio.Task[Finish] | None = None
+        self._rows: list[bytes] = list(submission.messages)
+
+    def cut(self, cutoff: CutOff) -> None:
+        """End the turn now, or as soon as its turn comes; a turn that is over stays as it is."""
+        if self._cutoff is None:
+            self._cutoff = cutoff
+            if self._task is not None:
+                self._task.cancel()
+
+    def leave(self, session_id: str) -> None:
+        """Do not start; the turn stays ``queued`` on disk and the next owner of the shard runs it."""
+        self._left = True
+        self.feed.end(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
+
+    def closing(self) -> list[bytes]:
+        """What closes the tool calls of a turn that will not go on."""
+        return closing(self._rows)
+
+    async def perform(self, session: Session, agency: Agency) -> None:
+        """Run the turn to its end, commit that, and tell it. What fails is the turn's failure, never the actor's."""
+        if self._left:
+            return
+        self.started = True
+        machine: TurnMachine | None = None
+        try:
+            if self.queued:
+                await session.store.begin(self.submission.turn_id)
+            definitions = b"" if self._cutoff else await session.toolbox.definitions()
+            machine = TurnMachine(self._context(session, agency.system_prompt), max_model_calls=agency.max_turns)
+            finish = await self._drive(machine, session, agency.provider, definitions)
+        except ToolsUnavailable as error:
+            finish = failed(local_error("tools_unavailable", str(error), http_status=502))
+        except StoreFailed as error:
+            self._tell_store_failed(session, error)
+            return
+        except Exception:  # a bug of ours must cost this turn, not the session's actor
+            log.exception("turn failed by a bug", session=session.key, turn=self.submission.turn_id)
+            text = "The gateway failed inside; its log has the details. What to do: send the message again."
+            finish = failed(local_error("internal_error", text, http_status=500))
+        await self._end(session, machine, finish)
+
+    def _context(self, session: Session, prompt: str | None) -> list[bytes]:
+        """The messages of the first request to the model."""
+        own: Sequence[bytes] = self.submission.messages
+        system: list[str] = []
+        if self.submission.stateless:
+            system, own = split_system(own)
+        return [*system_message(prompt, *system, session.toolbox.notice), *carried(session.past), *own]
+
+    async def _drive(
+        self, machine: TurnMachine, session: Session, provider: ModelProvider, definitions: bytes
+    ) -> Finish:
+        """Run the machine in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
+        if self._cutoff is None:
+            self._task = asyncio.create_task(self._steps(machine, session, provider, definitions))
+            try:
+                return await self._task
+            except asyncio.CancelledError:
+                if self._cutoff is None:
+                    raise
+        assert self._cutoff is not None
+        finish = machine.feed(self._cutoff)
+        assert isinstance(finish, Finish)
+        return finish
+
+    async def _steps(
+        self, machine: TurnMachine, session: Session, provider: ModelProvider, definitions: bytes
+    ) -> Finish:
+        action: Action = machine.start()
+        while True:
+            if not isinstance(action, Finish) and action.commit:
+                await session.store.append(self.submission.turn_id, session.session_id, action.commit)
+                self._rows += action.commit
+            match action:
+                case CallModel():
+                    reply = await provider.complete(
+                        ModelRequest(
+                            messages=action.messages, tools=definitions, parameters=self.submission.parameters
+                        ),
+                        self.feed.text,
+                    )
+                    action = machine.feed(reply)
+                case CallTools():
+                    action = machine.feed(ToolResults(results=await self._call(session, action.calls)))
+                case Finish():
+                    return action
+
+    async def _call(self, session: Session, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
+        results = await asyncio.gather(*(self._call_one(session, call) for call in calls))
+        return {call.call_id: result for call, result in zip(calls, results, strict=True)}
+
+    async def _call_one(self, session: Session, call: ToolCall) -> ToolResult:
+        self.feed.tool(call.call_id, call.name, "running")
+        result = await session.toolbox.call(call)
+        self.feed.tool(call.call_id, call.name, "failed" if result.failed else "completed")
+        return result
+
+    async def _end(self, session: Session, machine: TurnMachine | None, finish: Finish) -> None:
+        ended = Ended(
+            turn_id=self.submission.turn_id,
+            session_id=session.session_id,
+            state=finish.state,
+            text=finish.text,
+            finish_reason=finish.finish_reason,
+            usage=machine.usage if machine else {},
+            model=machine.model if machine else "",
+            error=error_data(finish.error),
+            replayed=False,
+        )
+        try:
+            await session.store.finish(ended, finish.commit, own_fault=finish.own_fault)
+        except StoreFailed as error:
+            self._tell_store_failed(session, error)
+            return
+        self._rows += finish.commit
+        past = PastTurn(turn_id=ended.turn_id, state=finish.state, own_fault=finish.own_fault, rows=tuple(self._rows))
+        session.ended(past, self, ended)
+        self.feed.end(ended)
+
+    def _tell_store_failed(self, session: Session, error: StoreFailed) -> None:
+        """No success may be told over lost state; the turn on disk stays as the last commit left it."""
+        log.error("turn not stored", session=session.key, turn=self.submission.turn_id, why=str(error))
+        text = f"The turn could not be stored ({error}). What to do: check the disk, then send the message again."
+        self.feed.end(unstored_end(self.submission.turn_id, session.session_id, "failed", store_error(text)))
+
+
+class AgentActor(AsyncActor):
+    """The actor of one session: one mailbox, one turn at a time."""
+
+    def __init__(self, session: Session, agency: Agency) -> None:
+        super().__init__()
+        self._session = session
+        self._agency = agency
+
+    async def on_receive(self, message: TurnRun) -> None:
+        """Perform a turn; the next waits."""
+        try:
+            await message.perform(self._session, self._agency)
+        finally:
+            self._session.done(message)
+
+    def on_failure(self, *_: object) -> None:
+        """What is no ``Exception`` ended the actor; a new one takes over the mail that waits."""
+        self._session.start_actor()
+
+
+def failed(error: TurnError) -> Finish:
+    """The end of a turn that no model failed."""
+    return Finish(state="failed", text="", finish_reason="error", error=error, own_fault=False, commit=())
+
+
+def store_error(text: str) -> TurnError:
+    """The disk is to blame."""
+    return local_error("store_failed", text, http_status=500)
+
+
+def unstored_end(turn_id: str, session_id: str, state: str, error: TurnError) -> Ended:
+    """An end that could not be committed, for the callers who wait."""
+    return Ended(
+        turn_id=turn_id,
+        session_id=session_id,
+        state=state,
+        text="",
+        finish_reason="error",
+        usage={},
+        model="",
+        error=error_data(error),
+        replayed=False,
+    )
+
+
+def error_data(error: TurnError | None) -> dict[str, object] | None:
+    """A :class:`TurnError` as the plain data that :class:`Ended` carries."""
+    return None if error is None else {name: getattr(error, name) for name in TurnError.__slots__}  # type: ignore[attr-defined]  # made by @message

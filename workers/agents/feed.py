@@ -1,0 +1,130 @@
+"""What a running turn tells, and to whom: the one who sent it, and those who sent it again with its Idempotency-Key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from workers.turns import Delta, Ended, ToolProgress, TurnEvent
+
+Listener = Callable[[TurnEvent], None]
+
+
+class TurnFeed:
+    """The events of one turn, told to its listeners as they happen, on the worker's loop."""
+
+    __slots__ = ("_listeners", "_texts", "ended", "fingerprint", "on_abandoned", "turn_id")
+
+    def __init__(self, turn_id: str, fingerprint: bytes) -> None:
+        self.turn_id = turn_id
+        self.fingerprint = fingerprint
+        self.ended: Ended | None = None
+        self.on_abandoned: Callable[[], None] | None = None  # nobody listens any more
+        self._listeners: list[tuple[Listener, bool]] = []
+        self._texts: list[str] = []
+
+    @property
+    def said(self) -> str:
+        """All text so far, that before tool calls included."""
+        return "".join(self._texts)
+
+    def text(self, piece: str) -> None:
+        """The model said more."""
+        self._texts.append(piece)
+        if self._listeners:
+            self._tell(Delta(text=piece))
+
+    def tool(self, call_id: str, tool: str, status: str) -> None:
+        """A tool call began or ended."""
+        if self._listeners:
+            self._tell(ToolProgress(call_id=call_id, tool=tool, status=status))
+
+    def end(self, ended: Ended) -> None:
+        """The turn is over and on disk."""
+        self.ended = ended
+        for listener, _ in self._listeners:
+            listener(ended)
+        self._listeners.clear()
+
+    def listen(self, listener: Listener, *, stream: bool) -> None:
+        """Hear the rest of the turn; who streams and comes late first hears the text so far."""
+        if self.ended is not None:
+            listener(self.ended)
+            return
+        if stream and self._texts:
+            listener(Delta(text="".join(self._texts)))
+        self._listeners.append((listener, stream))
+
+    def leave(self, listener: Listener) -> None:
+        """Hear no more."""
+        self._listeners = [entry for entry in self._listeners if entry[0] != listener]
+        if not self._listeners:
+            self.abandoned()
+
+    def abandoned(self) -> None:
+        """Nobody listens any more."""
+        if self.ended is None and self.on_abandoned is not None:
+            self.on_abandoned()
+
+    def _tell(self, event: TurnEvent) -> None:
+        for listener, stream in self._listeners:
+            if stream:
+                listener(event)
+
+
+class ListeningTurn:
+    """A :class:`workers.gateway.Turn` made of callbacks: events wait here until the ingress takes them.
+
+    Text that waits is joined, so a caller who reads slowly costs no more than the reply itself.
+    """
+
+    def __init__(self, turn_id: str) -> None:
+        self.turn_id = turn_id
+        self.on_abandon: Callable[[], None] | None = None
+        self.resubmit: Callable[[], Coroutine[Any, Any, None]] | None = None  # asks the next owner, when this one dies
+        self.heard = False  # something came already
+        self._events: deque[TurnEvent] = deque()
+        self._pieces: list[str] = []  # text after the last of the events
+        self._waiter: asyncio.Future[None] | None = None
+        self._over = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end was heard, or nobody wants to hear it."""
+        return self._over or (bool(self._events) and isinstance(self._events[-1], Ended))
+
+    def hear(self, event: TurnEvent) -> None:
+        """The next event; what :meth:`TurnFeed.listen` calls."""
+        self.heard = True
+        if isinstance(event, Delta):
+            self._pieces.append(event.text)
+        else:
+            self._join()
+            self._events.append(event)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def __aiter__(self) -> AsyncIterator[TurnEvent]:
+        while not self._over:
+            if not self._events:
+                self._join()
+            if not self._events:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter  # every turn has an end, which is an event
+                continue
+            event = self._events.popleft()
+            self._over = isinstance(event, Ended)
+            yield event
+
+    def _join(self) -> None:
+        if self._pieces:
+            self._events.append(Delta(text="".join(self._pieces)))
+            self._pieces.clear()
+
+    def abandon(self) -> None:
+        if not self._over:
+            self._over = True
+            if self.on_abandon is not None:
+                self.on_abandon()

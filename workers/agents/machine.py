@@ -1,0 +1,230 @@
+"""One turn as a machine without I/O: events in, the next thing to do out.
+
+::
+
+    start ──▶ CallModel ──ModelReply, no tools──▶ Finish(completed)
+                 ▲  │ └────ModelFailure─────────▶ Finish(failed)
+                 │  └─ModelReply with tools─▶ CallTools
+                 └──────────ToolResults───────────┘
+    anywhere ──CutOff──▶ Finish(cancelled | interrupted)
+
+An action carries the transcript messages that must be committed before it is done, so that what a tool may have changed
+is never unknown to the transcript.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import orjson
+
+from workers.agents.failures import failure_error, is_own_fault, max_turns_error
+from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.models.provider import ModelFailure, ModelReply, ToolCall
+from workers.tools.toolbox import ToolResult
+from workers.turns import TurnError, TurnState
+
+# -- events -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResults:
+    """What the called tools gave, by call id."""
+
+    results: Mapping[str, ToolResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOff:
+    """The turn must end now, whatever it waits for."""
+
+    state: TurnState  # cancelled | interrupted
+    error: TurnError
+
+
+MachineEvent: TypeAlias = ModelReply | ModelFailure | ToolResults | CutOff
+
+# -- actions ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallModel:
+    """Ask the model with these messages, once ``commit`` is on disk."""
+
+    messages: Sequence[bytes]
+    commit: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTools:
+    """Call these tools, together, once ``commit`` is on disk."""
+
+    calls: tuple[ToolCall, ...]
+    commit: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The turn is over: commit this end with the last messages."""
+
+    state: TurnState
+    text: str
+    finish_reason: str
+    error: TurnError | None
+    own_fault: bool  # failed because of its own content: later requests leave it out
+    commit: Sequence[bytes]
+
+
+Action: TypeAlias = CallModel | CallTools | Finish
+
+
+class OutOfStep(Exception):
+    """The shell fed an event that the machine does not wait for: a bug of ours."""
+
+
+class TurnMachine:
+    """Drives one turn.
+
+    Args:
+        context: what the model is sent before this turn's own messages are added by the model and tools.
+        max_model_calls: ``agent.max_turns``.
+    """
+
+    def __init__(self, context: Sequence[bytes], *, max_model_calls: int) -> None:
+        self._messages = list(context)
+        self._left = max_model_calls
+        self._limit = max_model_calls
+        self._uncommitted: list[bytes] = []
+        self._waits_for: CallModel | CallTools | Finish | None = None
+        self._usage: Counter[str] = Counter()
+        self._model = ""
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens, summed over the model calls so far; empty where the provider does not tell."""
+        return dict(self._usage)
+
+    @property
+    def model(self) -> str:
+        """The model that answered last; empty before the first answer."""
+        return self._model
+
+    @property
+    def over(self) -> bool:
+        """Whether the turn has its end."""
+        return isinstance(self._waits_for, Finish)
+
+    def start(self) -> Action:
+        """The first thing to do."""
+        if self._waits_for is not None:
+            raise OutOfStep("the turn has started already")
+        return self._ask()
+
+    def feed(self, event: MachineEvent) -> Action:
+        """The next thing to do.
+
+        Raises:
+            OutOfStep: the turn is over, or waits for something else.
+        """
+        match self._waits_for, event:
+            case None | CallModel() | CallTools(), CutOff():
+                return self._cut(event)
+            case CallModel(), ModelReply():
+                return self._replied(event)
+            case CallModel(), ModelFailure():
+                return self._failed(failure_error(event), own_fault=is_own_fault(event))
+            case CallTools() as asked, ToolResults():
+                return self._called(asked.calls, event.results)
+            case waiting, _:
+                raise OutOfStep(f"{type(event).__name__} while waiting after {type(waiting).__name__}")
+
+    # -- transitions ----------------------------------------------------------------------------------------------
+    def _ask(self) -> Action:
+        if self._left == 0:
+            return self._failed(max_turns_error(self._limit), own_fault=False)
+        self._left -= 1
+        self._waits_for = CallModel(messages=tuple(self._messages), commit=self._take())
+        return self._waits_for
+
+    def _replied(self, reply: ModelReply) -> Action:
+        self._usage.update(reply.usage)
+        self._model = reply.model
+        self._add(assistant_message(reply))
+        if not reply.tool_calls:
+            return self._finish("completed", text=reply.text, finish_reason=reply.finish_reason)
+        self._waits_for = CallTools(calls=reply.tool_calls, commit=self._take())
+        return self._waits_for
+
+    def _called(self, calls: Sequence[ToolCall], results: Mapping[str, ToolResult]) -> Action:
+        missing = [call.call_id for call in calls if call.call_id not in results]
+        if missing:
+            raise OutOfStep(f"no result for {missing}")
+        for call in calls:
+            self._add(tool_message(call.call_id, results[call.call_id].text))
+        pictures = [(call.name, image) for call in calls for image in results[call.call_id].images]
+        if pictures:  # a tool message carries text only; pictures follow as a message of their own
+            self._add(pictures_message(pictures))
+        return self._ask()
+
+    def _failed(self, error: TurnError, *, own_fault: bool) -> Action:
+        return self._finish("failed", finish_reason="error", error=error, own_fault=own_fault)
+
+    def _cut(self, event: CutOff) -> Action:
+        if isinstance(self._waits_for, CallTools):
+            for call in self._waits_for.calls:
+                self._add(tool_message(call.call_id, OUTCOME_UNKNOWN))
+        return self._finish(event.state, finish_reason=event.state, error=event.error)
+
+    def _finish(
+        self,
+        state: TurnState,
+        *,
+        finish_reason: str,
+        text: str = "",
+        error: TurnError | None = None,
+        own_fault: bool = False,
+    ) -> Finish:
+        self._waits_for = Finish(
+            state=state,
+            text=text,
+            finish_reason=finish_reason,
+            error=error,
+            own_fault=own_fault,
+            commit=self._take(),
+        )
+        return self._waits_for
+
+    def _add(self, message: bytes) -> None:
+        self._messages.append(message)
+        self._uncommitted.append(message)
+
+    def _take(self) -> Sequence[bytes]:
+        taken, self._uncommitted = self._uncommitted, []
+        return taken
+
+
+# -- messages -----------------------------------------------------------------------------------------------------
+
+
+def assistant_message(reply: ModelReply) -> bytes:
+    """The model's answer as the transcript keeps it."""
+    message: dict[str, object] = {"role": "assistant", "content": reply.text or None}
+    if reply.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in reply.tool_calls
+        ]
+    elif not reply.text:
+        message["content"] = ""  # null is only valid beside tool calls
+    return orjson.dumps(message)
+
+
+def pictures_message(pictures: Sequence[tuple[str, str]]) -> bytes:
+    """Pictures that tools returned, as a user message: the only kind that carries any."""
+    names = ", ".join(dict.fromkeys(name for name, _ in pictures))
+    parts: list[dict[str, object]] = [{"type": "text", "text": f"[pictures returned by {names}]"}]
+    parts += [{"type": "image_url", "image_url": {"url": url}} for _, url in pictures]
+    return orjson.dumps({"role": "user", "content": parts})

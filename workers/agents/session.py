@@ -1,0 +1,119 @@
+"""One conversation in memory: its actor, its past, its tools."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pykka
+
+from workers.agents.agent import Agency, AgentActor, TurnRun
+from workers.agents.failures import cancelled_error
+from workers.agents.machine import CutOff
+from workers.store.shard import PastTurn, ShardStore
+from workers.tools.toolbox import Toolbox
+from workers.turns import Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedShard:
+    """A shard of this worker, open."""
+
+    number: int
+    fence: int
+    store: ShardStore
+
+
+class Session:
+    """A resident session. It outlives the incarnations of its actor, and so do its tools."""
+
+    __slots__ = (
+        "_agency",
+        "_on_done",
+        "active_at",
+        "actor",
+        "created_at",
+        "key",
+        "on_ended",
+        "past",
+        "quiet",
+        "ready",
+        "runs",
+        "session_id",
+        "shard",
+        "stateless",
+        "toolbox",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        shard: OwnedShard,
+        *,
+        stateless: bool,
+        agency: Agency,
+        on_done: Callable[[Session, TurnRun], None],
+    ) -> None:
+        self.key = key
+        self.shard = shard
+        self.stateless = stateless
+        self.session_id = ""
+        self.created_at = 0.0
+        self.active_at = time.monotonic()
+        self.past: list[PastTurn] = []
+        self.runs: dict[str, TurnRun] = {}  # running and waiting, by turn id, in order
+        self.quiet = asyncio.Event()  # set while no turn runs or waits
+        self.quiet.set()
+        self.toolbox: Toolbox
+        self.actor: pykka.ActorRef[AgentActor]
+        self.ready: asyncio.Task[None] | None = None  # while it is being activated
+        self.on_ended: Callable[[TurnRun, Ended], None] | None = None
+        self._agency = agency
+        self._on_done = on_done
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is being activated, or a turn runs or waits."""
+        return bool(self.runs) or self.ready is not None
+
+    @property
+    def store(self) -> ShardStore:
+        """Where its turns and transcript are."""
+        return self.shard.store
+
+    def ended(self, past: PastTurn, run: TurnRun, ended: Ended) -> None:
+        """A turn is over and on disk. A stateless conversation brings its past with each request."""
+        if not self.stateless:
+            self.past.append(past)
+        if self.on_ended is not None:
+            self.on_ended(run, ended)
+
+    def start_actor(self) -> None:
+        """Start an actor, the first or one that takes over the mail of one that died."""
+        self.actor = AgentActor.start(self, self._agency)
+        for run in self.runs.values():
+            if not run.started:
+                self.actor.tell(run)
+
+    def expect(self, run: TurnRun) -> None:
+        """Count a turn in."""
+        self.runs[run.submission.turn_id] = run
+        self.quiet.clear()
+
+    def unexpect(self, run: TurnRun) -> None:
+        """Count a turn out."""
+        self.runs.pop(run.submission.turn_id, None)
+        if not self.runs:
+            self.quiet.set()
+
+    def done(self, run: TurnRun) -> None:
+        """The actor is through with a turn."""
+        self._on_done(self, run)
+
+    def cancel(self, turn_id: str) -> None:
+        """End a turn that nobody wants any more."""
+        run = self.runs.get(turn_id)
+        if run is not None:
+            run.cut(CutOff(state="cancelled", error=cancelled_error()))

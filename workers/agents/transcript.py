@@ -1,0 +1,68 @@
+"""From a transcript to what the model is sent, purely.
+
+The rules (docs/explanation/architecture.md): at most one system message; of the failed turns at most the last goes
+along, and none that failed because of its own content; a tool call whose result is missing is closed with one that says
+its outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from workers.store.shard import PastTurn
+
+OUTCOME_UNKNOWN = "outcome unknown: the turn was cut off while this tool ran; check before you call it again"
+
+
+def system_message(*parts: str | None) -> tuple[bytes, ...]:
+    """The one system message of a request made of what there is to say; nothing where there is nothing."""
+    text = "\n\n".join(part for part in parts if part)
+    return (orjson.dumps({"role": "system", "content": text}),) if text else ()
+
+
+def carried(past: Sequence[PastTurn]) -> list[bytes]:
+    """The messages of past turns that a new request to the model carries, oldest first."""
+    last_failed = next((turn for turn in reversed(past) if turn.state == "failed" and not turn.own_fault), None)
+    return [row for turn in past if turn.state != "failed" or turn is last_failed for row in turn.rows]
+
+
+def split_system(messages: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
+    """The texts of the system (and developer) messages of a stateless request, and its other messages as they are."""
+    texts, others = [], []
+    for body in messages:
+        if b'"system"' in body or b'"developer"' in body:  # only then is a look inside worth it
+            parsed = orjson.loads(body)
+            if parsed.get("role") in ("system", "developer"):
+                texts.append(text_of(parsed.get("content")))
+                continue
+        others.append(body)
+    return texts, others
+
+
+def text_of(content: Any) -> str:
+    """The text in a chat message's content, whichever of its forms it has."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text")
+    return ""
+
+
+def tool_message(call_id: str, text: str) -> bytes:
+    """The result of a tool call as the transcript keeps it."""
+    return orjson.dumps({"role": "tool", "tool_call_id": call_id, "content": text})
+
+
+def closing(rows: Sequence[bytes]) -> list[bytes]:
+    """Results for the tool calls of a cut turn that have none, so that the next model request is valid."""
+    open_calls: dict[str, None] = {}
+    for body in rows:
+        message = orjson.loads(body)
+        for call in message.get("tool_calls") or ():
+            open_calls[call["id"]] = None
+        if message.get("role") == "tool":
+            open_calls.pop(message["tool_call_id"], None)
+    return [tool_message(call_id, OUTCOME_UNKNOWN) for call_id in open_calls]

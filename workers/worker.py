@@ -1,0 +1,220 @@
+"""The parts of a worker, put together: store, sessions, tools, models, peers, ingress."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from hermes_actors.config.model import from_plain
+from hermes_actors.home import Home
+from hermes_actors.wire.link import FrameLink
+from hermes_actors.wire.messages import (
+    Answer,
+    Assign,
+    Configure,
+    Heartbeat,
+    Hello,
+    Listen,
+    Query,
+    Ready,
+    ShardBroken,
+)
+from hermes_actors.wire.ownership import owner_mark
+from hermes_actors.wire.sharding import shard_of
+from workers.agents.agent import Agency, TurnRun
+from workers.agents.sessions import Sessions
+from workers.gateway import Conversation
+from workers.ingress.history import assistant_message, history_hash
+from workers.ingress.http import HttpIngress
+from workers.models import make_provider
+from workers.routing.directory import Directory
+from workers.routing.peers import PeerServer
+from workers.routing.registry import RemoteRegistry
+from workers.routing.requests import Requests
+from workers.routing.router import Router
+from workers.routing.shards import ShardTable, open_owned, recover
+from workers.store.journal import Journal
+from workers.tools.servers import ToolServers
+from workers.turns import Ended, Refusal
+
+log = structlog.get_logger(__name__)
+
+HEARTBEATS_PER_INTERVAL = 2  # so that one that is late is not one that is missing
+PASSIVATION_INTERVAL_S = 1.0
+INGRESS_CLOSE_S = 2.0  # for answers that are ready to leave
+
+
+class Worker:
+    """The parts of a worker, from its configuration to its end."""
+
+    def __init__(
+        self, configure: Configure, link: FrameLink, requests: Requests, listeners: dict[int, socket.socket]
+    ) -> None:
+        config = from_plain(configure.config)
+        home = Home(Path(configure.home))
+        self._link = link
+        self._listeners = listeners
+        self._slot = configure.slot
+        self._generation = configure.generation
+        self._heartbeat_s = config.supervisor.heartbeat_seconds / HEARTBEATS_PER_INTERVAL
+        self._shards_directory = home.shards
+        self._durability = config.store.durability
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._assigning = asyncio.Lock()
+        self._listening: set[int] = set()
+        self._ready = False
+
+        self._journal = Journal()
+        self._table = ShardTable(configure.slot, configure.shards)
+        self._provider = make_provider(config.model, configure.environment, max_retries=config.agent.api_max_retries)
+        self._tools = ToolServers(
+            config.mcp_servers,
+            configure.environment,
+            owner_mark=owner_mark(configure.home, configure.boot, configure.slot, configure.generation),
+            logs=home.logs,
+        )
+        registry = RemoteRegistry(link, requests)
+        self._sessions = Sessions(
+            config.sessions,
+            agency=Agency(
+                provider=self._provider, max_turns=config.agent.max_turns, system_prompt=config.agent.system_prompt
+            ),
+            names=registry,
+            new_toolbox=self._tools.toolbox,
+            on_stateless_end=self._offer,
+        )
+        hello = Hello(boot=configure.boot, slot=configure.slot, generation=configure.generation)
+        self._router = Router(self._table, self._sessions, registry, Directory(), hello)
+        self._peers = PeerServer(
+            home.peer(configure.slot),
+            configure.boot,
+            submitted=self._router.submitted,
+            asked=self._router.asked,
+        )
+        self._ingress = HttpIngress(
+            self._router, config=config.api_server, api_keys=configure.api_keys, slot=configure.slot
+        )
+
+    # -- life -----------------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Everything that does not wait for shards."""
+        await self._peers.start()
+        await self._ingress.start()
+        self._start(self._beat())
+        self._start(self._passivate())
+
+    async def assign(self, assign: Assign) -> None:
+        """Take a new shard table; open and recover what is new."""
+        async with self._assigning:
+            self._table.update(assign.owners, assign.peers)
+            opened = await open_owned(
+                self._table, self._journal, self._shards_directory, self._durability, self._report
+            )
+            for shard in opened:
+                self._table.open[shard.number] = shard
+            if opened:
+                self._table.changed()
+            if not self._ready:
+                self._ready = self._router.serving = True
+                self._link.send(Ready(pid=os.getpid(), slot=self._slot, generation=self._generation))
+        for shard in opened:
+            self._start(recover(shard, self._sessions))
+
+    async def listen(self, listen: Listen) -> None:
+        """Accept on these slots' sockets and no others."""
+        wanted = set(listen.slots)
+        for slot in self._listening - wanted:
+            await self._ingress.unlisten(slot)
+        for slot in wanted - self._listening:
+            await self._ingress.listen(slot, self._listeners[slot])
+        self._listening = wanted
+
+    async def answer(self, query: Query) -> None:
+        """What an operator asked through the supervisor."""
+        data: dict[str, Any] = {}
+        try:
+            if query.about == "session":
+                number = shard_of(query.key, self._table.shards)
+                data = await self._router.asked(number, "describe", {"key": query.key})
+                data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
+            else:
+                data = {"mcp": self._tools.connections()}
+        except Refusal:
+            self._link.send(Answer(request=query.request, found=False, data={}))
+            return
+        self._link.send(Answer(request=query.request, found=True, data=data))
+
+    def hurry(self) -> None:
+        """Wait no longer for the turns that run."""
+        self._sessions.hurry()
+
+    async def stop(self, grace_s: float, reason: str) -> None:
+        """Stop in order: ingress, turns, actors, MCP, store."""
+        self._router.serving = False
+        for slot in self._listening:
+            await self._ingress.unlisten(slot)
+        await self._sessions.stop(grace_s, reason)
+        await self._ingress.close(INGRESS_CLOSE_S)
+        await self._sessions.close()
+        await self._tools.close()
+        await self._peers.close()
+        self._router.close()
+        await self._provider.close()
+        for shard in self._table.open.values():
+            await shard.store.close()
+        await self._journal.close()
+        for task in self._tasks:
+            task.cancel()
+
+    # -- standing work --------------------------------------------------------------------------------------------
+    async def _beat(self) -> None:
+        """Tell the supervisor that the loop turns, and what the registry wants to know."""
+        while True:
+            active, self._sessions.active = self._sessions.active, {}
+            running = self._sessions.running
+            self._link.send(
+                Heartbeat(
+                    slot=self._slot,
+                    generation=self._generation,
+                    resident=self._sessions.resident,
+                    running=running,
+                    queued=self._sessions.pending - running,
+                    turns=self._sessions.turns_ended,
+                    mcp=len(self._tools.connections()),
+                    active=active,
+                )
+            )
+            await asyncio.sleep(self._heartbeat_s)
+
+    async def _passivate(self) -> None:
+        while True:
+            await asyncio.sleep(PASSIVATION_INTERVAL_S)
+            self._sessions.passivate()
+
+    def _report(self, broken: ShardBroken) -> None:
+        self._link.send(broken)
+
+    def _offer(self, key: str, run: TurnRun, ended: Ended) -> None:
+        """A stateless conversation went on; its follow-up shall find this agent, whichever way it took the reply."""
+        asked = run.submission
+        for reply in {ended.text, run.feed.said}:
+            history = history_hash([*asked.messages, assistant_message(reply)])
+            self._router.offer(
+                Conversation(
+                    principal=asked.principal,
+                    user=asked.origin.get("user", ""),
+                    history=history,
+                    idempotency_key=None,
+                ),
+                key,
+            )
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
