@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
-IMPURE = {"asyncio", "os", "time", "threading", "logging", "socket", "subprocess", "random", "sqlite3", "signal", "psutil"}
+IMPURE = {
+    "asyncio",
+    "os",
+    "time",
+    "threading",
+    "logging",
+    "socket",
+    "subprocess",
+    "random",
+    "sqlite3",
+    "signal",
+    "psutil",
+}
 IMPURE |= {"pykka", "msgpack", "filelock", "structlog", "uvloop", "aiohttp", "multiprocessing"}
 SHARED_WITH_WORKERS = (
     "hermes_actors.wire",
@@ -21,9 +32,8 @@ SHARED_WITH_WORKERS = (
 )
 
 
-def modules(*folders: str) -> Iterator[Path]:
-    for folder in folders:
-        yield from sorted((ROOT / folder).rglob("*.py"))
+def modules(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def imported(path: Path) -> set[str]:

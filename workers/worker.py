@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from workers.routing.requests import Requests
 from workers.routing.router import Router
 from workers.routing.shards import ShardTable, open_owned, recover
 from workers.store.journal import Journal
+from workers.store.shard import StoreFailed
 from workers.tools.servers import ToolServers
 from workers.turns import Ended, Refusal
 
@@ -46,6 +48,9 @@ log = structlog.get_logger(__name__)
 
 HEARTBEATS_PER_INTERVAL = 2  # so that one that is late is not one that is missing
 PASSIVATION_INTERVAL_S = 1.0
+PRUNE_INTERVAL_S = 600.0
+IDEMPOTENCY_KEPT_S = 24 * 3600.0
+PRUNE_PAUSE_S = 0.1  # between two pieces: turns go first
 INGRESS_CLOSE_S = 2.0  # for answers that are ready to leave
 
 
@@ -107,6 +112,7 @@ class Worker:
         await self._ingress.start()
         self._start(self._beat())
         self._start(self._passivate())
+        self._start(self._prune())
 
     async def assign(self, assign: Assign) -> None:
         """Take a new shard table; open and recover what is new."""
@@ -195,6 +201,17 @@ class Worker:
         while True:
             await asyncio.sleep(PASSIVATION_INTERVAL_S)
             self._sessions.passivate()
+
+    async def _prune(self) -> None:
+        """Forget what nobody can ask for any more, a bounded piece at a time."""
+        while True:
+            await asyncio.sleep(PRUNE_INTERVAL_S)
+            for shard in list(self._table.open.values()):
+                try:
+                    while await shard.store.prune(time.time() - IDEMPOTENCY_KEPT_S):  # noqa: ASYNC110  # paced work, not polling
+                        await asyncio.sleep(PRUNE_PAUSE_S)
+                except StoreFailed as error:
+                    log.warning("old turns not pruned", shard=shard.number, why=str(error))
 
     def _report(self, broken: ShardBroken) -> None:
         self._link.send(broken)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
@@ -21,7 +24,9 @@ def reply(text: str = "", *calls: str, usage: dict[str, int] | None = None) -> M
     return ModelReply(text=text, tool_calls=tool_calls, finish_reason="stop", usage=usage or {}, model="m")
 
 
-def failure(*, status: int | None = 500, text: str = "oops", code: str | None = None, kind: str = "status") -> ModelFailure:
+def failure(
+    *, status: int | None = 500, text: str = "oops", code: str | None = None, kind: str = "status"
+) -> ModelFailure:
     return ModelFailure(
         kind=kind, provider="custom", model="m-1", status=status, text=text, code=code, retry_after_s=None, attempts=1
     )
@@ -35,8 +40,8 @@ def machine(limit: int = 5) -> TurnMachine:
     return TurnMachine([USER], max_model_calls=limit)
 
 
-def loaded(rows: object) -> list[dict[str, object]]:
-    return [orjson.loads(row) for row in rows]  # type: ignore[attr-defined]  # bytes rows
+def loaded(rows: Sequence[bytes]) -> list[dict[str, Any]]:
+    return [orjson.loads(row) for row in rows]
 
 
 def test_a_turn_begins_with_a_call_of_the_model() -> None:
@@ -75,7 +80,7 @@ def test_tool_calls_are_committed_before_the_tools_act() -> None:
     action = turn.feed(reply("let me look", "a", "b"))
 
     assert isinstance(action, CallTools)
-    assert [call["id"] for call in loaded(action.commit)[0]["tool_calls"]] == ["a", "b"]  # type: ignore[index]
+    assert [call["id"] for call in loaded(action.commit)[0]["tool_calls"]] == ["a", "b"]
 
 
 def test_tool_results_go_back_to_the_model_in_the_order_of_the_calls() -> None:
@@ -101,7 +106,7 @@ def test_pictures_of_tools_follow_as_one_user_message() -> None:
     tool, pictures = loaded(action.messages[-2:])
     assert tool["role"] == "tool"
     assert pictures["role"] == "user"
-    assert pictures["content"][1]["image_url"]["url"] == "data:image/png;base64,AA"  # type: ignore[index]
+    assert pictures["content"][1]["image_url"]["url"] == "data:image/png;base64,AA"
 
 
 def test_a_tool_loop_over_its_limit_fails_with_a_valid_transcript() -> None:
@@ -164,7 +169,9 @@ def test_nothing_may_be_fed_to_a_turn_that_is_over() -> None:
         (failure(status=None, kind="connect"), 502, "provider_error"),
     ],
 )
-def test_a_failure_names_provider_model_status_and_what_to_do(failed: ModelFailure, http_status: int, code: str) -> None:
+def test_a_failure_names_provider_model_status_and_what_to_do(
+    failed: ModelFailure, http_status: int, code: str
+) -> None:
     turn = machine()
     turn.start()
 
@@ -216,7 +223,7 @@ def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], lim
         action = turn.feed(CutOff(state="cancelled", error=cancelled_error()))
         committed += action.commit
 
-    asked = [call["id"] for row in loaded(committed) for call in row.get("tool_calls") or ()]  # type: ignore[attr-defined]
+    asked = [call["id"] for row in loaded(committed) for call in row.get("tool_calls") or ()]
     answered = [row["tool_call_id"] for row in loaded(committed) if row["role"] == "tool"]
     assert asked == answered
     assert calls <= limit

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from workers.agents.passivation import whom_to_passivate
 
 
-def chosen(resident: list[tuple[str, float, bool]], *, now: float = 100.0, ttl: float = 10.0, limit: int = 100) -> list[str]:
+def chosen(
+    resident: list[tuple[str, float, bool]], *, now: float = 100.0, ttl: float = 10.0, limit: int = 100
+) -> list[str]:
     return whom_to_passivate(resident, count=len(resident), now=now, idle_ttl_s=ttl, limit=limit)
 
 

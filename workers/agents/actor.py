@@ -17,14 +17,16 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar, cast
 
 import pykka
 from pykka import ActorDeadError, ActorRegistry
 from pykka import messages as pykka_messages
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MESSAGES_PER_TICK = 64  # then the other actors have their turn
 
@@ -222,6 +224,17 @@ class AsyncActor(pykka.Actor):
             else:
                 refuse(envelope, "stopped before it handled the message")
         box.wake = None
+
+
+async def contained(work: Awaitable[T]) -> T | BaseException:
+    """Work for a task of its own: what would end the event loop (``SystemExit``, ``KeyboardInterrupt``) is its value.
+
+    asyncio raises these two out of the running loop, whoever awaits the task; see ``asyncio.Task`` in the library docs.
+    """
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as fatal:
+        return fatal
 
 
 def refuse(envelope: Any, why: str) -> None:

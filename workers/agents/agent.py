@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from workers.agents.actor import AsyncActor
+from workers.agents.actor import AsyncActor, contained
 from workers.agents.failures import local_error, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
@@ -48,7 +48,7 @@ class TurnRun:
         self.queued = queued
         self._cutoff: CutOff | None = None
         self._left = False
-        self._task: asyncio.Task[Finish] | None = None
+        self._task: asyncio.Task[Finish | BaseException] | None = None
         self._rows: list[bytes] = list(submission.messages)
 
     def cut(self, cutoff: CutOff) -> None:
@@ -103,9 +103,12 @@ class TurnRun:
     ) -> Finish:
         """Run the machine in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
         if self._cutoff is None:
-            self._task = asyncio.create_task(self._steps(machine, session, provider, definitions))
+            self._task = asyncio.create_task(contained(self._steps(machine, session, provider, definitions)))
             try:
-                return await self._task
+                outcome = await self._task
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                return outcome
             except asyncio.CancelledError:
                 if self._cutoff is None:
                     raise
@@ -137,8 +140,13 @@ class TurnRun:
                     return action
 
     async def _call(self, session: Session, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
-        results = await asyncio.gather(*(self._call_one(session, call) for call in calls))
-        return {call.call_id: result for call, result in zip(calls, results, strict=True)}
+        results = {}
+        outcomes = await asyncio.gather(*(contained(self._call_one(session, call)) for call in calls))
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            results[call.call_id] = outcome
+        return results
 
     async def _call_one(self, session: Session, call: ToolCall) -> ToolResult:
         self.feed.tool(call.call_id, call.name, "running")
