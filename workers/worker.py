@@ -38,7 +38,7 @@ from workers.routing.peers import PeerServer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.routing.router import Router
-from workers.routing.shards import ShardTable, open_owned, recover
+from workers.routing.shards import ShardTable, open_owned
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
 from workers.tools.servers import ToolServers
@@ -119,17 +119,15 @@ class Worker:
         async with self._assigning:
             self._table.update(assign.owners, assign.peers)
             opened = await open_owned(
-                self._table, self._journal, self._shards_directory, self._durability, self._report
+                self._table, self._journal, self._shards_directory, self._durability, self._sessions, self._report
             )
-            for shard in opened:
-                self._table.open[shard.number] = shard
             if opened:
                 self._table.changed()
             if not self._ready:
                 self._ready = self._router.serving = True
                 self._link.send(Ready(pid=os.getpid(), slot=self._slot, generation=self._generation))
         for shard in opened:
-            self._start(recover(shard, self._sessions))
+            self._start(self._sessions.resume(shard))
 
     async def listen(self, listen: Listen) -> None:
         """Accept on these slots' sockets and no others."""
@@ -160,10 +158,8 @@ class Worker:
         self._sessions.hurry()
 
     async def stop(self, grace_s: float, reason: str) -> None:
-        """Stop in order: ingress, turns, actors, MCP, store."""
+        """Stop in order: new turns are refused, running ones end; then ingress, actors, MCP, store."""
         self._router.serving = False
-        for slot in self._listening:
-            await self._ingress.unlisten(slot)
         await self._sessions.stop(grace_s, reason)
         await self._ingress.close(INGRESS_CLOSE_S)
         await self._sessions.close()

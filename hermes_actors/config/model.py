@@ -1,141 +1,274 @@
 """The frozen configuration types, as in ``config.yaml`` (docs/reference/configuration.md).
 
-Names follow hermes-agent where the thing is the same. No value here is a secret: entries name environment variables
-(``key_env``, ``${VAR}``), whose values travel beside the configuration in :class:`Settings`.
+Names follow hermes-agent where the thing is the same. Entries name environment variables (``key_env``, ``${VAR}``),
+whose values travel beside the configuration in :class:`Settings`; what may hold a secret all the same is left out of
+``repr``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+from hermes_actors.config import rules
+from hermes_actors.config.rules import Unfit
+from hermes_actors.wire.link import MAX_FRAME_BYTES
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_KEY = "OPENAI_API_KEY"
+API_SERVER_KEY = "API_SERVER_KEY"
+DEFAULT_PRINCIPAL = "default"
+
+MAX_SECONDS = 366 * 24 * 3600.0  # no wait is longer than a year
+MAX_COUNT = 1_000_000_000
+MAX_WORKERS = 1024
+MAX_BODY_BYTES = MAX_FRAME_BYTES - 1024 * 1024  # a body travels to its session's worker in one frame
+
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Number = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, Field(min_length=1)]
+Host = Annotated[str, AfterValidator(rules.listen_host)]
+BaseUrl = Annotated[str, AfterValidator(rules.base_url)]
+ServerUrl = Annotated[str, AfterValidator(rules.server_url)]
+VariableName = Annotated[str, AfterValidator(rules.variable_name)]
+ServerName = Annotated[str, AfterValidator(rules.server_name)]
+PrincipalName = Annotated[str, AfterValidator(rules.principal_name)]
+HeaderName = Annotated[str, AfterValidator(rules.header_name)]
+HeaderValue = Annotated[str, AfterValidator(rules.header_value)]
+ChildText = Annotated[str, AfterValidator(rules.child_text)]
+ChildVariable = Annotated[str, AfterValidator(rules.child_variable)]
+Provider = Literal["openai", "custom", "demo"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class Section(BaseModel):
+    """A mapping of ``config.yaml`` with fixed keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
 
-class ModelConfig(_Section):
+def _openai_key(given: dict[str, Any]) -> str | None:
+    return OPENAI_KEY if given.get("provider") == "openai" else None
+
+
+class Endpoint(Section):
+    """Where a model is reached, and with which key."""
+
+    provider: Provider = "openai"
+    """``openai``; ``custom``: anything else that speaks chat completions; ``demo``: the built-in local model."""
+    base_url: BaseUrl = OPENAI_URL
+    """URL below which ``/chat/completions`` lies. ``custom`` must give it."""
+    key_env: VariableName | None = Field(default_factory=_openai_key)
+    """Variable with the API key. ``openai`` must have one; without one, ``custom`` sends no key."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.provider == "custom" and "base_url" not in self.model_fields_set:
+            raise Unfit(
+                "base_url beside provider: custom", "add the URL of the endpoint, like http://localhost:8000/v1"
+            )
+        if self.provider == "openai" and self.key_env is None:
+            raise Unfit("key_env beside provider: openai", "for an endpoint without a key, use provider: custom")
+        return self
+
+
+class ModelConfig(Endpoint):
     """The primary model."""
 
-    provider: Literal["openai", "custom", "demo"] = "openai"
-    default: Annotated[str, Field(min_length=1)] = "gpt-5-mini"
-    base_url: str = "https://api.openai.com/v1"
-    key_env: str | None = None
+    default: Name = "gpt-5-mini"
+    """The model's id, as its provider knows it."""
     connect_timeout: Seconds = 10.0
+    """How long to wait for a connection to the provider."""
     first_token_timeout: Seconds = 120.0
+    """How long to wait for the first piece of an answer."""
     inter_token_timeout: Seconds = 60.0
+    """How long to wait between two pieces of an answer."""
 
 
-class FallbackProvider(_Section):
-    """One entry of the fallback chain, complete in itself."""
+class FallbackProvider(Endpoint):
+    """One entry of the fallback chain, complete in itself: nothing is inherited from ``model``."""
 
-    provider: Literal["openai", "custom", "demo"] = "custom"
-    model: Annotated[str, Field(min_length=1)]
-    base_url: str
-    key_env: str | None = None
+    provider: Provider = "custom"
+    """As in ``model``."""
+    model: Name
+    """The model's id, as its provider knows it."""
 
 
-class ToolFilter(_Section):
-    """Which of a server's tools an agent sees; names or shell globs. ``include`` wins over ``exclude``."""
+class ToolFilter(Section):
+    """Which of a server's tools an agent sees."""
 
     include: tuple[str, ...] = ()
+    """Names or shell globs of the tools to show; none means all. Wins over ``exclude``."""
     exclude: tuple[str, ...] = ()
+    """Names or shell globs of the tools to hide."""
 
 
-class McpServer(_Section):
+class McpServer(Section):
     """One MCP server: ``command`` (stdio) or ``url`` (streamable HTTP)."""
 
-    command: str | None = None
-    args: tuple[str, ...] = ()
-    cwd: str | None = None
-    env: Mapping[str, str] = Field(default_factory=dict)
-    url: str | None = None
-    headers: Mapping[str, str] = Field(default_factory=dict)
+    command: Annotated[ChildText, Field(min_length=1)] | None = None
+    """Program that speaks MCP on its standard input and output."""
+    args: tuple[ChildText, ...] = Field(default=(), repr=False)
+    """The program's arguments."""
+    cwd: Annotated[ChildText, Field(min_length=1)] | None = None
+    """Directory in which the program starts."""
+    env: Mapping[ChildVariable, ChildText] = Field(default_factory=dict, repr=False)
+    """Variables for the program, besides a minimal environment (``HOME``, ``PATH`` and the like)."""
+    url: ServerUrl | None = Field(default=None, repr=False)
+    """URL of a server that speaks streamable HTTP."""
+    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, repr=False)
+    """HTTP headers for each request to ``url``."""
     enabled: bool = True
+    """Whether agents get this server; variables of a disabled one need not be set."""
     required: bool = False
+    """Whether a turn fails, clearly, where this server cannot be connected."""
     scope: Literal["session", "worker"] = "session"
+    """Whether each session has a connection of its own, or the sessions of a worker share one."""
     protocol: Literal["auto", "legacy"] = "auto"
+    """``legacy`` skips the question for the newer protocol, for servers that do not bear it."""
     timeout: Seconds = 120.0
+    """How long a tool call may take."""
     connect_timeout: Seconds = 60.0
+    """How long a connection may take, the program's start included."""
     tools: ToolFilter = ToolFilter()
+    """Which of the server's tools an agent sees."""
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise Unfit("exactly one of command (a local program) and url (a remote server)")
+        if self.command is not None and self.headers:
+            raise Unfit("headers beside url only", "a local program gets its secrets in env")
+        if self.url is not None and (self.args or self.env or self.cwd is not None):
+            raise Unfit("args, cwd and env beside command only", "a remote server gets its secrets in headers")
+        return self
 
 
-class AgentConfig(_Section):
+class AgentConfig(Section):
     """How an agent runs a turn, and how long a stop waits for running turns."""
 
     max_turns: Count = 90
-    restart_drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    """How many times one turn may call the model."""
+    restart_drain_timeout: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] = 60.0
+    """How long a stop or restart waits for running turns."""
     system_prompt: str | None = None
-    api_max_retries: Annotated[int, Field(ge=0)] = 3
+    """The system message of every conversation."""
+    api_max_retries: Number = 3
+    """How often a request to a provider is repeated after 429, 5xx or a lost connection."""
 
 
-class SupervisorConfig(_Section):
+class SupervisorConfig(Section):
     """The pool of workers and when a worker counts as hung or hopeless."""
 
-    workers: Count | Literal["auto"] = "auto"
-    shards: Count | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | Literal["auto"] = "auto"
+    """How many worker processes; ``auto``: one per core."""
+    shards: Annotated[int, AfterValidator(rules.shard_count)] | Literal["auto"] = "auto"
+    """Into how many slices sessions fall; ``auto``: twice the cores, a power of two. Fixed when a home is made."""
     stuck_threshold: Count = 3
+    """How many cuts in a row by a restart or crash suspend a session."""
     heartbeat_seconds: Seconds = 5.0
-    max_restarts: Annotated[int, Field(ge=0)] = 5
+    """How often a worker says that it lives; after three silent intervals it is replaced."""
+    max_restarts: Number = 5
+    """How many restarts of one worker within ``restart_window_seconds`` are borne before they slow down."""
     restart_window_seconds: Seconds = 60.0
+    """The window of ``max_restarts``."""
 
 
-class SessionsConfig(_Section):
+class SessionsConfig(Section):
     """How many agents stay in memory, for how long, and how much mail one may have waiting."""
 
     max_resident_per_worker: Count = 2000
+    """How many idle agents a worker keeps in memory; more are put to disk, longest idle first."""
     idle_ttl_seconds: Seconds = 3600.0
+    """After how long an idle agent is put to disk."""
     mailbox_limit: Count = 32
+    """How many messages may wait in one session; one more gets HTTP 429."""
 
 
-class PrincipalKey(_Section):
+class PrincipalKey(Section):
     """A named API key: who the caller is."""
 
-    key_env: Annotated[str, Field(min_length=1)]
+    key_env: VariableName
+    """Variable with this caller's key."""
 
 
-class ApiServerConfig(_Section):
-    """The public HTTP listener."""
+def _api_server_key(given: dict[str, Any]) -> str | None:
+    return None if given.get("keys") else API_SERVER_KEY
 
-    host: str = "127.0.0.1"
+
+class ApiServerConfig(Section):
+    """The public HTTP listener, and who may call it."""
+
+    host: Host = "127.0.0.1"
+    """Address on which to listen."""
     port: Port = 8642
-    key_env: str | None = None
-    keys: Mapping[str, PrincipalKey] = Field(default_factory=dict)
-    max_body_bytes: Count = 10 * 1024 * 1024
+    """TCP port; 0: any free one."""
+    keys: Mapping[PrincipalName, PrincipalKey] = Field(default_factory=dict)
+    """Callers by name, each with a key of its own. A session belongs to the caller that made it."""
+    key_env: VariableName | None = Field(default_factory=_api_server_key)
+    """Variable with the key of the caller ``default``."""
+    max_body_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)] = 10 * 1024 * 1024
+    """Size above which a request gets HTTP 413."""
+
+    @model_validator(mode="after")
+    def _has_callers(self) -> Self:
+        if self.key_env is None and not self.keys:
+            raise Unfit("key_env or keys: every caller shows a key")
+        if self.key_env is not None and DEFAULT_PRINCIPAL in self.keys:
+            raise Unfit("one key of the caller 'default'", "drop key_env or keys.default")
+        return self
+
+    @property
+    def key_variables(self) -> dict[str, str]:
+        """Who may call, and the variable that holds the caller's key."""
+        own = {} if self.key_env is None else {DEFAULT_PRINCIPAL: self.key_env}
+        return own | {principal: key.key_env for principal, key in self.keys.items()}
 
 
-class AdminConfig(_Section):
+class AdminConfig(Section):
     """The admin listener of the supervisor."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
+    """Address on which to listen."""
     port: Port = 8643
+    """TCP port; 0: any free one."""
 
 
-class StoreConfig(_Section):
-    """``power_loss``: a commit survives power loss. ``process``: it survives the death of every process of ours."""
+class StoreConfig(Section):
+    """What a commit survives."""
 
     durability: Literal["power_loss", "process"] = "power_loss"
+    """``power_loss``: a commit survives power loss. ``process``: it survives the death of every process of ours."""
 
 
-class Config(_Section):
+class Config(Section):
     """The whole of ``config.yaml``."""
 
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    """The primary model."""
     fallback_providers: tuple[FallbackProvider, ...] = ()
-    mcp_servers: Mapping[str, McpServer] = Field(default_factory=dict)
+    """Models to try, in order, when the primary one fails."""
+    mcp_servers: Mapping[ServerName, McpServer] = Field(default_factory=dict)
+    """MCP servers by name; their tools appear as ``mcp__<server>__<tool>``."""
     agent: AgentConfig = AgentConfig()
+    """How an agent runs a turn."""
     supervisor: SupervisorConfig = SupervisorConfig()
+    """The pool of workers."""
     sessions: SessionsConfig = SessionsConfig()
-    api_server: ApiServerConfig = ApiServerConfig()
+    """What stays in memory."""
+    api_server: ApiServerConfig = Field(default_factory=ApiServerConfig)
+    """The public HTTP listener."""
     admin: AdminConfig = AdminConfig()
+    """The admin listener."""
     store: StoreConfig = StoreConfig()
+    """What a commit survives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,5 +276,19 @@ class Settings:
     """A configuration with the values of the variables it names, ready to run."""
 
     config: Config
-    environment: Mapping[str, str]  # only the variables that the configuration names; secrets live here
-    api_keys: Mapping[str, str]  # principal -> bearer key; never empty
+    environment: Mapping[str, str] = field(repr=False)  # only the variables the configuration names; secrets live here
+    api_keys: Mapping[str, str] = field(repr=False)  # principal -> bearer key; never empty
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """A configuration as what msgpack and JSON carry: dicts, lists, text, numbers."""
+    return config.model_dump(mode="json")
+
+
+def from_plain(plain: dict[str, Any]) -> Config:
+    """The configuration that :func:`to_plain` made the dict from.
+
+    Raises:
+        ValueError: it is no configuration of this release.
+    """
+    return Config.model_validate_json(json.dumps(plain))

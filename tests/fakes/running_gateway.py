@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,7 +70,9 @@ class RunningGateway:
         (self.home / "config.yaml").write_text(yaml.safe_dump(self._config))
         command = [installed("hermes-supervisor"), "start", "--home", str(self.home)]
         with (self.home / "output.log").open("ab") as output:
-            self._process = subprocess.Popen(command, env=self._environ, stdout=output, stderr=output)
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # waits for nothing
+                command, env=self._environ, stdout=output, stderr=output
+            )
         await self.until(self._is_ready, "the gateway to be ready")
         self._http = self._http or aiohttp.ClientSession()
 
@@ -105,7 +108,8 @@ class RunningGateway:
 
     def kill(self) -> None:
         """SIGKILL to the supervisor alone."""
-        os.kill(self.pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.kill()
 
     def output(self) -> str:
         return (self.home / "output.log").read_text()[-6000:]
@@ -152,26 +156,47 @@ class RunningGateway:
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **options)
 
     async def request(
-        self, method: str, path: str, body: Any = None, *, key: str = KEY, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str = KEY,
+        headers: Mapping[str, str] | None = None,
+        via: aiohttp.ClientSession | None = None,
     ) -> Answer:
         """Any request: status, JSON body, headers."""
-        assert self._http is not None
+        http = via or self._http
+        assert http is not None
         sent = {"Authorization": f"Bearer {key}"} | dict(headers or {})
-        async with (
-            asyncio.timeout(BOUND_S),
-            self._http.request(method, self.url + path, json=body, headers=sent) as answer,
-        ):
+        async with asyncio.timeout(BOUND_S), http.request(method, self.url + path, json=body, headers=sent) as answer:
             return answer.status, await answer.json(), answer.headers
 
     async def chat(
-        self, text: str | Sequence[dict[str, Any]], session: str | None = None, **headers: str
+        self,
+        text: str | Sequence[dict[str, Any]],
+        session: str | None = None,
+        *,
+        via: aiohttp.ClientSession | None = None,
+        **headers: str,
     ) -> Answer:
         """One message; in a session, or stateless with the whole conversation."""
         messages = [{"role": "user", "content": text}] if isinstance(text, str) else list(text)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if session is not None:
             sent["X-Hermes-Session-Id"] = session
-        return await self.request("POST", "/v1/chat/completions", {"model": "x", "messages": messages}, headers=sent)
+        body = {"model": "x", "messages": messages}
+        return await self.request("POST", "/v1/chat/completions", body, headers=sent, via=via)
+
+    @asynccontextmanager
+    async def landing_on(self, slot: int) -> AsyncIterator[aiohttp.ClientSession]:
+        """A connection that the worker of a slot accepted."""
+        while True:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+                _, _, headers = await self.chat("which worker is this?", via=http)
+                if headers["X-Hermes-Worker"] == str(slot):
+                    yield http
+                    return
 
     async def say(self, text: str, session: str | None = None, **headers: str) -> str:
         """One message that must succeed; the reply's text."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
 SHARD_RETRY_AFTER_S = 1.0
+DRAINING_RETRY_AFTER_S = 5.0  # about a planned restart
 CUT_TIMEOUT_S = 5.0  # for a cancelled turn to commit its end
 CLOSE_TIMEOUT_S = 10.0  # a session's tool servers end well before; the worker's own end kills what does not
 
@@ -75,6 +76,7 @@ class Sessions:
         self._resident: OrderedDict[str, Session] = OrderedDict()
         self._feeds: dict[str, TurnFeed] = {}  # of running and waiting turns, by turn id
         self._named: dict[tuple[str, str], TurnFeed | asyncio.Future[TurnFeed]] = {}  # by (key, Idempotency-Key)
+        self._inherited: dict[int, dict[str, list[TurnRow]]] = {}  # by shard and session key
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._hurry = asyncio.Event()
@@ -122,11 +124,8 @@ class Sessions:
             raise Refusal("store_failed", f"The message could not be stored: {error}.") from error
 
     async def _known(self, submission: Submission, shard: OwnedShard) -> TurnFeed | None:
-        feed = self._feeds.get(submission.turn_id)
-        if feed is None:
-            row = await shard.store.turn(submission.turn_id)
-            feed = None if row is None else self._feed_of(row)
-        return feed
+        row = await shard.store.turn(submission.turn_id)
+        return None if row is None else await self._feed_of(row, shard)
 
     async def _submit_named(self, submission: Submission, shard: OwnedShard, name: str) -> TurnFeed:
         """The same Idempotency-Key and body give the same turn, running or over; another body is a conflict."""
@@ -137,7 +136,7 @@ class Sessions:
             self._named[handle] = admitted
             try:
                 row = await shard.store.find(*handle)
-                feed = self._feed_of(row) if row is not None else await self._admit(submission, shard)
+                feed = await (self._admit(submission, shard) if row is None else self._feed_of(row, shard))
             except BaseException as error:
                 del self._named[handle]
                 admitted.set_exception(error if isinstance(error, Exception) else Refusal("store_failed", "cut off"))
@@ -154,9 +153,11 @@ class Sessions:
             raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
         return feed
 
-    def _feed_of(self, row: TurnRow) -> TurnFeed:
+    async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
         """The feed of a turn that is on disk: the living one, or one that tells its end."""
         turn_id = row.submission.turn_id
+        if row.state == "queued" and turn_id not in self._feeds:
+            await self._with_inheritance(row, shard)
         feed = self._feeds.get(turn_id)
         if feed is None:
             feed = TurnFeed(turn_id, row.submission.fingerprint)
@@ -165,9 +166,9 @@ class Sessions:
         return feed
 
     async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        self._refuse_if_stopping()
         session = await self._session(submission.key, submission.principal, shard, stateless=submission.stateless)
-        if self._stopping:
-            raise Refusal("gateway_draining", "The gateway is stopping.", SHARD_RETRY_AFTER_S)
+        self._refuse_if_stopping()  # it may have begun meanwhile
         if len(session.runs) > self._config.mailbox_limit:
             why = f"{len(session.runs)} messages of this session run or wait already."
             raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
@@ -179,6 +180,10 @@ class Sessions:
             raise
         session.actor.tell(run)
         return run.feed
+
+    def _refuse_if_stopping(self) -> None:
+        if self._stopping:
+            raise Refusal("gateway_draining", "The gateway is stopping.", DRAINING_RETRY_AFTER_S)
 
     def _expect(self, session: Session, submission: Submission, *, queued: bool) -> TurnRun:
         """Count a turn in before its commit, so that the session is neither overfilled nor put to sleep meanwhile."""
@@ -197,15 +202,24 @@ class Sessions:
         if run.submission.idempotency_key is not None:
             self._named.pop((session.key, run.submission.idempotency_key), None)
 
-    async def resume(self, row: TurnRow, shard: OwnedShard) -> None:
-        """Run a turn that an earlier owner admitted and never began.
+    # -- what an earlier owner left -------------------------------------------------------------------------------
+    def inherit(self, shard: OwnedShard, rows: Iterable[TurnRow]) -> None:
+        """Turns that an earlier owner admitted and never began run first when their session is activated."""
+        by_key = self._inherited[shard.number] = {}
+        for row in rows:
+            by_key.setdefault(row.submission.key, []).append(row)
 
-        Raises:
-            Refusal: its session cannot be activated now.
-        """
+    async def resume(self, shard: OwnedShard) -> None:
+        """Activate the sessions with inherited turns, so that they run."""
+        for rows in list(self._inherited.get(shard.number, {}).values()):
+            await self._with_inheritance(rows[0], shard)
+
+    async def _with_inheritance(self, row: TurnRow, shard: OwnedShard) -> None:
         submission = row.submission
-        session = await self._session(submission.key, submission.principal, shard, stateless=submission.stateless)
-        session.actor.tell(self._expect(session, submission, queued=True))
+        try:
+            await self._session(submission.key, submission.principal, shard, stateless=submission.stateless)
+        except (Refusal, StoreFailed) as error:  # the next message of the session, or the next owner, tries again
+            log.error("queued turns not resumed", session=submission.key, why=str(error))  # noqa: TRY400  # says it all
 
     # -- activation -----------------------------------------------------------------------------------------------
     async def _session(self, key: str, principal: str, shard: OwnedShard, *, stateless: bool) -> Session:
@@ -232,6 +246,8 @@ class Sessions:
                 session.past = await session.store.transcript(session.session_id)
             session.toolbox = self._new_toolbox(session.key)
             session.start_actor()
+            for row in self._inherited.get(session.shard.number, {}).pop(session.key, ()):
+                session.actor.tell(self._expect(session, row.submission, queued=True))
         except BaseException:
             self._resident.pop(session.key, None)
             raise

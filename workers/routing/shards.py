@@ -19,7 +19,6 @@ from workers.agents.transcript import closing
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed, TurnRow
 from workers.store.sqlite import open_shard
-from workers.turns import Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +66,10 @@ async def open_owned(
     journal: Journal,
     directory: Path,
     durability: Literal["power_loss", "process"],
+    sessions: Sessions,
     report: Callable[[ShardBroken], None],
 ) -> list[OwnedShard]:
-    """Open the shards that this worker newly owns, let go of those it lost; return the new ones, to be recovered.
+    """Open and settle the shards that this worker newly owns, let go of those it lost; return the new ones.
 
     A shard that cannot be opened is reported and stays closed; the others serve.
     """
@@ -83,6 +83,8 @@ async def open_owned(
         path = directory / f"{number:02d}.db"
         try:
             opened = await open_shard(journal, path, shard=number, fence=fence, durability=durability)
+            shard = OwnedShard(number=number, fence=fence, store=opened.store)
+            await settle(shard, sessions)
         except StoreFailed as error:
             log.error("shard cannot be opened", shard=number, why=str(error))  # noqa: TRY400  # the reason says it all
             report(ShardBroken(shard=number, why=str(error), set_aside=None, serving=False))
@@ -91,27 +93,30 @@ async def open_owned(
             aside = opened.set_aside
             log.error("shard file was broken and is set aside", shard=number, why=aside.why, set_aside=str(aside.path))
             report(ShardBroken(shard=number, why=aside.why, set_aside=str(aside.path), serving=True))
-        return OwnedShard(number=number, fence=fence, store=opened.store)
+        table.open[number] = shard
+        return shard
 
     missing = {number: fence for number, fence in mine.items() if number not in table.open}
     opened = await asyncio.gather(*(open_one(number, fence) for number, fence in missing.items()))
     return [shard for shard in opened if shard is not None]
 
 
-async def recover(shard: OwnedShard, sessions: Sessions) -> None:
-    """Settle what an earlier owner left: running turns are interrupted and never run again, queued ones run once."""
+async def settle(shard: OwnedShard, sessions: Sessions) -> None:
+    """Before a shard serves: running turns of its earlier owner are interrupted and never run again, queued ones kept.
+
+    Raises:
+        StoreFailed: the shard cannot serve.
+    """
+    queued = []
     for row in await shard.store.unfinished():
-        turn_id = row.submission.turn_id
         if row.state == "running":
             await _end(shard, row, "interrupted")
-            log.warning("turn interrupted by a crash", session=row.submission.key, turn=turn_id)
+            log.warning("turn interrupted by a crash", session=row.submission.key, turn=row.submission.turn_id)
         elif row.submission.stateless and row.submission.idempotency_key is None:
             await _end(shard, row, "cancelled")  # its caller is gone and nobody can ask for it
         else:
-            try:
-                await sessions.resume(row, shard)
-            except Refusal as refusal:  # it stays queued for the next owner
-                log.error("queued turn not resumed", session=row.submission.key, turn=turn_id, why=refusal.why)  # noqa: TRY400
+            queued.append(row)
+    sessions.inherit(shard, queued)
 
 
 async def _end(shard: OwnedShard, row: TurnRow, state: Literal["interrupted", "cancelled"]) -> None:

@@ -1,0 +1,68 @@
+"""Reading and replacing the small text files of a configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hermes_actors.config.problems import Problem
+from hermes_actors.home import PRIVATE_FILE
+
+MAX_FILE_BYTES = 256 * 1024
+
+
+class Unreadable(Exception):
+    """A file is there and holds no text that could be used."""
+
+    def __init__(self, what: str, *, line: int | None = None, remedy: str = "") -> None:
+        super().__init__(what)
+        self.problem = Problem(what=what, line=line, remedy=remedy)
+
+
+def read_text(file: Path) -> str:
+    """A file's text.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        Unreadable: it cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise Unreadable(f"cannot be read: {why(error)}") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise Unreadable(f"larger than {MAX_FILE_BYTES} bytes")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise Unreadable("not UTF-8", line=line, remedy="save the file as UTF-8") from error
+
+
+def replace_private(file: Path, text: str) -> None:
+    """Replace a file at once, durably; only its owner may read it.
+
+    Raises:
+        OSError: it stands as it was.
+    """
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # a killed process of the same id left it
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(descriptor)
+    temporary.replace(file)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def why(error: Exception) -> str:
+    """The system's words for an error, without paths."""
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

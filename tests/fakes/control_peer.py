@@ -1,0 +1,68 @@
+"""A fake supervisor on a real control socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hermes_actors.control.messages import ControlReply, ControlRequest
+from hermes_actors.home import Home
+from hermes_actors.wire.codec import decode, encode
+
+BOUND_S = 30.0
+HEADER = struct.Struct(">I")
+
+Behaviour = Callable[[socket.socket, ControlRequest], None]
+
+
+class FakeSupervisor:
+    """Answers each connection's requests with ``behave`` until it closes the connection."""
+
+    def __init__(self, home: Home, behave: Behaviour) -> None:
+        self.requests: list[ControlRequest] = []
+        self._behave = behave
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(home.control))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(BOUND_S)
+        assert not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(ConnectionError), connection:  # the client may go away at any moment
+                self._converse(connection)
+
+    def _converse(self, connection: socket.socket) -> None:
+        connection.settimeout(BOUND_S)
+        with connection.makefile("rb") as stream:
+            while head := stream.read(HEADER.size):
+                request = decode(stream.read(HEADER.unpack(head)[0]))
+                self.requests.append(request)
+                self._behave(connection, request)
+
+
+def answer(
+    connection: socket.socket, request: ControlRequest, data: Mapping[str, Any], error: str | None = None, why: str = ""
+) -> None:
+    """Send the reply to a request."""
+    body = encode(ControlReply(request=request.request, error=error, why=why, data=dict(data)))
+    connection.sendall(HEADER.pack(len(body)) + body)
+
+
+def answering(replies: Mapping[str, Mapping[str, Any]]) -> Behaviour:
+    """A supervisor that says the same to the same operation."""
+    return lambda connection, request: answer(connection, request, replies[request.operation])

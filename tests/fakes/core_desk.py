@@ -1,0 +1,110 @@
+"""A supervisor without a world: a state, a clock that tests advance, and the effects that were wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from hermes_actors.core.effects import CommitTable, Effect
+from hermes_actors.core.events import (
+    Event,
+    Started,
+    StopAsked,
+    Tick,
+    WorkerBeat,
+    WorkerExited,
+    WorkerReady,
+    WorkerSpawned,
+)
+from hermes_actors.core.model import Limits, Load, Owner, Phase, State, Worker, WorkerState
+from hermes_actors.core.placement import place
+from hermes_actors.core.step import due, step
+
+E = TypeVar("E")
+SHARDS = 8
+
+
+def of(kind: type[E], effects: Iterable[object]) -> list[E]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+class Desk:
+    """Feeds events to ``step`` and checks after each what must always hold."""
+
+    def __init__(
+        self, slots: int = 2, *, max_restarts: int = 3, heartbeat_s: float = 5.0, grace_s: float = 60.0
+    ) -> None:
+        self.limits = Limits(
+            heartbeat_s=heartbeat_s, max_restarts=max_restarts, restart_window_s=60.0, stop_grace_s=grace_s
+        )
+        self.state = State(
+            limits=self.limits,
+            workers=tuple(Worker(slot=slot) for slot in range(slots)),
+            owners=tuple(Owner(slot, 100) for slot in place({}, SHARDS, slots)),
+        )
+        self.now = 1000.0
+        self.log: list[Effect] = []
+
+    def tell(self, event: Event) -> tuple[Effect, ...]:
+        before = self.state
+        self.state, effects = step(self.state, event, self.now)
+        self.log += effects
+        self._check(before, effects)
+        return effects
+
+    def _check(self, before: State, effects: tuple[Effect, ...]) -> None:
+        for shard, (old, new) in enumerate(zip(before.owners, self.state.owners, strict=True)):
+            assert new.fence >= old.fence
+            if new != old:
+                assert any(table.owners.get(shard) == new for table in of(CommitTable, effects))
+        for worker in self.state.workers:
+            if self.state.phase in (Phase.STARTING, Phase.SERVING) and worker.generation:
+                waits = worker.state in (WorkerState.RESTARTING, WorkerState.GIVEN_UP)
+                assert waits == (worker.retry_at is not None)
+                assert worker.state not in (WorkerState.STOPPED, WorkerState.STOPPING)
+
+    # -- shorter -----------------------------------------------------------------------------------------------------
+    def worker(self, slot: int) -> Worker:
+        return self.state.workers[slot]
+
+    def generation(self, slot: int) -> int:
+        return self.state.workers[slot].generation
+
+    def spawned(self, slot: int) -> tuple[Effect, ...]:
+        generation = self.generation(slot)
+        return self.tell(WorkerSpawned(slot=slot, generation=generation, pid=1000 * (slot + 1) + generation))
+
+    def ready(self, slot: int) -> tuple[Effect, ...]:
+        return self.tell(WorkerReady(slot=slot, generation=self.generation(slot)))
+
+    def beat(self, slot: int, active: dict[str, float] | None = None) -> tuple[Effect, ...]:
+        generation = self.generation(slot)
+        return self.tell(WorkerBeat(slot=slot, generation=generation, load=Load(running=1), active=active or {}))
+
+    def die(self, slot: int, exitcode: int = -9, jitter: float = 0.0) -> tuple[Effect, ...]:
+        generation = self.generation(slot)
+        return self.tell(WorkerExited(slot=slot, generation=generation, exitcode=exitcode, jitter=jitter))
+
+    def wait(self, seconds: float) -> tuple[Effect, ...]:
+        """Let time pass, with every tick that is wanted meanwhile at its time."""
+        until = self.now + seconds
+        effects: tuple[Effect, ...] = ()
+        while (at := due(self.state)) is not None and at <= until:
+            self.now = max(self.now, at)
+            effects += self.tell(Tick(due=at))
+        self.now = until
+        return effects
+
+    def stop(self, *, now: bool = False) -> tuple[Effect, ...]:
+        return self.tell(StopAsked(now=now, by="SIGTERM"))
+
+
+def serving(slots: int = 2, **limits: float) -> Desk:
+    """A gateway whose workers are all ready."""
+    desk = Desk(slots, **limits)  # type: ignore[arg-type]  # limits of tests
+    desk.tell(Started())
+    for slot in range(slots):
+        desk.spawned(slot)
+        desk.ready(slot)
+    assert desk.state.phase is Phase.SERVING
+    return desk

@@ -1,0 +1,193 @@
+"""A worker for tests of the supervisor: says what a worker says, and does over TCP what a test tells it.
+
+A connection sends one line of words and gets one line of JSON:
+
+``who``                 slot, generation, pid and the shard table
+``activate KEY``        the supervisor's answer to an activation of the key, with the fence that the worker has
+``activate KEY FENCE``  the same with this fence
+``look KEY``            the same, but none is made
+``forget KEY``, ``page PRINCIPAL LIMIT [AFTER]``, ``broken SHARD``
+``touch KEY TIME``      tell of activity with a heartbeat
+``child``               start a process that carries the owner's mark in a session of its own; its pid
+``garble``              send the supervisor what is no frame
+``exit CODE``           end at once
+``if SLOT …``           the rest, answered in a list, by the worker of this slot; null by another
+
+A file ``fail-SLOT`` in the home makes the slot's worker exit with 9 before it is ready, ``linger-SLOT`` makes it ignore
+a stop with grace, and with "for ever" in it any stop. A worker that stops leaves its grace in ``stopped-SLOT``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hermes_actors.wire.link import FrameLink
+from hermes_actors.wire.messages import (
+    Activate,
+    Activated,
+    Answer,
+    Assign,
+    Configure,
+    Forget,
+    Forgotten,
+    Heartbeat,
+    Listen,
+    ListSessions,
+    Query,
+    Ready,
+    Refused,
+    SessionPage,
+    ShardBroken,
+    Stop,
+)
+from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
+from hermes_actors.wire.sharding import shard_of
+
+BEATS_PER_INTERVAL = 3
+
+
+class FakeWorker:
+    def __init__(self, listeners: dict[int, socket.socket]) -> None:
+        self.listeners = listeners
+        self.servers: dict[int, asyncio.Server] = {}
+        self.configure: Configure
+        self.table: Assign
+        self.waiting: dict[int, asyncio.Future[Any]] = {}
+        self.active: dict[str, float] = {}
+        self.ready = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.link = FrameLink(self.heard, lambda _: os._exit(3))
+
+    def start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def path(self, what: str) -> Path:
+        return Path(self.configure.home, f"{what}-{self.configure.slot}")
+
+    def heard(self, message: Any) -> None:
+        match message:
+            case Configure():
+                self.configure = message
+                if self.path("fail").exists():
+                    os._exit(9)
+            case Assign():
+                self.table = message
+            case Listen():
+                self.start(self.listen(set(message.slots)))
+            case Query():
+                data = {"actor": {"slot": self.configure.slot}}
+                if not message.key.endswith("silent"):
+                    self.link.send(Answer(request=message.request, found=True, data=data))
+            case Stop():
+                linger = self.path("linger")
+                if not linger.exists() or (message.grace_s == 0 and linger.read_text() != "for ever"):
+                    self.path("stopped").write_text(f"{message.grace_s}")
+                    os._exit(0)
+            case Activated() | Refused() | SessionPage() | Forgotten():
+                self.waiting.pop(message.request).set_result(message)
+
+    async def listen(self, slots: set[int]) -> None:
+        for slot in set(self.servers) - slots:
+            self.servers.pop(slot).close()
+        for slot in slots - set(self.servers):
+            copy = self.listeners[slot].dup()
+            self.servers[slot] = await asyncio.start_server(self.serve, sock=copy)
+        if not self.ready:
+            self.ready = True
+            self.link.send(Ready(pid=os.getpid(), slot=self.configure.slot, generation=self.configure.generation))
+            self.start(self.beat())
+
+    async def beat(self) -> None:
+        while True:
+            self.send_beat()
+            await asyncio.sleep(self.configure.config["supervisor"]["heartbeat_seconds"] / BEATS_PER_INTERVAL)
+
+    def send_beat(self) -> None:
+        active, self.active = self.active, {}
+        counts = {"resident": 1, "running": 2, "queued": 3, "turns": 4, "mcp": 5}
+        slot, generation = self.configure.slot, self.configure.generation
+        self.link.send(Heartbeat(slot=slot, generation=generation, active=active, **counts))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        words = (await reader.readline()).decode().split()
+        if words:
+            writer.write(json.dumps(await self.do(*words)).encode() + b"\n")
+        writer.close()
+
+    async def ask(self, message: Any) -> Any:
+        self.waiting[message.request] = asyncio.get_running_loop().create_future()
+        self.link.send(message)
+        return {"is": (answer := await self.waiting[message.request]).__class__.__name__, **dataclasses.asdict(answer)}
+
+    async def do(self, what: str, *words: str) -> Any:
+        configure, request = self.configure, len(self.waiting) + 1000
+        match what:
+            case "who":
+                who = {"slot": configure.slot, "generation": configure.generation, "pid": os.getpid()}
+                modules = sorted(name for name in sys.modules if name.startswith(("hermes_actors", "pykka", "mcp")))
+                listens = sorted(self.servers)
+                return {**who, **dataclasses.asdict(self.table), "listens": listens, "modules": modules}
+            case "activate" | "look" | "forget":
+                shard = shard_of(words[0], configure.shards)
+                fence = int(words[1]) if words[1:] else self.table.owners[shard][1]
+                if what == "forget":
+                    return await self.ask(Forget(request=request, key=words[0], shard=shard, fence=fence))
+                key, principal = words[0], words[0].split(":")[1]
+                return await self.ask(
+                    Activate(
+                        request=request,
+                        key=key,
+                        principal=principal,
+                        shard=shard,
+                        fence=fence,
+                        create=what == "activate",
+                    )
+                )
+            case "page":
+                after = words[2] if words[2:] else None
+                return await self.ask(
+                    ListSessions(request=request, principal=words[0], limit=int(words[1]), after=after)
+                )
+            case "touch":
+                self.active[words[0]] = float(words[1])
+                self.send_beat()
+            case "broken":
+                self.link.send(ShardBroken(shard=int(words[0]), why="torn page", set_aside="/aside", serving=True))
+            case "child":
+                mark = owner_mark(configure.home, configure.boot, configure.slot, configure.generation)
+                child = subprocess.Popen(  # noqa: ASYNC220  # a fake may block
+                    ["sleep", "600"], env={OWNER_VARIABLE: mark, "PATH": os.environ["PATH"]}, start_new_session=True
+                )
+                return child.pid
+            case "garble":
+                assert self.link._transport is not None
+                self.link._transport.write(b"\xff" * 8)
+            case "exit":
+                os._exit(int(words[0]))
+            case "if":
+                return [await self.do(*words[1:])] if int(words[0]) == configure.slot else None
+        return None
+
+
+async def live(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
+    worker = FakeWorker(listeners)
+    link.setblocking(False)
+    await asyncio.get_running_loop().create_connection(lambda: worker.link, sock=link)
+    await asyncio.get_running_loop().create_future()
+
+
+def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    asyncio.run(live(link, listeners))

@@ -1,0 +1,142 @@
+"""A gateway without sessions behind it: it remembers what it was asked, and answers as it was told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+from workers.gateway import Conversation
+from workers.turns import Ended, Refusal, Submission, TurnEvent
+
+
+def completed(text: str = "hello", **fields: Any) -> Ended:
+    """The end of a turn that went well."""
+    values: dict[str, Any] = {
+        "turn_id": "turn_1",
+        "session_id": "s_1",
+        "state": "completed",
+        "text": text,
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        "model": "gpt-5-mini",
+        "error": None,
+        "replayed": False,
+    }
+    return Ended(**{**values, **fields})
+
+
+def failed(http_status: int = 502, **error: Any) -> Ended:
+    """The end of a turn that the provider failed."""
+    values: dict[str, Any] = {
+        "code": "provider_error",
+        "text": "openai failed for model gpt-5-mini (HTTP 400): no such model",
+        "http_status": http_status,
+        "provider": "openai",
+        "model": "gpt-5-mini",
+        "upstream_status": 400,
+        "retry_after_s": None,
+    }
+    return completed("", state="failed", finish_reason="error", error={**values, **error})
+
+
+class FakeTurn:
+    """A turn that plays its events; with ``held`` it waits for :meth:`go` before the last one."""
+
+    def __init__(self, turn_id: str, events: Iterable[TurnEvent], *, held: bool = False) -> None:
+        self._turn_id = turn_id
+        self._events = list(events)
+        self._go = asyncio.Event()
+        if not held:
+            self._go.set()
+        self.abandoned = asyncio.Event()
+
+    @property
+    def turn_id(self) -> str:
+        return self._turn_id
+
+    def go(self) -> None:
+        """Come to the end."""
+        self._go.set()
+
+    def abandon(self) -> None:
+        self.abandoned.set()
+
+    async def __aiter__(self) -> AsyncIterator[TurnEvent]:
+        for event in self._events[:-1]:
+            yield event
+        await self._go.wait()
+        yield self._events[-1]
+
+
+class FakeGateway:
+    """Plays the same events to every message; or refuses it with ``refusal``.
+
+    Args:
+        events: of each turn; the last is its end.
+        held: turns wait for :meth:`FakeTurn.go` before their end.
+    """
+
+    def __init__(self, *events: TurnEvent, held: bool = False) -> None:
+        self.events: tuple[TurnEvent, ...] = events or (completed(),)
+        self.held = held
+        self.refusal: Refusal | None = None
+        self.ready = True
+        self.earlier_turn: str | None = None  # the turn that an Idempotency-Key names
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.submissions: list[Submission] = []
+        self.conversations: list[Conversation] = []
+        self.turns: list[FakeTurn] = []
+        self.before_accept: Callable[[], Any] | None = None
+        self.submitted = asyncio.Event()
+        self.accepted = asyncio.Event()
+
+    @property
+    def submission(self) -> Submission:
+        """The last one."""
+        return self.submissions[-1]
+
+    async def submit(self, submission: Submission, *, stream: bool) -> FakeTurn:
+        self.submissions.append(submission)
+        self.submitted.set()
+        if self.before_accept is not None:
+            await self.before_accept()
+        if self.refusal is not None:
+            raise self.refusal
+        events = self.events if stream else self.events[-1:]
+        turn = FakeTurn(self.earlier_turn or submission.turn_id, events, held=self.held)
+        self.turns.append(turn)
+        self.accepted.set()
+        return turn
+
+    async def conversation_key(self, conversation: Conversation) -> str:
+        self.conversations.append(conversation)
+        return f"api:{conversation.principal}:~{len(self.conversations)}"
+
+    async def list_sessions(
+        self, principal: str, after: str | None, limit: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        if self.refusal is not None:
+            raise self.refusal
+        mine = [session for key, session in self.sessions.items() if key.startswith(f"api:{principal}:")]
+        first = int(after or 0)
+        rest = first + limit
+        return mine[first:rest], str(rest) if rest < len(mine) else None
+
+    async def describe_session(self, key: str) -> dict[str, Any]:
+        return self._session(key)
+
+    async def session_messages(self, key: str, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        self._session(key)
+        rows = [row for row in self.rows if row["seq"] > after]
+        return rows[:limit], rows[limit - 1]["seq"] if len(rows) > limit else None
+
+    async def delete_session(self, key: str) -> None:
+        self._session(key)
+        del self.sessions[key]
+
+    def _session(self, key: str) -> dict[str, Any]:
+        if key not in self.sessions:
+            raise Refusal("session_not_found", f"no session {key}")
+        return self.sessions[key]

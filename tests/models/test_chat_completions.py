@@ -1,0 +1,589 @@
+"""The client against a real HTTP server that misbehaves on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from fakes.model_server import (
+    WAIT_S,
+    Answer,
+    ModelServer,
+    call_tools,
+    chunk,
+    drop,
+    hang,
+    refuse,
+    say,
+    sse,
+    stream,
+    usage,
+    whole,
+)
+
+from workers.models import chat
+from workers.models.chat import ChatCompletions, Patiences, request_body
+from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
+
+KEY = "hunter2-0123456789"
+LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
+SHORT_S = 0.05
+HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'], tools=b"")
+
+
+class Client:
+    """The provider under test, what it delivered, and how long it slept between retries."""
+
+    def __init__(self, base_url: str, *, patiences: Patiences = LONG, max_retries: int = 0) -> None:
+        self.texts: list[str] = []
+        self.slept: list[float] = []
+        self.provider = ChatCompletions(
+            name="openai",
+            model="gpt-test",
+            base_url=base_url,
+            key=KEY,
+            patiences=patiences,
+            max_retries=max_retries,
+            sleep=self._sleep,
+            draw=lambda: 1.0,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def ask(self, request: ModelRequest = HELLO) -> ModelReply | ModelFailure:
+        async with asyncio.timeout(WAIT_S):
+            return await self.provider.complete(request, self.texts.append)
+
+    async def reply(self, request: ModelRequest = HELLO) -> ModelReply:
+        outcome = await self.ask(request)
+        assert isinstance(outcome, ModelReply), outcome
+        return outcome
+
+    async def failure(self, request: ModelRequest = HELLO) -> ModelFailure:
+        outcome = await self.ask(request)
+        assert isinstance(outcome, ModelFailure), outcome
+        return outcome
+
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+async def connect(server: ModelServer) -> AsyncIterator[Connect]:
+    clients: list[Client] = []
+
+    def make(base_url: str = "", **how: Any) -> Client:
+        clients.append(Client(base_url or server.base_url, **how))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        await client.provider.close()
+
+
+# -- what goes out ------------------------------------------------------------------------------------------------
+
+
+async def test_the_request_is_a_streamed_chat_completion_with_the_key(server: ModelServer, connect: Connect) -> None:
+    tools = b'[{"type":"function","function":{"name":"one","parameters":{}}}]'
+    messages = [b'{"role":"system","content":"Be kind"}', b'{"role":"user","content":"H\xc3\xa9"}']
+    await connect().reply(ModelRequest(messages=messages, tools=tools, parameters={"temperature": 0.5, "stop": ["x"]}))
+
+    assert server.last.body == {
+        "model": "gpt-test",
+        "messages": [{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hé"}],
+        "tools": json.loads(tools),
+        "temperature": 0.5,
+        "stop": ["x"],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert server.last.headers["Authorization"] == f"Bearer {KEY}"
+    assert server.last.headers["Content-Type"] == "application/json"
+
+
+def test_parameters_do_not_overrule_what_is_ours_to_say() -> None:
+    parameters = {"model": "other", "stream": False, "n": 5, "messages": [], "tools": [], "top_p": 1}
+    body = request_body(ModelRequest(messages=[], tools=b"", parameters=parameters), "mine")
+
+    assert body.count(b'"stream":') == 1
+    assert json.loads(body) == {
+        "model": "mine",
+        "messages": [],
+        "top_p": 1,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+async def test_a_request_may_name_another_model(server: ModelServer, connect: Connect) -> None:
+    server.script(stream({"choices": [{"delta": {"content": "x"}}]}))
+
+    reply = await connect().reply(ModelRequest(messages=HELLO.messages, tools=b"", model="gpt-other"))
+
+    assert server.last.body["model"] == reply.model == "gpt-other"
+
+
+async def test_a_body_larger_than_a_mebibyte_goes_out_whole(server: ModelServer, connect: Connect) -> None:
+    message = json.dumps({"role": "user", "content": "x" * 3_000_000}).encode()
+
+    await connect().reply(ModelRequest(messages=[message], tools=b""))
+
+    assert len(server.last.body["messages"][0]["content"]) == 3_000_000
+
+
+async def test_a_base_url_may_end_with_a_slash(server: ModelServer, connect: Connect) -> None:
+    await connect(f"{server.base_url}/").reply()
+
+    assert server.count == 1
+
+
+async def test_calls_one_after_another_use_one_connection(server: ModelServer, connect: Connect) -> None:
+    client = connect()
+    server.script(say("a"), refuse(400), whole({"choices": [{"message": {"content": "b"}}]}))
+    for _ in range(4):
+        await client.ask()
+
+    assert (server.count, len(server.connections)) == (4, 1)
+
+
+async def test_many_calls_at_once_share_the_client(server: ModelServer, connect: Connect) -> None:
+    client = connect()
+
+    replies = await asyncio.gather(*(client.reply() for _ in range(50)))
+
+    assert [reply.text for reply in replies] == ["pong"] * 50
+
+
+# -- what comes back ----------------------------------------------------------------------------------------------
+
+
+async def test_text_is_delivered_as_it_comes(server: ModelServer, connect: Connect) -> None:
+    gate = asyncio.Event()
+    answer = stream(chunk({"content": "Hel"}), chunk({"content": "lo"}, "stop"), gate=gate, done=False)
+    server.script(answer)
+    client = connect()
+    came = asyncio.Event()
+
+    def on_text(text: str) -> None:
+        client.texts.append(text)
+        came.set()
+
+    async with asyncio.timeout(WAIT_S):
+        asked = asyncio.create_task(client.provider.complete(HELLO, on_text))
+        await came.wait()
+        assert client.texts == ["Hel"]
+        gate.set()
+        reply = await asked
+
+    assert isinstance(reply, ModelReply)
+    assert (reply.text, client.texts) == ("Hello", ["Hel", "lo"])
+
+
+async def test_a_reply_carries_usage_finish_reason_and_model(server: ModelServer, connect: Connect) -> None:
+    server.script(stream(chunk({"content": "Hi"}), chunk({}, "length"), usage(7, 2)))
+
+    assert await connect().reply() == ModelReply(
+        text="Hi",
+        tool_calls=(),
+        finish_reason="length",
+        usage={"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        model="fake-1",
+    )
+
+
+async def test_parallel_tool_calls_arrive_whole_and_are_no_text(server: ModelServer, connect: Connect) -> None:
+    server.script(call_tools(("one", '{"x": 1}'), ("two", "{}")))
+    client = connect()
+
+    reply = await client.reply()
+
+    assert reply.tool_calls == (
+        ToolCall(call_id="call_1_0", name="one", arguments='{"x": 1}'),
+        ToolCall(call_id="call_1_1", name="two", arguments="{}"),
+    )
+    assert (reply.finish_reason, client.texts) == ("tool_calls", [])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+async def test_a_stream_may_arrive_in_any_pieces_with_comments_and_crlf(
+    server: ModelServer, connect: Connect, size: int
+) -> None:
+    raw = b": hello\r\n\r\n" + b"".join(sse(chunk({"content": "Grüße"}), b": ping\n\n", chunk({}, "stop")))
+    raw = raw.replace(b"\n\n", b"\r\n\r\n")
+    server.script(Answer(pieces=tuple(raw[at : at + size] for at in range(0, len(raw), size))))
+
+    assert (await connect().reply()).text == "Grüße"
+
+
+async def test_a_body_that_is_not_streamed_is_taken(server: ModelServer, connect: Connect) -> None:
+    message = {"role": "assistant", "content": "All at once"}
+    server.script(whole({"model": "m", "choices": [{"message": message, "finish_reason": "stop"}], "usage": None}))
+    client = connect()
+
+    reply = await client.reply()
+
+    assert (reply.text, reply.model, client.texts) == ("All at once", "m", ["All at once"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stream(chunk({"content": "Hi"}), chunk({}, "stop"), done=False),
+        stream(chunk({"content": "Hi"}), done=True),
+        stream(chunk({"content": "Hi"}), b"data: [DONE]", done=False),
+        stream(chunk({"content": "Hi"}), chunk({}, "stop"), done=False, end="cut"),
+    ],
+    ids=["no [DONE]", "no finish_reason", "no blank line at the end", "cut after the finish_reason"],
+)
+async def test_either_finish_reason_or_end_mark_makes_an_answer_whole(
+    server: ModelServer, connect: Connect, answer: Answer
+) -> None:
+    server.script(answer)
+
+    reply = await connect().reply()
+
+    assert (reply.text, reply.finish_reason) == ("Hi", "stop")
+
+
+async def test_a_server_that_keeps_the_answer_open_after_its_end_does_not_hold_it_back(
+    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "USAGE_S", SHORT_S)
+    open_after_done = stream(chunk({"content": "Hi"}, "stop"), end="hang")
+    open_after_reason = stream(chunk({"content": "Hi"}, "stop"), done=False, end="hang")
+    server.script(open_after_done, open_after_reason)
+    client = connect()
+
+    assert [(await client.reply()).text for _ in range(2)] == ["Hi", "Hi"]
+
+
+async def test_what_follows_the_end_mark_is_not_part_of_the_answer(server: ModelServer, connect: Connect) -> None:
+    gate = asyncio.Event()
+    whole_answer = b"".join(sse(chunk({"content": "Hi"}, "stop")))
+    server.script(Answer(pieces=(whole_answer, b"data: {oops\n\n"), gate=gate))
+    client = connect()
+
+    def on_text(_: str) -> None:
+        asyncio.get_running_loop().call_later(SHORT_S, gate.set)
+
+    reply = await client.provider.complete(HELLO, on_text)
+
+    assert isinstance(reply, ModelReply), reply
+    assert reply.text == "Hi"
+
+
+# -- how it fails -------------------------------------------------------------------------------------------------
+
+
+async def test_an_error_status_carries_the_providers_words_and_code(server: ModelServer, connect: Connect) -> None:
+    error = {"message": "The model `gpt-test` does not exist", "code": "model_not_found"}
+    server.script(refuse(404, {"error": error}))
+
+    assert await connect(max_retries=3).failure() == ModelFailure(
+        kind="status",
+        provider="openai",
+        model="gpt-test",
+        status=404,
+        text="The model `gpt-test` does not exist",
+        code="model_not_found",
+        retry_after_s=None,
+        attempts=1,
+    )
+
+
+async def test_no_error_shows_the_key(server: ModelServer, connect: Connect) -> None:
+    server.script(refuse(401, {"error": {"message": f"Incorrect API key provided: {KEY}", "code": KEY}}))
+
+    failure = await connect().failure()
+
+    assert failure.status == 401
+    assert KEY not in repr(failure)
+
+
+async def test_a_web_page_as_error_gives_its_title(server: ModelServer, connect: Connect) -> None:
+    page = b"<html><head><title>502 Bad Gateway</title></head></html>"
+    server.script(refuse(502, page, {"Content-Type": "text/html"}))
+
+    assert (await connect().failure()).text == "502 Bad Gateway"
+
+
+async def test_an_empty_error_body_gives_the_reason_of_the_status_line(server: ModelServer, connect: Connect) -> None:
+    server.script(refuse(503, b""))
+
+    assert (await connect().failure()).text == "Service Unavailable"
+
+
+async def test_an_endless_error_body_is_not_read_to_its_end(
+    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "ERROR_BODY_S", 10 * WAIT_S)
+    server.script(Answer(pieces=(b"x" * chat.MAX_ERROR_BYTES, b"y"), status=500, end="hang"))
+
+    failure = await connect().failure()
+
+    assert (failure.status, failure.text[:3]) == (500, "xxx")
+    await server.until(lambda: server.aborted == 1)
+
+
+async def test_an_error_body_that_hangs_does_not_hide_the_status(
+    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "ERROR_BODY_S", SHORT_S)
+    server.script(Answer(pieces=(b"so far",), status=500, end="hang"))
+
+    failure = await connect().failure()
+
+    assert (failure.kind, failure.status, failure.text) == ("status", 500, "so far")
+
+
+async def test_a_redirect_is_not_followed_and_the_key_stays_here(server: ModelServer, connect: Connect) -> None:
+    server.script(refuse(307, b"", {"Location": f"{server.base_url}/elsewhere"}))
+
+    failure = await connect(max_retries=3).failure()
+
+    assert (failure.status, server.count) == (307, 1)
+    assert "redirects to" in failure.text
+    assert "base_url" in failure.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "attempts"),
+    [
+        ({"message": "busy", "type": "server_error"}, 500, 2),
+        ({"message": "bad", "type": "invalid_request_error"}, 400, 1),
+        ({"message": "limited", "code": 429}, 429, 2),
+        ("fell over", None, 2),
+    ],
+)
+async def test_an_error_object_in_the_stream_is_a_failure(
+    server: ModelServer, connect: Connect, error: Any, status: int | None, attempts: int
+) -> None:
+    server.script(*[stream(chunk({"role": "assistant"}), {"error": error}, done=False)] * 2)
+
+    failure = await connect(max_retries=1).failure()
+
+    assert (failure.kind, failure.status, failure.attempts) == ("status", status, attempts)
+    assert failure.text == (error if isinstance(error, str) else error["message"])
+
+
+async def test_an_error_object_as_a_whole_body_is_a_failure(server: ModelServer, connect: Connect) -> None:
+    server.script(whole({"error": {"message": "no credit", "code": 402}}))
+
+    failure = await connect().failure()
+
+    assert (failure.kind, failure.status, failure.text) == ("status", 402, "no credit")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        say("so far", end="cut"),
+        stream(chunk({"content": "so far"}), done=False),
+        stream(chunk({"content": "so far"}), b'data: {"choices": [{"del', done=False),
+        stream(done=False),
+        drop(),
+    ],
+    ids=["connection", "no end", "half an event", "nothing", "no answer"],
+)
+async def test_a_stream_that_ends_too_early_is_cut(server: ModelServer, connect: Connect, answer: Answer) -> None:
+    server.script(answer)
+
+    assert (await connect().failure()).kind == "cut"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stream(chunk({"content": "so"}), "{not json"),
+        stream("[1]"),
+        stream({"choices": [{"delta": "text"}]}),
+        stream(),
+        stream(chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"arguments": "{}"}}]}, "tool_calls")),
+        whole(b"<html>Welcome</html>", "text/html"),
+        whole(b"{not json"),
+        whole({"choices": []}),
+    ],
+    ids=["json", "no object", "no delta", "no choice", "no tool name", "web page", "body json", "body choice"],
+)
+async def test_an_answer_that_is_no_chat_completion_is_malformed(
+    server: ModelServer, connect: Connect, answer: Answer
+) -> None:
+    server.script(answer)
+
+    assert (await connect().failure()).kind == "malformed"
+
+
+async def test_an_answer_without_end_is_not_read_for_ever(
+    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "MAX_STREAM_BYTES", 100_000)
+    server.script(stream(*[b": ping\n\n"] * 20_000, done=False, end="hang"))
+
+    failure = await connect().failure()
+
+    assert (failure.kind, "longer than" in failure.text) == ("malformed", True)
+
+
+async def test_a_port_where_nobody_listens_is_a_connect_failure(connect: Connect) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        failure = await connect(f"http://127.0.0.1:{port}/v1").failure()
+
+    assert (failure.kind, failure.status) == ("connect", None)
+    assert f"127.0.0.1:{port}" in failure.text
+
+
+async def test_a_server_that_speaks_no_http_is_malformed(connect: Connect) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.com ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        failure = await connect(f"http://127.0.0.1:{port}/v1").failure()
+
+    assert (failure.kind, "not HTTP" in failure.text) == ("malformed", True)
+
+
+# -- time-outs ----------------------------------------------------------------------------------------------------
+
+
+async def test_no_connection_in_time_names_itself(connect: Connect) -> None:
+    with socket.socket() as deaf:  # its backlog is full: further connections get no answer
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        with socket.socket() as first, socket.socket() as second:
+            for filler in (first, second):
+                filler.setblocking(False)
+                filler.connect_ex(deaf.getsockname())
+            patiences = Patiences(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S)
+            failure = await connect(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", patiences=patiences).failure()
+
+    assert (failure.kind, failure.text) == ("timeout", f"no connection within {SHORT_S} s")
+
+
+async def test_no_free_connection_in_time_is_a_connect_timeout_too(
+    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "MAX_CONNECTIONS", 1)
+    server.script(hang())
+    client = connect(patiences=Patiences(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S))
+    first = asyncio.create_task(client.ask())
+    await server.until(lambda: server.in_flight == 1)
+
+    failure = await client.failure()
+
+    assert (failure.kind, failure.text) == ("timeout", f"no connection within {SHORT_S} s")
+    first.cancel()
+    await asyncio.wait([first])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [hang(), Answer(end="hang"), Answer(pieces=(b": ping\n\n",), end="hang")],
+    ids=["no answer", "headers only", "comments only"],
+)
+async def test_no_first_token_in_time_names_itself(server: ModelServer, connect: Connect, answer: Answer) -> None:
+    server.script(answer)
+    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
+
+    failure = await client.failure()
+
+    assert (failure.kind, failure.text) == ("timeout", f"no first token within {SHORT_S} s")
+    await server.until(lambda: server.in_flight == 0)
+
+
+async def test_no_next_token_in_time_names_itself(server: ModelServer, connect: Connect) -> None:
+    server.script(say("so far", end="hang"))
+    client = connect(patiences=Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=SHORT_S))
+
+    failure = await client.failure()
+
+    assert (failure.kind, failure.text) == ("timeout", f"no next token within {SHORT_S} s")
+    assert "".join(client.texts) == "so far"
+
+
+@pytest.mark.parametrize("answer", [hang(), say("so far", end="hang")], ids=["before", "within"])
+async def test_cancelling_the_call_closes_the_request_at_once(
+    server: ModelServer, connect: Connect, answer: Answer
+) -> None:
+    server.script(answer)
+    call = asyncio.create_task(connect().ask())
+    await server.until(lambda: server.count == 1)
+
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await server.until(lambda: server.aborted == 1)
+
+
+# -- retries ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_passing_failure_is_retried_with_growing_delays(server: ModelServer, connect: Connect) -> None:
+    server.script(refuse(503), drop(), say("Hi"))
+    client = connect(max_retries=3)
+
+    assert (await client.reply()).text == "Hi"
+    assert client.slept == [0.5, 1.0]
+
+
+async def test_retries_end_and_the_last_failure_tells_their_number(server: ModelServer, connect: Connect) -> None:
+    server.script(*[refuse(500)] * 5)
+
+    failure = await connect(max_retries=2).failure()
+
+    assert (failure.status, failure.attempts, server.count) == (500, 3, 3)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+async def test_a_permanent_failure_is_asked_once(server: ModelServer, connect: Connect, status: int) -> None:
+    server.script(refuse(status))
+
+    assert (await connect(max_retries=3).failure()).attempts == server.count == 1
+
+
+async def test_a_retry_after_header_is_honoured(server: ModelServer, connect: Connect) -> None:
+    server.script(refuse(429, headers={"Retry-After": "7"}), refuse(429, headers={"retry-after-ms": "20"}), say("Hi"))
+    client = connect(max_retries=3)
+
+    await client.reply()
+
+    assert client.slept == [7.5, 0.52]
+
+
+async def test_a_retry_after_beyond_the_cap_fails_and_says_when(server: ModelServer, connect: Connect) -> None:
+    server.script(refuse(429, headers={"Retry-After": "3600"}))
+
+    failure = await connect(max_retries=3).failure()
+
+    assert (failure.retry_after_s, failure.attempts) == (3600.0, 1)
+
+
+async def test_a_break_after_delivered_text_is_not_retried(server: ModelServer, connect: Connect) -> None:
+    server.script(say("so far", end="cut"))
+    client = connect(max_retries=3)
+
+    failure = await client.failure()
+
+    assert (failure.kind, failure.attempts, "".join(client.texts)) == ("cut", 1, "so far")
+
+
+async def test_a_break_after_pieces_of_a_tool_call_is_retried_without_them(
+    server: ModelServer, connect: Connect
+) -> None:
+    half = {"index": 0, "id": "a", "function": {"name": "one", "arguments": '{"x"'}}
+    server.script(stream(chunk({"tool_calls": [half]}), done=False, end="cut"), call_tools(("one", "{}")))
+
+    reply = await connect(max_retries=1).reply()
+
+    assert [call.arguments for call in reply.tool_calls] == ["{}"]

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from workers.models.patience import Patience
+
+LONG_S = 60.0
+SHORT_S = 0.02
+
+
+async def test_a_wait_that_is_too_long_ends_and_says_for_what() -> None:
+    patience = Patience("first token", SHORT_S)
+
+    with pytest.raises(TimeoutError):
+        async with patience:
+            await asyncio.Event().wait()
+
+    assert str(patience) == "no first token within 0.02 s"
+
+
+async def test_a_shorter_wait_replaces_a_longer_one() -> None:
+    patience = Patience("first token", LONG_S)
+
+    async def wait() -> None:
+        async with patience:
+            patience.expect("next token", SHORT_S)
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await wait()
+
+    assert str(patience) == "no next token within 0.02 s"
+
+
+async def test_a_longer_wait_replaces_a_shorter_one() -> None:
+    rang = asyncio.Event()
+    async with Patience("first token", SHORT_S) as patience:
+        patience.expect("next token", LONG_S)
+        asyncio.get_running_loop().call_later(2 * SHORT_S, rang.set)
+        await rang.wait()
+
+
+async def test_a_context_that_is_left_in_time_leaves_no_timer_behind() -> None:
+    async with Patience("first token", SHORT_S):
+        pass
+    rang = asyncio.Event()
+    asyncio.get_running_loop().call_later(2 * SHORT_S, rang.set)
+    await rang.wait()
+
+
+async def test_cancelling_the_task_is_not_taken_for_a_timeout() -> None:
+    async def wait() -> None:
+        async with Patience("first token", LONG_S):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.models.failure import MAX_WORDS_CHARS, Words, retry_after_s, tidy, words_of_body, words_of_error
+
+OPENAI = {
+    "error": {
+        "message": "The model `gpt-99` does not exist",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "model_not_found",
+    }
+}
+
+
+def test_an_openai_error_gives_its_message_and_code() -> None:
+    assert words_of_body(json.dumps(OPENAI).encode()) == Words(
+        text="The model `gpt-99` does not exist", code="model_not_found", status=400
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"error": "model not loaded"}, "model not loaded"),
+        ({"message": "no such route"}, "no such route"),
+        ({"object": "error", "message": "too long", "code": 40303}, "too long"),
+        ({"detail": "Not Found"}, "Not Found"),
+        ({"detail": [{"loc": ["body"], "msg": "field required"}, {"msg": "no"}]}, "field required; no"),
+        ({"errors": [{"message": "a"}, "b"]}, "a; b"),
+        ([{"error": {"code": 400, "message": "wrapped", "status": "INVALID_ARGUMENT"}}], "wrapped"),
+        ({"error": {"message": "Provider returned error", "metadata": {"raw": "why"}}}, "Provider returned error: why"),
+        ({"reason": {"deep": 1}}, '{"reason": {"deep": 1}}'),
+        ("just words", "just words"),
+    ],
+)
+def test_other_json_shapes_give_their_words(body: object, text: str) -> None:
+    assert words_of_body(json.dumps(body).encode()).text == text
+
+
+def test_a_web_page_gives_its_title_else_its_text() -> None:
+    page = b"<html>\r\n<head><title>502 Bad Gateway</title></head><body><h1>502</h1><hr>nginx</body></html>"
+
+    assert words_of_body(page).text == "502 Bad Gateway"
+    assert words_of_body(b"<p>Not&nbsp;here &amp; not <b>now</b></p>").text == "Not here & not now"
+
+
+def test_plain_text_and_broken_bytes_are_shown_as_one_printable_line() -> None:
+    assert words_of_body(b"up\xffstream\r\n  \x1b[31mgone\x00").text == "up\N{REPLACEMENT CHARACTER}stream [31mgone"
+    assert words_of_body(b"").text == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"message": "x", "code": 429}, 429),
+        ({"message": "x", "code": "503"}, 503),
+        ({"message": "x", "type": "overloaded_error"}, 503),
+        ({"message": "x", "type": "invalid_request_error", "code": None}, 400),
+        ({"message": "x", "code": 7}, None),
+        ({"message": "x"}, None),
+    ],
+)
+def test_an_error_in_a_stream_tells_the_status_it_would_have_had(error: object, status: int | None) -> None:
+    assert words_of_error({"error": error}).status == status
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Incorrect API key provided: sk-proj-abcdefgh12345. Find yours",
+        "sk-a***********xyz1",
+        "header Authorization: Bearer abc.def-ghi",
+        "GET /v1?key=AIzaSyA1234567890abc",
+        "the key hunter2-hunter2",
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
+    shown = tidy(text, secrets=("hunter2-hunter2",))
+
+    assert "[hidden]" in shown
+    assert not any(part in shown for part in ("abcdefgh", "xyz1", "abc.def", "AIza", "hunter2"))
+
+
+def test_model_names_are_no_secrets() -> None:
+    assert tidy("no model risk-averse-7b or hf-tiny") == "no model risk-averse-7b or hf-tiny"
+
+
+def test_long_words_are_cut() -> None:
+    assert len(tidy("word " * 1000)) <= MAX_WORDS_CHARS
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: json.dumps({"error": text}).encode()))
+def test_no_body_breaks_the_reading_of_it(body: bytes) -> None:
+    text = words_of_body(body, secrets=("key-1234",)).text
+
+    assert len(text) <= MAX_WORDS_CHARS
+    assert "key-1234" not in text
+
+
+def test_a_deeply_nested_body_is_read_too() -> None:
+    assert words_of_body(b'{"error":' * 900 + b"1" + b"}" * 900).text
+    assert words_of_body(b"[" * 5000).text
+
+
+NOW = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": "60", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": format_datetime(datetime.fromtimestamp(NOW + 90, UTC), usegmt=True)}, 90.0),
+        ({"retry-after": format_datetime(datetime.fromtimestamp(NOW - 90, UTC), usegmt=True)}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1e400"}, None),
+        ({"retry-after": ""}, None),
+    ],
+)
+def test_retry_after_is_read_in_each_of_its_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers, NOW) == seconds
+
+
+@given(st.text(max_size=40) | st.from_regex(r"Mon, \d{1,30} Jan \d{1,30} \d\d:\d\d:\d\d [+-]\d{1,9}", fullmatch=True))
+def test_no_retry_after_value_breaks_the_reading_of_it(value: str) -> None:
+    seconds = retry_after_s({"retry-after": value}, NOW)
+
+    assert seconds is None or seconds >= 0

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.models.provider import ModelFailure
+from workers.models.retry import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRY_AFTER_S, retry_delay
+
+FAILURE = ModelFailure(
+    kind="status", provider="p", model="m", status=503, text="", code=None, retry_after_s=None, attempts=1
+)
+
+
+def delay(failure: ModelFailure, *, delivered: bool = False, max_retries: int = 3, draw: float = 1.0) -> float | None:
+    return retry_delay(failure, delivered=delivered, max_retries=max_retries, draw=lambda: draw)
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529, None])
+def test_transient_statuses_are_retried(status: int | None) -> None:
+    assert delay(replace(FAILURE, status=status)) is not None
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 402, 403, 404, 413, 415, 422])
+def test_permanent_statuses_are_not_retried(status: int) -> None:
+    assert delay(replace(FAILURE, status=status)) is None
+
+
+@pytest.mark.parametrize("kind", ["connect", "timeout", "cut", "malformed"])
+def test_broken_requests_are_retried_only_before_text_was_delivered(kind: str) -> None:
+    failure = replace(FAILURE, kind=kind, status=None)
+
+    assert delay(failure) is not None
+    assert delay(failure, delivered=True) is None
+
+
+def test_an_empty_account_is_not_retried_although_it_is_a_429() -> None:
+    assert delay(replace(FAILURE, status=429, code="insufficient_quota")) is None
+
+
+def test_retries_end_after_api_max_retries() -> None:
+    assert delay(replace(FAILURE, attempts=3), max_retries=3) is not None
+    assert delay(replace(FAILURE, attempts=4), max_retries=3) is None
+    assert delay(FAILURE, max_retries=0) is None
+
+
+def test_the_delay_doubles_up_to_its_cap() -> None:
+    delays = [delay(replace(FAILURE, attempts=attempts), max_retries=99) for attempts in (1, 2, 3, 7, 99)]
+
+    assert delays == [BASE_DELAY_S, 2 * BASE_DELAY_S, 4 * BASE_DELAY_S, MAX_DELAY_S, MAX_DELAY_S]
+
+
+def test_the_delay_is_jittered_from_zero_on() -> None:
+    assert delay(FAILURE, draw=0.0) == 0.0
+
+
+def test_retry_after_is_waited_for_and_spread_a_little() -> None:
+    asked = replace(FAILURE, status=429, retry_after_s=7.0)
+
+    assert delay(asked, draw=0.0) == 7.0
+    assert delay(asked, draw=1.0) == 7.0 + BASE_DELAY_S
+
+
+def test_a_retry_after_beyond_the_cap_is_not_waited_for() -> None:
+    assert delay(replace(FAILURE, retry_after_s=MAX_RETRY_AFTER_S)) is not None
+    assert delay(replace(FAILURE, retry_after_s=MAX_RETRY_AFTER_S + 1)) is None
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1))
+def test_no_delay_is_longer_than_the_cap(attempts: int, draw: float) -> None:
+    waited = delay(replace(FAILURE, attempts=attempts), max_retries=10**6, draw=draw)
+
+    assert waited is not None
+    assert 0 <= waited <= MAX_DELAY_S

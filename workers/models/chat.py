@@ -1,0 +1,323 @@
+"""The client of any OpenAI-compatible chat-completions endpoint, always streamed upstream.
+
+This is the hot path of a turn. Messages and tools arrive as JSON and are joined, not encoded; a stream is cut into
+events by :mod:`workers.models.sse` and put together by :mod:`workers.models.reply`; one timer watches the whole of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from workers.models.failure import Words, retry_after_s, tidy, words_of_body, words_of_error
+from workers.models.patience import Patience
+from workers.models.provider import ModelFailure, ModelReply, ModelRequest
+from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
+from workers.models.retry import retry_delay
+from workers.models.sse import EventParser, EventTooLarge
+
+MAX_CONNECTIONS = 1024  # at a time; a call beyond them waits for one, at most its connect time-out
+KEEP_ALIVE_S = 15.0
+DNS_CACHE_S = 60
+MAX_ERROR_BYTES = 64 * 1024  # read of an error body
+MAX_STREAM_BYTES = 256 * 1024 * 1024  # read of one answer: some 300 bytes carry one token
+USAGE_S = 5.0  # from the finish_reason to the usage; the reply is whole without it
+END_OF_BODY_S = 0.25  # from [DONE] to the end of the body, so that the connection can be kept
+ERROR_BODY_S = 5.0
+CLOSE_S = 5.0
+
+_LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a file, which it sends in pieces
+_OURS = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
+_TAIL = b',"stream":true,"stream_options":{"include_usage":true}}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patiences:
+    """How long a call waits, in seconds."""
+
+    connect: float  # until there is a connection
+    first_token: float  # from the start of the request to the first event
+    inter_token: float  # from one event to the next
+
+
+class _Failed(Exception):
+    """How one request failed."""
+
+    def __init__(self, kind: str, text: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.status = status
+        self.code = code
+        self.retry_after_s: float | None = None
+
+
+class ChatCompletions:
+    """A :class:`workers.models.provider.ModelProvider` for an OpenAI-compatible endpoint.
+
+    One serves all sessions of a worker, on the worker's event loop; its connections are made by the calls and kept.
+
+    Args:
+        name: for people.
+        model: asked for where a request names none.
+        base_url: below which ``/chat/completions`` lies; checked.
+        key: sent as the bearer token, and never shown.
+        patiences: the time-outs.
+        max_retries: ``agent.api_max_retries``.
+        sleep: waits between retries.
+        draw: a random number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        model: str,
+        base_url: str,
+        key: str | None,
+        patiences: Patiences,
+        max_retries: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._name = name
+        self._model = model
+        self._url = URL(base_url) / "chat" / "completions"
+        self._key = key
+        self._secrets = (key,) if key is not None else ()
+        self._patiences = patiences
+        self._max_retries = max_retries
+        self._sleep = sleep
+        self._draw = draw
+        self._session: aiohttp.ClientSession | None = None
+
+    # -- ModelProvider --------------------------------------------------------------------------------------------
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
+        model = request.model or self._model
+        body = request_body(request, model)
+        delivered = False
+
+        def deliver(text: str) -> None:
+            nonlocal delivered
+            delivered = True
+            on_text(text)
+
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                return await self._attempt(body, model, deliver)
+            except _Failed as failed:
+                failure = self._failure(failed, model, attempts)
+            delay = retry_delay(failure, delivered=delivered, max_retries=self._max_retries, draw=self._draw)
+            if delay is None:
+                return failure
+            await self._sleep(delay)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            # Closing is done at once; what may take time is that the other ends agree.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._session.close()
+
+    # -- one request ----------------------------------------------------------------------------------------------
+    async def _attempt(self, body: bytes, model: str, deliver: Callable[[str], None]) -> ModelReply:
+        """Send the request once.
+
+        Raises:
+            _Failed: there is no whole reply.
+        """
+        builder = ReplyBuilder()
+        patience = Patience("first token", self._patiences.first_token)
+        try:
+            async with patience:
+                await self._exchange(body, builder, patience, deliver)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            if not builder.complete:  # else only the end of the body is missing
+                raise self._broken(error, patience, answered=builder.answered) from error
+        except ErrorObject as error:
+            raise _of_words(words_of_error(error.chunk, self._secrets), status=None) from error
+        except (Malformed, EventTooLarge) as error:
+            raise _Failed("malformed", str(error)) from error
+        if not builder.complete:
+            raise _Failed("cut", "the stream ended in the middle of the answer")
+        try:
+            return builder.reply(model)
+        except Malformed as error:
+            raise _Failed("malformed", str(error)) from error
+
+    async def _exchange(
+        self, body: bytes, builder: ReplyBuilder, patience: Patience, deliver: Callable[[str], None]
+    ) -> None:
+        data = body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
+        response = await self._connected().post(self._url, data=data, allow_redirects=False)
+        try:
+            if not 200 <= response.status <= 299:
+                raise await self._refused(response, patience)
+            if "json" in response.content_type:
+                await self._read_body(response, builder, patience, deliver)
+            elif response.content_type == "text/html":
+                raise Malformed("the answer is a web page, not a chat completion: check base_url")
+            else:
+                await self._read_stream(response.content, builder, patience, deliver)
+        finally:
+            if not response.closed:  # left before its end: the connection cannot be used again
+                response.close()
+
+    async def _read_stream(
+        self, content: aiohttp.StreamReader, builder: ReplyBuilder, patience: Patience, deliver: Callable[[str], None]
+    ) -> None:
+        parser = EventParser()
+        total = 0
+        done = False
+        while piece := await content.readany():
+            total += len(piece)
+            if total > MAX_STREAM_BYTES:
+                raise Malformed(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
+            if done or not (events := parser.feed(piece)):
+                continue  # half an event, or comments: they keep a connection alive and are no token
+            done = _take(events, builder, deliver)
+            if done:
+                patience.expect("end of the body", END_OF_BODY_S)
+            elif builder.complete:
+                patience.expect("usage", USAGE_S)
+            else:
+                patience.expect("next token", self._patiences.inter_token)
+        if not builder.complete:
+            with contextlib.suppress(Malformed):  # half an event: the stream was cut
+                _take(parser.finish(), builder, deliver)
+
+    async def _read_body(
+        self,
+        response: aiohttp.ClientResponse,
+        builder: ReplyBuilder,
+        patience: Patience,
+        deliver: Callable[[str], None],
+    ) -> None:
+        """An answer that is not streamed, although a stream was asked for."""
+        body = bytearray()
+        while piece := await response.content.readany():
+            body += piece
+            if len(body) > MAX_REPLY_CHARS:
+                raise Malformed(f"the answer is longer than {MAX_REPLY_CHARS} bytes")
+            patience.expect("next piece of the answer", self._patiences.inter_token)
+        _take([bytes(body)], builder, deliver)
+        builder.complete = True
+
+    async def _refused(self, response: aiohttp.ClientResponse, patience: Patience) -> _Failed:
+        """What an answer says whose status is an error."""
+        patience.expect("error body", 2 * ERROR_BODY_S)  # the bound below comes first
+        body = bytearray()
+        try:
+            async with asyncio.timeout(ERROR_BODY_S):
+                while len(body) < MAX_ERROR_BYTES and (piece := await response.content.readany()):
+                    body += piece
+        except (TimeoutError, aiohttp.ClientError):
+            pass  # the status stands, with as many words as came
+        words = words_of_body(bytes(body[:MAX_ERROR_BYTES]), self._secrets)
+        if 300 <= response.status <= 399:
+            place = tidy(response.headers.get("location", "elsewhere"), self._secrets)
+            words = Words(text=f"the provider redirects to {place}: check base_url", code=None, status=None)
+        elif not words.text:
+            words = Words(text=tidy(response.reason or "", self._secrets), code=words.code, status=None)
+        failed = _of_words(words, status=response.status)
+        failed.retry_after_s = retry_after_s(response.headers, time.time())
+        return failed
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "hermes-actors"}
+            if self._key:
+                headers["Authorization"] = f"Bearer {self._key}"
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=DNS_CACHE_S
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(connect=self._patiences.connect),
+            )
+        return self._session
+
+    def _broken(self, error: Exception, patience: Patience, *, answered: bool) -> _Failed:
+        """What an exception of the connection means."""
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return _Failed("timeout", f"no connection within {self._patiences.connect:g} s")
+            case TimeoutError():
+                return _Failed("timeout", str(patience))
+            case aiohttp.ClientConnectorError():
+                return _Failed("connect", tidy(str(error), self._secrets))
+            case aiohttp.ClientResponseError():
+                return _Failed("malformed", f"the answer is not HTTP: {tidy(error.message, self._secrets)}")
+            case _ if answered:
+                return _Failed("cut", "the connection broke in the middle of the answer")
+            case _:
+                return _Failed("cut", "the connection broke before an answer came")
+
+    def _failure(self, failed: _Failed, model: str, attempts: int) -> ModelFailure:
+        return ModelFailure(
+            kind=failed.kind,
+            provider=self._name,
+            model=model,
+            status=failed.status,
+            text=str(failed),
+            code=failed.code,
+            retry_after_s=failed.retry_after_s,
+            attempts=attempts,
+        )
+
+
+def request_body(request: ModelRequest, model: str) -> bytes:
+    """The body of a request, joined of what is JSON already; parameters do not overrule what is ours to say."""
+    parts = [b'{"model":', orjson.dumps(model), b',"messages":[', b",".join(request.messages), b"]"]
+    if request.tools:
+        parts += (b',"tools":', request.tools)
+    if parameters := {name: value for name, value in request.parameters.items() if name not in _OURS}:
+        parts += (b",", orjson.dumps(parameters)[1:-1])
+    parts.append(_TAIL)
+    return b"".join(parts)
+
+
+def _take(events: list[bytes], builder: ReplyBuilder, deliver: Callable[[str], None]) -> bool:
+    """Build on with these events; whether the end mark was among them.
+
+    Raises:
+        ErrorObject: the provider reports an error.
+        Malformed: an event is no chunk.
+    """
+    for data in events:
+        if data == b"[DONE]":
+            builder.complete = True
+            return True
+        if not data:
+            continue
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise Malformed("a chunk is not JSON") from error
+        if text := builder.feed(chunk):
+            deliver(text)
+    return False
+
+
+def _of_words(words: Words, *, status: int | None) -> _Failed:
+    return _Failed("status", words.text or "no reason given", status=status or words.status, code=words.code)

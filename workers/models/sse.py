@@ -1,0 +1,76 @@
+"""Server-sent events without I/O: bytes in, in whatever pieces; the ``data`` of whole events out.
+
+Only ``data`` counts for chat completions, so the other fields and comments are read over. The rules are those of
+https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream, but for one: what stands at the
+end of the stream without its blank line is an event too, since some servers leave the last one out.
+"""
+
+from __future__ import annotations
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024  # read without an event coming to its end
+
+_LF, _CR = b"\n\r"
+
+
+class EventTooLarge(Exception):
+    """:data:`MAX_EVENT_BYTES` came and no event ended."""
+
+
+class EventParser:
+    """Feed it a stream; it gives back the data of each event as the event ends."""
+
+    __slots__ = ("_data", "_line", "_open_bytes", "_swallow_lf")
+
+    def __init__(self) -> None:
+        self._data: list[bytes] = []  # data lines of the event that has not ended yet
+        self._line: list[bytes] = []  # pieces of the line that has not ended yet
+        self._open_bytes = 0  # read since an event ended
+        self._swallow_lf = False  # the last piece ended with CR: a LF that comes first belongs to it
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of the events that end in this piece, in order.
+
+        Raises:
+            EventTooLarge: an event does not end.
+        """
+        if self._swallow_lf and piece:
+            self._swallow_lf = False
+            if piece[0] == _LF:
+                piece = piece[1:]
+        if not piece:
+            return []
+        lines = piece.splitlines()  # bytes split at LF, CR and CRLF only, as the specification says
+        rest = b""
+        if piece[-1] == _CR:
+            self._swallow_lf = True
+        elif piece[-1] != _LF:
+            rest = lines.pop()
+        if lines and self._line:
+            lines[0] = b"".join((*self._line, lines[0]))
+            self._line.clear()
+        if rest:
+            self._line.append(rest)
+        events = self._take(lines)
+        self._open_bytes = 0 if events else self._open_bytes + len(piece)
+        if self._open_bytes > MAX_EVENT_BYTES:
+            raise EventTooLarge(f"an event of more than {MAX_EVENT_BYTES} bytes")
+        return events
+
+    def finish(self) -> list[bytes]:
+        """The data of the event that the end of the stream left open, or nothing."""
+        lines = [b"".join(self._line), b""]
+        self._line.clear()
+        return self._take(lines)
+
+    def _take(self, lines: list[bytes]) -> list[bytes]:
+        data, events = self._data, []
+        for line in lines:
+            if not line:
+                if data:
+                    events.append(b"\n".join(data))
+                    data.clear()
+            elif line.startswith(b"data:"):
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif line == b"data":
+                data.append(b"")
+        return events
