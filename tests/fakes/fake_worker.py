@@ -30,6 +30,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from hermes_actors.wire.link import FrameLink
 from hermes_actors.wire.messages import (
     Activate,
@@ -190,4 +192,4 @@ async def live(link: socket.socket, listeners: dict[int, socket.socket]) -> None
 def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    asyncio.run(live(link, listeners))
+    uvloop.run(live(link, listeners))  # as the real one; asyncio loses what it accepts while it closes

@@ -112,7 +112,7 @@ class FakeGateway:
 
     async def conversation_key(self, conversation: Conversation) -> str:
         self.conversations.append(conversation)
-        return f"api:{conversation.principal}:~{len(self.conversations)}"
+        return f"conv:{conversation.principal}:{len(self.conversations)}"
 
     async def list_sessions(
         self, principal: str, after: str | None, limit: int

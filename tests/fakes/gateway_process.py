@@ -13,12 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.home import Home
 from hermes_actors.wire.codec import decode, encode
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
+from hermes_actors.wire.sharding import shard_of
 
 T = TypeVar("T")
 
@@ -50,6 +51,14 @@ def wait_gone(pids: Iterable[int], bound_s: float = BOUND_S) -> None:
             os.close(pidfd)
 
 
+def cmdline(pid: int) -> str:
+    """What a process was started with; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
 class GatewayProcess:
     """Started with :meth:`start`; used as a context it leaves nothing behind.
 
@@ -65,7 +74,7 @@ class GatewayProcess:
         self.process: subprocess.Popen[str]
         root.mkdir(mode=0o700, exist_ok=True)
 
-    def __enter__(self) -> GatewayProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,7 +160,17 @@ class GatewayProcess:
 
     def settled(self, states: str = "ready ready") -> Any:
         """The workers, once they are in these states."""
-        return eventually(lambda: workers if [w["state"] for w in (workers := self.workers())] == states.split() else None)
+
+        def look() -> Any:
+            workers = self.workers()
+            return workers if [worker["state"] for worker in workers] == states.split() else None
+
+        return eventually(look)
+
+
+def owned_by(slot: int, prefix: str = "api:default:s") -> str:
+    """A session key whose shard the slot of a gateway of two workers and eight shards has."""
+    return next(key for n in range(100) if shard_of(key := f"{prefix}{n}", 8) // 4 == slot)
 
 
 def exchange(control: socket.socket, operation: str, request: int = 1, **arguments: Any) -> ControlReply:

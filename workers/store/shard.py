@@ -20,6 +20,14 @@ class StaleFence(StoreFailed):
     """A newer owner has the shard; this one must let go."""
 
 
+class ShardDamaged(StoreFailed):
+    """The shard's file showed damage in use. Opening it again checks it and, if need be, sets it aside."""
+
+
+class TurnOver(StoreFailed):
+    """The turn has its end already, or its session was deleted: what comes late changes nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRow:
     """A turn as it stands on disk."""
@@ -61,13 +69,30 @@ class ShardStore(Protocol):
         """
 
     async def begin(self, turn_id: str) -> None:
-        """Commit that a queued turn runs now."""
+        """Commit that a queued turn runs now.
+
+        Raises:
+            TurnOver: the turn has its end already.
+        """
 
     async def append(self, turn_id: str, session_id: str, rows: Sequence[bytes]) -> None:
-        """Commit transcript messages of a running turn, before its tools act on them."""
+        """Commit transcript messages of a running turn, before its tools act on them.
+
+        The turn's own messages join the transcript with the first that are written, here or by :meth:`finish`. Of a
+        stateless turn nothing is kept: the next request brings it all.
+
+        Raises:
+            TurnOver: the turn has its end already.
+        """
 
     async def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
-        """Commit a turn's end together with its last transcript messages."""
+        """Commit a turn's end together with its last transcript messages.
+
+        A stateless turn's submission has no messages any more once it is over.
+
+        Raises:
+            TurnOver: the turn has its end already; it stays as it is.
+        """
 
     async def find(self, key: str, idempotency_key: str) -> TurnRow | None:
         """The turn of a session that an Idempotency-Key names, if it is not older than 24 h."""
@@ -82,7 +107,7 @@ class ShardStore(Protocol):
         """A session's turns in order, with their messages."""
 
     async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
-        """Transcript messages with ``seq > after``, oldest first."""
+        """Transcript messages with ``seq > after``, oldest first. The numbers grow; they have gaps."""
 
     async def counts(self, key: str) -> dict[str, Any]:
         """How many turns of a session stand in which state."""
@@ -90,5 +115,15 @@ class ShardStore(Protocol):
     async def delete(self, key: str) -> bool:
         """Drop all turns and transcripts of a session key; whether there were any."""
 
+    async def prune(self, before: float) -> int:
+        """Drop stateless turns and Idempotency-Keys from before a time; a bounded number, transcripts never.
+
+        Args:
+            before: seconds since the epoch.
+
+        Returns:
+            How many were dropped; 0: there are none left.
+        """
+
     async def close(self) -> None:
-        """Flush and close."""
+        """Flush and close. What is called later raises :class:`StoreFailed`."""

@@ -1,0 +1,433 @@
+"""What holds for every shard store, whatever it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fakes.store_samples import KEY, SESSION, Clock, Reopen, ended, submission
+
+from workers.store.shard import PastTurn, ShardStore, StaleFence, StoreFailed, TurnOver
+from workers.turns import TurnState
+
+DAY_S = 24 * 3600.0
+
+
+async def rows_of(store: ShardStore, session_id: str = SESSION) -> list[bytes]:
+    return [row for past in await store.transcript(session_id) for row in past.rows]
+
+
+async def state_of(store: ShardStore, turn_id: str) -> TurnState | None:
+    row = await store.turn(turn_id)
+    return row.state if row is not None else None
+
+
+# -- a turn's life ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("state", ["queued", "running"])
+async def test_an_admitted_turn_is_found_as_it_was_submitted(store: ShardStore, clock: Clock, state: TurnState) -> None:
+    sent = submission(messages=[b"one", b"\x00\xff\xed\xa0\x80"], idempotency_key="again")
+
+    await store.admit(sent, SESSION, state)
+
+    row = await store.turn("turn_1")
+    assert row is not None
+    assert row.submission == sent
+    assert (row.session_id, row.state, row.created_at, row.ended) == (SESSION, state, clock.time, None)
+
+
+async def test_a_finished_turn_keeps_its_end(store: ShardStore) -> None:
+    error = {"code": "provider_error", "text": "The provider said 400.", "http_status": 502, "retry_after_s": None}
+    end = ended(state="failed", error=error, finish_reason="error", text="half a \ud83d")
+    await store.admit(submission(), SESSION, "running")
+
+    await store.finish(end, [b"answer"], own_fault=True)
+
+    row = await store.turn("turn_1")
+    assert row is not None
+    assert (row.state, row.ended) == ("failed", end)
+    assert await store.unfinished() == []
+
+
+async def test_what_is_unknown_is_not_found(store: ShardStore) -> None:
+    assert await store.turn("turn_1") is None
+    assert await store.find(KEY, "again") is None
+    assert await store.unfinished() == []
+    assert await store.transcript(SESSION) == []
+    assert await store.page(SESSION, 0, 10) == []
+    assert not await store.delete(KEY)
+
+
+async def test_a_queued_turn_begins_once(store: ShardStore) -> None:
+    await store.admit(submission(), SESSION, "queued")
+    assert await state_of(store, "turn_1") == "queued"
+
+    await store.begin("turn_1")
+    await store.begin("turn_1")
+
+    assert await state_of(store, "turn_1") == "running"
+
+
+async def test_a_turn_id_is_admitted_once(store: ShardStore) -> None:
+    await store.admit(submission(messages=[b"first"]), SESSION, "queued")
+
+    with pytest.raises(StoreFailed):
+        await store.admit(submission(messages=[b"second"]), SESSION, "queued")
+
+    row = await store.turn("turn_1")
+    assert row is not None
+    assert row.submission.messages == [b"first"]
+
+
+async def test_nothing_changes_a_turn_that_is_over(store: ShardStore) -> None:
+    await store.admit(submission(), SESSION, "running")
+    await store.finish(ended(state="cancelled"), [b"cut"])
+    before = (await store.turn("turn_1"), await store.transcript(SESSION))
+
+    with pytest.raises(TurnOver):
+        await store.finish(ended(state="completed", text="late"), [b"late"])
+    with pytest.raises(TurnOver):
+        await store.append("turn_1", SESSION, [b"late"])
+    with pytest.raises(TurnOver):
+        await store.begin("turn_1")
+
+    assert (await store.turn("turn_1"), await store.transcript(SESSION)) == before
+
+
+async def test_a_write_for_a_turn_that_was_never_admitted_is_refused(store: ShardStore) -> None:
+    for write in (store.begin("turn_1"), store.append("turn_1", SESSION, [b"x"]), store.finish(ended(), [b"x"])):
+        with pytest.raises(TurnOver):
+            await write
+
+
+async def test_unfinished_turns_come_in_the_order_of_their_admission(store: ShardStore) -> None:
+    for turn_id, state in (("turn_c", "running"), ("turn_a", "queued"), ("turn_b", "queued"), ("turn_d", "running")):
+        await store.admit(submission(turn_id), SESSION, state)  # type: ignore[arg-type]  # they are states
+    await store.finish(ended("turn_d"), [])
+
+    assert [(row.submission.turn_id, row.state) for row in await store.unfinished()] == [
+        ("turn_c", "running"),
+        ("turn_a", "queued"),
+        ("turn_b", "queued"),
+    ]
+
+
+# -- the transcript ---------------------------------------------------------------------------------------------------
+async def test_the_transcript_has_the_message_the_calls_and_the_answer_in_order(store: ShardStore) -> None:
+    await store.admit(submission(messages=[b"message"]), SESSION, "running")
+    await store.append("turn_1", SESSION, [b"call"])
+    await store.append("turn_1", SESSION, [b"result", b"result 2"])
+    await store.finish(ended(), [b"answer"])
+
+    rows = (b"message", b"call", b"result", b"result 2", b"answer")
+    assert await store.transcript(SESSION) == [
+        PastTurn(turn_id="turn_1", state="completed", own_fault=False, rows=rows)
+    ]
+
+
+async def test_a_queued_message_is_not_in_the_transcript_before_its_turn_writes(store: ShardStore) -> None:
+    await store.admit(submission("turn_1", messages=[b"first"]), SESSION, "running")
+    await store.admit(submission("turn_2", messages=[b"second"]), SESSION, "queued")
+    assert await rows_of(store) == []
+
+    await store.append("turn_1", SESSION, [b"call"])
+    assert await rows_of(store) == [b"first", b"call"]
+
+    await store.finish(ended("turn_1"), [b"result", b"answer"])
+    await store.begin("turn_2")
+    assert await rows_of(store) == [b"first", b"call", b"result", b"answer"]
+
+    await store.finish(ended("turn_2"), [b"answer 2"])
+    assert await rows_of(store) == [b"first", b"call", b"result", b"answer", b"second", b"answer 2"]
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", "cancelled"])
+async def test_the_message_of_a_turn_without_an_answer_is_in_the_transcript(store: ShardStore, state: str) -> None:
+    await store.admit(submission(messages=[b"message"]), SESSION, "running")
+
+    await store.finish(ended(state=state), [], own_fault=state == "failed")
+
+    (past,) = await store.transcript(SESSION)
+    assert (past.state, past.own_fault, past.rows) == (state, state == "failed", (b"message",))
+
+
+async def test_a_transcript_belongs_to_one_session(store: ShardStore) -> None:
+    for turn_id, session_id in (("turn_1", "sess_old"), ("turn_2", "sess_new"), ("turn_3", "sess_old")):
+        await store.admit(submission(turn_id), session_id, "running")
+        await store.finish(ended(turn_id, session_id=session_id), [])
+
+    assert [past.turn_id for past in await store.transcript("sess_old")] == ["turn_1", "turn_3"]
+    assert [past.turn_id for past in await store.transcript("sess_new")] == ["turn_2"]
+
+
+@pytest.mark.parametrize("appends", [False, True])
+async def test_a_turn_that_waited_while_its_session_was_reset_is_in_the_new_transcript(
+    store: ShardStore, appends: bool
+) -> None:
+    await store.admit(submission(), "sess_old", "queued")
+
+    if appends:
+        await store.append("turn_1", "sess_new", [b"call"])
+    await store.finish(ended(session_id="sess_new"), [b"answer"])
+
+    assert await store.transcript("sess_old") == []
+    assert [past.turn_id for past in await store.transcript("sess_new")] == ["turn_1"]
+    row = await store.turn("turn_1")
+    assert row is not None
+    assert row.ended is not None
+    assert row.session_id == row.ended.session_id == "sess_new"
+
+
+async def test_the_transcript_is_paged_without_gap_or_repeat(store: ShardStore) -> None:
+    for at in range(5):
+        await store.admit(submission(f"turn_{at}"), SESSION, "running")
+        await store.append(f"turn_{at}", SESSION, [b"call %d" % at] * at)
+        await store.finish(ended(f"turn_{at}"), [b"answer %d" % at])
+    seen, after = [], 0
+
+    while page := await store.page(SESSION, after, 3):
+        seen += page
+        after = page[-1].seq
+
+    assert [row.body for row in seen] == await rows_of(store)
+    assert [row.seq for row in seen] == sorted({row.seq for row in seen})
+    assert {row.turn_id for row in seen} == {f"turn_{at}" for at in range(5)}
+
+
+async def test_a_turn_of_many_messages_keeps_their_order(store: ShardStore) -> None:
+    bodies = [b"%d" % at for at in range(200)]
+    await store.admit(submission(messages=bodies[:100]), SESSION, "running")
+
+    await store.finish(ended(), bodies[100:])
+
+    assert await rows_of(store) == bodies
+
+
+# -- stateless turns --------------------------------------------------------------------------------------------------
+async def test_a_stateless_turn_leaves_its_outcome_and_no_transcript(store: ShardStore) -> None:
+    sent = submission(stateless=True, messages=[b"history", b"message"])
+    await store.admit(sent, SESSION, "running")
+    await store.append("turn_1", SESSION, [b"call"])
+    row = await store.turn("turn_1")
+    assert row is not None
+    assert row.submission == sent
+
+    await store.finish(ended(), [b"answer"])
+
+    row = await store.turn("turn_1")
+    assert row is not None
+    assert (row.submission.messages, row.submission.fingerprint, row.ended) == ([], sent.fingerprint, ended())
+    assert await store.transcript(SESSION) == []
+    assert await store.page(SESSION, 0, 10) == []
+
+
+async def test_a_stateless_turn_that_waits_can_be_run_by_the_next_owner(reopen: Reopen) -> None:
+    sent = submission(stateless=True, messages=[b"history", b"message"])
+    await (await reopen(1)).admit(sent, SESSION, "queued")
+
+    (row,) = await (await reopen(2)).unfinished()
+
+    assert row.submission == sent
+
+
+# -- Idempotency-Key --------------------------------------------------------------------------------------------------
+async def test_an_idempotency_key_names_its_turn_in_its_session_for_a_day(store: ShardStore, clock: Clock) -> None:
+    await store.admit(submission(idempotency_key="again"), SESSION, "running")
+    await store.finish(ended(), [])
+
+    clock.time += DAY_S - 1
+    row = await store.find(KEY, "again")
+    assert row is not None
+    assert row.ended == ended()
+    assert await store.find("api:default:ben", "again") is None
+    assert await store.find(KEY, "other") is None
+
+    clock.time += 1
+    assert await store.find(KEY, "again") is None
+
+
+async def test_an_idempotency_key_may_be_used_again_after_a_day_and_not_before(store: ShardStore, clock: Clock) -> None:
+    await store.admit(submission("turn_1", idempotency_key="again"), SESSION, "running")
+    with pytest.raises(StoreFailed):
+        await store.admit(submission("turn_2", idempotency_key="again"), SESSION, "running")
+
+    clock.time += DAY_S
+    await store.admit(submission("turn_3", idempotency_key="again"), SESSION, "running")
+
+    row = await store.find(KEY, "again")
+    assert row is not None
+    assert row.submission.turn_id == "turn_3"
+    assert await store.turn("turn_1") is not None
+    assert await store.turn("turn_2") is None
+
+
+async def test_pruning_drops_what_is_old_and_no_transcript(store: ShardStore, clock: Clock) -> None:
+    await store.admit(submission("old_stateless", stateless=True, key="k1"), "s1", "running")
+    await store.finish(ended("old_stateless"), [])
+    await store.admit(submission("old_waiting", stateless=True, key="k2"), "s2", "queued")
+    await store.admit(submission("old_named", idempotency_key="again"), SESSION, "running")
+    await store.finish(ended("old_named"), [b"answer"])
+    clock.time += 10.0
+    await store.admit(submission("new_stateless", stateless=True, key="k3"), "s3", "running")
+    await store.finish(ended("new_stateless"), [])
+    transcript = await store.transcript(SESSION)
+
+    assert await store.prune(clock.time) == 2
+    assert await store.prune(clock.time) == 0
+
+    assert await store.turn("old_stateless") is None
+    assert await state_of(store, "old_waiting") == "queued"
+    assert await state_of(store, "new_stateless") == "completed"
+    assert await store.find(KEY, "again") is None
+    assert await store.transcript(SESSION) == transcript != []
+
+
+async def test_pruning_takes_many_in_several_calls(store: ShardStore, clock: Clock) -> None:
+    turns = [f"turn_{at}" for at in range(700)]
+    await asyncio.gather(*(store.admit(submission(t, stateless=True, messages=[]), "s", "running") for t in turns))
+    await asyncio.gather(*(store.finish(ended(t), []) for t in turns))
+    clock.time += 1
+    dropped: list[int] = []
+
+    while not dropped or dropped[-1]:
+        dropped.append(await store.prune(clock.time))
+
+    assert sum(dropped) == 700
+    assert len(dropped) > 2
+    assert sum((await store.counts(KEY)).values()) == 0
+
+
+# -- a session as a whole ---------------------------------------------------------------------------------------------
+async def test_turns_are_counted_by_state(store: ShardStore) -> None:
+    for turn_id in ("turn_1", "turn_2", "turn_3"):
+        await store.admit(submission(turn_id), SESSION, "queued")
+    await store.admit(submission("turn_4", key="api:default:ben"), "sess_ben", "queued")
+    await store.begin("turn_1")
+    await store.finish(ended("turn_2"), [])
+
+    counts = await store.counts(KEY)
+
+    assert counts == {"queued": 1, "running": 1, "completed": 1, "failed": 0, "interrupted": 0, "cancelled": 0}
+
+
+async def test_a_deleted_session_is_gone_and_no_other_is(store: ShardStore) -> None:
+    await store.admit(submission("turn_1"), "sess_old", "running")
+    await store.finish(ended("turn_1", session_id="sess_old"), [])
+    await store.admit(submission("turn_2", idempotency_key="again"), SESSION, "running")
+    await store.append("turn_2", SESSION, [b"call"])
+    await store.admit(submission("turn_3", key="api:default:ben"), "sess_ben", "running")
+    await store.finish(ended("turn_3", session_id="sess_ben"), [])
+    others = await store.transcript("sess_ben")
+
+    assert await store.delete(KEY)
+    assert not await store.delete(KEY)
+
+    assert [*await store.transcript("sess_old"), *await store.transcript(SESSION), *await store.unfinished()] == []
+    assert await store.find(KEY, "again") is None
+    assert await store.transcript("sess_ben") == others != []
+    with pytest.raises(TurnOver):  # the turn that ran when its session was deleted
+        await store.finish(ended("turn_2"), [b"answer"])
+
+
+# -- owners -----------------------------------------------------------------------------------------------------------
+async def test_the_next_owner_finds_everything(reopen: Reopen) -> None:
+    first = await reopen(1)
+    await first.admit(submission("turn_1", idempotency_key="again"), SESSION, "running")
+    await first.append("turn_1", SESSION, [b"call"])
+    found = (await first.turn("turn_1"), await first.transcript(SESSION))
+    await first.close()
+
+    second = await reopen(2)
+
+    assert (await second.turn("turn_1"), await second.transcript(SESSION)) == found
+    assert await second.unfinished() == [found[0]]
+    await second.finish(ended(state="interrupted"), [b"result"])
+    await second.close()
+
+
+async def test_an_older_owner_writes_and_reads_nothing_any_more(reopen: Reopen) -> None:
+    old = await reopen(1)
+    await old.admit(submission("turn_1"), SESSION, "running")
+    new = await reopen(2)
+
+    for late in (
+        old.admit(submission("turn_2"), SESSION, "running"),
+        old.finish(ended("turn_1"), [b"late"]),
+        old.transcript(SESSION),
+    ):
+        with pytest.raises(StaleFence):
+            await late
+
+    assert await state_of(new, "turn_1") == "running"
+    assert await state_of(new, "turn_2") is None
+    await old.close()
+    await new.close()
+
+
+async def test_a_shard_is_not_opened_with_an_older_fence(reopen: Reopen) -> None:
+    await (await reopen(7)).close()
+
+    with pytest.raises(StaleFence):
+        await reopen(6)
+
+    again = await reopen(7)  # the same owner may open it twice
+    await again.admit(submission(), SESSION, "running")
+    await again.close()
+
+
+# -- many at once -----------------------------------------------------------------------------------------------------
+async def test_a_read_sees_the_writes_before_it(store: ShardStore) -> None:
+    *_, row = await asyncio.gather(
+        store.admit(submission("turn_1"), SESSION, "queued"),
+        store.begin("turn_1"),
+        store.finish(ended("turn_1"), []),
+        store.turn("turn_1"),
+    )
+
+    assert row is not None
+    assert row.state == "completed"
+
+
+async def test_one_that_fails_spoils_no_other(store: ShardStore) -> None:
+    await store.admit(submission("turn_5"), SESSION, "running")
+
+    outcomes = await asyncio.gather(
+        *(store.admit(submission(f"turn_{at}"), SESSION, "queued") for at in range(10)),
+        store.finish(ended("unknown"), []),
+        store.admit(submission("turn_10", key="\ud83d"), SESSION, "queued"),
+        store.finish(ended("turn_5"), []),
+        return_exceptions=True,
+    )
+
+    failed = {at: type(error) for at, error in enumerate(outcomes) if error is not None}
+    assert failed == {5: StoreFailed, 10: TurnOver, 11: StoreFailed}
+    counts = await store.counts(KEY)
+    assert (counts["queued"], counts["completed"]) == (9, 1)
+
+
+async def test_a_caller_that_stops_waiting_does_not_undo_its_write(store: ShardStore) -> None:
+    admitting = asyncio.create_task(store.admit(submission(), SESSION, "queued"))
+    await asyncio.sleep(0)  # it has submitted
+
+    admitting.cancel()
+
+    assert await state_of(store, "turn_1") == "queued"
+    assert admitting.cancelled()
+
+
+async def test_after_close_everything_is_refused(store: ShardStore) -> None:
+    await store.close()
+    await store.close()
+
+    with pytest.raises(StoreFailed):
+        await store.admit(submission(), SESSION, "queued")
+    with pytest.raises(StoreFailed):
+        await store.transcript(SESSION)
+
+
+async def test_what_cannot_be_stored_is_refused_clearly(store: ShardStore) -> None:
+    with pytest.raises(StoreFailed, match="not plain data"):
+        await store.admit(submission(parameters={"seed": 2**70}), SESSION, "queued")
+    with pytest.raises(StoreFailed):
+        await store.page(SESSION, 2**70, 10)
+
+    await store.admit(submission(), SESSION, "queued")

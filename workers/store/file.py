@@ -1,0 +1,224 @@
+"""A shard's file: how it is opened, checked, fenced and, when it is damaged, set aside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import structlog
+
+from hermes_actors.home import PRIVATE_FILE
+from workers.store.schema import migrate
+from workers.store.shard import ShardDamaged, StaleFence, StoreFailed
+
+Durability: TypeAlias = Literal["power_loss", "process"]
+
+NEEDED_SQLITE = (3, 37)  # STRICT tables
+BUSY_S = 2.0  # how long another process (a slow old owner, a person with a shell) may hold the file's lock
+CHECKED_WHOLE_BYTES = 32 * 1024 * 1024  # 0.75 ms a MiB: a larger file would hold up a worker's replacement
+CHECKPOINT_PAGES = 2000  # 8 MiB of log: hot pages are written back once for many commits
+
+# FULL syncs the log at each commit. NORMAL syncs at checkpoints only: a commit is then in the kernel's memory, which
+# outlives every process of ours, and the file stays whole even at power loss, which OFF would not promise.
+_SYNCHRONOUS: dict[Durability, str] = {"power_loss": "FULL", "process": "NORMAL"}
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_BUSY: f"another process held its lock for {BUSY_S:g} s",
+    sqlite3.SQLITE_READONLY: "the file or its file system is read-only",
+    sqlite3.SQLITE_IOERR: "the disk failed",
+    sqlite3.SQLITE_CANTOPEN: "it or its -wal or -shm file cannot be opened",
+    **dict.fromkeys(_DAMAGED, "the file is damaged; it is checked, and set aside if need be, when it is opened next"),
+}
+_COMPANIONS = ("", "-wal", "-shm")
+_SUSPECT = ".suspect"  # beside a file that showed damage in use: the next opening checks all of it
+
+log = structlog.get_logger(__name__)
+
+
+class ShardFile:
+    """An open file as a :class:`workers.store.journal.Database`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, fence: int) -> None:
+        self.connection = connection
+        self._path = path
+        self._fence = fence
+        self._execute = connection.execute
+
+    def begin(self) -> None:
+        """Begin, with the write lock, and make sure that the shard is still ours.
+
+        Raises:
+            StaleFence: a newer owner has opened the file.
+        """
+        self._execute("BEGIN IMMEDIATE")
+        (fence,) = self._execute("SELECT fence FROM owner").fetchone()
+        if fence != self._fence:
+            raise StaleFence(f"{self._path}: fence {self._fence} is over, the owner has {fence}")
+
+    def commit(self) -> None:
+        """Commit; durable when it returns."""
+        self._execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo what SQLite has not undone by itself, as it does when the disk is full."""
+        with contextlib.suppress(sqlite3.Error):  # it can only fail where there is nothing left to undo
+            if self.connection.in_transaction:
+                self._execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Write the log back where possible and close."""
+        self.connection.close()
+
+    def failure(self, error: Exception) -> Exception:
+        """The store's error for what went wrong; bugs stay what they are."""
+        match error:
+            case sqlite3.Error():
+                if _code(error) in _DAMAGED:
+                    with contextlib.suppress(OSError):  # no mark, then a smaller check
+                        _beside(self._path, _SUSPECT).touch(PRIVATE_FILE)
+                    return ShardDamaged(_words(self._path, error))
+                return StoreFailed(_words(self._path, error))
+            case UnicodeError() | OverflowError():
+                return StoreFailed(f"a value cannot be stored: {error}")
+            case _:
+                return error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A damaged file that had to make room."""
+
+    path: Path  # where it is now; its -wal and -shm files beside it
+    why: str
+
+
+def open_file(path: Path, *, shard: int, fence: int, durability: Durability) -> tuple[ShardFile, SetAside | None]:
+    """Open a shard's file for an owner, made where there is none; a damaged one is set aside for people to look at.
+
+    Raises:
+        StaleFence: a newer owner has opened it.
+        StoreFailed: the disk or its permissions do not allow it; a newer release wrote it; it is another shard's.
+    """
+    if sqlite3.sqlite_version_info < NEEDED_SQLITE:
+        raise StoreFailed(f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, NEEDED_SQLITE))} is needed")
+    try:
+        try:
+            return _open(path, shard, fence, durability), None
+        except _Damaged as damage:
+            aside = damage.aside
+        log.error("shard file is damaged, set aside", shard=shard, path=str(aside.path), why=aside.why)
+        return _open(path, shard, fence, durability), aside
+    except sqlite3.Error as error:
+        raise StoreFailed(_words(path, error)) from error
+    except OSError as error:
+        raise StoreFailed(f"{path}: {error.strerror}") from error
+
+
+class _Damaged(Exception):
+    def __init__(self, aside: SetAside) -> None:
+        super().__init__(aside.why)
+        self.aside = aside
+
+
+def _open(path: Path, shard: int, fence: int, durability: Durability) -> ShardFile:
+    # SQLite gives the -wal and -shm files the mode of this one.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    opened: ShardFile | None = None
+    try:
+        _prepare(connection, durability)
+        _check(connection, path)
+        migrate(connection)
+        _claim(connection, shard, fence)
+        opened = ShardFile(connection, path, fence)
+    except sqlite3.DatabaseError as error:
+        if _code(error) in _DAMAGED:
+            raise _Damaged(_set_aside(path, str(error))) from error  # before the close, which takes the log away
+        raise
+    except StoreFailed as error:
+        raise type(error)(f"{path}: {error}") from error
+    finally:
+        if opened is None:
+            connection.close()
+    return opened
+
+
+def _prepare(connection: sqlite3.Connection, durability: Durability) -> None:
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        raise StoreFailed("its file system cannot hold a write-ahead log; a local one is needed")
+    connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+    # What is deleted is overwritten where that costs no page more; some builds of SQLite do it at any cost.
+    connection.execute("PRAGMA secure_delete = FAST")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Look for damage: in all of a small or suspect file; of a large one, only in what opening it reads.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    suspect = _beside(path, _SUSPECT)
+    if suspect.exists():
+        found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    elif path.stat().st_size <= CHECKED_WHOLE_BYTES:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    else:
+        found = "ok"
+    if found != "ok":
+        damage = sqlite3.DatabaseError(found.splitlines()[-1])  # a headline may come first
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
+    suspect.unlink(missing_ok=True)
+
+
+def _claim(connection: sqlite3.Connection, shard: int, fence: int) -> None:
+    """Write the new owner's fence into the file; from then on the old owner's transactions fail."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        stored = connection.execute("SELECT shard, fence FROM owner").fetchone()
+        if stored is None:
+            connection.execute("INSERT INTO owner (shard, fence) VALUES (?, ?)", (shard, fence))
+        elif stored[0] != shard:
+            raise StoreFailed(f"it holds shard {stored[0]}, not shard {shard}: put the right file back")
+        elif stored[1] > fence:
+            raise StaleFence(f"fence {fence} is over, the owner has {stored[1]}")
+        else:
+            connection.execute("UPDATE owner SET fence = ?", (fence,))
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _set_aside(path: Path, why: str) -> SetAside:
+    aside = _beside(path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    for companion in _COMPANIONS:  # named so that SQLite's tools find them together
+        with contextlib.suppress(FileNotFoundError):
+            _beside(path, companion).rename(_beside(aside, companion))
+    _beside(path, _SUSPECT).unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return SetAside(path=aside, why=why)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; 0 for errors that the Python module makes itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _words(path: Path, error: sqlite3.Error) -> str:
+    return f"{path}: {_REASONS.get(_code(error), 'SQLite refused')} ({error})"

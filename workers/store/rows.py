@@ -1,0 +1,245 @@
+"""Turns and transcript rows in SQL: what each operation of the shard store does inside its transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, cast, get_args
+
+import msgpack
+
+from workers.store.shard import PastTurn, StoreFailed, TranscriptRow, TurnOver, TurnRow
+from workers.turns import Ended, Submission, TurnState
+
+IDEMPOTENCY_KEPT_S = 24 * 3600.0
+PRUNED_AT_ONCE = 500  # turns a call of prune looks at: some milliseconds
+ROWS_PER_TURN_BITS = 20  # a row's seq is its turn's n, then this many bits for its place in the turn; in the SQL too
+MAX_INSERTED_AT_ONCE = 32  # rows of one INSERT; each number of rows is a prepared statement of its own
+
+_ADMIT = """
+    INSERT INTO turns (turn_id, key, session_id, state, stateless, principal, idempotency_key, fingerprint,
+                       parameters, origin, created_at, started_at, submitted, written)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_EXPIRE_IDEMPOTENCY_KEY = """
+    UPDATE turns SET idempotency_key = NULL WHERE key = ? AND idempotency_key = ? AND created_at <= ?
+"""
+_BEGIN = "UPDATE turns SET state = 'running', started_at = ? WHERE turn_id = ? AND state = 'queued'"
+_APPEND = """
+    UPDATE turns SET written = written + ?, in_transcript = NOT stateless WHERE turn_id = ? AND ended_at IS NULL
+    RETURNING n, stateless, session_id, written
+"""
+_FINISH = """
+    UPDATE turns SET written = written + ?, in_transcript = NOT stateless,
+                     state = ?, ended_at = ?, ended = ?, own_fault = ?
+    WHERE turn_id = ? AND ended_at IS NULL
+    RETURNING n, stateless, session_id, written
+"""
+_TURNS = """
+    SELECT n, submitted, session_id, state, created_at, ended, turn_id, key, principal, stateless, parameters,
+           idempotency_key, fingerprint, origin
+    FROM turns
+"""
+_TRANSCRIPT = """
+    SELECT n, turn_id, state, own_fault, body
+    FROM turns CROSS JOIN messages ON seq >= (n << 20) AND seq < ((n + 1) << 20)
+    WHERE session_id = ? AND in_transcript
+    ORDER BY n, seq
+"""
+_PAGE = """
+    SELECT seq, turn_id, body
+    FROM turns CROSS JOIN messages ON seq > max((n << 20) - 1, ?) AND seq < ((n + 1) << 20)
+    WHERE session_id = ? AND in_transcript AND n >= ?
+    ORDER BY n, seq LIMIT ?
+"""
+_AGED = """
+    SELECT n, stateless FROM turns
+    WHERE (stateless OR idempotency_key IS NOT NULL) AND created_at < ? AND ended_at IS NOT NULL
+    ORDER BY created_at LIMIT ?
+"""
+
+
+class Rows:
+    """The operations on one shard's connection; each runs inside a transaction that others began and will commit."""
+
+    def __init__(self, connection: sqlite3.Connection, now: Callable[[], float]) -> None:
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+        self._now = now
+
+    def admit(self, turn: Submission, session_id: str, state: TurnState, parameters: bytes, origin: bytes) -> None:
+        """Insert a turn and its messages. They join the transcript when the turn first writes rows of its own."""
+        now = self._now()
+        if turn.idempotency_key is not None:
+            self._execute(_EXPIRE_IDEMPOTENCY_KEY, (turn.key, turn.idempotency_key, now - IDEMPOTENCY_KEPT_S))
+        count = len(turn.messages)
+        values = (
+            turn.turn_id,
+            turn.key,
+            session_id,
+            state,
+            turn.stateless,
+            turn.principal,
+            turn.idempotency_key,
+            turn.fingerprint,
+            parameters,
+            origin,
+            now,
+            now if state == "running" else None,
+            count,
+            count,
+        )
+        n = self._execute(_ADMIT, values).lastrowid
+        assert n is not None
+        self._insert(n, count, turn.messages)
+
+    def begin(self, turn_id: str) -> None:
+        """``queued`` to ``running``; no change where it runs already."""
+        if self._execute(_BEGIN, (self._now(), turn_id)).rowcount == 0:
+            state = self._execute("SELECT state FROM turns WHERE turn_id = ?", (turn_id,)).fetchone()
+            if state != ("running",):
+                raise _over(turn_id)
+
+    def append(self, turn_id: str, session_id: str, bodies: Sequence[bytes]) -> None:
+        """Add rows to an unfinished turn; of a stateless one they are not kept, no later request needs them."""
+        changed = self._execute(_APPEND, (len(bodies), turn_id)).fetchall()
+        self._written(turn_id, session_id, bodies, changed)
+
+    def finish(self, turn: Ended, ended: bytes, bodies: Sequence[bytes], own_fault: bool) -> None:
+        """Add the last rows and the end; a stateless turn's messages are dropped, the end is all a retry needs."""
+        values = (len(bodies), turn.state, self._now(), ended, own_fault, turn.turn_id)
+        changed = self._execute(_FINISH, values).fetchall()
+        if self._written(turn.turn_id, turn.session_id, bodies, changed):
+            self._drop_rows([changed[0][0]])
+
+    def _written(
+        self, turn_id: str, session_id: str, bodies: Sequence[bytes], changed: list[tuple[int, int, str, int]]
+    ) -> bool:
+        """Write the rows that a changed turn has been given; whether it is stateless, then there are none."""
+        if not changed:
+            raise _over(turn_id)
+        ((n, stateless, admitted_to, written),) = changed
+        if stateless:
+            return True
+        if session_id != admitted_to:  # it was admitted, then its session was reset before the turn ran
+            self._execute("UPDATE turns SET session_id = ? WHERE n = ?", (session_id, n))
+        self._insert(n, written, bodies)
+        return False
+
+    def _insert(self, n: int, written: int, bodies: Sequence[bytes]) -> None:
+        """Insert the last of a turn's ``written`` rows."""
+        if written >= 1 << ROWS_PER_TURN_BITS:
+            raise StoreFailed(f"a turn of {written} messages is too long to be stored")
+        seq = (n << ROWS_PER_TURN_BITS) + written - len(bodies)
+        for at in range(0, len(bodies), MAX_INSERTED_AT_ONCE):
+            chunk = bodies[at : at + MAX_INSERTED_AT_ONCE]
+            values = [value for row in enumerate(chunk, seq + at) for value in row]
+            self._execute(_insert_rows(len(chunk)), values)
+
+    def find(self, key: str, idempotency_key: str) -> TurnRow | None:
+        """The turn of a session with this Idempotency-Key, unless too old."""
+        oldest = self._now() - IDEMPOTENCY_KEPT_S
+        where = "WHERE key = ? AND idempotency_key = ? AND created_at > ?"
+        found = self._execute(f"{_TURNS} {where}", (key, idempotency_key, oldest)).fetchone()
+        return found and self._turn(found)
+
+    def turn(self, turn_id: str) -> TurnRow | None:
+        """The turn with this id."""
+        found = self._execute(f"{_TURNS} WHERE turn_id = ?", (turn_id,)).fetchone()
+        return found and self._turn(found)
+
+    def unfinished(self) -> list[TurnRow]:
+        """The turns that have no end, in the order of their admission."""
+        return [self._turn(row) for row in self._execute(f"{_TURNS} WHERE ended_at IS NULL ORDER BY n").fetchall()]
+
+    def _turn(self, row: tuple[Any, ...]) -> TurnRow:
+        (n, submitted, session_id, state, created_at, ended, turn_id, key, principal, stateless, parameters,
+         idempotency_key, fingerprint, origin) = row  # fmt: skip
+        first = n << ROWS_PER_TURN_BITS
+        bodies = self._execute("SELECT body FROM messages WHERE seq >= ? AND seq < ?", (first, first + submitted))
+        submission = Submission(
+            turn_id=turn_id,
+            key=key,
+            principal=principal,
+            stateless=bool(stateless),
+            messages=[body for (body,) in bodies.fetchall()],
+            parameters=unpack(parameters),
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
+            origin=unpack(origin),
+        )
+        end = None
+        if ended is not None:
+            end = Ended(turn_id=turn_id, session_id=session_id, state=state, replayed=False, **unpack(ended))
+        return TurnRow(submission=submission, session_id=session_id, state=state, created_at=created_at, ended=end)
+
+    def transcript(self, session_id: str) -> list[PastTurn]:
+        """The turns of a session that have rows, in order."""
+        rows = self._execute(_TRANSCRIPT, (session_id,)).fetchall()
+        return [
+            PastTurn(turn_id=turn_id, state=state, own_fault=bool(own_fault), rows=tuple(row[4] for row in group))
+            for (_, turn_id, state, own_fault), group in groupby(rows, key=itemgetter(0, 1, 2, 3))
+        ]
+
+    def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
+        """The next rows of a transcript."""
+        rows = self._execute(_PAGE, (after, session_id, after >> ROWS_PER_TURN_BITS, limit)).fetchall()
+        return [TranscriptRow(seq=seq, turn_id=turn_id, body=body) for seq, turn_id, body in rows]
+
+    def counts(self, key: str) -> dict[str, Any]:
+        """How many turns of a session stand in each state."""
+        counted = self._execute("SELECT state, count(*) FROM turns WHERE key = ? GROUP BY state", (key,)).fetchall()
+        return dict.fromkeys(cast("tuple[str, ...]", get_args(TurnState)), 0) | dict(counted)
+
+    def delete(self, key: str) -> bool:
+        """Drop a session's turns and their rows."""
+        numbers = [n for (n,) in self._execute("SELECT n FROM turns WHERE key = ?", (key,)).fetchall()]
+        self._drop_rows(numbers)
+        self._drop_turns(numbers)
+        return bool(numbers)
+
+    def prune(self, before: float) -> int:
+        """Drop stateless turns and Idempotency-Keys from before a time, the oldest first."""
+        aged = self._execute(_AGED, (before, PRUNED_AT_ONCE)).fetchall()
+        self._drop_turns([n for n, stateless in aged if stateless])
+        kept = [(n,) for n, stateless in aged if not stateless]
+        self._executemany("UPDATE turns SET idempotency_key = NULL WHERE n = ?", kept)
+        return len(aged)
+
+    def _drop_rows(self, numbers: Sequence[int]) -> None:
+        spans = [(n << ROWS_PER_TURN_BITS, (n + 1) << ROWS_PER_TURN_BITS) for n in numbers]
+        self._executemany("DELETE FROM messages WHERE seq >= ? AND seq < ?", spans)
+
+    def _drop_turns(self, numbers: Sequence[int]) -> None:
+        self._executemany("DELETE FROM turns WHERE n = ?", [(n,) for n in numbers])
+
+
+def packed(value: object) -> bytes:
+    """Plain data as msgpack; text that is no valid Unicode included, a turn's end must not fail of it.
+
+    Raises:
+        StoreFailed: it holds something that msgpack does not carry.
+    """
+    try:
+        data: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StoreFailed(f"not plain data: {error}") from error
+    return data
+
+
+def unpack(data: bytes) -> Any:
+    """What :func:`packed` was given."""
+    return msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
+
+
+@lru_cache(maxsize=MAX_INSERTED_AT_ONCE)
+def _insert_rows(count: int) -> str:
+    """One statement for many rows: each step of a statement lets go of the GIL, and getting it back takes long."""
+    return "INSERT INTO messages (seq, body) VALUES " + ", ".join(["(?, ?)"] * count)  # noqa: S608 - placeholders only
+
+
+def _over(turn_id: str) -> TurnOver:
+    return TurnOver(f"turn {turn_id} is over, or its session was deleted")

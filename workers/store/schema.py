@@ -1,0 +1,89 @@
+"""The tables of a shard's file, and the way to them from the tables of every earlier release.
+
+``PRAGMA user_version`` is the number of migrations a file has been through. A released migration is never edited.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TypeAlias
+
+from workers.store.shard import StoreFailed
+
+Migration: TypeAlias = tuple[str, ...]  # statements
+
+_FIRST: Migration = (
+    """
+    CREATE TABLE owner (  -- one row: whose file this is
+        shard INTEGER PRIMARY KEY,
+        fence INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE turns (
+        n INTEGER PRIMARY KEY,           -- the order of admission
+        turn_id TEXT NOT NULL UNIQUE,
+        key TEXT NOT NULL,               -- session key
+        session_id TEXT NOT NULL,
+        state TEXT NOT NULL,
+        stateless INTEGER NOT NULL,
+        principal TEXT NOT NULL,
+        idempotency_key TEXT,            -- NULL when it is too old to be honoured
+        fingerprint BLOB NOT NULL,
+        parameters BLOB NOT NULL,        -- msgpack map
+        origin BLOB NOT NULL,            -- msgpack map
+        created_at REAL NOT NULL,        -- seconds since the epoch, like all times here
+        started_at REAL,
+        ended_at REAL,
+        ended BLOB,                      -- msgpack map of workers.turns.Ended, without what stands in columns
+        own_fault INTEGER NOT NULL DEFAULT 0,
+        submitted INTEGER NOT NULL,      -- how many messages came with it: its first rows
+        written INTEGER NOT NULL,        -- how many rows it has in all
+        in_transcript INTEGER NOT NULL DEFAULT 0,  -- whether its rows are part of its session's transcript
+        CHECK ((ended_at IS NULL) = (state IN ('queued', 'running')))
+    ) STRICT
+    """,
+    # Rows are found by number alone: the turn's n times 2^20 plus the place in the turn. New rows so go to the end of
+    # the table, and a turn's rows lie together.
+    "CREATE TABLE messages (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT",
+    "CREATE INDEX turns_of_key ON turns (key)",
+    "CREATE INDEX turns_of_session ON turns (session_id) WHERE in_transcript",
+    "CREATE INDEX turns_unfinished ON turns (ended_at) WHERE ended_at IS NULL",
+    "CREATE INDEX turns_that_age ON turns (created_at) WHERE stateless OR idempotency_key IS NOT NULL",
+    """
+    CREATE UNIQUE INDEX turns_by_idempotency_key ON turns (key, idempotency_key)
+        WHERE idempotency_key IS NOT NULL
+    """,
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a file to this release's tables, one transaction a step.
+
+    Raises:
+        StoreFailed: a newer release wrote the file.
+        sqlite3.Error: a step failed; the file is at the step before it.
+    """
+    while (version := _version(connection)) < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) == version:  # else another process came first
+                for statement in MIGRATIONS[version]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    if version > len(MIGRATIONS):
+        raise StoreFailed(
+            f"a newer release wrote it (version {version} of its tables, this release knows {len(MIGRATIONS)}): "
+            "start that release, or move the file away"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version

@@ -1,0 +1,116 @@
+"""The shard store on one SQLite file, through the worker's journal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.store.file import Durability, SetAside, ShardFile, open_file
+from workers.store.journal import MAX_WAITING, Journal
+from workers.store.rows import Rows, packed
+from workers.store.shard import PastTurn, ShardStore, StoreFailed, TranscriptRow, TurnRow
+from workers.turns import Ended, Submission, TurnState
+
+MAX_WAITING_AT_ADMISSION = MAX_WAITING // 2  # over it no new turn is taken, so that those that run can still end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedShard:
+    """A shard's store, and what had to be set aside to open it."""
+
+    store: SqliteShard
+    set_aside: SetAside | None
+
+
+async def open_shard(
+    journal: Journal,
+    path: Path,
+    *,
+    shard: int,
+    fence: int,
+    durability: Durability,
+    now: Callable[[], float] = time.time,
+) -> OpenedShard:
+    """Open a shard for its new owner. An older owner's writes fail from then on.
+
+    Args:
+        journal: the worker's writer thread.
+        path: the shard's file; made where there is none.
+        shard: its number.
+        fence: the number of this ownership.
+        durability: as in the configuration.
+        now: seconds since the epoch.
+
+    Raises:
+        StaleFence: a newer owner has it.
+        StoreFailed: the disk or its permissions do not allow it; a newer release wrote it; it is another shard's.
+    """
+    # Not on the journal's thread: a check or a migration may take long, and other shards' commits do not wait for it.
+    file, aside = await asyncio.to_thread(open_file, path, shard=shard, fence=fence, durability=durability)
+    return OpenedShard(store=SqliteShard(journal, file, now), set_aside=aside)
+
+
+class SqliteShard(ShardStore):
+    """A :class:`ShardStore` on one file. It has one owner, so it has one connection, used on the journal's thread."""
+
+    def __init__(self, journal: Journal, file: ShardFile, now: Callable[[], float]) -> None:
+        self._journal = journal
+        self._submit = journal.submit
+        self._file = file
+        self._rows = Rows(file.connection, now)
+        self._released: asyncio.Future[None] | None = None
+
+    async def admit(self, submission: Submission, session_id: str, state: TurnState) -> None:
+        if self._journal.waiting >= MAX_WAITING_AT_ADMISSION:
+            raise StoreFailed(f"{self._journal.waiting} operations wait for the disk already")
+        parameters, origin = packed(submission.parameters), packed(submission.origin)
+        await self._submit(self._file, self._rows.admit, submission, session_id, state, parameters, origin)
+
+    async def begin(self, turn_id: str) -> None:
+        await self._submit(self._file, self._rows.begin, turn_id)
+
+    async def append(self, turn_id: str, session_id: str, rows: Sequence[bytes]) -> None:
+        await self._submit(self._file, self._rows.append, turn_id, session_id, rows)
+
+    async def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
+        kept = {
+            "text": ended.text,
+            "finish_reason": ended.finish_reason,
+            "usage": ended.usage,
+            "model": ended.model,
+            "error": ended.error,
+        }
+        await self._submit(self._file, self._rows.finish, ended, packed(kept), rows, own_fault)
+
+    async def find(self, key: str, idempotency_key: str) -> TurnRow | None:
+        return await self._submit(self._file, self._rows.find, key, idempotency_key)
+
+    async def turn(self, turn_id: str) -> TurnRow | None:
+        return await self._submit(self._file, self._rows.turn, turn_id)
+
+    async def unfinished(self) -> list[TurnRow]:
+        return await self._submit(self._file, self._rows.unfinished)
+
+    async def transcript(self, session_id: str) -> list[PastTurn]:
+        return await self._submit(self._file, self._rows.transcript, session_id)
+
+    async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
+        return await self._submit(self._file, self._rows.page, session_id, after, limit)
+
+    async def counts(self, key: str) -> dict[str, Any]:
+        return await self._submit(self._file, self._rows.counts, key)
+
+    async def delete(self, key: str) -> bool:
+        return await self._submit(self._file, self._rows.delete, key)
+
+    async def prune(self, before: float) -> int:
+        return await self._submit(self._file, self._rows.prune, before)
+
+    async def close(self) -> None:
+        if self._released is None:
+            self._released = self._journal.release(self._file)
+        await asyncio.shield(self._released)
