@@ -19,6 +19,7 @@ class FakeShardStore(ShardStore):
         self.messages: dict[str, list[bytes]] = {}  # by turn id
         self.journal: list[tuple[str, str]] = []
         self.broken: set[str] = set()  # operations that fail
+        self.models: dict[str, str] = {}
         self.own_fault: set[str] = set()
 
     def _write(self, operation: str, turn_id: str) -> None:
@@ -77,6 +78,19 @@ class FakeShardStore(ShardStore):
         rows = [(past.turn_id, body) for past in await self.transcript(session_id) for body in past.rows]
         numbered = [TranscriptRow(seq=at, turn_id=turn, body=body) for at, (turn, body) in enumerate(rows, 1)]
         return [row for row in numbered if row.seq > after][:limit]
+
+    async def retract(self, turn_id: str) -> None:
+        self._write("retract", turn_id)
+        self.messages.pop(turn_id, None)
+
+    async def chosen_model(self, key: str) -> str | None:
+        return self.models.get(key)
+
+    async def choose_model(self, key: str, model: str | None) -> None:
+        if model is None:
+            self.models.pop(key, None)
+        else:
+            self.models[key] = model
 
     async def counts(self, key: str) -> dict[str, Any]:
         return dict(Counter(row.state for row in self.rows.values() if row.submission.key == key))

@@ -297,6 +297,39 @@ async def test_pruning_takes_many_in_several_calls(store: ShardStore, clock: Clo
 
 
 # -- a session as a whole ---------------------------------------------------------------------------------------------
+async def test_a_retracted_turn_leaves_the_transcript_and_stays_known(store: ShardStore) -> None:
+    await store.admit(submission(), SESSION, "running")
+    await store.finish(ended(), [b"answer"])
+
+    await store.retract("turn_1")
+
+    assert await rows_of(store) == []
+    assert await state_of(store, "turn_1") == "completed"
+
+
+async def test_a_turn_that_runs_is_not_retracted(store: ShardStore) -> None:
+    await store.admit(submission(), SESSION, "running")
+    await store.append("turn_1", SESSION, [b"calls"])
+
+    await store.retract("turn_1")
+
+    assert len(await rows_of(store)) == 2
+
+
+async def test_a_chosen_model_is_kept_until_it_is_taken_back_or_its_session_deleted(reopen: Reopen) -> None:
+    store = await reopen(1)
+    await store.choose_model(KEY, "big")
+    await store.choose_model("api:default:bob", "small")
+    store = await reopen(2)
+    assert await store.chosen_model(KEY) == "big"
+
+    await store.choose_model(KEY, None)
+    await store.delete("api:default:bob")
+
+    assert await store.chosen_model(KEY) is None
+    assert await store.chosen_model("api:default:bob") is None
+
+
 async def test_turns_are_counted_by_state(store: ShardStore) -> None:
     for turn_id in ("turn_1", "turn_2", "turn_3"):
         await store.admit(submission(turn_id), SESSION, "queued")

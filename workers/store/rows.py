@@ -189,6 +189,22 @@ class Rows:
         rows = self._execute(_PAGE, (after, session_id, after >> ROWS_PER_TURN_BITS, limit)).fetchall()
         return [TranscriptRow(seq=seq, turn_id=turn_id, body=body) for seq, turn_id, body in rows]
 
+    def retract(self, turn_id: str) -> None:
+        """Take an ended turn's rows out of the transcript."""
+        self._execute("UPDATE turns SET in_transcript = 0 WHERE turn_id = ? AND ended_at IS NOT NULL", (turn_id,))
+
+    def chosen_model(self, key: str) -> str | None:
+        """The model a session asked for."""
+        row = self._execute("SELECT model FROM chosen_models WHERE key = ?", (key,)).fetchone()
+        return row and row[0]
+
+    def choose_model(self, key: str, model: str | None) -> None:
+        """Note or forget a session's model."""
+        if model is None:
+            self._execute("DELETE FROM chosen_models WHERE key = ?", (key,))
+        else:
+            self._execute("INSERT OR REPLACE INTO chosen_models (key, model) VALUES (?, ?)", (key, model))
+
     def counts(self, key: str) -> dict[str, Any]:
         """How many turns of a session stand in each state."""
         counted = self._execute("SELECT state, count(*) FROM turns WHERE key = ? GROUP BY state", (key,)).fetchall()
@@ -199,6 +215,7 @@ class Rows:
         numbers = [n for (n,) in self._execute("SELECT n FROM turns WHERE key = ?", (key,)).fetchall()]
         self._drop_rows(numbers)
         self._drop_turns(numbers)
+        self.choose_model(key, None)
         return bool(numbers)
 
     def prune(self, before: float) -> int:

@@ -56,7 +56,16 @@ _FIRST: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+_CHOSEN_MODELS: Migration = (
+    """
+    CREATE TABLE chosen_models (  -- by /model, in sessions that asked for another than the configured one
+        key TEXT PRIMARY KEY,     -- session key
+        model TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

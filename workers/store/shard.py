@@ -109,6 +109,15 @@ class ShardStore(Protocol):
     async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
         """Transcript messages with ``seq > after``, oldest first. The numbers grow; they have gaps."""
 
+    async def retract(self, turn_id: str) -> None:
+        """Take a turn that is over out of its session's transcript: its message is sent again as a turn of its own."""
+
+    async def chosen_model(self, key: str) -> str | None:
+        """The model that a session asked for, instead of the configured one."""
+
+    async def choose_model(self, key: str, model: str | None) -> None:
+        """Note, or forget, which model a session asked for."""
+
     async def counts(self, key: str) -> dict[str, Any]:
         """How many turns of a session stand in which state."""
 

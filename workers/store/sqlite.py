@@ -101,6 +101,15 @@ class SqliteShard(ShardStore):
     async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
         return await self._submit(self._file, self._rows.page, session_id, after, limit)
 
+    async def retract(self, turn_id: str) -> None:
+        await self._submit(self._file, self._rows.retract, turn_id)
+
+    async def chosen_model(self, key: str) -> str | None:
+        return await self._submit(self._file, self._rows.chosen_model, key)
+
+    async def choose_model(self, key: str, model: str | None) -> None:
+        await self._submit(self._file, self._rows.choose_model, key, model)
+
     async def counts(self, key: str) -> dict[str, Any]:
         return await self._submit(self._file, self._rows.counts, key)
 
