@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from hermes_actors.wire.codec import ProtocolError, decode, encode
 
@@ -96,8 +96,7 @@ class FrameLink(asyncio.Protocol):
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:

@@ -77,13 +77,30 @@ class Forgotten:
     existed: bool
 
 
+@message("restart_actor")
+class RestartActor:
+    """Replace a session's agent actor by a fresh one, which tries the primary model first. Its tools stay connected."""
+
+    key: str
+
+
+@message("reconfigure")
+class Reconfigure:
+    """A new configuration, valid as a whole; what a worker can change while it runs, it changes now."""
+
+    request: int
+    config: dict[str, Any]
+    environment: dict[str, str]  # secrets
+    api_keys: dict[str, str]  # secrets
+
+
 @message("query")
 class Query:
     """The supervisor asks a worker something on behalf of an operator."""
 
     request: int
-    about: str  # what: session | mcp
-    key: str
+    about: str  # session | mcp | restart_mcp
+    key: str  # the session's; the server's name
 
 
 @message("stop")
@@ -149,6 +166,28 @@ class Forget:
     key: str
     shard: int
     fence: int
+
+
+@message("rename")
+class Rename:
+    """A session begins a new transcript under its old name; answered with :class:`Activated`."""
+
+    request: int
+    key: str
+    shard: int
+    fence: int
+
+
+@message("fell_back")
+class FellBack:
+    """A turn succeeded on a fallback model; its reply is delivered and committed."""
+
+    key: str
+    shard: int
+    fence: int
+    turn_id: str
+    provider: str
+    model: str
 
 
 @message("answer")

@@ -195,8 +195,8 @@ class Rows:
 
     def chosen_model(self, key: str) -> str | None:
         """The model a session asked for."""
-        row = self._execute("SELECT model FROM chosen_models WHERE key = ?", (key,)).fetchone()
-        return row and row[0]
+        row: tuple[str] | None = self._execute("SELECT model FROM chosen_models WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
 
     def choose_model(self, key: str, model: str | None) -> None:
         """Note or forget a session's model."""
