@@ -8,7 +8,8 @@ Operations and what they answer (``data``):
     ``{"slot", "generation", "pid", "state", "shards": [int…], "resident", "running", "queued", "turns", "mcp",
     "heartbeat_age_s", "restarts", "last_exit"}``.
 ``sessions.list``
-    with ``{"limit", "after"}``: ``{"sessions": [{"key", "session_id", "worker", "state", "last_active_at"}…], "next"}``.
+    with ``{"limit", "after"}``:
+    ``{"sessions": [{"key", "session_id", "worker", "state", "last_active_at"}…], "next"}``.
 ``sessions.show``
     with ``{"session": <key, or a unique last part of one>}``: one session as above, and what its worker knows:
     ``actor``, ``mcp``, ``turns``.
@@ -34,7 +35,7 @@ class ControlRequest:
 
 @message("control_reply")
 class ControlReply:
-    """What the supervisor answers; ``error`` is None or a code: ``not_found``, ``ambiguous``, ``bad_request``, ``busy``."""
+    """What the supervisor answers; ``error`` is None or ``not_found``, ``ambiguous``, ``bad_request``, ``busy``."""
 
     request: int
     error: str | None

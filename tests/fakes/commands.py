@@ -13,7 +13,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
+
 BOUND_S = 30.0
+POLL_S = 0.01
 
 _AT_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"  # so that Ctrl-C is a signal
 
@@ -63,6 +66,13 @@ class Terminal:
         while (at := self.shown.find(text, self._seen)) < 0:
             assert self._read(deadline), f"it ended without {text!r}: {self.shown}"
         self._seen = at + len(text)
+
+    def wait_asleep(self) -> None:
+        """Return once the process waits for something. A Ctrl-C before would be noticed by readline at the next key only."""
+        deadline = time.monotonic() + BOUND_S
+        while psutil.Process(self.process.pid).status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < deadline, self.shown
+            time.sleep(POLL_S)
 
     def end(self) -> int:
         """Read until the process closed its terminal, and give its exit code."""

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,14 @@ async def call(toolbox: Toolbox, name: str, /, **arguments: Any) -> ToolResult:
 
 async def until(happened: Callable[[], Any], what: str) -> None:
     """Wait for something that tells nobody when it happens."""
+
+    async def asked() -> Any:
+        answer = happened()
+        return await answer if isawaitable(answer) else answer
+
     try:
         async with asyncio.timeout(BOUND_S):
-            while not happened():
+            while not await asked():  # noqa: ASYNC110  # other processes tell nobody
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"not within {BOUND_S} s: {what}") from None

@@ -1,4 +1,4 @@
-"""A real MCP server, made with the official SDK, that counts its starts and calls in files and misbehaves when asked to.
+"""A real MCP server, made with the official SDK, that counts its starts and calls and misbehaves when asked to.
 
     python mcp_counting_server.py DIRECTORY [stdio | http PORT | silent | crash | stubborn]
 
@@ -89,8 +89,10 @@ def crash() -> str:
 def spawn_child(seconds: float, *, leave_group: bool = False) -> int:
     """Start a process that outlives its call, and may leave the process group; its pid."""
     called("spawn_child")
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(["sleep", str(seconds)], start_new_session=leave_group, **quiet).pid  # type: ignore[call-overload]
+    command = ["sleep", str(seconds)]
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, start_new_session=leave_group, stdin=quiet, stdout=quiet, stderr=quiet)
+    return child.pid
 
 
 @server.tool()
@@ -138,8 +140,7 @@ def main(mode: str = "stdio", port: str = "0") -> None:
         case "silent":
             time.sleep(3600)
         case "crash":
-            print("no good", file=sys.stderr)
-            sys.exit(3)
+            sys.exit("no good")
         case _:
             if mode == "stubborn":  # ends neither by EOF nor by SIGTERM
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,54 @@
+"""When a dead worker is replaced, and when it is given up.
+
+The rule is OTP's restart intensity; its manual, "Tuning the intensity and period", reasons about the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+BACKOFF_FIRST_S = 0.5  # before the second restart; the first one is at once
+BACKOFF_MOST_S = 30.0
+SLOW_FIRST_S = 30.0  # before the first try after giving up
+SLOW_MOST_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intensity:
+    """At most so many restarts in so many seconds."""
+
+    restarts: int
+    period_s: float
+
+
+class Verdict(Enum):
+    """What becomes of a slot whose worker died."""
+
+    RESTART = auto()
+    GIVE_UP = auto()
+
+
+def judge(failed_at: Sequence[float], now: float, limit: Intensity) -> Verdict:
+    """Whether the deaths at these times, the present one among them, still allow a restart."""
+    recent = sum(now - at <= limit.period_s for at in failed_at)
+    return Verdict.GIVE_UP if recent > limit.restarts else Verdict.RESTART
+
+
+def restart_delay_s(failures: int, jitter: float) -> float:
+    """Seconds before the restart after so many deaths in a row: none at first, then doubling; ``jitter`` in [0, 1)."""
+    if failures <= 1:
+        return 0.0
+    return _doubling(BACKOFF_FIRST_S, failures - 2, BACKOFF_MOST_S, jitter)
+
+
+def slow_delay_s(tries: int, jitter: float) -> float:
+    """Seconds before the next try of a slot that was given up and tried so many times since."""
+    return _doubling(SLOW_FIRST_S, tries, SLOW_MOST_S, jitter)
+
+
+def _doubling(first_s: float, times: int, most_s: float, jitter: float) -> float:
+    """Between half and all of a doubling delay, so that many who failed together do not return together."""
+    whole = min(first_s * 2.0 ** min(times, 32), most_s)
+    return whole * (0.5 + jitter / 2)

@@ -1,0 +1,138 @@
+"""The table: ``step(state, event, now) -> (state, effects)``.
+
+Effects come in the order in which they are to be done. ``now`` and all times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import assert_never
+
+from hermes_actors.core import lifecycle, requests
+from hermes_actors.core.effects import Announce, Effect, SendListen, SendTable
+from hermes_actors.core.events import (
+    Event,
+    FromWorker,
+    OperatorAsked,
+    PageWanted,
+    QueryAnswered,
+    SessionDropped,
+    SessionsFound,
+    SessionWanted,
+    ShardBroke,
+    Started,
+    StopAsked,
+    Tick,
+    WorkerBeat,
+    WorkerExited,
+    WorkerLost,
+    WorkerReady,
+    WorkerSpawned,
+)
+from hermes_actors.core.lifecycle import Result
+from hermes_actors.core.model import Phase, State, WorkerState
+from hermes_actors.core.placement import covered
+
+LATE_S = 1.0  # a tick later than this shows that the supervisor itself did not run
+
+
+def step(state: State, event: Event, now: float) -> Result:
+    """What becomes of the state, and what is to be done, when this happens now."""
+    if isinstance(event, FromWorker) and event.generation != state.workers[event.slot].generation:
+        return state, ()
+    after, effects = _react(state, event, now)
+    after, announced = _announced(after)
+    return after, (*effects, *_changes(state, after), *announced)
+
+
+def due(state: State) -> float | None:
+    """When a :class:`Tick` is wanted next."""
+    return min((at for at, _ in _alarms(state)), default=None)
+
+
+def _react(state: State, event: Event, now: float) -> Result:
+    match event:
+        case Started():
+            return lifecycle.start(state, now)
+        case Tick():
+            return _tick(state, event, now)
+        case StopAsked():
+            return lifecycle.stop(state, event, now)
+        case WorkerSpawned():
+            return lifecycle.spawned(state, event)
+        case WorkerReady():
+            return lifecycle.ready(state, event.slot, now)
+        case WorkerBeat():
+            return lifecycle.beat(state, event, now)
+        case WorkerLost():
+            return lifecycle.lost(state, event, now)
+        case WorkerExited():
+            return lifecycle.exited(state, event, now)
+        case ShardBroke():
+            return lifecycle.shard_broke(state, event)
+        case SessionWanted():
+            return requests.session_wanted(state, event)
+        case SessionDropped():
+            return requests.session_dropped(state, event)
+        case PageWanted():
+            return requests.page_wanted(state, event)
+        case QueryAnswered():
+            return requests.query_answered(state, event)
+        case OperatorAsked():
+            return requests.operator_asked(state, event, now)
+        case SessionsFound():
+            return requests.sessions_found(state, event, now)
+        case _:
+            assert_never(event)
+
+
+def _alarms(state: State) -> Iterator[lifecycle.Alarm]:
+    yield from lifecycle.alarms(state)
+    yield from requests.question_alarms(state)
+
+
+def _tick(state: State, event: Tick, now: float) -> Result:
+    if now - event.due > LATE_S:
+        state = lifecycle.forgive(state, now)
+    effects: tuple[Effect, ...] = ()
+    for act in [act for at, act in _alarms(state) if at <= now]:
+        state, more = act(state, now)
+        effects += more
+    return state, effects
+
+
+def _announced(state: State) -> Result:
+    """The gateway serves from the moment that no worker starts for the first time any more and one is up."""
+    if state.phase is not Phase.STARTING or not state.up:
+        return state, ()
+    if any(worker.state is WorkerState.STARTING for worker in state.workers):
+        return state, ()
+    return replace(state, phase=Phase.SERVING), (Announce(),)
+
+
+# -- what follows from a changed state --------------------------------------------------------------------------------
+
+
+def _changes(before: State, after: State) -> Iterator[Effect]:
+    """Tell the workers what changed for them: the table, and where to accept connections."""
+    linked = tuple((worker.slot, worker.generation) for worker in after.workers if worker.pid is not None)
+    if linked and (before.owners, before.up) != (after.owners, after.up):
+        yield SendTable(to=linked, owners=after.owners, up=after.up)
+    old = _listening(before)
+    for worker, slots in _listening(after).items():
+        if old.get(worker) != slots:
+            yield SendListen(slot=worker[0], generation=worker[1], slots=slots)
+
+
+def _listening(state: State) -> dict[tuple[int, int], tuple[int, ...]]:
+    """(slot, generation) of each live worker -> the slots on whose sockets it accepts.
+
+    Workers that start together do not cover for each other: connections wait in the sockets for that moment.
+    """
+    accepts = covered(state.up, len(state.workers)) if state.phase is Phase.SERVING else {}
+    return {
+        (worker.slot, worker.generation): accepts.get(worker.slot, (worker.slot,))
+        for worker in state.workers
+        if worker.pid is not None and worker.state in (WorkerState.STARTING, WorkerState.READY)
+    }

@@ -1,0 +1,108 @@
+"""One supervisor per home: the lock that it holds for life."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from hermes_actors.home import PRIVATE_FILE, Home
+
+LOCK_TIMEOUT_S = 0.5  # a stopping supervisor may hold it for a moment more
+SOCKET_PATH_MOST = 107  # bytes; sun_path of unix(7), less the final zero
+
+# Filesystems on which flock does not exclude other machines: the type names of /proc/self/mountinfo.
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "ncpfs", "glusterfs"})
+
+
+class HomeBusy(Exception):
+    """Another supervisor runs on this home.
+
+    Attributes:
+        pid: its process id, or None where it could not be told.
+    """
+
+    def __init__(self, home: Path, pid: int | None) -> None:
+        super().__init__(f"a supervisor is already running on {home}" + (f" with pid {pid}" if pid else ""))
+        self.pid = pid
+
+
+class HomeUnusable(Exception):
+    """The home is on a filesystem, or under a path, that a gateway cannot live on."""
+
+
+@contextlib.contextmanager
+def hold(home: Home) -> Iterator[None]:
+    """Make the home's directories and hold its lock. What is left of an earlier holder never matters.
+
+    Raises:
+        HomeBusy: another supervisor holds it.
+        HomeUnusable: it is on a network filesystem, cannot be made, or its path is too long for its sockets.
+    """
+    _refuse_long_path(home)
+    try:
+        home.make()
+    except OSError as error:
+        raise HomeUnusable(f"the home {home.root} cannot be made: {error.strerror or error}") from error
+    _refuse_network(home.root)
+    lock = filelock.FileLock(home.lock, mode=PRIVATE_FILE, fallback_to_soft=False, thread_local=False)
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT_S)
+    except filelock.Timeout:
+        raise HomeBusy(home.root, _owner(home)) from None
+    except (OSError, NotImplementedError) as error:
+        raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
+    try:
+        _pid_file(home).write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        _pid_file(home).unlink(missing_ok=True)
+        lock.release()
+
+
+def _pid_file(home: Home) -> Path:
+    return home.lock.with_suffix(".pid")
+
+
+def _owner(home: Home) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(_pid_file(home).read_text())
+    return None
+
+
+def _refuse_long_path(home: Home) -> None:
+    longest = max((home.control, home.peer(999)), key=lambda path: len(os.fsencode(path)))
+    if len(os.fsencode(longest)) > SOCKET_PATH_MOST:
+        raise HomeUnusable(
+            f"the home's path is too long: its socket {longest} has {len(os.fsencode(longest))} bytes, "
+            f"the system allows {SOCKET_PATH_MOST}"
+        )
+
+
+def _refuse_network(root: Path) -> None:
+    kind = filesystem(root)
+    if kind in _NETWORK:
+        raise HomeUnusable(
+            f"the home {root} is on a network filesystem ({kind}), where locks do not keep other machines out and "
+            "SQLite is not safe: use a local disk"
+        )
+
+
+def filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the filesystem that a path is on, as in proc_pid_mountinfo(5); "" where it cannot be told."""
+    path = path.resolve()
+    best, kind = -1, ""
+    try:
+        lines = mountinfo.read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4]))
+        if path.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), after.split()[0]
+    return kind

@@ -1,0 +1,83 @@
+"""Kills what outlived its owner: processes whose environment carries a mark.
+
+Also a program: ``python -I -S reaper.py VARIABLE=MARK`` waits until its standard input ends. When the supervisor said
+:data:`DISMISSED` before, all is well; otherwise the supervisor was killed, and what still carries the mark follows it.
+Only the standard library's smallest part is imported here, so that the program costs little while it waits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection, Iterator
+
+DISMISSED = b"dismissed\n"
+GRACE_S = 2.0  # in which workers that lost their supervisor end by themselves
+ROUNDS = 20  # looks at /proc, until one finds nothing
+ROUND_S = 0.1  # between two looks
+
+
+def sweep(marks: Collection[str], spare: Collection[int] = ()) -> list[int]:
+    """SIGKILL every process whose environment has a variable that begins with one of ``marks`` (``NAME=value``).
+
+    Looks again until none is left, since a process may start another between the look and its death. This process and
+    its ancestors are spared.
+
+    Returns:
+        The ids of the processes that were killed.
+    """
+    needles = tuple(b"\0" + os.fsencode(mark) for mark in marks)
+    kept = {os.getpid(), *_ancestors(), *spare}
+    killed: list[int] = []
+    for _ in range(ROUNDS):
+        found = [pid for pid in _marked(needles) if pid not in kept]
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                kept.add(pid)  # gone, or not ours to kill
+            else:
+                killed.append(pid)
+        if not found:
+            break
+        time.sleep(ROUND_S)
+    return sorted(set(killed))
+
+
+def _marked(needles: tuple[bytes, ...]) -> Iterator[int]:
+    for entry in os.listdir("/proc"):  # noqa: PTH208  # pathlib would double the program's memory
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as file:  # noqa: PTH123
+                    environment = b"\0" + file.read()
+            except OSError:  # gone meanwhile, or somebody else's
+                continue
+            if any(needle in environment for needle in needles):
+                yield int(entry)
+
+
+def _ancestors() -> Iterator[int]:
+    pid = os.getppid()
+    while pid > 1:
+        yield pid
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            return
+
+
+def main() -> None:
+    """Wait for the supervisor's end and see that nothing survives it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a service manager that stops the whole group must not stop this first
+    said = sys.stdin.buffer.read()
+    if not said.endswith(DISMISSED):
+        time.sleep(GRACE_S)
+        sweep(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""The session registry and the shard table: one SQLite file, written by the supervisor alone.
+
+Writes gather in a transaction until :meth:`Registry.commit`. No operation but :func:`find_sessions` and the integrity
+check of the file looks at more rows than it returns, so a million sessions cost no more than ten.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import math
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+
+from hermes_actors.core.model import Owner, SessionEntry
+from hermes_actors.home import Home
+from hermes_actors.registry_file import (
+    ENTRY,
+    Broken,
+    RegistryUnusable,
+    connect,
+    readable_meta,
+    readable_sessions,
+    reader,
+    set_aside,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class ShardsFixed(Exception):
+    """The configuration wants another number of shards than the home was made with."""
+
+    def __init__(self, *, configured: int, fixed: int) -> None:
+        super().__init__(
+            f"supervisor.shards is {configured}, but this home was made with {fixed} shards and that is fixed: "
+            f"set it to {fixed} or to auto, or use a new home"
+        )
+        self.configured = configured
+        self.fixed = fixed
+
+
+class BadCursor(ValueError):
+    """The text is no ``next`` of an earlier page."""
+
+
+class Registry:
+    """The open registry. Used by one thread at a time.
+
+    Attributes:
+        home_id: names the home, whatever its path.
+        set_aside: where a broken registry was moved to at this start, or None.
+    """
+
+    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+        self._database = database
+        self._path = path
+        self.home_id = ""
+        self.set_aside: Path | None = None
+
+    @classmethod
+    def open(cls, home: Home, *, shards: int | None, usual_shards: int, durability: str) -> Self:
+        """Open the registry of a home, make it, or replace a broken one.
+
+        Args:
+            home: where it is.
+            shards: the configured number, or None for whatever the home has.
+            usual_shards: the number for a new home when none is configured.
+            durability: as in ``store.durability``.
+
+        Raises:
+            ShardsFixed: the home has another number of shards than ``shards``.
+            RegistryUnusable: a newer release made it, or the disk cannot be written.
+        """
+        path = home.registry
+        aside = None
+        try:
+            database = connect(path, durability)
+        except Broken as broken:
+            aside = set_aside(path)
+            why = {"why": str(broken), "set_aside": str(aside)}
+            log.error("registry was broken and is made anew", **why)  # noqa: TRY400  # no bug of ours
+            database = connect(path, durability)
+        registry = cls(database, path)
+        registry.set_aside = aside
+        try:
+            registry._settle(shards, usual_shards, home)
+        except sqlite3.Error as error:
+            database.close()
+            raise RegistryUnusable(f"{path}: {error}") from error
+        except ShardsFixed:
+            database.close()
+            raise
+        return registry
+
+    def _settle(self, shards: int | None, usual_shards: int, home: Home) -> None:
+        """Check what is fixed for the home's life, or fix it."""
+        known = dict(self._database.execute("SELECT name, value FROM meta WHERE name IN ('home', 'shards')"))
+        if not known:
+            lost = readable_meta(self.set_aside) if self.set_aside else {}
+            count = lost.get("shards") or _shards_of_files(home) or shards or usual_shards
+            known = {"home": lost.get("home") or secrets.token_hex(16), "shards": count}
+            self._fill(known)
+        self.home_id = str(known["home"])
+        fixed = int(known["shards"])
+        if shards is not None and shards != fixed:
+            raise ShardsFixed(configured=shards, fixed=fixed)
+
+    def _fill(self, known: Mapping[str, Any]) -> None:
+        """Write what a new registry begins with, and what a broken one still had."""
+        # A registry that was lost had fences that the shard files remember. Each start of a worker adds one, which no
+        # worker does every second, so the seconds since the epoch are above them all.
+        floor = int(time.time())
+        self._begin()
+        self._database.executemany("INSERT INTO meta VALUES (?, ?)", known.items())
+        rows = ((shard, -1, floor) for shard in range(known["shards"]))
+        self._database.executemany("INSERT INTO shards VALUES (?, ?, ?)", rows)
+        if self.set_aside is not None:
+            saved = readable_sessions(self.set_aside, known["shards"])
+            self._database.executemany("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?, ?, ?)", saved)
+            log.warning("sessions of the broken registry were saved", sessions=self.count())
+        self.commit()
+
+    # -- the shard table ---------------------------------------------------------------------------------------------
+    def owners(self) -> tuple[Owner, ...]:
+        """The owner of each shard; slot -1: it had none yet."""
+        rows = self._database.execute("SELECT slot, fence FROM shards ORDER BY shard")
+        return tuple(Owner(slot, fence) for slot, fence in rows)
+
+    def write_owners(self, owners: Mapping[int, Owner]) -> None:
+        """Write the owners of some shards."""
+        self._begin()
+        rows = ((owner.slot, owner.fence, shard) for shard, owner in owners.items())
+        self._database.executemany("UPDATE shards SET slot = ?, fence = ? WHERE shard = ?", rows)
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+    def session(self, key: str) -> SessionEntry | None:
+        """The session of a key, or None."""
+        row = self._database.execute(f"SELECT {ENTRY} FROM sessions WHERE key = ?", (key,)).fetchone()  # noqa: S608
+        return None if row is None else _entry(row)
+
+    def add(self, key: str, principal: str, shard: int, now: float) -> SessionEntry:
+        """Make a session that is not there yet. ``now``: seconds since the epoch."""
+        made = (key, new_session_id(now), principal, shard, now, now)
+        self._begin()
+        self._database.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", made)
+        return _entry(made)
+
+    def forget(self, key: str) -> bool:
+        """Drop a session; whether there was one."""
+        self._begin()
+        return self._database.execute("DELETE FROM sessions WHERE key = ?", (key,)).rowcount > 0
+
+    def touch(self, active: Mapping[str, float]) -> None:
+        """Note activity of sessions, key -> seconds since the epoch; an earlier one than is known changes nothing."""
+        self._begin()
+        self._database.executemany(
+            "UPDATE sessions SET last_active_at = ?1 WHERE key = ?2 AND last_active_at < ?1",
+            ((at, key) for key, at in active.items()),
+        )
+
+    def page(self, principal: str | None, after: str | None, limit: int) -> tuple[list[SessionEntry], str | None]:
+        """Sessions with the newest activity first, and the cursor of the next page.
+
+        Args:
+            principal: whose; None: everybody's.
+            after: the cursor of an earlier page, or None for the first page.
+            limit: how many at most.
+
+        Raises:
+            BadCursor: ``after`` is none.
+        """
+        where, values = [], list[str | float]()
+        if principal is not None:
+            where.append("principal = ?")
+            values.append(principal)
+        if after is not None:
+            where.append("(last_active_at, key) < (?, ?)")
+            values += _from_cursor(after)
+        rows = self._database.execute(
+            f"SELECT {ENTRY} FROM sessions {'WHERE ' if where else ''}{' AND '.join(where)}"  # noqa: S608  # own words
+            " ORDER BY last_active_at DESC, key DESC LIMIT ?",
+            (*values, limit + 1),
+        ).fetchall()
+        entries = [_entry(row) for row in rows[:limit]]
+        return entries, _cursor(entries[-1]) if len(rows) > limit else None
+
+    def count(self) -> int:
+        """How many sessions there are."""
+        (count,) = self._database.execute("SELECT value FROM meta WHERE name = 'sessions'").fetchone()
+        return int(count)
+
+    # -- transaction -------------------------------------------------------------------------------------------------
+    def _begin(self) -> None:
+        if not self._database.in_transaction:
+            self._database.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make what was written durable. Nothing happens when nothing was."""
+        if self._database.in_transaction:
+            self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file; what was not committed is gone."""
+        self._database.close()
+
+
+def new_session_id(now: float) -> str:
+    """``ses_`` and 32 hex digits, which sort by time: 48 bits of milliseconds since the epoch, 80 random ones."""
+    return f"ses_{int(now * 1000):012x}{secrets.token_hex(10)}"
+
+
+def find_sessions(path: Path, wanted: str, limit: int) -> tuple[SessionEntry, ...]:
+    """The session with this key, else at most ``limit`` whose keys end with it. For any thread; reads the whole table.
+
+    Raises:
+        sqlite3.Error: the file cannot be read.
+    """
+    with contextlib.closing(reader(path)) as database:
+        exact = database.execute(f"SELECT {ENTRY} FROM sessions WHERE key = ?", (wanted,)).fetchall()  # noqa: S608
+        ends = f"SELECT {ENTRY} FROM sessions WHERE substr(key, -length(?1)) = ?1 ORDER BY key LIMIT ?2"  # noqa: S608
+        return tuple(_entry(row) for row in exact or database.execute(ends, (wanted, limit)))
+
+
+def _shards_of_files(home: Home) -> int | None:
+    """How many shards the files of a home tell of, or None where there are none.
+
+    The number decides which file a session is in, so a lost registry must not change it.
+    """
+    numbers = [int(path.stem) for path in home.shards.glob("*.db") if path.stem.isdecimal()]
+    return max(numbers) + 1 if numbers else None
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def _entry(row: tuple[str, str, str, int, float, float]) -> SessionEntry:
+    key, session_id, principal, shard, created_at, last_active_at = row
+    return SessionEntry(
+        key=key,
+        session_id=session_id,
+        principal=principal,
+        shard=shard,
+        created_at=created_at,
+        last_active_at=last_active_at,
+    )
+
+
+def _cursor(entry: SessionEntry) -> str:
+    return base64.urlsafe_b64encode(f"{entry.last_active_at!r} {entry.key}".encode()).decode().rstrip("=")
+
+
+def _from_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        at, blank, key = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
+        last_active_at = float(at)
+    except ValueError:
+        last_active_at, blank, key = math.nan, "", ""
+    if not blank or not math.isfinite(last_active_at):
+        raise BadCursor("this is no cursor of a page of sessions")
+    return last_active_at, key

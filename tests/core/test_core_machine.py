@@ -1,0 +1,184 @@
+"""Whatever happens in whatever order: the rules that the supervisor never breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fakes.core_desk import Desk, of
+from hypothesis import Phase as Step
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hermes_actors.core import effects as fx
+from hermes_actors.core.events import (
+    Event,
+    SessionWanted,
+    Started,
+    StopAsked,
+    Tick,
+    WorkerBeat,
+    WorkerExited,
+    WorkerLost,
+)
+from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_MARGIN_S
+from hermes_actors.core.model import Load, Owner, Phase, WorkerState
+from hermes_actors.core.step import due
+
+SLOTS = 3
+slots = st.integers(0, SLOTS - 1)
+
+
+class World(RuleBasedStateMachine):
+    """Processes that may do anything, and a supervisor that sees only events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk(SLOTS, max_restarts=2, heartbeat_s=5.0, grace_s=10.0)
+        self.alive: dict[int, int] = {}  # slot -> generation of a live process
+        self.starting: dict[int, int] = {}  # slot -> generation being started
+        self.doomed: set[tuple[int, int]] = set()  # SIGKILL is on its way
+        self.owned: dict[int, dict[int, int]] = {}  # slot -> shard -> fence, as its live process has it
+        self.stop_by: float | None = None
+
+    def perform(self, effects: tuple[fx.Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case fx.Spawn():
+                    assert effect.slot not in self.alive, "two processes would own the same shards"
+                    assert effect.slot not in self.starting
+                    assert self.stop_by is None, "nothing starts while stopping"
+                    self.starting[effect.slot] = effect.generation
+                    self.owned[effect.slot] = {
+                        shard: owner.fence
+                        for shard, owner in enumerate(self.desk.state.owners)
+                        if owner.slot == effect.slot
+                    }
+                case fx.Kill():
+                    self.doomed.add((effect.slot, effect.generation))
+                case fx.SendListen():
+                    assert self.alive.get(effect.slot) == effect.generation
+                case _:
+                    pass
+
+    def tell(self, make: Callable[[], Event]) -> None:
+        self.perform(self.desk.tell(make()))
+
+    @initialize()
+    def start(self) -> None:
+        self.tell(Started)
+
+    @rule(slot=slots)
+    def a_process_comes_up(self, slot: int) -> None:
+        if slot in self.starting:
+            self.alive[slot] = self.starting.pop(slot)
+            self.perform(self.desk.spawned(slot))
+
+    @rule(slot=slots, jitter=st.floats(0, 1, exclude_max=True))
+    def a_start_fails(self, slot: int, jitter: float) -> None:
+        if slot in self.starting:
+            generation = self.starting.pop(slot)
+            self.tell(lambda: WorkerExited(slot=slot, generation=generation, exitcode=None, jitter=jitter))
+
+    @rule(slot=slots)
+    def a_worker_is_ready(self, slot: int) -> None:
+        if slot in self.alive:
+            self.perform(self.desk.ready(slot))
+
+    @rule(slot=slots, age=st.integers(0, 3))
+    def a_worker_beats(self, slot: int, age: int) -> None:
+        generation = self.desk.generation(slot) - age
+        before = self.desk.worker(slot)
+        self.tell(lambda: WorkerBeat(slot=slot, generation=generation, load=Load(), active={}))
+        if age:
+            assert self.desk.worker(slot) == before
+
+    @rule(slot=slots, jitter=st.floats(0, 1, exclude_max=True))
+    def a_worker_dies(self, slot: int, jitter: float) -> None:
+        if slot in self.alive:
+            generation = self.alive.pop(slot)
+            self.tell(lambda: WorkerExited(slot=slot, generation=generation, exitcode=-9, jitter=jitter))
+
+    @rule(slot=slots)
+    def a_link_ends(self, slot: int) -> None:
+        if slot in self.alive:
+            self.tell(lambda: WorkerLost(slot=slot, generation=self.alive[slot], why="torn"))
+
+    @rule(slot=slots, shard=st.integers(0, 7), stale=st.integers(0, 2))
+    def a_worker_activates(self, slot: int, shard: int, stale: int) -> None:
+        if slot not in self.alive:
+            return
+        fence = self.owned[slot].get(shard, 100) - stale
+        effects = self.desk.tell(
+            SessionWanted(
+                slot=slot,
+                generation=self.alive[slot],
+                request=1,
+                key="k",
+                principal="p",
+                shard=shard,
+                fence=fence,
+                create=True,
+            )
+        )
+        owns = self.desk.state.owners[shard] == Owner(slot, fence)
+        assert bool(of(fx.ActivateSession, effects)) == owns
+        assert owns == (stale == 0 and shard in self.owned[slot])
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 20.0, 100.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.perform(self.desk.wait(seconds))
+
+    @rule(seconds=st.sampled_from([2.0, 50.0, 5000.0]))
+    def the_supervisor_is_suspended(self, seconds: float) -> None:
+        at = due(self.desk.state)
+        if at is not None:
+            self.desk.now = max(self.desk.now, at) + seconds
+            effects = self.desk.tell(Tick(due=at))
+            self.perform(effects)
+            if self.stop_by is None:
+                assert not of(fx.Kill, effects)
+            else:
+                self.stop_by += seconds
+
+    @precondition(lambda self: self.desk.state.phase is not Phase.STOPPED)
+    @rule(now=st.booleans(), often=st.integers(0, 9))
+    def a_stop_is_asked(self, now: bool, often: int) -> None:
+        if often == 0:  # rarely, or no run gets far
+            if self.stop_by is None:
+                self.stop_by = self.desk.now + 10.0 + STOP_MARGIN_S + EXIT_WAIT_S + 0.001
+            self.tell(lambda: StopAsked(now=now, by="SIGTERM"))
+
+    @invariant()
+    def the_killed_are_not_asked_to_serve(self) -> None:
+        for slot in self.desk.state.up:
+            assert (slot, self.desk.generation(slot)) not in self.doomed
+
+    @invariant()
+    def a_dead_worker_has_a_replacement_or_a_time_for_one(self) -> None:
+        if self.stop_by is not None:
+            return
+        for worker in self.desk.state.workers:
+            there = worker.slot in self.alive or worker.slot in self.starting
+            assert there != (worker.state in (WorkerState.RESTARTING, WorkerState.GIVEN_UP)) or not worker.generation
+
+    def teardown(self) -> None:
+        """A stop ends, even when no process ever answers."""
+        if self.desk.worker(0).generation == 0:
+            return
+        if self.stop_by is None:
+            self.stop_by = self.desk.now + 10.0 + STOP_MARGIN_S + EXIT_WAIT_S + 0.001
+            self.tell(lambda: StopAsked(now=False, by="SIGTERM"))
+        self.perform(self.desk.wait(max(0.0, self.stop_by - self.desk.now)))
+        assert self.desk.state.phase is Phase.STOPPED
+        assert len(of(fx.Finish, self.desk.log)) == 1
+        assert due(self.desk.state) is None
+
+
+TestWorld = World.TestCase
+TestWorld.settings = settings(
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Step.explicit, Step.reuse, Step.generate, Step.shrink],  # to explain is slow
+)

@@ -1,0 +1,199 @@
+"""What workers and operators ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes.core_desk import Desk, of, serving
+
+from hermes_actors.core import effects as fx
+from hermes_actors.core.events import (
+    OperatorAsked,
+    PageWanted,
+    QueryAnswered,
+    SessionDropped,
+    SessionsFound,
+    SessionWanted,
+)
+from hermes_actors.core.model import SessionEntry
+from hermes_actors.core.requests import PAGE_MOST, QUERY_TIMEOUT_S
+
+ENTRY = SessionEntry(
+    key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0
+)  # shard 5 is slot 1's
+
+
+def wanted(shard: int, fence: int, *, slot: int = 0, create: bool = True) -> SessionWanted:
+    return SessionWanted(
+        slot=slot, generation=1, request=7, key="api:a:x", principal="a", shard=shard, fence=fence, create=create
+    )
+
+
+def operator(operation: str, **arguments: Any) -> OperatorAsked:
+    return OperatorAsked(client=3, request=9, operation=operation, arguments=arguments)
+
+
+def reply(effects: tuple[fx.Effect, ...]) -> fx.Reply:
+    (only,) = of(fx.Reply, effects)
+    assert (only.client, only.request) == (3, 9)
+    return only
+
+
+def test_the_owner_of_a_shard_may_activate_its_sessions() -> None:
+    (effect,) = serving().tell(wanted(0, 101))
+
+    assert isinstance(effect, fx.ActivateSession)
+    assert (effect.slot, effect.generation, effect.request, effect.key) == (0, 1, 7, "api:a:x")
+
+
+@pytest.mark.parametrize(
+    ("shard", "fence", "why"), [(0, 100, "older fence"), (0, 102, "made up"), (5, 101, "another's"), (99, 101, "none")]
+)
+def test_whoever_does_not_own_a_shard_is_refused(shard: int, fence: int, why: str) -> None:
+    desk = serving()
+
+    (effect,) = desk.tell(wanted(shard, fence))
+
+    assert isinstance(effect, fx.SendRefused), why
+    assert effect.code == "stale_fence"
+    (effect,) = desk.tell(
+        SessionDropped(slot=0, generation=1, request=8, key="api:a:x", shard=shard, fence=fence),
+    )
+    assert isinstance(effect, fx.SendRefused)
+
+
+def test_a_page_is_never_larger_than_the_most() -> None:
+    (effect,) = serving().tell(
+        PageWanted(slot=0, generation=1, request=1, principal="a", after=None, limit=10**9),
+    )
+
+    assert isinstance(effect, fx.PageForWorker)
+    assert effect.limit == PAGE_MOST
+
+
+def test_the_status_names_every_worker_and_its_shards() -> None:
+    desk = serving()
+    desk.beat(0)
+    desk.die(1)
+    desk.now += 2
+
+    (effect,) = of(fx.ReplyStatus, desk.tell(operator("status")))
+
+    first, second = effect.data["workers"]
+    assert (first["state"], first["shards"], first["heartbeat_age_s"], first["running"]) == (
+        "ready",
+        [0, 1, 2, 3],
+        2,
+        1,
+    )
+    assert (second["state"], second["restarts"], second["last_exit"], second["pid"]) == ("starting", 1, -9, None)
+    assert effect.data["phase"] == "serving"
+    assert effect.data["shards"]["total"] == 8
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("sessions.list", {"limit": 0}),
+        ("sessions.list", {"limit": PAGE_MOST + 1}),
+        ("sessions.list", {"limit": "ten"}),
+        ("sessions.list", {"limit": True}),
+        ("sessions.list", {"after": 5}),
+        ("sessions.show", {}),
+        ("sessions.show", {"session": ""}),
+        ("stop", {"now": "yes"}),
+        ("reboot", {}),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_with_what_is_wanted(
+    operation: str, arguments: dict[str, Any]
+) -> None:
+    answer = reply(serving().tell(operator(operation, **arguments)))
+
+    assert answer.error == "bad_request"
+    assert answer.why
+
+
+def test_sessions_are_listed_with_their_owners() -> None:
+    desk = serving()
+
+    (effect,) = desk.tell(operator("sessions.list", limit=5, after="abc"))
+
+    assert effect == fx.PageForOperator(client=3, request=9, after="abc", limit=5, owners=desk.state.owners, up=(0, 1))
+
+
+def test_a_stop_is_answered_before_it_begins() -> None:
+    effects = serving().tell(operator("stop"))
+
+    assert isinstance(effects[0], fx.Reply)
+    assert of(fx.SendStop, effects)
+
+
+def found(*entries: SessionEntry) -> SessionsFound:
+    return SessionsFound(client=3, request=9, wanted="x", found=entries)
+
+
+def test_a_session_that_is_not_there_is_not_found() -> None:
+    assert reply(serving().tell(found())).error == "not_found"
+
+
+def test_a_name_that_may_mean_several_sessions_lists_five_of_them() -> None:
+    entries = [
+        SessionEntry(key=f"api:{n}:x", session_id="s", principal="a", shard=0, created_at=0, last_active_at=0)
+        for n in range(6)
+    ]
+
+    answer = reply(serving().tell(found(*entries)))
+
+    assert answer.error == "ambiguous"
+    assert "api:4:x, …" in answer.why
+    assert "api:5:x" not in answer.why
+
+
+def asked() -> tuple[Desk, fx.SendQuery]:
+    desk = serving()
+    (query,) = desk.tell(found(ENTRY))
+    assert isinstance(query, fx.SendQuery)
+    assert (query.slot, query.key) == (1, "api:a:x")
+    return desk, query
+
+
+def test_what_a_worker_knows_of_its_session_is_added() -> None:
+    desk, query = asked()
+
+    effects = desk.tell(
+        QueryAnswered(slot=1, generation=1, request=query.request, found=True, data={"turns": {"completed": 2}})
+    )
+
+    answer = reply(effects)
+    assert answer.data["turns"] == {"completed": 2}
+    assert answer.data["session_id"] == "ses_1"
+    assert answer.data["worker"] == 1
+    assert desk.state.questions == {}
+
+
+def test_a_worker_that_does_not_answer_in_time_is_left_out() -> None:
+    desk, query = asked()
+
+    answer = reply(desk.wait(QUERY_TIMEOUT_S))
+
+    assert answer.data["actor"] is None
+    assert answer.data["session_id"] == "ses_1"
+    late = QueryAnswered(slot=1, generation=1, request=query.request, found=True, data={})
+    assert desk.tell(late) == ()
+
+
+def test_another_worker_cannot_answer_in_its_place() -> None:
+    desk, query = asked()
+
+    assert desk.tell(QueryAnswered(slot=0, generation=1, request=query.request, found=True, data={})) == ()
+
+
+def test_a_session_of_a_worker_that_is_down_is_shown_from_the_registry_alone() -> None:
+    desk = serving()
+    desk.die(1)
+
+    answer = reply(desk.tell(found(ENTRY)))
+
+    assert (answer.data["state"], answer.data["actor"]) == ("unavailable", None)

@@ -1,0 +1,146 @@
+"""Who may speak on the control socket, and how much."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.gateway_process import BOUND_S
+
+from hermes_actors.control import server as control
+from hermes_actors.control.messages import ControlReply, ControlRequest
+from hermes_actors.core.events import Event, OperatorAsked
+from hermes_actors.wire.link import FrameLink
+
+
+class Operator:
+    """A client on the test's own loop."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.link = FrameLink(self.heard.put_nowait, self.heard.put_nowait)
+
+    async def connect(self, path: Path) -> Operator:
+        await asyncio.get_running_loop().create_unix_connection(lambda: self.link, str(path))
+        return self
+
+    async def next(self) -> Any:
+        async with asyncio.timeout(BOUND_S):
+            return await self.heard.get()
+
+    def ask(self, request: int, operation: str = "status") -> None:
+        self.link.send(ControlRequest(request=request, operation=operation, arguments={}))
+
+
+class Server:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.control = control.ControlServer(path, self.events.put_nowait)
+
+    async def next(self) -> OperatorAsked:
+        async with asyncio.timeout(BOUND_S):
+            event = await self.events.get()
+        assert isinstance(event, OperatorAsked)
+        return event
+
+    async def operator(self) -> Operator:
+        return await Operator().connect(self.path)
+
+
+@pytest.fixture
+async def server(home_root: Path) -> AsyncIterator[Server]:
+    made = Server(home_root / "s")
+    await made.control.open()
+    yield made
+    made.control.close()
+
+
+async def test_a_request_becomes_an_event_and_its_reply_finds_the_client(server: Server) -> None:
+    first, second = await server.operator(), await server.operator()
+    second.ask(8)
+    first.ask(7)
+    for event in (await server.next(), await server.next()):
+        server.control.reply(event.client, ControlReply(request=event.request, error=None, why="", data={}))
+
+    assert (await first.next()).request == 7
+    assert (await second.next()).request == 8
+
+
+async def test_a_reply_to_a_client_that_left_is_dropped(server: Server) -> None:
+    operator = await server.operator()
+    operator.ask(1)
+    event = await server.next()
+    operator.link.close()
+    await operator.next()
+
+    server.control.reply(event.client, ControlReply(request=1, error=None, why="", data={}))
+
+
+async def test_one_client_may_only_have_so_many_requests_waiting(server: Server) -> None:
+    operator = await server.operator()
+    for request in range(control.MOST_WAITING + 1):
+        operator.ask(request)
+
+    refused = await operator.next()
+
+    assert (refused.request, refused.error) == (control.MOST_WAITING, "busy")
+
+
+async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "IDLE_S", 0.05)
+    idle, stopping = await server.operator(), await server.operator()
+    stopping.ask(1, "stop")
+    await server.next()
+
+    assert await idle.next() == "closed by the other end"
+
+    again = await server.operator()
+    assert await again.next() == "closed by the other end"
+    assert stopping.heard.empty()
+
+
+@pytest.mark.parametrize("message", [ControlReply(request=1, error=None, why="", data={})])
+async def test_a_client_that_says_what_no_client_says_is_let_go(server: Server, message: Any) -> None:
+    operator = await server.operator()
+
+    operator.link.send(message)
+
+    assert isinstance(await operator.next(), str)
+    assert server.events.empty()
+
+
+class Transport(asyncio.Transport):
+    """Of a peer with any user id."""
+
+    def __init__(self, uid: int) -> None:
+        super().__init__({"socket": self})
+        self.uid = uid
+        self.closed = False
+
+    def getsockopt(self, *_: object) -> bytes:
+        return struct.pack("3i", 1, self.uid, 1)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("uid", "allowed"), [(os.geteuid(), True), (0, True), (os.geteuid() + 12345, False)])
+async def test_only_the_owner_and_root_may_connect(tmp_path: Path, uid: int, allowed: bool) -> None:
+    server = control.ControlServer(tmp_path / "s", lambda _: None)
+    client, transport = control._Client(server, 1), Transport(uid)
+
+    client.connection_made(transport)
+
+    assert transport.closed is not allowed
+    client.connection_lost(None)

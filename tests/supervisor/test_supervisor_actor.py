@@ -1,0 +1,120 @@
+"""The actor between the loop and the registry: batches, order, and what happens when it fails."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from typing import Any
+
+import pykka
+import pytest
+from fakes.core_desk import Desk
+from fakes.gateway_process import BOUND_S
+
+from hermes_actors.core import effects as core
+from hermes_actors.core.events import Event, Started, StopAsked
+from hermes_actors.perform import Outgoing
+from hermes_actors.supervisor import Intake, Supervisor
+
+
+class Disk:
+    """A recorder that only remembers, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.full = False
+
+    def record(self, effect: core.RegistryEffect) -> Outgoing | None:
+        if self.full:
+            raise OSError("disk full")
+        self.done.append(type(effect).__name__)
+        return None
+
+    def commit(self) -> None:
+        self.done.append("commit")
+
+
+class Loop:
+    """Where the actor delivers to."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.delivered: queue.Queue[list[str]] = queue.Queue()
+        self.failures: queue.Queue[BaseException] = queue.Queue()
+
+    def deliver(self, effects: Sequence[Outgoing], _tick_at: float | None) -> None:
+        self.disk.done.append("deliver")
+        self.delivered.put([type(effect).__name__ for effect in effects])
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def loop(disk: Disk) -> Loop:
+    return Loop(disk)
+
+
+@pytest.fixture
+def actor(disk: Disk, loop: Loop) -> Any:
+    recorder: Any = disk
+    ref = Supervisor.start(Desk().state, recorder, loop.deliver, loop.failures.put)
+    yield ref
+    ref.stop(timeout=BOUND_S)
+
+
+def test_nothing_leaves_before_the_whole_batch_is_committed(actor: Any, disk: Disk, loop: Loop) -> None:
+    actor.tell((Started(), StopAsked(now=False, by="SIGTERM")))
+
+    effects = loop.delivered.get(timeout=BOUND_S)
+    assert effects[:3] == ["Spawn", "Spawn", "Log"]
+    assert disk.done == ["CommitTable", "CommitTable", "commit", "deliver"]
+
+
+def test_a_write_that_fails_ends_the_actor_loudly_and_nothing_leaves(actor: Any, disk: Disk, loop: Loop) -> None:
+    disk.full = True
+
+    actor.tell((Started(),))
+
+    assert str(loop.failures.get(timeout=BOUND_S)) == "disk full"
+    assert loop.delivered.empty()
+    with pytest.raises(pykka.ActorDeadError):
+        actor.ask((), timeout=BOUND_S)
+
+
+def test_a_decision_that_fails_ends_the_actor_loudly(actor: Any, loop: Loop) -> None:
+    actor.tell(("no event",))
+
+    assert isinstance(loop.failures.get(timeout=BOUND_S), AssertionError)
+
+
+class Mailbox:
+    """An actor that only remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Event, ...]] = []
+
+    def tell(self, batch: tuple[Event, ...]) -> None:
+        self.batches.append(batch)
+
+
+def stops(*names: str) -> list[StopAsked]:
+    return [StopAsked(now=False, by=name) for name in names]
+
+
+def test_what_comes_while_the_actor_is_busy_becomes_one_batch() -> None:
+    intake, mailbox = Intake(), Mailbox()
+    events = stops("a", "b", "c", "d")
+    intake.put(events[0])
+    intake.open(mailbox)  # type: ignore[arg-type]  # a fake
+    for event in events[1:3]:
+        intake.put(event)
+    assert mailbox.batches == [(events[0],)]
+
+    intake.done()
+    assert mailbox.batches[1:] == [(events[1], events[2])]
+    intake.done()
+    intake.put(events[3])
+    assert mailbox.batches[2:] == [(events[3],)]

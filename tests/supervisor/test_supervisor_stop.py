@@ -1,0 +1,179 @@
+"""Stopping, being killed, and starting again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes.gateway_process import GatewayProcess, cmdline, eventually, exchange, owned_by, receive, wait_gone
+
+Prepare = Callable[..., GatewayProcess]
+SURVIVAL_S = 5.0  # nothing may outlive a killed supervisor by more
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_in_order_and_leaves_nothing_behind(gateway: GatewayProcess, number: int) -> None:
+    children = [gateway.tell_slot(0, "child"), gateway.tell_slot(1, "child")]
+    processes = gateway.marked()
+    assert set(children) < set(processes)
+
+    gateway.process.send_signal(number)
+    code, _ = gateway.end()
+
+    assert code == 0
+    wait_gone(processes)
+    assert [(gateway.home.root / f"stopped-{slot}").read_text() for slot in (0, 1)] == ["1.0", "1.0"]
+    assert not gateway.home.control.exists()
+
+
+def test_a_service_manager_that_signals_every_process_does_not_cut_the_workers_short(gateway: GatewayProcess) -> None:
+    for pid in gateway.marked():
+        os.kill(pid, signal.SIGTERM)
+    os.killpg(gateway.process.pid, signal.SIGTERM)
+
+    assert gateway.end()[0] == 0
+    assert [(gateway.home.root / f"stopped-{slot}").exists() for slot in (0, 1)] == [True, True]
+
+
+def test_hermes_ctl_stops_it_and_is_let_go_at_the_end(gateway: GatewayProcess) -> None:
+    with gateway.connect() as control:
+        assert exchange(control, "stop").error is None
+        assert receive(control) is None
+
+    assert gateway.end()[0] == 0
+
+
+def test_a_second_signal_stops_at_once(prepare: Prepare) -> None:
+    gateway = prepare(agent={"restart_drain_timeout": 3600.0}).start()
+    for slot in (0, 1):
+        (gateway.home.root / f"linger-{slot}").touch()
+    gateway.process.terminate()
+    gateway.settled("stopping stopping")
+
+    gateway.process.terminate()
+
+    assert gateway.end()[0] == 0
+    assert (gateway.home.root / "stopped-0").read_text() == "0.0"
+
+
+def test_workers_that_do_not_stop_are_killed(prepare: Prepare) -> None:
+    gateway = prepare(agent={"restart_drain_timeout": 3600.0}).start()
+    for slot in (0, 1):
+        (gateway.home.root / f"linger-{slot}").write_text("for ever")
+    processes = gateway.marked()
+
+    gateway.ask("stop", now=True)
+
+    assert gateway.end()[0] == 0
+    wait_gone(processes)
+
+
+def test_nothing_survives_a_killed_supervisor(gateway: GatewayProcess) -> None:
+    gateway.tell_slot(0, "child")
+    hung = gateway.tell_slot(1, "child")
+    os.kill(gateway.tell_slot(1, "who")["pid"], signal.SIGSTOP)  # it does not see that the supervisor is gone
+    processes = gateway.marked()
+    assert hung in processes
+
+    gateway.process.kill()
+
+    wait_gone(processes, SURVIVAL_S)
+
+
+def test_a_gateway_starts_at_once_on_what_a_killed_one_left(prepare: Prepare) -> None:
+    first = prepare().start()
+    first.tell_slot(0, "activate", owned_by(0))
+    left = first.marked()
+    first.process.kill()
+    assert first.home.control.exists()
+
+    second = prepare(api_server={"port": first.port}).start()
+
+    wait_gone(left)
+    assert second.status()["sessions"] == 1
+    assert second.home.lock.with_suffix(".pid").read_text().strip() == str(second.process.pid)
+
+
+def test_no_stale_file_keeps_a_gateway_from_starting(prepare: Prepare) -> None:
+    gateway = prepare()
+    run = gateway.home.control.parent
+    run.mkdir(parents=True)
+    gateway.home.control.write_text("no socket")
+    gateway.home.lock.write_text("stale")
+    gateway.home.lock.with_suffix(".pid").write_text(f"{os.getpid()}\n")
+    gateway.home.peer(0).write_text("no socket either")
+
+    gateway.start()
+
+    assert gateway.status()["phase"] == "serving"
+
+
+def test_a_second_start_on_the_same_home_names_the_pid_of_the_first(gateway: GatewayProcess, prepare: Prepare) -> None:
+    code, output = prepare().launch().end()
+
+    assert code == 1
+    assert f"HomeBusy: a supervisor is already running on {gateway.home.root} with pid {gateway.process.pid}" in output
+    assert gateway.status()["phase"] == "serving"
+
+
+def test_another_gateway_cannot_share_the_port_in_silence(
+    gateway: GatewayProcess, prepare: Prepare, tmp_path: Path
+) -> None:
+    other = prepare(tmp_path / "b", api_server={"port": gateway.port})
+
+    code, output = other.launch().end()
+
+    assert code == 1
+    assert f"ListenFailed: cannot listen on 127.0.0.1 port {gateway.port}: Address already in use" in output
+
+
+def test_another_number_of_shards_than_the_homes_is_refused(prepare: Prepare) -> None:
+    first = prepare(supervisor={"shards": 16}).start()
+    first.process.terminate()
+    assert first.end()[0] == 0
+
+    code, output = prepare(supervisor={"shards": 32}).launch().end()
+
+    assert code == 1
+    assert "ShardsFixed: supervisor.shards is 32, but this home was made with 16 shards" in output
+    assert prepare(supervisor={"shards": "auto"}).start().status()["shards"]["total"] == 16
+
+
+def test_a_reaper_that_dies_is_replaced(gateway: GatewayProcess) -> None:
+    def reapers() -> list[int]:
+        children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if "reaper.py" in cmdline(int(pid))]
+
+    (victim,) = reapers()
+
+    os.kill(victim, signal.SIGKILL)
+
+    wait_gone([victim])
+    assert eventually(lambda: [pid for pid in reapers() if pid != victim])
+    processes = gateway.marked()
+    gateway.process.kill()
+    wait_gone(processes, SURVIVAL_S)
+
+
+def test_a_registry_that_fails_ends_the_gateway_loudly_and_the_next_start_makes_it_anew(prepare: Prepare) -> None:
+    gateway = prepare().start()
+    processes = gateway.marked()
+    with sqlite3.connect(gateway.home.registry) as database:
+        database.execute("DROP TABLE sessions")
+    database.close()
+
+    with contextlib.suppress(OSError):  # the worker may go before it answers
+        gateway.tell_slot(0, "activate", owned_by(0))
+    code, output = gateway.end()
+
+    assert code == 1
+    assert "SupervisorFailed: the supervisor failed: no such table: sessions" in output
+    wait_gone(processes)
+    gateway = prepare().start()
+    assert gateway.tell_slot(0, "activate", owned_by(0))["is"] == "Activated"
+    assert list(gateway.home.registry.parent.glob("registry.db.corrupt-*"))
