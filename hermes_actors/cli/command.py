@@ -1,0 +1,101 @@
+"""What every command has: ``--home``, ``--json``, and exit codes for scripts (docs/reference/exit-codes.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from hermes_actors.control.client import ControlFailed, NoAnswer, NotRunning
+from hermes_actors.home import Home, default_home
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO_SUPERVISOR = 4
+    CONFIGURATION = 78  # EX_CONFIG of sysexits.h; systemd: RestartPreventExitStatus=78
+
+
+class Failed(click.ClickException):
+    """A command could not do its work; the text is for people, ``error`` for programs."""
+
+    exit_code = Exit.FAILED
+
+    def __init__(self, error: str, why: str) -> None:
+        super().__init__(why)
+        self.error = error
+
+
+class NoSupervisor(Failed):
+    """No supervisor answers."""
+
+    exit_code = Exit.NO_SUPERVISOR
+
+
+class BadConfiguration(Failed):
+    """The configuration cannot be used."""
+
+    exit_code = Exit.CONFIGURATION
+
+
+class Command(click.Command):
+    """A command whose failures have an exit code each, and with ``--json`` are a JSON document too."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return self._work(ctx)
+        except Failed as failed:
+            if ctx.params.get("as_json"):
+                print_json({"error": {"code": failed.error, "why": failed.message}})
+            raise
+
+    def _work(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NotRunning as error:
+            start = f"hermes-supervisor start --home {ctx.params['home'].root}"
+            raise NoSupervisor("not_running", f"{error}; start one with: {start}") from error
+        except NoAnswer as error:
+            raise NoSupervisor("no_answer", str(error)) from error
+        except ControlFailed as error:
+            raise Failed(error.code, str(error)) from error
+
+
+def home_option(command: F) -> F:
+    """``--home``, as a :class:`Home`."""
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path),
+        metavar="DIRECTORY",
+        callback=lambda _ctx, _param, path: Home(path.expanduser().absolute()),
+        default=default_home,
+        show_default="$HERMES_ACTORS_HOME, else ~/.hermes-actors",
+        help="The gateway's home: its configuration, state, sockets and logs.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else there, failures too."
+    )(command)
+
+
+def print_json(document: Any) -> None:
+    """A document for machines, in ASCII, so that no locale can spoil it."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def example(*lines: str) -> str:
+    """The end of a command's help: what to type."""
+    return "\n".join(("\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)))

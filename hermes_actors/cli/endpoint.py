@@ -1,0 +1,57 @@
+"""Where the gateway of a home is reached over HTTP, and with which key: `chat` needs no flags on its own machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hermes_actors.cli.command import BadConfiguration, Failed
+from hermes_actors.cli.render import url
+from hermes_actors.config.dotenv import parse_dotenv
+from hermes_actors.config.load import load
+from hermes_actors.config.model import API_SERVER_KEY, DEFAULT_PRINCIPAL
+from hermes_actors.config.problems import ConfigError
+from hermes_actors.control.client import ask
+from hermes_actors.home import Home
+
+
+def public_url(home: Home) -> str:
+    """The address that the running supervisor of a home tells.
+
+    Raises:
+        NotRunning, NoAnswer, ControlFailed: see :func:`hermes_actors.control.client.ask`.
+        Failed: it does not listen yet.
+    """
+    http = ask(home, "status").get("http") or {}
+    found = url(http.get("host"), http.get("port"))
+    if found is None:
+        raise Failed("not_listening", "the supervisor runs, but does not listen for HTTP yet; try again")
+    return found
+
+
+def api_key(home: Home, key_env: str | None, environ: Mapping[str, str]) -> str:
+    """The bearer key: of the variable ``key_env``, else the one that the home's configuration names.
+
+    Variables are looked for in ``environ``, then in the home's ``.env``.
+
+    Raises:
+        BadConfiguration: there is none, with what to do.
+    """
+    variables = {**_dotenv(home), **environ}
+    if key_env is None:
+        try:
+            keys = load(home, config_path=None, environ=environ, demo=False).api_keys
+        except ConfigError:  # a key of the model that only the supervisor's environment has is no matter here
+            key_env = API_SERVER_KEY
+        else:
+            return keys.get(DEFAULT_PRINCIPAL) or next(iter(keys.values()))
+    if not variables.get(key_env):
+        why = f"no API key: {key_env} is neither in the environment nor in {home.env}; name its variable with --key-env"
+        raise BadConfiguration("no_key", why)
+    return variables[key_env]
+
+
+def _dotenv(home: Home) -> Mapping[str, str]:
+    try:
+        return parse_dotenv(home.env.read_text("utf-8"))[0]
+    except (OSError, UnicodeError):
+        return {}  # the message about the missing key names the file

@@ -1,0 +1,110 @@
+"""A conversation at a terminal: replies as they come on stdout, tool progress and troubles as lines on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from hermes_actors.cli.chat import ChatFailed, Endpoint, Event, Finished, Piece, Tool, tell
+from hermes_actors.terminal import printable
+
+PROMPT = "> "
+_TOOL_MARKS = {"running": "…", "completed": "✓", "failed": "✗"}
+
+
+class Screen:
+    """Where a conversation is shown."""
+
+    def __init__(self, out: TextIO, notes: Console) -> None:
+        self._out = out
+        self._notes = notes
+        self._visible = printable if out.isatty() else str  # what goes into a file goes there as it is
+        self._in_line = False
+
+    def show(self, event: Event) -> None:
+        """The next event of a reply."""
+        match event:
+            case Piece(text=text):
+                self._out.write(self._visible(text))
+                self._out.flush()
+                self._in_line = not text.endswith("\n")
+            case Tool(name=name, status=status):
+                self.note(f"{_TOOL_MARKS.get(status, '·')} {name}", "dim")
+            case _:
+                self.end_line()
+
+    def note(self, text: str, style: str) -> None:
+        """A line beside the conversation."""
+        self.end_line()
+        self._notes.print(Text(printable(text), style=style))
+
+    def end_line(self) -> None:
+        """Leave the line that a reply stands in, if it does."""
+        if self._in_line:
+            self._out.write("\n")
+            self._out.flush()
+            self._in_line = False
+
+
+def say(endpoint: Endpoint, message: str, screen: Screen) -> None:
+    """One message and its reply.
+
+    Raises:
+        ChatFailed: there is none, or not all of it.
+    """
+    try:
+        asyncio.run(tell(endpoint, message, screen.show))
+    finally:
+        screen.end_line()
+
+
+def collect(endpoint: Endpoint, message: str) -> dict[str, Any]:
+    """One message and its reply as data: ``text``, ``tools`` as they ended, ``finish_reason``.
+
+    Raises:
+        ChatFailed: there is none, or not all of it.
+    """
+    events: list[Event] = []
+    text = asyncio.run(tell(endpoint, message, events.append))
+    tools = [{"name": e.name, "status": e.status} for e in events if isinstance(e, Tool) and e.status != "running"]
+    reason = next(event.reason for event in events if isinstance(event, Finished))
+    return {"session": endpoint.session, "text": text, "tools": tools, "finish_reason": reason}
+
+
+def converse(endpoint: Endpoint, source: TextIO, screen: Screen) -> None:
+    """Messages, a line each, until end of file. Ctrl-C lets go of a reply; at a terminal a failure ends nothing.
+
+    Raises:
+        ChatFailed: a message that no person typed failed; those after it are not sent.
+    """
+    interactive = source.isatty()
+    for message in _typed(screen) if interactive else (line.strip() for line in source):
+        if not message:
+            continue
+        try:
+            say(endpoint, message, screen)
+        except KeyboardInterrupt:
+            screen.note("not waiting any more; the session finishes this turn by itself", "yellow")
+        except ChatFailed as failed:
+            if not interactive:
+                raise
+            screen.note(str(failed), "red")
+
+
+def _typed(screen: Screen) -> Iterator[str]:
+    """What a person types, with history and line editing."""
+    import readline  # noqa: F401  # importing it is what makes input() edit lines; it must not touch other output
+
+    while True:
+        try:
+            yield input(PROMPT).strip()
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")  # as shells do: the line is dropped
+        except EOFError:
+            screen.note("", "")
+            return

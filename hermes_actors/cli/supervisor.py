@@ -1,0 +1,135 @@
+"""``hermes-supervisor``: runs a gateway in the foreground, for a service manager or a person."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import click
+
+from hermes_actors import logs
+from hermes_actors.cli.command import BadConfiguration, Command, Failed, example, home_option, json_option, print_json
+from hermes_actors.cli.render import console, facts
+from hermes_actors.cli.welcome import welcome
+from hermes_actors.config.load import load, summary
+from hermes_actors.config.model import MAX_WORKERS, Settings
+from hermes_actors.config.problems import ConfigError
+from hermes_actors.home import Home
+from hermes_actors.service import (
+    HomeBusy,
+    HomeUnusable,
+    ListenFailed,
+    RegistryUnusable,
+    Serving,
+    ShardsFixed,
+    SupervisorFailed,
+    TooManyWorkers,
+    serve,
+)
+
+
+class WorkerCount(click.ParamType["int | Literal['auto']"]):
+    """A number of processes, or ``auto``: one a core."""
+
+    name = "workers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        if not str(value).isdecimal() or not 1 <= int(value) <= MAX_WORKERS:
+            self.fail(f"{value!r} is neither a number from 1 to {MAX_WORKERS} nor auto", param, ctx)
+        return int(value)
+
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another file than config.yaml of the home.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("hermes-supervisor start --demo"))
+@click.version_option(package_name="hermes-actors", prog_name="hermes-supervisor")
+def supervisor() -> None:
+    """Run a gateway for AI-agent sessions on every core of this machine."""
+
+
+@supervisor.command(
+    cls=Command, epilog=example("hermes-supervisor start --demo", "hermes-supervisor start --home /srv/gw --workers 4")
+)
+@click.option(
+    "--workers", type=WorkerCount(), metavar="N|auto", help="Instead of supervisor.workers of the configuration."
+)
+@config_option
+@click.option("--demo", is_flag=True, help="Use the built-in model, which needs no key, and make an API key if needed.")
+@click.option("--log-level", type=click.Choice(get_args(logs.Level)), help="Of our own loggers. [default: info]")
+@click.option(
+    "--log-format",
+    type=click.Choice(get_args(logs.Format)),
+    help="Of stderr; auto: console on a terminal, else json. [default: auto]",
+)
+@home_option
+def start(
+    workers: int | Literal["auto"] | None,
+    config_path: Path | None,
+    demo: bool,
+    log_level: logs.Level | None,
+    log_format: logs.Format | None,
+    home: Home,
+) -> None:
+    """Run the gateway in the foreground until it is stopped.
+
+    SIGTERM, Ctrl-C and hermes-ctl stop let running turns finish; a second signal stops at once.
+    """
+    settings = _with_workers(_load(home, config_path, demo=demo), workers)
+    logs.protect([*settings.api_keys.values(), *settings.environment.values()])
+    logs.configure(process="supervisor", directory=home.logs, level=log_level, format=log_format)
+
+    def ready(serving: Serving) -> None:
+        if sys.stdout.isatty():
+            console().print(welcome(settings, home, serving, os.environ), soft_wrap=True)
+
+    try:
+        code = serve(settings, home, ready=ready)
+    except (ShardsFixed, TooManyWorkers) as error:
+        raise BadConfiguration("configuration", str(error)) from error
+    except (HomeBusy, HomeUnusable, RegistryUnusable, ListenFailed, SupervisorFailed) as error:
+        raise Failed("not_started", str(error)) from error
+    sys.exit(code)
+
+
+@supervisor.command("check-config", cls=Command, epilog=example("hermes-supervisor check-config --home /srv/gw"))
+@config_option
+@home_option
+@json_option
+def check_config(config_path: Path | None, home: Home, as_json: bool) -> None:
+    """Check the configuration, and say what it amounts to."""
+    rows = summary(_load(home, config_path, demo=False))
+    if as_json:
+        print_json({"summary": [{"name": name, "value": value} for name, value in rows]})
+    else:
+        console().print(facts(rows))
+
+
+def _load(home: Home, config_path: Path | None, *, demo: bool) -> Settings:
+    try:
+        return load(home, config_path=config_path, environ=os.environ, demo=demo)
+    except ConfigError as error:
+        raise BadConfiguration("configuration", str(error)) from error
+
+
+def _with_workers(settings: Settings, workers: int | Literal["auto"] | None) -> Settings:
+    if workers is None:
+        return settings
+    section = settings.config.supervisor.model_copy(update={"workers": workers})
+    return replace(settings, config=settings.config.model_copy(update={"supervisor": section}))
+
+
+def main() -> None:
+    """The entry point of ``hermes-supervisor``."""
+    supervisor()

@@ -1,0 +1,202 @@
+"""The blocking control client against a peer that answers, is silent, speaks garbage, or goes away."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+from fakes.control_peer import BOUND_S, HEADER, Behaviour, FakeSupervisor, answer, answering
+
+from hermes_actors.control import client
+from hermes_actors.control.client import ControlFailed, NoAnswer, NotRunning
+from hermes_actors.control.messages import ControlReply, ControlRequest
+from hermes_actors.home import Home
+from hermes_actors.wire.codec import encode
+
+Start = Callable[[Behaviour], FakeSupervisor]
+Hold = Callable[[], Callable[[], None]]
+
+
+def test_the_data_of_a_reply_is_returned_as_it_is(home: Home, supervisor: Start) -> None:
+    fake = supervisor(answering({"sessions.list": {"sessions": [], "next": "c"}}))
+
+    assert client.ask(home, "sessions.list", limit=3, after=None) == {"sessions": [], "next": "c"}
+    assert fake.requests[0].arguments == {"limit": 3, "after": None}
+
+
+def test_a_connection_carries_several_requests(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"status": {"pid": 1}, "stop": {}}))
+
+    with client.connect(home) as control:
+        assert control.ask("status") == {"pid": 1}
+        assert control.ask("stop", now=True) == {}
+
+
+def test_a_refusal_carries_the_code_and_words_of_the_supervisor(home: Home, supervisor: Start) -> None:
+    supervisor(lambda connection, request: answer(connection, request, {}, "ambiguous", "cli may mean a:cli, b:cli"))
+
+    with pytest.raises(ControlFailed, match="cli may mean a:cli, b:cli") as caught:
+        client.ask(home, "sessions.show", session="cli")
+    assert caught.value.code == "ambiguous"
+
+
+def test_a_home_without_socket_has_no_supervisor(home: Home) -> None:
+    with pytest.raises(NotRunning, match=str(home.root)):
+        client.ask(home, "status")
+
+
+def test_a_home_that_is_not_there_has_no_supervisor(home: Home) -> None:
+    with pytest.raises(NotRunning):
+        client.ask(Home(home.root / "nowhere"), "status")
+
+
+def test_a_socket_that_a_dead_supervisor_left_is_no_supervisor(home: Home) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home.control))
+
+    with pytest.raises(NotRunning):
+        client.ask(home, "status")
+
+
+def test_a_path_that_no_socket_can_have_is_told(home: Home) -> None:
+    with pytest.raises(ControlFailed, match="path too long") as caught:
+        client.ask(Home(home.root / ("x" * 120)), "status")
+    assert caught.value.code == "unreachable"
+
+
+def test_a_held_lock_without_a_listener_is_told_apart_from_not_running(home: Home, hold_lock: Hold) -> None:
+    hold_lock()
+
+    with pytest.raises(NoAnswer, match=r"holds .* but does not listen"):
+        client.ask(home, "status")
+
+
+def test_silence_is_bounded_and_names_the_process(
+    home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.05)
+    supervisor(lambda connection, request: None)
+
+    with pytest.raises(NoAnswer, match=rf"pid {os.getpid()}\) gave no answer within 0.05 s"):
+        client.ask(home, "status")
+
+
+def test_a_reply_that_trickles_in_does_not_stretch_the_bound(
+    home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.2)
+    gone = threading.Event()
+
+    def trickle(connection: socket.socket, request: ControlRequest) -> None:
+        connection.sendall(HEADER.pack(1_000_000))
+        while not gone.wait(0.01):
+            connection.sendall(b"x")
+
+    supervisor(trickle)
+    try:
+        with pytest.raises(NoAnswer, match="no answer within"):
+            client.ask(home, "status")
+    finally:
+        gone.set()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(HEADER.pack(0xFFFFFFFF), id="a frame larger than frames may be"),
+        pytest.param(HEADER.pack(3) + b"\xc1\xc1\xc1", id="no msgpack"),
+        pytest.param(HEADER.pack(8) + b"\xa7unknown"[:8], id="no message"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n" + b" " * 64, id="another protocol"),
+    ],
+)
+def test_garbage_is_another_release_and_never_an_exception_of_ours(
+    home: Home, supervisor: Start, garbage: bytes
+) -> None:
+    supervisor(lambda connection, request: connection.sendall(garbage))
+
+    with pytest.raises(ControlFailed, match="is not of this release") as caught:
+        client.ask(home, "status")
+    assert caught.value.code == "protocol"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [ControlRequest(request=1, operation="x", arguments={}), ControlReply(request=99, error=None, why="", data={})],
+)
+def test_what_is_no_reply_to_our_request_is_not_taken_for_one(home: Home, supervisor: Start, other: object) -> None:
+    body = encode(other)
+    supervisor(lambda connection, request: connection.sendall(HEADER.pack(len(body)) + body))
+
+    with pytest.raises(ControlFailed, match=f"unexpected {type(other).__name__}"):
+        client.ask(home, "status")
+
+
+@pytest.mark.parametrize("sent", [b"", HEADER.pack(100) + b"half"])
+def test_an_end_of_the_connection_instead_of_an_answer_is_no_answer(home: Home, supervisor: Start, sent: bytes) -> None:
+    def hang_up(connection: socket.socket, request: ControlRequest) -> None:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    supervisor(hang_up)
+
+    with pytest.raises(NoAnswer, match="ended the connection without an answer"):
+        client.ask(home, "status")
+
+
+def test_a_stop_returns_when_the_connection_ended_and_the_lock_is_free(
+    home: Home, supervisor: Start, hold_lock: Hold
+) -> None:
+    free = hold_lock()
+
+    def end(connection: socket.socket, request: ControlRequest) -> None:
+        answer(connection, request, {})
+        connection.shutdown(socket.SHUT_RDWR)
+        threading.Timer(0.1, free).start()
+
+    fake = supervisor(end)
+
+    assert client.stop(home, now=True, timeout_s=BOUND_S)
+    assert fake.requests[0].arguments == {"now": True}
+    assert not client.lock_held(home)
+
+
+def test_a_stop_may_take_longer_than_an_answer(home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.1)
+
+    def end_later(connection: socket.socket, request: ControlRequest) -> None:
+        answer(connection, request, {})
+        threading.Timer(0.3, connection.shutdown, [socket.SHUT_RDWR]).start()
+
+    supervisor(end_later)
+
+    assert client.stop(home, now=False, timeout_s=BOUND_S)
+
+
+def test_a_stop_that_takes_too_long_says_so(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"stop": {}}))
+
+    assert not client.stop(home, now=False, timeout_s=0.05)
+
+
+def test_a_stop_whose_lock_stays_held_is_not_done(home: Home, supervisor: Start, hold_lock: Hold) -> None:
+    hold_lock()
+
+    def end(connection: socket.socket, request: ControlRequest) -> None:
+        answer(connection, request, {})
+        connection.shutdown(socket.SHUT_RDWR)
+
+    supervisor(end)
+
+    assert not client.stop(home, now=False, timeout_s=0.1)
+
+
+def test_looking_at_a_lock_leaves_it_free(home: Home, hold_lock: Hold) -> None:
+    free = hold_lock()
+    assert client.lock_held(home)
+    free()
+
+    assert not client.lock_held(home)
+    assert not client.lock_held(home)

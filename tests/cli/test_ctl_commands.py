@@ -1,0 +1,355 @@
+"""``hermes-ctl`` against a fake supervisor: what people see, what machines get, how it exits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from fakes.commands import at_terminal, piped, python
+from fakes.commands import ctl as ctl_line
+from fakes.control_peer import Behaviour, FakeSupervisor, answer, answering
+
+from hermes_actors.cli.ctl import ctl
+from hermes_actors.control import client
+from hermes_actors.core.model import Owner
+from hermes_actors.home import Home
+from hermes_actors.registry import Registry
+
+Start = Callable[[Behaviour], FakeSupervisor]
+
+NOW = time.time()
+WORKER = {
+    "slot": 0, "generation": 2, "pid": 4711, "state": "ready", "shards": [0, 2, 4, 6], "resident": 12, "running": 3,
+    "queued": 1, "turns": 90, "mcp": 2, "heartbeat_age_s": 0.4, "restarts": 1, "last_exit": -9,
+}  # fmt: skip
+STATUS = {
+    "version": "0.1.0", "pid": 4700, "boot": "b", "home": "/srv/gw", "phase": "serving", "started_at": NOW - 7200,
+    "http": {"host": "127.0.0.1", "port": 8642}, "workers": [WORKER, {**WORKER, "slot": 1, "state": "given_up"}],
+    "shards": {"total": 8, "broken": [{"shard": 3, "why": "not a database", "set_aside": "/x.bad", "serving": True}]},
+    "sessions": 42,
+}  # fmt: skip
+SESSION = {
+    "key": "api:default:cli",
+    "session_id": "ses_1",
+    "worker": 1,
+    "state": "available",
+    "last_active_at": NOW - 90,
+}
+
+
+def run(home: Home, *arguments: str) -> Result:
+    return CliRunner().invoke(ctl, [*arguments, "--home", str(home.root)])
+
+
+def test_status_shows_people_the_workers_and_what_is_broken(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"status": STATUS}))
+
+    shown = run(home, "status")
+
+    assert shown.exit_code == 0
+    for text in ("serving", "2 h", "http://127.0.0.1:8642", "42", "8, 1 broken", "given_up", "4711", "-9"):
+        assert text in shown.stdout
+    assert "shard 3 goes on empty: not a database; the broken file is kept as /x.bad" in shown.stdout
+
+
+def test_status_gives_machines_the_data_as_it_is(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"status": STATUS}))
+
+    assert json.loads(run(home, "status", "--json").stdout) == STATUS
+
+
+def test_workers_shows_and_gives_only_the_workers(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"status": STATUS}))
+
+    assert "4711" in run(home, "workers").stdout
+    assert json.loads(run(home, "workers", "--json").stdout) == {"workers": STATUS["workers"]}
+
+
+def test_a_page_of_sessions_tells_how_to_go_on(home: Home, supervisor: Start) -> None:
+    fake = supervisor(answering({"sessions.list": {"sessions": [SESSION], "next": "c1"}}))
+
+    shown = run(home, "sessions", "list", "--limit", "1", "--after", "c0")
+
+    assert "api:default:cli" in shown.stdout
+    assert "1 h ago" in shown.stdout
+    assert shown.stderr == "more: hermes-ctl sessions list --after c1\n"
+    assert fake.requests[0].arguments == {"limit": 1, "after": "c0"}
+
+
+def test_all_sessions_are_asked_for_page_by_page(home: Home, supervisor: Start) -> None:
+    pages: dict[str | None, dict[str, Any]] = {
+        None: {"sessions": [SESSION], "next": "c1"},
+        "c1": {"sessions": [{**SESSION, "key": "b"}], "next": None},
+    }
+    supervisor(lambda connection, request: answer(connection, request, pages[request.arguments["after"]]))
+
+    got = json.loads(run(home, "sessions", "list", "--all", "--json").stdout)
+
+    assert [session["key"] for session in got["sessions"]] == ["api:default:cli", "b"]
+    assert got["next"] is None
+
+
+def test_one_session_is_shown_with_what_its_worker_knows(home: Home, supervisor: Start) -> None:
+    known = {
+        "actor": {"generation": 2, "restarts": 1},
+        "mcp": [{"server": "time", "state": "up", "since": NOW - 3 * 86400}],
+        "turns": {"completed": 7, "failed": 1},
+    }
+    fake = supervisor(answering({"sessions.show": {**SESSION, **known}}))
+
+    shown = run(home, "sessions", "show", "cli")
+
+    for text in ("ses_1", "completed 7, failed 1", "3 d ago", "generation 2"):
+        assert text in shown.stdout
+    assert fake.requests[0].arguments == {"session": "cli"}
+
+
+def test_what_people_see_cannot_command_their_terminal_or_be_markup(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"sessions.list": {"sessions": [{**SESSION, "key": "\x1b[2J[red]x[/red]"}], "next": None}}))
+
+    shown = run(home, "sessions", "list").stdout
+
+    assert "\x1b" not in shown
+    assert "\\x1b[2J[red]x[/red]" in shown
+
+
+def test_a_row_is_one_line_where_there_is_no_terminal(home: Home, supervisor: Start) -> None:
+    key = "api:default:" + "x" * 150
+    supervisor(answering({"sessions.list": {"sessions": [{**SESSION, "key": key}], "next": None}}))
+
+    assert any(key in line and "ses_1" in line for line in run(home, "sessions", "list").stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "code"),
+    [
+        pytest.param(None, 4, "not_running", id="nobody"),
+        pytest.param("not_found", 1, "not_found", id="refused"),
+    ],
+)
+def test_a_failure_has_its_exit_code_and_with_json_its_document(
+    home: Home, supervisor: Start, error: str | None, exit_code: int, code: str
+) -> None:
+    if error is not None:
+        supervisor(lambda connection, request: answer(connection, request, {}, error, "so it is"))
+
+    people, machines = run(home, "status"), run(home, "status", "--json")
+
+    assert (people.exit_code, people.stdout) == (exit_code, "")
+    assert people.stderr.startswith("Error: ")
+    assert machines.exit_code == exit_code
+    assert json.loads(machines.stdout)["error"]["code"] == code
+
+
+def test_a_held_home_that_does_not_answer_is_told_in_other_words(
+    home: Home, hold_lock: Callable[[], Callable[[], None]]
+) -> None:
+    hold_lock()
+
+    shown = run(home, "status")
+
+    assert shown.exit_code == 4
+    assert "holds" in shown.stderr
+    assert "no supervisor runs" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sessions", "list", "--limit", "0"),
+        ("chat", "a\nb"),
+        ("chat", "--json"),
+        ("stop", "--timeout", "0"),
+        ("unknown",),
+    ],
+)
+def test_wrong_usage_exits_2(home: Home, arguments: tuple[str, ...]) -> None:
+    assert run(home, *arguments).exit_code == 2
+
+
+def test_nothing_runs_on_a_home_that_is_a_file(home: Home) -> None:
+    home.config.touch()
+
+    assert run(Home(home.config), "status").exit_code == 4
+
+
+# -- stop -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flags", "now"), [((), False), (("--now",), True)])
+def test_a_stop_waits_until_the_supervisor_is_gone(
+    home: Home, supervisor: Start, flags: tuple[str, ...], now: bool
+) -> None:
+    def end(connection: Any, request: Any) -> None:
+        answer(connection, request, {})
+        connection.shutdown(2)
+
+    fake = supervisor(end)
+
+    stopped = run(home, "stop", *flags)
+
+    assert (stopped.exit_code, stopped.stdout) == (0, "stopped\n")
+    assert fake.requests[0].arguments == {"now": now}
+    assert json.loads(run(home, "stop", "--json").stdout) == {"stopped": True}
+
+
+def test_a_stop_that_takes_longer_than_it_may_fails_and_says_that_it_goes_on(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"stop": {}}))
+
+    stopped = run(home, "stop", "--timeout", "0.05")
+
+    assert stopped.exit_code == 1
+    assert "it goes on stopping" in stopped.stderr
+
+
+# -- from the disk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(home: Home) -> Home:
+    """A home with three sessions on disk."""
+    registry = Registry.open(home, shards=8, usual_shards=8, durability="process")
+    for number, key in enumerate(("api:alice:cli", "api:bob:cli", "api:bob:work")):
+        registry.add(key, "p", number, NOW - 100 + number)
+    registry.write_owners({0: Owner(1, 1)})
+    registry.commit()
+    registry.close()
+    return home
+
+
+def test_sessions_are_read_from_the_disk_where_no_supervisor_runs(kept: Home) -> None:
+    listed = run(kept, "sessions", "list", "--json")
+
+    assert listed.exit_code == 0
+    assert "read from the disk" in listed.stderr
+    sessions = json.loads(listed.stdout)["sessions"]
+    assert [session["key"] for session in sessions] == ["api:bob:work", "api:bob:cli", "api:alice:cli"]
+    assert sessions[-1]["worker"] == 1
+
+
+def test_pages_from_the_disk_follow_each_other(kept: Home) -> None:
+    first = json.loads(run(kept, "sessions", "list", "--limit", "2", "--json").stdout)
+    second = json.loads(run(kept, "sessions", "list", "--after", first["next"], "--json").stdout)
+
+    assert [session["key"] for session in second["sessions"]] == ["api:alice:cli"]
+
+
+def test_all_pages_from_the_disk_say_once_where_they_are_from(kept: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hermes_actors.cli.ctl.LARGEST_PAGE", 1)
+
+    listed = run(kept, "sessions", "list", "--all", "--json")
+
+    assert len(json.loads(listed.stdout)["sessions"]) == 3
+    assert listed.stderr.count("read from the disk") == 1
+
+
+def test_one_session_is_read_from_the_disk_by_its_unique_last_part(kept: Home) -> None:
+    assert json.loads(run(kept, "sessions", "show", "work", "--json").stdout)["key"] == "api:bob:work"
+
+
+@pytest.mark.parametrize(("named", "code"), [("cli", "ambiguous"), ("nobody", "not_found")])
+def test_a_name_of_none_or_of_several_sessions_fails(kept: Home, named: str, code: str) -> None:
+    shown = run(kept, "sessions", "show", named, "--json")
+
+    assert shown.exit_code == 1
+    assert json.loads(shown.stdout)["error"]["code"] == code
+
+
+def test_reading_the_disk_writes_nothing(kept: Home) -> None:
+    before = kept.registry.read_bytes()
+
+    run(kept, "sessions", "list")
+
+    assert kept.registry.read_bytes() == before
+    with sqlite3.connect(kept.registry) as database:
+        assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    database.close()
+
+
+def test_a_home_without_registry_has_no_sessions(home: Home) -> None:
+    assert json.loads(run(home, "sessions", "list", "--json").stdout) == {"sessions": [], "next": None}
+    assert run(home, "sessions", "show", "cli").exit_code == 1
+
+
+def test_a_broken_registry_and_a_foreign_cursor_are_clear_failures(kept: Home) -> None:
+    assert "no cursor" in run(kept, "sessions", "list", "--after", "???").stderr
+    kept.registry.write_bytes(b"not a database at all" * 100)
+
+    shown = run(kept, "sessions", "list")
+
+    assert shown.exit_code == 1
+    assert "registry.db cannot be read" in shown.stderr
+
+
+# -- as a process -----------------------------------------------------------------------------------------------------
+
+
+def test_help_needs_none_of_the_slow_imports() -> None:
+    code = (
+        "import sys; from hermes_actors.cli.ctl import ctl; ctl(['--help'], standalone_mode=False);"
+        "assert not {'aiohttp', 'asyncio', 'rich', 'pydantic', 'structlog', 'yaml', 'sqlite3'} & set(sys.modules)"
+    )
+
+    ran = piped(python(code))
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_exit_code_and_the_streams_are_those_of_the_process(home: Home) -> None:
+    ran = piped(ctl_line("status", "--json", "--home", str(home.root)))
+
+    assert ran.returncode == 4
+    assert json.loads(ran.stdout)["error"]["code"] == "not_running"
+    assert ran.stderr.startswith("Error: no supervisor runs on")
+
+
+@pytest.mark.parametrize("script", ["hermes-ctl", "hermes-supervisor"])
+def test_the_scripts_of_a_checkout_run_from_anywhere(script: str, tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "bin" / script
+
+    ran = piped([sys.executable, str(path), "--version"], cwd=tmp_path)
+
+    assert ran.stdout.startswith(f"{script}, version "), ran.stderr
+
+
+def test_a_checkouts_own_virtual_environment_is_preferred(tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "hermes-ctl"
+    script.parent.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "bin" / "hermes-ctl", script)
+    own = tmp_path / ".venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text('#!/bin/sh\necho "own: $*"\n')
+    own.chmod(0o755)
+
+    ran = piped([sys.executable, str(script), "status"])
+
+    assert ran.stdout == f"own: {script} status\n"
+
+
+def test_colour_is_for_terminals_that_want_it(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"status": STATUS}))
+    line = ctl_line("status", "--home", str(home.root))
+
+    with at_terminal(line) as coloured, at_terminal(line, NO_COLOR="1") as plain:
+        assert (coloured.end(), plain.end()) == (0, 0)
+
+    assert "\x1b[32mserving" in coloured.shown
+    assert "\x1b[32m" not in plain.shown
+    assert "\x1b[" not in piped(line).stdout
+
+
+def test_the_clients_bound_is_what_a_silent_supervisor_costs(
+    home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.05)
+    supervisor(lambda connection, request: None)
+
+    assert run(home, "status").exit_code == 4

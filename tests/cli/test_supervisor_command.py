@@ -1,0 +1,168 @@
+"""``hermes-supervisor``: what it makes of its flags, and how it exits. Starting workers is tested elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from fakes.commands import piped, python
+from rich.console import Console
+
+from hermes_actors import logs, service
+from hermes_actors.cli import supervisor as command
+from hermes_actors.cli.command import Exit
+from hermes_actors.cli.welcome import welcome
+from hermes_actors.config.load import load
+from hermes_actors.config.model import Settings
+from hermes_actors.home import Home
+from hermes_actors.service import Serving
+
+KEY = "a-long-enough-key"
+DEMO = "model: {provider: demo}\n"
+SERVING = Serving(pid=4700, host="127.0.0.1", port=4711, workers=2)
+
+
+def supervisor(*arguments: str) -> list[str]:
+    return python("from hermes_actors.cli.supervisor import main; main()", *arguments)
+
+
+class FakeService:
+    """Stands in for ``serve``: keeps what it was called with, and does what a test wants."""
+
+    def __init__(self, fails: Exception | None = None) -> None:
+        self.settings: Settings
+        self._fails = fails
+
+    def __call__(self, settings: Settings, home: Home, *, ready: Callable[[Serving], None]) -> int:
+        self.settings = settings
+        if self._fails is not None:
+            raise self._fails
+        ready(SERVING)
+        return 0
+
+
+@pytest.fixture
+def start(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Start with a fake service, in this process."""
+    home.config.write_text(DEMO)
+    monkeypatch.setenv("API_SERVER_KEY", KEY)
+    monkeypatch.setattr(logs, "configure", lambda **options: None)
+
+    def run(fake: FakeService, *arguments: str) -> Result:
+        monkeypatch.setattr(command, "serve", fake)
+        return CliRunner().invoke(command.supervisor, ["start", "--home", str(home.root), *arguments])
+
+    return run
+
+
+@pytest.mark.parametrize(("flags", "workers"), [((), "auto"), (("--workers", "3"), 3), (("--workers", "auto"), "auto")])
+def test_the_flag_overrides_the_configured_number_of_workers(
+    start: Callable[..., Result], flags: tuple[str, ...], workers: Any
+) -> None:
+    fake = FakeService()
+
+    assert start(fake, *flags).exit_code == 0
+    assert fake.settings.config.supervisor.workers == workers
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "100000"])
+def test_a_wrong_number_of_workers_is_wrong_usage(start: Callable[..., Result], wrong: str) -> None:
+    assert start(FakeService(), "--workers", wrong).exit_code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (service.HomeBusy(home=os.path, pid=7), Exit.FAILED),  # type: ignore[arg-type]  # any text will do
+        (service.HomeUnusable("no"), Exit.FAILED),
+        (service.RegistryUnusable("no"), Exit.FAILED),
+        (service.ListenFailed("no"), Exit.FAILED),
+        (service.SupervisorFailed("no"), Exit.FAILED),
+        (service.ShardsFixed(configured=8, fixed=16), Exit.CONFIGURATION),
+        (service.TooManyWorkers("no"), Exit.CONFIGURATION),
+    ],
+)
+def test_a_start_that_fails_says_why_and_has_its_exit_code(
+    start: Callable[..., Result], failure: Exception, code: Exit
+) -> None:
+    result = start(FakeService(failure))
+
+    assert result.exit_code == code
+    assert result.stderr == f"Error: {failure}\n"
+
+
+def test_a_bad_configuration_exits_78_with_file_and_line(home: Home) -> None:
+    home.config.write_text("model:\n  provder: demo\n")
+
+    ran = piped(supervisor("start", "--home", str(home.root)))
+
+    assert ran.returncode == 78
+    assert f"{home.config}:2" in ran.stderr
+    assert "provider" in ran.stderr
+
+
+def test_a_held_home_exits_1(home: Home, hold_lock: Callable[[], Callable[[], None]]) -> None:
+    home.config.write_text(DEMO)
+    hold_lock()
+
+    ran = piped(supervisor("start", "--home", str(home.root)), API_SERVER_KEY=KEY)
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "a supervisor is already running on" in ran.stderr
+
+
+def test_a_taken_port_exits_1(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        home.config.write_text(f"{DEMO}api_server: {{port: {port}}}\n")
+
+        ran = piped(supervisor("start", "--home", str(home.root)), API_SERVER_KEY=KEY)
+
+    assert ran.returncode == 1
+    assert str(port) in ran.stderr
+
+
+def test_check_config_tells_what_the_configuration_amounts_to(home: Home) -> None:
+    home.config.write_text(DEMO)
+
+    people = piped(supervisor("check-config", "--home", str(home.root)), API_SERVER_KEY=KEY)
+    machines = piped(supervisor("check-config", "--home", str(home.root), "--json"), API_SERVER_KEY=KEY)
+
+    assert (people.returncode, machines.returncode) == (0, 0)
+    assert "http://127.0.0.1:8642" in people.stdout
+    assert {"name": "admin", "value": "http://127.0.0.1:8643"} in json.loads(machines.stdout)["summary"]
+    assert KEY not in people.stdout + machines.stdout
+
+
+def test_check_config_of_a_bad_configuration_exits_78(home: Home) -> None:
+    ran = piped(supervisor("check-config", "--config", "/nowhere.yaml", "--home", str(home.root), "--json"))
+
+    assert ran.returncode == 78
+    assert json.loads(ran.stdout)["error"]["code"] == "configuration"
+
+
+@pytest.mark.parametrize(
+    ("environ", "key"), [({"API_SERVER_KEY": KEY}, "$API_SERVER_KEY"), ({}, "$(. {env} && echo $A")]
+)
+def test_the_welcome_says_how_to_talk_to_the_gateway_and_holds_no_secret(
+    home: Home, environ: dict[str, str], key: str
+) -> None:
+    home.env.write_text(f"API_SERVER_KEY={KEY}\n")
+    home.env.chmod(0o600)
+    settings = load(home, config_path=None, environ=environ, demo=True)
+    out = io.StringIO()
+
+    Console(file=out, width=60).print(welcome(settings, home, SERVING, environ), soft_wrap=True)
+
+    shown = out.getvalue()
+    assert "2 workers" in shown
+    assert f"hermes-ctl chat --home {home.root}" in shown
+    assert "curl http://127.0.0.1:4711/v1/chat/completions" in shown
+    assert f"Authorization: Bearer {key.replace('{env}', str(home.env))}" in shown
+    assert KEY not in shown
