@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.ingress.history import assistant_message, canonical, history_hash
+from workers.ingress.http.request import parse_chat
+
+ANSWERED = "It is noon."
+
+
+def asked(*messages: Mapping[str, object]) -> list[bytes]:
+    """The canonical messages of a request that ends with a new one."""
+    body = orjson.dumps({"messages": [*messages, {"role": "user", "content": "and now?"}]})
+    return parse_chat(body).messages
+
+
+USER = {"role": "user", "content": "what time is it?"}
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        {"role": "assistant", "content": ANSWERED},
+        {"content": ANSWERED, "role": "assistant"},
+        {"role": "assistant", "content": [{"type": "text", "text": ANSWERED}]},
+        {
+            "role": "assistant",
+            "content": ANSWERED,
+            "refusal": None,
+            "tool_calls": None,
+            "annotations": [],
+            "audio": None,
+            "function_call": None,
+        },
+    ],
+    ids=["as answered", "in another order", "as a text part", "as the official client dumps it"],
+)
+def test_a_follow_up_is_found_however_the_client_echoes_the_reply(echo: dict[str, object]) -> None:
+    submitted = parse_chat(orjson.dumps({"messages": [USER]})).messages
+    offered = history_hash([*submitted, assistant_message(ANSWERED)])
+
+    assert history_hash(asked(USER, echo)[:-1]) == offered
+
+
+def test_an_empty_reply_may_be_echoed_as_null() -> None:
+    assert canonical({"role": "assistant", "content": None}) == assistant_message("")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [USER, {"role": "assistant", "content": "It is one."}],
+        [{"role": "system", "content": "be brief"}, USER, {"role": "assistant", "content": ANSWERED}],
+        [{"role": "user", "content": "what time is it"}, {"role": "assistant", "content": ANSWERED}],
+        [{"role": "assistant", "content": ANSWERED}, USER],
+        [{**USER, "name": "eve"}, {"role": "assistant", "content": ANSWERED}],
+    ],
+    ids=["another reply", "a system message", "another question", "another order", "another speaker"],
+)
+def test_another_history_has_another_hash(other: list[dict[str, object]]) -> None:
+    one = history_hash(asked(USER, {"role": "assistant", "content": ANSWERED})[:-1])
+
+    assert history_hash(asked(*other)[:-1]) != one
+
+
+def test_no_history_is_the_empty_hash() -> None:
+    assert parse_chat(orjson.dumps({"messages": [USER]})).history == b""
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_the_bounds_of_messages_count(one: list[str], other: list[str]) -> None:
+    first = history_hash([assistant_message(text) for text in one])
+    second = history_hash([assistant_message(text) for text in other])
+
+    assert (first == second) == (one == other)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from fakes.gateway import FakeGateway
+from fakes.served_ingress import KEYS, read_to_end, serving
+
+from workers.turns import Refusal
+
+ODD = "a/b ?#%ü.."
+
+
+def with_sessions() -> FakeGateway:
+    gateway = FakeGateway()
+    keys = [f"api:alice:{name}" for name in ("1", "2", "3", ODD, "..")] + ["api:bob:1", "api:bob:only"]
+    gateway.sessions = {key: {"key": key, "session_id": f"s_{key}", "state": "idle"} for key in keys}
+    gateway.rows = [{"seq": n, "turn_id": "turn_1", "message": {"role": "user", "content": str(n)}} for n in (1, 2, 3)]
+    return gateway
+
+
+async def test_sessions_are_listed_page_by_page() -> None:
+    async with serving(with_sessions()) as served:
+        first = (await served.ask("GET", "/api/sessions?limit=3")).data
+        second = (await served.ask("GET", f"/api/sessions?limit=3&after={first['next']}")).data
+
+    assert [session["id"] for session in first["data"]] == ["1", "2", "3"]
+    assert (first["object"], first["has_more"]) == ("list", True)
+    assert [session["id"] for session in second["data"]] == [ODD, ".."]
+    assert (second["has_more"], second["next"]) == (False, None)
+
+
+async def test_a_session_is_shown() -> None:
+    async with serving(with_sessions()) as served:
+        shown = (await served.ask("GET", "/api/sessions/1")).data
+
+    assert shown == {
+        "id": "1",
+        "object": "session",
+        "key": "api:alice:1",
+        "session_id": "s_api:alice:1",
+        "state": "idle",
+    }
+
+
+@pytest.mark.parametrize("session_id", [ODD, "..", "{id}"])
+async def test_an_id_may_hold_what_urls_treat_specially(session_id: str) -> None:
+    gateway = with_sessions()
+    gateway.sessions["api:alice:{id}"] = {"key": "api:alice:{id}"}
+    async with serving(gateway) as served:
+        quoted = quote(session_id, safe="")
+        line = f"GET /api/sessions/{quoted} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        reader, writer = await served.raw()  # other clients tidy `..` away
+        writer.write(f"{line}Authorization: Bearer {KEYS['alice']}\r\n\r\n".encode())
+        answer = await read_to_end(reader)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert f'"key":"api:alice:{session_id}"'.encode() in answer
+
+
+async def test_a_transcript_is_told_page_by_page() -> None:
+    async with serving(with_sessions()) as served:
+        first = (await served.ask("GET", "/api/sessions/1/messages?limit=2")).data
+        second = (await served.ask("GET", f"/api/sessions/1/messages?after={first['next']}")).data
+
+    assert [row["message"]["content"] for row in first["data"]] == ["1", "2"]
+    assert [row["seq"] for row in second["data"]] == [3]
+    assert second["next"] is None
+
+
+async def test_a_session_is_deleted_once() -> None:
+    async with serving(with_sessions()) as served:
+        first = await served.ask("DELETE", "/api/sessions/1")
+        second = await served.ask("DELETE", "/api/sessions/1")
+
+    assert first.data == {"id": "1", "object": "session.deleted", "deleted": True}
+    assert (second.status, second.error["code"]) == (404, "session_not_found")
+
+
+@pytest.mark.parametrize(("method", "below"), [("GET", ""), ("GET", "/messages"), ("DELETE", "")])
+async def test_a_session_of_another_principal_does_not_exist(method: str, below: str) -> None:
+    async with serving(with_sessions()) as served:
+        reply = await served.ask(method, f"/api/sessions/only{below}")
+
+    assert (reply.status, reply.error["code"]) == (404, "session_not_found")
+    assert "api:bob:only" in served.gateway.sessions
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=201",
+        "limit=-1",
+        "limit=x",
+        "limit=1e3",
+        f"limit={'9' * 30}",
+        f"after={'x' * 2000}",
+        "after=%ff",
+    ],
+)
+async def test_a_bad_page_is_refused(query: str) -> None:
+    async with serving(with_sessions()) as served:
+        reply = await served.ask("GET", f"/api/sessions?{query}")
+
+    assert reply.status == 400
+    assert reply.error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 30])
+async def test_a_bad_place_in_a_transcript_is_refused(after: str) -> None:
+    async with serving(with_sessions()) as served:
+        reply = await served.ask("GET", f"/api/sessions/1/messages?after={after}")
+
+    assert (reply.status, reply.error["param"]) == (400, "after")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/sessions/", "/api/sessions/%00", "/api/sessions/%ff", f"/api/sessions/{'x' * 257}"]
+)
+async def test_an_id_that_no_session_can_have_is_not_found(path: str) -> None:
+    async with serving(with_sessions()) as served:
+        reply = await served.ask("GET", path)
+
+    assert (reply.status, reply.error["code"]) == (404, "session_not_found")
+
+
+async def test_a_supervisor_that_does_not_answer_is_503() -> None:
+    gateway = with_sessions()
+    gateway.refusal = Refusal("shard_unavailable", "the supervisor does not answer")
+    async with serving(gateway) as served:
+        reply = await served.ask("GET", "/api/sessions")
+
+    assert (reply.status, reply.headers["Retry-After"]) == (503, "1")

@@ -1,0 +1,172 @@
+"""``POST /v1/chat/completions``: a message in, a turn, its answer out, whole or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import assert_never
+
+from aiohttp import web
+
+from workers.gateway import Conversation, Gateway, Turn
+from workers.ingress.http.body import read_json
+from workers.ingress.http.completion import Chunks, completion, error_event
+from workers.ingress.http.connection import Connection, Limits
+from workers.ingress.http.errors import JSON_TYPE, SERVER, ClientGone, ended_without_answer, refused
+from workers.ingress.http.events import EventStream
+from workers.ingress.http.names import (
+    IDEMPOTENCY_HEADER,
+    MAX_MODEL_CHARS,
+    REQUEST_ID_HEADER,
+    SESSION_ID_HEADER,
+    is_name,
+    named,
+    session_key,
+)
+from workers.ingress.http.request import ChatRequest, parse_chat
+from workers.ingress.http.routes import Call
+from workers.turns import Delta, Ended, Refusal, Submission, ToolProgress
+
+
+class ChatCompletions:
+    """The route.
+
+    Args:
+        gateway: runs the turns.
+        slot: of this worker, told in the answer.
+        max_body_bytes: of a request.
+        limits: for slow clients.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, gateway: Gateway, *, slot: int, max_body_bytes: int, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        self._gateway = gateway
+        self._slot = str(slot)
+        self._max_body_bytes = max_body_bytes
+        self._limits = limits
+        self._clock = clock
+
+    async def post(self, call: Call) -> web.StreamResponse:
+        """Answer a request.
+
+        Raises:
+            ApiError: it is not accepted.
+            ClientGone: it is, and its turn was abandoned.
+        """
+        request = call.request
+        session_id = named(request, SESSION_ID_HEADER)
+        body = await read_json(request, max_bytes=self._max_body_bytes, timeout_s=self._limits.body_s)
+        chat = parse_chat(body)
+        try:
+            submission = await self._submission(call, session_id, chat)
+            # A client that leaves does not cancel this: once a message may be on disk, somebody has to know its turn.
+            turn = await self._gateway.submit(submission, stream=chat.stream)
+        except Refusal as refusal:
+            raise refused(refusal) from None
+        return await self._answer(request, chat, turn, self._headers(turn, submission, session_id))
+
+    async def _submission(self, call: Call, session_id: str | None, chat: ChatRequest) -> Submission:
+        idempotency_key = named(call.request, IDEMPOTENCY_HEADER)
+        turn_id = f"turn_{secrets.token_hex(12)}"
+        origin = {"ingress": "http", "request_id": named(call.request, REQUEST_ID_HEADER) or turn_id}
+        if session_id is None:
+            origin["user"] = chat.user  # by which, with principal and history, a follow-up is found
+            key = await self._gateway.conversation_key(
+                Conversation(
+                    principal=call.principal, user=chat.user, history=chat.history, idempotency_key=idempotency_key
+                )
+            )
+        else:
+            key = session_key(call.principal, session_id)
+        stateless = session_id is None
+        return Submission(
+            turn_id=turn_id,
+            key=key,
+            principal=call.principal,
+            stateless=stateless,
+            messages=chat.messages if stateless else chat.messages[-1:],
+            parameters=chat.parameters,
+            idempotency_key=idempotency_key,
+            fingerprint=chat.fingerprint(stateless=stateless) if idempotency_key else b"",
+            origin=origin,
+        )
+
+    def _headers(self, turn: Turn, submission: Submission, session_id: str | None) -> dict[str, str]:
+        headers = {
+            "Server": SERVER,
+            "X-Hermes-Turn-Id": turn.turn_id,
+            "X-Hermes-Worker": self._slot,
+            REQUEST_ID_HEADER: submission.origin["request_id"],
+        }
+        if session_id is not None:
+            headers[SESSION_ID_HEADER] = session_id
+        if turn.turn_id != submission.turn_id:
+            headers["Idempotency-Replayed"] = "true"
+        return headers
+
+    async def _answer(
+        self, request: web.BaseRequest, chat: ChatRequest, turn: Turn, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        """Give the answer, or abandon the turn as soon as there is nobody to give it to."""
+        connection = request.protocol
+        task = asyncio.current_task()
+        assert isinstance(connection, Connection)
+        assert task is not None
+        connection.on_lost = task.cancel
+        try:
+            if connection.transport is None:
+                raise ClientGone
+            if chat.stream:
+                return await self._stream(request, chat, turn, headers)
+            return await self._whole(turn, headers)
+        except BaseException:
+            turn.abandon()
+            raise
+        finally:
+            connection.on_lost = None
+
+    async def _whole(self, turn: Turn, headers: dict[str, str]) -> web.Response:
+        ended = await _end_of(turn)
+        if ended.state != "completed":
+            error = ended_without_answer(ended)
+            error.headers |= headers
+            return error.response()
+        headers["Content-Type"] = JSON_TYPE
+        if is_name(ended.model, MAX_MODEL_CHARS):  # the provider's own words
+            headers["X-Hermes-Model"] = ended.model
+        body = completion(turn.turn_id, int(self._clock()), ended)
+        return web.Response(body=body, headers=headers)
+
+    async def _stream(
+        self, request: web.BaseRequest, chat: ChatRequest, turn: Turn, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        chunks = Chunks(turn.turn_id, int(self._clock()), include_usage=chat.include_usage)
+        said = False
+        async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
+            await stream.send(chunks.role())
+            async for event in turn:
+                match event:
+                    case Delta():
+                        said = True
+                        await stream.send(chunks.text(event.text))
+                    case ToolProgress():
+                        await stream.send(chunks.tool(event))
+                    case Ended() if event.state == "completed":
+                        if event.text and not said:  # the turn was over when we came
+                            await stream.send(chunks.text(event.text))
+                        await stream.send(chunks.end(event))
+                    case Ended():
+                        await stream.send(error_event(ended_without_answer(event)))
+                    case _:
+                        assert_never(event)
+        return stream.response
+
+
+async def _end_of(turn: Turn) -> Ended:
+    async for event in turn:
+        if isinstance(event, Ended):
+            return event
+    raise RuntimeError("the turn's events stopped without an end")

@@ -1,0 +1,104 @@
+"""A turn in the shapes of the chat-completions API: one JSON object, or the chunks of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from workers.ingress.http.errors import ApiError
+from workers.turns import Ended, ToolProgress
+
+MODEL = "hermes-actors"  # the model of the API; which model answered stands in X-Hermes-Model
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+_PASSED_REASONS = frozenset({"stop", "length", "content_filter"})
+
+
+def completion_id(turn_id: str) -> str:
+    """The id of a turn's answer: the same for each time it is given."""
+    return f"chatcmpl-{turn_id}"
+
+
+def completion(turn_id: str, created: int, ended: Ended) -> bytes:
+    """A whole answer."""
+    message = {"role": "assistant", "content": ended.text, "refusal": None}
+    return orjson.dumps(
+        {
+            "id": completion_id(turn_id),
+            "object": "chat.completion",
+            "created": created,
+            "model": MODEL,
+            "choices": [
+                {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(ended.finish_reason)}
+            ],
+            "usage": usage(ended.usage),
+        }
+    )
+
+
+def finish_reason(reason: str) -> str:
+    """The provider's reason where the API knows it. No tool is left to the client to call, so the rest is ``stop``."""
+    return reason if reason in _PASSED_REASONS else "stop"
+
+
+def usage(counted: Mapping[str, int]) -> dict[str, int]:
+    """Tokens as the API tells them; zero where the provider did not tell."""
+    return {name: counted.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+
+
+class Chunks:
+    """The events of one stream.
+
+    Args:
+        include_usage: the client asked for a last chunk with the usage; then all others say ``"usage": null``.
+    """
+
+    __slots__ = ("_close_text", "_include_usage", "_open_text", "_shared")
+
+    def __init__(self, turn_id: str, created: int, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._shared: dict[str, Any] = {
+            "id": completion_id(turn_id),
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": MODEL,
+        }
+        # All chunks of text are the same but for the text.
+        self._open_text, self._close_text = self._delta({"content": ""}).split(b'""', 1)
+
+    def role(self) -> bytes:
+        """The first chunk."""
+        return self._delta({"role": "assistant", "content": "", "refusal": None})
+
+    def text(self, piece: str) -> bytes:
+        """A piece of the answer."""
+        return self._open_text + orjson.dumps(piece) + self._close_text
+
+    def tool(self, progress: ToolProgress) -> bytes:
+        """A tool began or ended: a named event, which to a client that heeds no names is a chunk that says nothing."""
+        told = {"tool": progress.tool, "toolCallId": progress.call_id, "status": progress.status}
+        return b"event: hermes.tool.progress\n" + self._delta({}, **told)
+
+    def end(self, ended: Ended) -> bytes:
+        """Why the text ends, the usage if asked for, and the end."""
+        last = self._delta({}, reason=finish_reason(ended.finish_reason))
+        if self._include_usage:
+            last += _event({**self._shared, "choices": [], "usage": usage(ended.usage)})
+        return last + DONE
+
+    def _delta(self, delta: dict[str, Any], reason: str | None = None, **more: str) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        chunk = {**self._shared, "choices": [choice], **more}
+        return _event(chunk | {"usage": None} if self._include_usage else chunk)
+
+
+def error_event(error: ApiError) -> bytes:
+    """The last event of a stream that comes to no answer; client libraries raise it."""
+    return b"data: " + error.body() + b"\n\n"
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(data) + b"\n\n"

@@ -1,0 +1,114 @@
+"""What a caller is told when there is no answer: HTTP statuses, codes and words in OpenAI's error shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from workers.turns import Ended, Refusal
+
+LONGEST_RETRY_AFTER_S = 3600
+NOT_TO_BE_RETRIED = {"x-should-retry": "false"}  # client libraries of the OpenAI family heed it
+JSON_TYPE = "application/json"
+SERVER = "hermes-actors"
+
+_REFUSALS: Mapping[str, tuple[int, float | None]] = {  # code: HTTP status, Retry-After when the refusal names none
+    "mailbox_full": (429, 1.0),
+    "shard_unavailable": (503, 1.0),
+    "gateway_draining": (503, 5.0),
+    "idempotency_conflict": (409, None),
+    "session_not_found": (404, None),
+    "store_failed": (500, None),
+    "message_too_large": (413, None),
+}
+_INTERRUPTED = (
+    "The turn was cut off by a restart or a crash of the gateway. It is not run again, since its tools may have acted. "
+    "A session keeps its transcript: send the next message to go on."
+)
+_CANCELLED = "The turn was cancelled before it came to an answer."
+_FAILED = "The turn failed."
+
+
+class ClientGone(Exception):
+    """There is nobody left to answer."""
+
+
+class ApiError(Exception):
+    """A request that gets an error for an answer.
+
+    Args:
+        status: HTTP status.
+        code: for programs.
+        message: for people: what was wrong, and what to do. No secrets, no message bodies.
+        param: the request's field it is about.
+        headers: of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> bytes:
+        """The error as OpenAI writes one."""
+        kind = _kind(self.status)
+        return orjson.dumps({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
+
+    def response(self) -> web.Response:
+        """The error as the whole answer."""
+        headers = {"Content-Type": JSON_TYPE, "Server": SERVER, **self.headers}
+        return web.Response(status=self.status, body=self.body(), headers=headers)
+
+
+def invalid(param: str | None, message: str, code: str = "invalid_value") -> ApiError:
+    """A request whose content is wrong."""
+    return ApiError(400, code, message, param=param)
+
+
+def refused(refusal: Refusal) -> ApiError:
+    """A message that was not accepted: nothing of it is kept, so sending it again does no harm."""
+    status, retry_after_s = _REFUSALS.get(refusal.code, (500, None))
+    headers = retry_after(retry_after_s if refusal.retry_after_s is None else refusal.retry_after_s)
+    if refusal.code == "idempotency_conflict":
+        headers |= NOT_TO_BE_RETRIED
+    return ApiError(status, refusal.code, refusal.why, headers=headers)
+
+
+def ended_without_answer(ended: Ended) -> ApiError:
+    """A turn that failed, or was interrupted or cancelled; its tools may have acted, so no library retries it."""
+    error = ended.error or {}
+    if ended.state == "interrupted":
+        status, code, text = 503, "turn_interrupted", _INTERRUPTED
+    elif ended.state == "cancelled":
+        status, code, text = 409, "turn_cancelled", _CANCELLED
+    else:
+        status, code, text = error.get("http_status", 502), error.get("code", "turn_failed"), _FAILED
+    headers = NOT_TO_BE_RETRIED | retry_after(error.get("retry_after_s"))
+    return ApiError(status, code, error.get("text") or text, headers=headers)
+
+
+def retry_after(seconds: float | None) -> dict[str, str]:
+    """The header that says when to come back, in whole seconds; none where nobody knows."""
+    if seconds is None or not math.isfinite(seconds):
+        return {}
+    return {"Retry-After": str(math.ceil(min(max(seconds, 0), LONGEST_RETRY_AFTER_S)))}
+
+
+def _kind(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"

@@ -1,0 +1,71 @@
+"""A server-sent event stream as an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from workers.ingress.http.completion import KEEP_ALIVE
+from workers.ingress.http.errors import ClientGone
+
+
+class EventStream:
+    """Open while the block runs; in silence a comment now and then shows proxies and clients that it lives.
+
+    Args:
+        request: what it answers.
+        headers: of the answer.
+        keep_alive_s: how long a silence may last.
+    """
+
+    def __init__(self, request: web.BaseRequest, headers: dict[str, str], *, keep_alive_s: float) -> None:
+        streaming = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        self.response = web.StreamResponse(headers=headers | streaming)
+        self._request = request
+        self._keep_alive_s = keep_alive_s
+        self._silent = True
+        self._pulse: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Send the head.
+
+        Raises:
+            ClientGone: there is nobody to read it.
+        """
+        try:
+            await self.response.prepare(self._request)
+        except ConnectionError:
+            raise ClientGone from None
+        self._pulse = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+
+    async def send(self, event: bytes) -> None:
+        """Write an event; waits where the client reads slowly.
+
+        Raises:
+            ClientGone: there is nobody to read it.
+        """
+        self._silent = False
+        try:
+            await self.response.write(event)
+        except ConnectionError:
+            raise ClientGone from None
+
+    async def _beat(self) -> None:
+        while True:
+            self._silent = True
+            await asyncio.sleep(self._keep_alive_s)
+            if self._silent:
+                try:
+                    await self.response.write(KEEP_ALIVE)
+                except ConnectionError:
+                    return  # who sends will hear of it

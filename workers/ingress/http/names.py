@@ -1,0 +1,48 @@
+"""Names that callers give: what they may look like, and the session keys made of them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from workers.ingress.http.errors import invalid
+
+SESSION_ID_HEADER = "X-Hermes-Session-Id"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+REQUEST_ID_HEADER = "X-Request-Id"
+
+MAX_MODEL_CHARS = 256  # in our own header
+MAX_CHARS = {SESSION_ID_HEADER: 256, IDEMPOTENCY_HEADER: 255, REQUEST_ID_HEADER: 128}
+
+
+def named(request: web.BaseRequest, header: str) -> str | None:
+    """The value of a header that names something, or None.
+
+    Raises:
+        ApiError: 400; empty, too long, or with characters that cannot be printed.
+    """
+    value = request.headers.get(header)
+    if value is None or is_name(value, MAX_CHARS[header]):
+        return value
+    raise invalid(
+        header, f"The header {header} must have 1 to {MAX_CHARS[header]} printable characters.", "invalid_header"
+    )
+
+
+def is_name(value: str, max_chars: int) -> bool:
+    """Whether a text may name something: no control characters, no bytes that are no UTF-8."""
+    return 0 < len(value) <= max_chars and value.isprintable()
+
+
+def is_session_id(value: str) -> bool:
+    """Whether a session may be called so."""
+    return is_name(value, MAX_CHARS[SESSION_ID_HEADER])
+
+
+def session_key(principal: str, session_id: str) -> str:
+    """The session key of the id that a principal gave."""
+    return f"api:{principal}:{session_id}"
+
+
+def session_id_of(principal: str, key: str) -> str:
+    """The id in a session key of a principal."""
+    return key.removeprefix(f"api:{principal}:")

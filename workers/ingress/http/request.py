@@ -1,0 +1,261 @@
+"""The body of a chat-completions request, checked by hand: this is the hot path, and clear errors are the point.
+
+What is checked here is the shape; whether a value suits the model is the provider's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from workers.ingress.history import canonical, history_hash
+from workers.ingress.http.errors import ApiError, invalid
+
+MAX_DEPTH = 64  # of nested arrays and objects
+MAX_USER_CHARS = 512
+FINGERPRINT_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """A request for a completion, of the right shape."""
+
+    messages: list[bytes]  # canonical; the last is the new one, of the user
+    parameters: dict[str, Any]  # for the model, as they are
+    user: str
+    stream: bool
+    include_usage: bool
+
+    @property
+    def history(self) -> bytes:
+        """Hash of what precedes the new message."""
+        return history_hash(self.messages[:-1])
+
+    def fingerprint(self, *, stateless: bool) -> bytes:
+        """Hash of what the turn depends on: the messages that count and the parameters, not how it is answered."""
+        counted = self.messages if stateless else self.messages[-1:]
+        asked = [*counted, orjson.dumps(self.parameters, option=orjson.OPT_SORT_KEYS)]
+        return blake2b(b"\n".join(asked), digest_size=FINGERPRINT_BYTES).digest()
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """Check a body.
+
+    Raises:
+        ApiError: 400, with the field it is about.
+    """
+    request = _load(body)
+    _refuse_unsupported(request)
+    stream = _flag(request, "stream")
+    options = request.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise invalid("stream_options", "`stream_options` must be an object.")
+    return ChatRequest(
+        messages=_messages(request.get("messages")),
+        parameters={name: _parameter(name, request[name]) for name in _PARAMETERS if request.get(name) is not None},
+        user=_user(request.get("user")),
+        stream=stream,
+        include_usage=_flag(options, "include_usage", "stream_options."),
+    )
+
+
+# -- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # Its words name a place and a reason, and quote nothing.
+        raise invalid(None, f"The body is not valid JSON in UTF-8: {error}", "invalid_json") from None
+    if not isinstance(request, dict):
+        raise invalid(None, "The body must be a JSON object.", "invalid_json")
+    # An opening bracket in a string counts as well: too many only mean that it is worth to look.
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(request, MAX_DEPTH):
+        raise invalid(None, f"The body is nested deeper than {MAX_DEPTH} levels.", "too_deep")
+    return request
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    here = [value]
+    for _ in range(levels):
+        here = [
+            inner
+            for outer in here
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not here:
+            return False
+    return True
+
+
+# -- fields -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_unsupported(request: Mapping[str, Any]) -> None:
+    model = request.get("model")
+    if model is not None and not isinstance(model, str):
+        raise invalid("model", "`model` must be a string.")
+    if request.get("n") not in (None, 1):
+        raise _unsupported("n", "One answer is given to a request: leave `n` out, or send 1.")
+    for name in ("tools", "functions"):
+        if request.get(name):
+            raise _unsupported(
+                name, f"`{name}` of a client are not supported: an agent's tools come from `mcp_servers` (config.yaml)."
+            )
+    modalities = request.get("modalities")
+    if request.get("audio") is not None or (isinstance(modalities, list) and "audio" in modalities):
+        raise _unsupported("audio", "Audio output is not supported.")
+
+
+def _unsupported(param: str, message: str) -> ApiError:
+    return invalid(param, message, "unsupported_parameter")
+
+
+def _flag(fields: Mapping[str, Any], name: str, path: str = "") -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise invalid(path + name, f"`{path}{name}` must be true or false.")
+    return bool(value)
+
+
+def _user(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > MAX_USER_CHARS:
+        raise invalid("user", f"`user` must be a string of at most {MAX_USER_CHARS} characters.")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_PARAMETERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (_is_number, "a number"),
+    "top_p": (_is_number, "a number"),
+    "presence_penalty": (_is_number, "a number"),
+    "frequency_penalty": (_is_number, "a number"),
+    "max_tokens": (lambda value: _is_integer(value) and value > 0, "a positive integer"),
+    "max_completion_tokens": (lambda value: _is_integer(value) and value > 0, "a positive integer"),
+    "seed": (_is_integer, "an integer"),
+    "stop": (
+        lambda value: _is_text(value) or (isinstance(value, list) and all(map(_is_text, value))),
+        "a string or an array of strings",
+    ),
+    "reasoning_effort": (_is_text, "a string"),
+    "verbosity": (_is_text, "a string"),
+    "response_format": (
+        lambda value: isinstance(value, dict) and _is_text(value.get("type")),
+        "an object with a `type`",
+    ),
+    "logit_bias": (
+        lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+        "an object of numbers",
+    ),
+}
+
+
+def _parameter(name: str, value: Any) -> Any:
+    fits, what = _PARAMETERS[name]
+    if not fits(value):
+        raise invalid(name, f"`{name}` must be {what}.")
+    return value
+
+
+# -- messages -----------------------------------------------------------------------------------------------------
+
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+_IMAGE_URLS = ("https://", "http://", "data:image/")
+
+
+def _messages(value: Any) -> list[bytes]:
+    if not isinstance(value, list) or not value:
+        raise invalid("messages", "`messages` must be an array with at least one message.")
+    messages = [_message(message, f"messages[{index}]") for index, message in enumerate(value)]
+    if value[-1]["role"] != "user":
+        raise invalid(
+            f"messages[{len(value) - 1}].role", "The last message must be of the user: it is the one to be answered."
+        )
+    return messages
+
+
+def _message(message: Any, where: str) -> bytes:
+    """A message with what is known of its role, in canonical form; other fields are left out."""
+    if not isinstance(message, dict):
+        raise invalid(where, f"`{where}` must be an object.")
+    role = message.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise invalid(f"{where}.role", f"`{where}.role` must be one of {', '.join(sorted(_ROLES))}.")
+    kept = {"role": role, "content": _content(message, role, where), "name": _text(message, "name", where)}
+    if role == "assistant":
+        kept["tool_calls"] = _tool_calls(message.get("tool_calls"), where)
+    elif role == "tool":
+        kept["tool_call_id"] = _text(message, "tool_call_id", where, required=True)
+    return canonical(kept)
+
+
+def _text(fields: Mapping[str, Any], name: str, where: str, *, required: bool = False) -> str | None:
+    value = fields.get(name)
+    if isinstance(value, str) or (value is None and not required):
+        return value
+    raise invalid(f"{where}.{name}", f"`{where}.{name}` must be a string.")
+
+
+def _tool_calls(calls: Any, where: str) -> Any:
+    """Calls of another system's tools, as history only."""
+    if not calls:
+        return None
+    if isinstance(calls, list) and all(isinstance(call, dict) and _is_text(call.get("id")) for call in calls):
+        return calls
+    raise invalid(f"{where}.tool_calls", f"`{where}.tool_calls` must be an array of tool calls.")
+
+
+def _content(message: Mapping[str, Any], role: str, where: str) -> Any:
+    content = message.get("content")
+    if isinstance(content, str) or (content is None and role == "assistant"):
+        return content
+    if not isinstance(content, list) or not content:
+        raise invalid(f"{where}.content", f"`{where}.content` must be a string or an array of parts.")
+    return [_part(part, role, f"{where}.content[{index}]") for index, part in enumerate(content)]
+
+
+def _part(part: Any, role: str, where: str) -> dict[str, Any]:
+    if not isinstance(part, dict):
+        raise invalid(where, f"`{where}` must be an object.")
+    match part.get("type"):
+        case "text":
+            return {"type": "text", "text": _text(part, "text", where, required=True)}
+        case "refusal" if role == "assistant":
+            return {"type": "refusal", "refusal": _text(part, "refusal", where, required=True)}
+        case "image_url" if role == "user":
+            return {"type": "image_url", "image_url": _image(part.get("image_url"), f"{where}.image_url")}
+        case _:
+            raise invalid(
+                f"{where}.type",
+                f"`{where}.type` must be text" + (" or image_url." if role == "user" else "."),
+                "unsupported_content_part",
+            )
+
+
+def _image(image: Any, where: str) -> dict[str, str]:
+    if not isinstance(image, dict):
+        raise invalid(where, f"`{where}` must be an object with a `url`.")
+    url = image.get("url")
+    if not isinstance(url, str) or not url.startswith(_IMAGE_URLS):
+        raise invalid(f"{where}.url", f"`{where}.url` must begin with https://, http:// or data:image/.")
+    detail = _text(image, "detail", where)
+    return {"url": url} if detail is None else {"url": url, "detail": detail}

@@ -1,0 +1,99 @@
+"""``/api/sessions``: a principal's sessions, their transcripts, and how to drop one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from workers.gateway import Gateway
+from workers.ingress.http.errors import invalid, refused
+from workers.ingress.http.names import session_id_of, session_key
+from workers.ingress.http.replies import listing, reply
+from workers.ingress.http.routes import Call
+from workers.turns import Refusal
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 200
+MAX_QUERY_FIELDS = 20
+MAX_CURSOR_CHARS = 1024
+MAX_DIGITS = 18  # of a number in a query: it fits 64 bits
+
+
+class Sessions:
+    """The routes. A session of another principal does not exist."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def index(self, call: Call) -> web.Response:
+        """A page of the caller's sessions, newest activity first."""
+        query = _query(call)
+        after = query.get("after") or None
+        if after is not None and len(after) > MAX_CURSOR_CHARS:
+            raise invalid("after", "`after` must be the `next` of the page before.")
+        with _refusals_told():
+            sessions, cursor = await self._gateway.list_sessions(call.principal, after, _limit(query))
+        return listing([_session(call.principal, session) for session in sessions], cursor)
+
+    async def show(self, call: Call) -> web.Response:
+        """One session."""
+        with _refusals_told():
+            session = await self._gateway.describe_session(_key(call))
+        return reply(_session(call.principal, session))
+
+    async def messages(self, call: Call) -> web.Response:
+        """A page of a transcript, oldest first."""
+        query = _query(call)
+        with _refusals_told():
+            rows, cursor = await self._gateway.session_messages(_key(call), _number(query, "after", 0), _limit(query))
+        return listing(rows, cursor)
+
+    async def delete(self, call: Call) -> web.Response:
+        """Cancel what runs in a session, and drop it."""
+        with _refusals_told():
+            await self._gateway.delete_session(_key(call))
+        return reply({"id": call.session_id, "object": "session.deleted", "deleted": True})
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    try:
+        yield
+    except Refusal as refusal:
+        raise refused(refusal) from None
+
+
+def _key(call: Call) -> str:
+    return session_key(call.principal, call.session_id)
+
+
+def _session(principal: str, session: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": session_id_of(principal, session["key"]), "object": "session", **session}
+
+
+def _query(call: Call) -> dict[str, str]:
+    _, _, query = call.request.raw_path.partition("?")
+    try:
+        return dict(parse_qsl(query, errors="strict", max_num_fields=MAX_QUERY_FIELDS))
+    except ValueError:
+        raise invalid(None, "The query is malformed.", "invalid_query") from None
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    limit = _number(query, "limit", DEFAULT_PAGE)
+    if not 1 <= limit <= MAX_PAGE:
+        raise invalid("limit", f"`limit` must be 1 to {MAX_PAGE}.")
+    return limit
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    value = query.get(name)
+    if not value:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
+        raise invalid(name, f"`{name}` must be a whole number.")
+    return int(value)
