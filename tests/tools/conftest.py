@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from fakes.mcp_counting import Counting
+
+from workers.tools.servers import ToolServers
+
+OWNER_MARK = "test-home:boot:0:1:"
+
+
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that workers run on; the other one too for tests whose mark names it."""
+    factories = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    mark = item.get_closest_marker("asyncio")
+    chosen = mark.kwargs.get("loop_factories") if mark else None
+    return {name: factories[name] for name in chosen or ("uvloop",)}
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Iterator[Counting]:
+    directory = tmp_path / "counts"
+    directory.mkdir()
+    counting = Counting(directory)
+    yield counting
+    counting.kill_http()
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., ToolServers]]:
+    """Makes the servers of a worker, by keyword, and closes them."""
+    made: list[ToolServers] = []
+
+    def serve(variables: Mapping[str, str] = {}, **servers: Any) -> ToolServers:
+        made.append(ToolServers(servers, variables, owner_mark=OWNER_MARK, logs=tmp_path))
+        return made[-1]
+
+    yield serve
+    for each in made:
+        await each.close()

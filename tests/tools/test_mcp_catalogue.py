@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hermes_actors.config.model import ToolFilter
+from workers.tools.catalogue import Catalogue, ListedTool, catalogue, is_chosen, offered_name
+
+OBJECT: dict[str, Any] = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+
+pairs = st.tuples(st.text("abzAZ09_-", min_size=1, max_size=64), st.text(min_size=1, max_size=80))
+
+
+def offering(schema: dict[str, Any]) -> Catalogue:
+    return catalogue("s", [ListedTool(name="t", description=None, input_schema=schema)], ToolFilter())
+
+
+def problems(schema: dict[str, Any], arguments: dict[str, Any]) -> str | None:
+    offered = offering(schema)
+    return offered.problems(offered.tools["mcp__s__t"], arguments)
+
+
+@given(pairs)
+def test_an_offered_name_is_one_that_providers_accept(pair: tuple[str, str]) -> None:
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", offered_name(*pair))
+
+
+@given(pairs, pairs)
+def test_two_tools_never_share_a_name(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert one == other or offered_name(*one) != offered_name(*other)
+
+
+@given(
+    st.text("a_", min_size=1, max_size=6), st.text("a_", min_size=1, max_size=6), st.text("a_", min_size=1, max_size=6)
+)
+def test_an_underscore_may_stand_on_either_side(start: str, middle: str, end: str) -> None:
+    one, other = (start, f"{middle}__{end}"), (f"{start}__{middle}", end)
+
+    assert offered_name(*one) != offered_name(*other)
+
+
+def test_a_plain_name_is_offered_as_it_is() -> None:
+    assert offered_name("time", "get_current_time") == "mcp__time__get_current_time"
+
+
+def test_tools_are_told_in_chat_completions_form() -> None:
+    listed = ListedTool(name="add", description="Adds.", input_schema={"type": "object"})
+
+    offered = catalogue("calc", [listed], ToolFilter())
+
+    function = {"name": "mcp__calc__add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}
+    assert orjson.loads(b"[" + offered.definitions + b"]") == [{"type": "function", "function": function}]
+
+
+def test_a_tool_that_json_cannot_carry_is_left_out_and_the_others_are_kept() -> None:
+    broken = ListedTool(name="broken", description="\ud800", input_schema={})
+    fine = ListedTool(name="fine", description=None, input_schema={})
+
+    assert list(catalogue("s", [broken, fine, fine], ToolFilter()).tools) == ["mcp__s__fine"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "offered"),
+    [
+        ((), (), {"read_file", "read_dir", "write_file"}),
+        (("read_*",), (), {"read_file", "read_dir"}),
+        ((), ("*_file",), {"read_dir"}),
+        (("read_file",), ("read_*",), {"read_file"}),
+    ],
+)
+def test_include_wins_over_exclude(include: tuple[str, ...], exclude: tuple[str, ...], offered: set[str]) -> None:
+    chosen = ToolFilter(include=include, exclude=exclude)
+
+    assert {name for name in ("read_file", "read_dir", "write_file") if is_chosen(name, chosen)} == offered
+
+
+def test_wrong_arguments_are_named_with_their_place() -> None:
+    assert problems(OBJECT, {"text": "fine"}) is None
+    assert problems(OBJECT, {"text": 7}) == "$.text: 7 is not of type 'string'"
+    assert "'text' is a required property" in (problems(OBJECT, {}) or "")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "nonsense"},
+        {"type": "object", "properties": {"text": {"pattern": "("}}},
+        {"$ref": "#/$defs/missing"},
+        {"$ref": "#"},
+    ],
+)
+def test_a_malformed_schema_checks_nothing(schema: dict[str, Any]) -> None:
+    assert problems(schema, {"text": 7}) is None
+    assert b"mcp__s__t" in offering(schema).definitions
+
+
+def test_a_remote_reference_is_never_fetched() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"
+
+        assert problems({"$ref": url}, {"text": 7}) is None
+        with pytest.raises(BlockingIOError):
+            server.accept()

@@ -1,0 +1,135 @@
+"""Remote servers: what a broken connection means for a call, and how a connection comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from fakes.mcp_counting import BOUND_S, Counting, call, free_port, until
+
+from hermes_actors.config.model import McpServer
+from workers.tools.servers import ToolServers
+from workers.tools.toolbox import Toolbox
+
+Serve = Callable[..., ToolServers]
+
+
+def remote(port: int, **settings: Any) -> McpServer:
+    return McpServer(**{"url": f"http://127.0.0.1:{port}/mcp", "connect_timeout": BOUND_S, **settings})
+
+
+async def is_answered(toolbox: Toolbox) -> bool:
+    return (await call(toolbox, "echo", text="back")).text == "back"
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+    """A web server that is no MCP server; its port."""
+    app = web.Application()
+    app.router.add_route("*", "/mcp", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+async def test_a_server_that_dies_during_a_call_costs_that_call_and_is_used_again_when_it_is_back(
+    serve: Serve, counting: Counting, protocol: str
+) -> None:
+    port = free_port()
+    counting.start_http(port)
+    toolbox = serve(count=remote(port, protocol=protocol)).toolbox("a")
+    await toolbox.definitions()
+    calling = asyncio.create_task(call(toolbox, "sleep", seconds=60))
+    await until(lambda: counting.calls == ["sleep"], "the call arrived")
+
+    counting.kill_http()
+
+    assert (await calling).outcome == "unknown"
+    down = await call(toolbox, "echo", text="down")
+    assert down.outcome == "not_sent"
+    counting.start_http(port)
+    await until(lambda: is_answered(toolbox), "calls are answered again")
+    assert counting.calls == ["sleep", "echo"]
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+async def test_a_server_that_restarts_while_idle_costs_no_call(serve: Serve, counting: Counting, protocol: str) -> None:
+    port = free_port()
+    counting.start_http(port)
+    toolbox = serve(count=remote(port, protocol=protocol)).toolbox("a")
+    await toolbox.definitions()
+    assert (await call(toolbox, "echo", text="before")).text == "before"
+
+    counting.kill_http()
+    counting.start_http(port)
+
+    assert (await call(toolbox, "echo", text="after")).text == "after"
+    assert counting.calls == ["echo", "echo"]
+
+
+async def test_sessions_of_one_remote_server_run_their_calls_at_the_same_time(serve: Serve, counting: Counting) -> None:
+    port = free_port()
+    counting.start_http(port)
+    servers = serve(count=remote(port, scope="worker"))
+    toolboxes = [servers.toolbox(str(number)) for number in range(3)]
+    await asyncio.gather(*(toolbox.definitions() for toolbox in toolboxes))
+    calling = [asyncio.create_task(call(toolbox, "sleep", seconds=60)) for toolbox in toolboxes]
+    await until(lambda: len(counting.calls) == 3, "all calls arrived")
+
+    for each in calling:
+        each.cancel()
+    await asyncio.gather(*calling, return_exceptions=True)
+
+    assert (await call(toolboxes[0], "echo", text="on")).text == "on"
+    assert len(servers.connections()) == 1
+
+
+async def test_headers_are_sent_and_a_refusal_names_its_status(serve: Serve) -> None:
+    seen: list[str] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("authorization", ""))
+        return web.Response(status=401, text="<html>who are you</html>")
+
+    async with answering(refuse) as port:
+        entry = remote(port, headers={"Authorization": "Bearer ${TOKEN}"})
+        toolbox = serve({"TOKEN": "s3cret"}, count=entry).toolbox("a")
+
+        assert await toolbox.definitions() == b""
+
+    assert "HTTP 401" in (toolbox.notice or "")
+    assert set(seen) == {"Bearer s3cret"}
+
+
+async def test_a_silent_server_is_given_up_after_its_connect_timeout(serve: Serve) -> None:
+    over = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response()
+
+    async with answering(hang) as port:
+        toolbox = serve(count=remote(port, connect_timeout=0.3)).toolbox("a")
+
+        assert await toolbox.definitions() == b""
+
+        assert "no answer within 0.3 s" in (toolbox.notice or "")
+        over.set()
+
+
+async def test_a_server_that_is_not_there_is_said_to_be_unreachable(serve: Serve) -> None:
+    toolbox = serve(count=remote(free_port())).toolbox("a")
+
+    assert await toolbox.definitions() == b""
+
+    assert "cannot connect" in (toolbox.notice or "")

@@ -1,0 +1,138 @@
+"""The tools a server offers, as a model is told of them, and the check of what a model sends back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from hermes_actors.config.model import ToolFilter
+
+MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
+MAX_PROBLEMS = 3  # of one call's arguments, told to the model
+MAX_PROBLEM_CHARS = 500  # jsonschema repeats the offending value
+
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_ANYTHING = Draft202012Validator({})
+_NOTHING_REMOTE: Registry[Any] = Registry()  # a $ref resolves inside its schema, or not at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedTool:
+    """A tool as its server lists it."""
+
+    name: str
+    description: str | None
+    input_schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A tool on offer."""
+
+    name: str  # as the model knows it
+    listed: ListedTool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Catalogue:
+    """What one server offers."""
+
+    digest: str  # equal digests: equal offers
+    tools: Mapping[str, Tool]  # by the name the model knows
+    definitions: bytes  # chat-completions tool definitions as JSON, joined by commas; b"" for none
+    _validators: dict[str, Validator] = field(default_factory=dict)
+
+    def problems(self, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+        """What is wrong with a call's arguments, for the model; None where nothing is, or nothing can be said.
+
+        A schema that is malformed, or refers to what is not inside it, checks nothing: its server still can.
+        """
+        if (validator := self._validators.get(tool.name)) is None:
+            validator = self._validators[tool.name] = _validator(tool.listed.input_schema)
+        try:
+            errors = sorted(validator.iter_errors(arguments), key=lambda error: error.json_path)
+        except (Unresolvable, RecursionError, re.error):
+            self._validators[tool.name] = _ANYTHING
+            return None
+        words = [f"{error.json_path}: {error.message}"[:MAX_PROBLEM_CHARS] for error in errors[:MAX_PROBLEMS]]
+        if len(errors) > MAX_PROBLEMS:
+            words.append(f"and {len(errors) - MAX_PROBLEMS} more")
+        return "; ".join(words) or None
+
+
+def catalogue(server: str, listed: Sequence[ListedTool], chosen: ToolFilter) -> Catalogue:
+    """The catalogue of a server that lists these tools. A tool that cannot be told to a model is left out."""
+    tools: dict[str, Tool] = {}
+    definitions: list[bytes] = []
+    names: set[str] = set()
+    for tool in listed:
+        if tool.name in names or not is_chosen(tool.name, chosen):
+            continue
+        name = offered_name(server, tool.name, taken=tools)
+        try:
+            definitions.append(orjson.dumps(_definition(name, tool)))
+        except TypeError:  # lone surrogates, or integers of more than 64 bits
+            continue
+        names.add(tool.name)
+        tools[name] = Tool(name=name, listed=tool)
+    joined = b",".join(definitions)
+    digest = blake2b(b"\0".join((joined, *map(_bytes, names_of(tools)))), digest_size=16).hexdigest()
+    return Catalogue(digest=digest, tools=tools, definitions=joined)
+
+
+def names_of(tools: Mapping[str, Tool]) -> Iterable[str]:
+    """The servers' own names of tools, in order."""
+    return (tool.listed.name for tool in tools.values())
+
+
+def is_chosen(name: str, chosen: ToolFilter) -> bool:
+    """Whether the configuration offers a tool: ``include`` decides alone where there is one, else ``exclude`` does."""
+    if chosen.include:
+        return any(fnmatchcase(name, pattern) for pattern in chosen.include)
+    return not any(fnmatchcase(name, pattern) for pattern in chosen.exclude)
+
+
+def offered_name(server: str, tool: str, *, taken: Collection[str] = ()) -> str:
+    """``mcp__<server>__<tool>`` as a name a provider accepts, different for each pair of server and tool.
+
+    A name that had to be changed, or that could be read as another pair's, ends with a hash of the pair.
+    """
+    plain = f"mcp__{server}__{tool}"
+    name = _NOT_IN_A_NAME.sub("_", plain)
+    ambiguous = "__" in server or server.endswith("_")
+    if name == plain and len(name) <= MAX_NAME_CHARS and not ambiguous and name not in taken:
+        return name
+    suffix = "_" + blake2b(_bytes(f"{server}\0{tool}"), digest_size=6).hexdigest()
+    return name[: MAX_NAME_CHARS - len(suffix)] + suffix
+
+
+def _definition(name: str, tool: ListedTool) -> dict[str, Any]:
+    """A tool in chat-completions form."""
+    parameters = {"type": "object", "properties": {}, **tool.input_schema}  # providers insist on both
+    function = {"name": name, "description": tool.description or "", "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _validator(schema: dict[str, Any]) -> Validator:
+    """The compiled check of a schema; one that lets everything pass where the schema is none."""
+    validator = validator_for(schema, default=Draft202012Validator)
+    try:
+        validator.check_schema(schema)
+    except (SchemaError, RecursionError, re.error):
+        return _ANYTHING
+    return validator(schema, registry=_NOTHING_REMOTE)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

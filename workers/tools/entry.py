@@ -1,0 +1,162 @@
+"""One configured MCP server in a worker: its catalogue, and the connections to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from workers.tools.catalogue import Catalogue, ListedTool, catalogue
+from workers.tools.connection import Connection, Unreachable
+from workers.tools.outage import Outage, worsened
+from workers.tools.sweep import Sweeper
+from workers.tools.target import Target
+
+MAX_CONNECTING_PER_SERVER = 4  # so that one that does not answer cannot hold up the others
+MAX_CATALOGUES = 64  # different ones of one server, kept for sharing
+
+log = structlog.get_logger(__name__)
+
+
+class ServerEntry:
+    """A server of the configuration, as the sessions of a worker see it.
+
+    Args:
+        target: the server.
+        owner_mark: what its processes carry.
+        gate: the worker's limit on connecting at the same time.
+        sweeper: the worker's.
+        known: its catalogue, where an earlier entry of the same configuration had learnt it.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        owner_mark: str,
+        gate: asyncio.Semaphore,
+        sweeper: Sweeper,
+        known: Catalogue | None = None,
+    ) -> None:
+        self.target = target
+        self.catalogue = known  # what a new connection can be expected to offer
+        self.connections: set[Connection] = set()
+        self.last_error: str | None = None  # of learning the catalogue
+        self.closed = False
+        self._owner_mark = owner_mark
+        self._gates = (asyncio.Semaphore(MAX_CONNECTING_PER_SERVER), gate)
+        self._sweeper = sweeper
+        self._shared: Connection | None = None
+        self._seen: dict[str, Catalogue] = {}
+        self._outage = Outage()
+        self._learning: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self.target.name
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all sessions of the worker use one connection."""
+        return self.target.entry.scope == "worker"
+
+    def open(self, session: str, on_catalogue: Callable[[Catalogue], None]) -> Connection:
+        """The connection for a session, not connected yet: its own, or the shared one.
+
+        Args:
+            session: the session's key.
+            on_catalogue: told what the session's own connection offers, each time that may have changed.
+
+        Raises:
+            Unreachable: the entry is closed.
+        """
+        if self.closed:
+            raise Unreachable("the gateway's worker is stopping")
+        if not self.is_shared:
+            return self._opened(session, on_catalogue)
+        if self._shared is None:
+            self._shared = self._opened(None, lambda _: None)
+        return self._shared
+
+    async def end(self, connection: Connection) -> None:
+        """End a connection."""
+        try:
+            await connection.close()
+        finally:
+            self.connections.discard(connection)
+
+    async def close(self) -> None:
+        """End all connections, for good."""
+        self.closed = True
+        await asyncio.gather(*map(self.end, tuple(self.connections)))
+
+    async def learn(self, open_own: Callable[[], Connection]) -> None:
+        """Return when the catalogue is known, or when there is no use in waiting for it now.
+
+        One session at a time tries, with a connection that it keeps; the others wait for that one. After a failure
+        nobody waits: the next attempt, when it is due, goes on beside the turn that began it.
+
+        Args:
+            open_own: gives the asking session's connection.
+
+        Raises:
+            Unreachable: ``open_own`` does, because its session is closed.
+        """
+        while self.catalogue is None:
+            if self._learning is None:
+                if time.monotonic() < self._outage.not_before:
+                    return
+                if (connection := open_own()).closed:
+                    return
+                self._learning = asyncio.create_task(self._learn(connection), name=f"mcp {self.name} catalogue")
+            if self._outage.failures:
+                return
+            await asyncio.wait({self._learning})  # bounded: the connection's attempt is
+
+    async def _learn(self, connection: Connection) -> None:
+        try:
+            await connection.up()
+        except Unreachable as error:
+            if connection.closed:  # its session ended: the next one tries
+                return
+            self.last_error = str(error)
+            now, chance = time.monotonic(), random.random()  # noqa: S311  # jitter is no secret
+            self._outage = worsened(self._outage, now=now, chance=chance)
+            log.warning("mcp tools not known", server=self.name, failures=self._outage.failures)
+        finally:
+            self._learning = None
+
+    def _opened(self, session: str | None, on_catalogue: Callable[[Catalogue], None]) -> Connection:
+        def listed(tools: tuple[ListedTool, ...], fresh: bool) -> None:
+            offered = self._interned(catalogue(self.name, tools, self.target.entry.tools))
+            # A session's own process may change its tools for itself; what a new process offers holds for all.
+            if fresh or self.is_shared or not self.target.command:
+                self.catalogue = offered
+                self.last_error, self._outage = None, Outage()
+            on_catalogue(offered)
+
+        connection = Connection(
+            self.target,
+            owner_mark=self._owner_mark,
+            gates=self._gates,
+            sweeper=self._sweeper,
+            session=session,
+            on_tools=listed,
+        )
+        self.connections.add(connection)
+        return connection
+
+    def _interned(self, made: Catalogue) -> Catalogue:
+        """One object for equal catalogues, however many sessions see them."""
+        if len(self._seen) >= MAX_CATALOGUES:
+            self._seen.clear()
+        return self._seen.setdefault(made.digest, made)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Its connections as plain data."""
+        return [connection.describe() for connection in self.connections]

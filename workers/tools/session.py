@@ -1,0 +1,137 @@
+"""The tools of one session: what it is offered, and its own connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+
+import orjson
+
+from workers.models.provider import ToolCall
+from workers.tools.catalogue import Catalogue, Tool
+from workers.tools.connection import Connection, Unreachable
+from workers.tools.content import cut
+from workers.tools.entry import ServerEntry
+from workers.tools.toolbox import ToolResult, ToolsUnavailable
+
+MAX_NOTICE_CHARS = 1000
+
+
+class SessionTools:
+    """A :class:`workers.tools.toolbox.Toolbox` over the servers of a worker.
+
+    Args:
+        session: the session's key.
+        entries: the worker's servers.
+        joined: the definitions of several catalogues as one JSON array.
+    """
+
+    __slots__ = ("_closed", "_connections", "_entries", "_joined", "_own", "_session", "_unsettled")
+
+    def __init__(
+        self,
+        session: str,
+        entries: Sequence[ServerEntry],
+        joined: Callable[[Iterable[Catalogue]], bytes],
+    ) -> None:
+        self._session = session
+        self._entries = entries
+        self._joined = joined
+        self._connections: dict[str, Connection] = {}  # by server
+        self._own: dict[str, Catalogue] = {}  # by server: what the session's own connection offers
+        self._unsettled = list(entries)  # whose catalogue is not known, or which are required and were not connected
+        self._closed = False
+
+    async def definitions(self) -> bytes:
+        if self._unsettled:
+            await self._settle()
+        return self._joined(self._catalogues())
+
+    @property
+    def notice(self) -> str | None:
+        missing = [entry for entry in self._entries if self._catalogue(entry) is None]
+        if not missing:
+            return None
+        whys = "; ".join(entry.last_error or f"{entry.name}: not connected yet" for entry in missing)
+        return cut(f"Some tools are missing now, because their servers cannot be reached: {whys}", MAX_NOTICE_CHARS)
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        found = self._find(call.name)
+        if found is None:
+            return ToolResult(text=self._unknown(call.name), outcome="tool_error")
+        entry, catalogue, tool = found
+        try:
+            arguments = orjson.loads(call.arguments or "{}")
+        except orjson.JSONDecodeError as error:
+            return _bad_arguments(f"they are not valid JSON: {error}")
+        if not isinstance(arguments, dict):
+            return _bad_arguments("they are not a JSON object")
+        if (problems := catalogue.problems(tool, arguments)) is not None:
+            return _bad_arguments(problems)
+        try:
+            connection = self._connection(entry)
+        except Unreachable as error:
+            return ToolResult(text=f"The call was not made: {error}", outcome="not_sent")
+        return await connection.call(tool.listed.name, arguments)
+
+    async def close(self) -> None:
+        self._closed = True
+        own = [entry for entry in self._entries if entry.name in self._connections and not entry.is_shared]
+        await asyncio.gather(*(entry.end(self._connections[entry.name]) for entry in own))
+
+    async def _settle(self) -> None:
+        """Learn the catalogues that are not known and connect the required servers, all at the same time."""
+        trials = [self._settle_one(entry) for entry in self._unsettled]
+        errors = [error for error in await asyncio.gather(*trials, return_exceptions=True) if error is not None]
+        if errors:
+            raise errors[0]
+        self._unsettled = [entry for entry in self._unsettled if self._catalogue(entry) is None]
+
+    async def _settle_one(self, entry: ServerEntry) -> None:
+        if entry.target.entry.required:
+            try:
+                await self._connection(entry).up()
+            except Unreachable as error:
+                raise ToolsUnavailable(f"{error}. It is required (mcp_servers.{entry.name}.required).") from error
+        elif entry.catalogue is None:
+            with suppress(Unreachable):  # the session is closing: it needs no tools any more
+                await entry.learn(lambda: self._connection(entry))
+
+    def _connection(self, entry: ServerEntry) -> Connection:
+        """The session's connection to a server; opened here, connected when it is used.
+
+        Raises:
+            Unreachable: the session, or the worker, is closing.
+        """
+        if self._closed:
+            raise Unreachable("the session is closing")
+        connection = self._connections.get(entry.name)
+        if connection is None:
+            connection = entry.open(self._session, lambda offered: self._own.update({entry.name: offered}))
+            self._connections[entry.name] = connection
+        return connection
+
+    def _catalogue(self, entry: ServerEntry) -> Catalogue | None:
+        return self._own.get(entry.name, entry.catalogue)
+
+    def _catalogues(self) -> Iterable[Catalogue]:
+        return (known for entry in self._entries if (known := self._catalogue(entry)) is not None)
+
+    def _find(self, name: str) -> tuple[ServerEntry, Catalogue, Tool] | None:
+        for entry in self._entries:
+            offered = self._catalogue(entry)
+            if offered is not None and (tool := offered.tools.get(name)) is not None:
+                return entry, offered, tool
+        return None
+
+    def _unknown(self, name: str) -> str:
+        names = [name for offered in self._catalogues() for name in offered.tools]
+        close = get_close_matches(name, names)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        return cut(f"There is no tool {name!r}.{hint} {self.notice or ''}".rstrip(), MAX_NOTICE_CHARS)
+
+
+def _bad_arguments(why: str) -> ToolResult:
+    return ToolResult(text=f"The call was not made: its arguments are wrong: {why}", outcome="tool_error")
