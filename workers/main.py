@@ -7,6 +7,7 @@ exits.
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ from workers.worker import Worker
 log = structlog.get_logger(__name__)
 
 ORPHAN_EXIT_S = 1.5  # a worker without a supervisor is gone within 2 s
+MAX_OPEN_FILES = 65_536
 MAX_ORDERS = 1024  # orders of the supervisor that wait to be obeyed
 EXIT_STOPPED = 0
 EXIT_ORPHANED = 3
@@ -132,6 +134,13 @@ async def serve(link: socket.socket, listeners: dict[int, socket.socket]) -> int
     return await service.run()
 
 
+def allow_open_files() -> None:
+    """Raise the soft limit of open files: thousands of callers, model requests and tool pipes are a worker's job."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MAX_OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(MAX_OPEN_FILES, hard), hard))
+
+
 def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
     """The target of a worker process.
 
@@ -141,4 +150,5 @@ def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
     """
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole group; the supervisor decides
         signal.signal(stop, signal.SIG_IGN)
+    allow_open_files()
     sys.exit(uvloop.run(serve(link, listeners)))

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hermes_actors.wire.codec import ProtocolError, decode, encode
 from hermes_actors.wire.messages import Assign, Configure, Heartbeat, Stop
 
-scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
 
 
 @given(st.dictionaries(st.text(), scalars, max_size=5))
