@@ -41,7 +41,7 @@ SESSION = {
     "session_id": "ses_1",
     "worker": 1,
     "state": "available",
-    "last_active_at": NOW - 90,
+    "last_active_at": NOW - 5400,
 }
 
 
