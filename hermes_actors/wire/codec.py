@@ -37,26 +37,24 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def message(tag: str) -> Callable[[type[T]], type[T]]:
-    """Make a class a frozen, slotted, keyword-only dataclass that travels under ``tag``.
+    """Make a class a frozen, slotted dataclass that travels under ``tag``.
+
+    People name its fields (type checkers hold them to it); :func:`from_parts`, on the hot path, need not.
 
     Raises:
         ValueError: the tag is taken.
     """
 
     def register(cls: type[T]) -> type[T]:
-        made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        made = dataclass(frozen=True, slots=True)(cls)
         if tag in _classes:
             raise ValueError(f"message tag {tag!r} is taken by {_classes[tag][0].__name__}")
         names = tuple(field.name for field in fields(made))  # type: ignore[arg-type]  # it is a dataclass now
         _classes[tag] = (made, len(names))
         _tags[made] = (tag, _getter(names))
-        _names[made] = names
         return made
 
     return register
-
-
-_names: dict[type[Any], tuple[str, ...]] = {}
 
 
 def to_parts(instance: Any) -> list[Any]:
@@ -79,7 +77,7 @@ def from_parts(parts: Any) -> Any:
     cls, arity = known
     if len(parts) != arity + 1:
         raise ProtocolError(f"{cls.__name__} has {arity} fields, got {len(parts) - 1}")
-    return cls(**dict(zip(_names[cls], parts[1:], strict=True)))
+    return cls(*parts[1:])
 
 
 def encode(instance: Any) -> bytes:

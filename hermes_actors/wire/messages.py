@@ -56,7 +56,7 @@ class Refused:
     """A request of a worker that could not be done."""
 
     request: int
-    code: str  # stale_fence | not_found | stopping
+    code: str  # stale_fence | not_found | bad_request | stopping
     why: str
 
 
