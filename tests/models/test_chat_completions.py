@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from fakes.model_server import (
     whole,
 )
 
-from workers.models import chat
+from workers.models import chat, retry
 from workers.models.chat import ChatCompletions, Patiences, request_body
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 
@@ -194,6 +195,7 @@ async def test_a_reply_carries_usage_finish_reason_and_model(server: ModelServer
         finish_reason="length",
         usage={"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
         model="fake-1",
+        provider="openai",
     )
 
 
@@ -576,6 +578,7 @@ async def test_a_break_after_delivered_text_is_not_retried(server: ModelServer, 
     failure = await client.failure()
 
     assert (failure.kind, failure.attempts, "".join(client.texts)) == ("cut", 1, "so far")
+    assert failure.delivered
 
 
 async def test_a_break_after_pieces_of_a_tool_call_is_retried_without_them(
@@ -587,3 +590,49 @@ async def test_a_break_after_pieces_of_a_tool_call_is_retried_without_them(
     reply = await connect(max_retries=1).reply()
 
     assert [call.arguments for call in reply.tool_calls] == ["{}"]
+
+
+async def test_a_reset_of_the_rate_limit_says_when_to_come_back(server: ModelServer, connect: Connect) -> None:
+    window = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}
+    server.script(refuse(429, headers=window))
+
+    failure = await connect(max_retries=3).failure()
+
+    assert (failure.retry_after_s, failure.attempts) == (360.0, 1)
+
+
+# -- where another provider stands ready --------------------------------------------------------------------------
+
+WITH_NEXT = replace(HELLO, has_next=True)
+
+
+async def test_a_silent_provider_is_asked_twice_where_another_stands_ready(
+    server: ModelServer, connect: Connect
+) -> None:
+    server.script(hang(), hang(), hang())
+    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S), max_retries=3)
+
+    failure = await client.failure(WITH_NEXT)
+
+    assert (failure.kind, failure.attempts, server.count) == ("timeout", 2, 2)
+
+
+async def test_a_provider_that_breaks_off_late_is_silent_too(
+    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "STALL_S", SHORT_S)
+    slow_to_break = replace(refuse(502), delay_s=2 * SHORT_S)
+    server.script(slow_to_break, slow_to_break)
+
+    assert (await connect(max_retries=3).failure(WITH_NEXT)).attempts == 2
+
+
+async def test_a_retry_after_of_more_than_seconds_is_left_to_the_next_provider(
+    server: ModelServer, connect: Connect
+) -> None:
+    server.script(refuse(429, headers={"Retry-After": "1"}), refuse(429, headers={"Retry-After": "20"}))
+    client = connect(max_retries=3)
+
+    failure = await client.failure(WITH_NEXT)
+
+    assert (failure.retry_after_s, failure.attempts, client.slept) == (20.0, 2, [1.5])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from workers.agents.machine import pictures_message
 from workers.models.demo import MAX_RESULT_CHARS, MAX_SLEEP_S, DemoModel, wishes_of
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
+from workers.models.route import is_about_request
 
 TOOLS = ("mcp__time__get_current_time", "mcp__time__convert_time", "mcp__git__status", "mcp__files__status")
 
@@ -179,6 +180,35 @@ async def test_it_fails_with_the_status_it_is_told() -> None:
 
     assert isinstance(failure, ModelFailure)
     assert (failure.kind, failure.status, failure.provider, failure.model) == ("status", 429, "demo", "m")
+
+
+@pytest.mark.parametrize(
+    ("text", "failing"),
+    [
+        ("fail 503", ["one", "two", "qwen3:8b"]),
+        ("fail 503 on one", ["one"]),
+        ("please Fail 503 on qwen3:8b.", ["qwen3:8b"]),
+        ("fail 503 on one and fail 404 on two, thanks", ["one", "two"]),
+        ("fail 503 on One", []),
+    ],
+)
+async def test_it_fails_on_every_model_or_on_the_one_that_is_named(text: str, failing: list[str]) -> None:
+    failed = []
+    for model in ("one", "two", "qwen3:8b"):
+        outcome = await DemoModel(model=model).complete(request(user(text)), lambda _: None)
+        if isinstance(outcome, ModelFailure):
+            failed.append(model)
+        else:
+            assert (outcome.text, outcome.model, outcome.provider) == (f"You said: {text}", model, "demo")
+
+    assert failed == failing
+
+
+async def test_a_400_of_its_own_is_about_the_message_not_about_the_model() -> None:
+    failure = await DemoModel().complete(request(user("fail 400")), lambda _: None)
+
+    assert isinstance(failure, ModelFailure)
+    assert is_about_request(failure)
 
 
 async def test_it_says_as_many_words_as_it_is_told() -> None:

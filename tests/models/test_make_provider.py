@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from fakes.model_server import ModelServer
+from fakes.model_server import ModelServer, refuse
 
-from hermes_actors.config.model import ModelConfig
-from workers.models import make_provider
+from hermes_actors.config.model import AgentConfig, Config, FallbackProvider, ModelConfig
+from workers.models import make_chain, make_provider
 from workers.models.demo import DemoModel
 from workers.models.provider import ModelReply, ModelRequest
 
@@ -44,3 +44,51 @@ def test_a_provider_names_itself_for_people() -> None:
 
     assert make_provider(custom, {}, max_retries=0).name == "custom (https://example.com:8443/v1)"
     assert make_provider(openai, {"THE_KEY": "secret-key"}, max_retries=0).name == "openai"
+
+
+async def test_a_chain_asks_each_provider_at_its_url_with_its_key_for_its_model(server: ModelServer) -> None:
+    async with ModelServer() as other:
+        config = Config(
+            model=ModelConfig(provider="custom", default="one", base_url=server.base_url, key_env="KEY_ONE"),
+            fallback_providers=(
+                FallbackProvider(model="two", base_url=other.base_url, key_env="KEY_TWO"),
+                FallbackProvider(model="three", base_url=other.base_url),
+                FallbackProvider(provider="demo", model="four"),
+            ),
+            agent=AgentConfig(api_max_retries=1),
+        )
+        server.script(refuse(500), refuse(500))
+        other.script(refuse(401), refuse(401))
+        chain = make_chain(config, {"KEY_ONE": "secret-one", "KEY_TWO": "secret-two"})
+
+        reply = await chain.line().complete(
+            ModelRequest(messages=[b'{"role":"user","content":"Hi"}'], tools=b""), lambda _: None
+        )
+        await chain.close()
+
+        asked = [(got.body["model"], got.headers.get("Authorization")) for got in (*server.requests, *other.requests)]
+        assert asked == [
+            ("one", "Bearer secret-one"),
+            ("one", "Bearer secret-one"),
+            ("two", "Bearer secret-two"),
+            ("three", None),
+        ]
+        assert isinstance(reply, ModelReply)
+        assert (reply.provider, reply.model, reply.fallback) == ("demo", "four", 3)
+
+
+async def test_the_time_outs_of_the_primary_are_not_those_of_a_fallback(server: ModelServer) -> None:
+    config = Config(
+        model=ModelConfig(provider="custom", base_url=server.base_url, first_token_timeout=0.02),
+        fallback_providers=(FallbackProvider(model="slow", base_url=server.base_url),),
+        agent=AgentConfig(api_max_retries=0),
+    )
+    chain = make_chain(config, {})
+
+    reply = await chain.line().complete(
+        ModelRequest(messages=[b'{"role":"user","content":"[[slow:100]]"}'], tools=b""), lambda _: None
+    )
+    await chain.close()
+
+    assert isinstance(reply, ModelReply)
+    assert (reply.text, reply.fallback) == ("pong", 1)

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.models.failure import MAX_WORDS_CHARS, Words, retry_after_s, tidy, words_of_body, words_of_error
+from workers.models.failure import MAX_WORDS_CHARS, Words, chain_story, tidy, words_of_body, words_of_error
+from workers.models.provider import ModelFailure
 
 OPENAI = {
     "error": {
@@ -110,32 +110,37 @@ def test_a_deeply_nested_body_is_read_too() -> None:
     assert words_of_body(b"[" * 5000).text
 
 
-NOW = 1_700_000_000.0
+# -- chains -------------------------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": " 1.5 "}, 1.5),
-        ({"retry-after": "60", "retry-after-ms": "250"}, 0.25),
-        ({"retry-after": format_datetime(datetime.fromtimestamp(NOW + 90, UTC), usegmt=True)}, 90.0),
-        ({"retry-after": format_datetime(datetime.fromtimestamp(NOW - 90, UTC), usegmt=True)}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-5"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "1e400"}, None),
-        ({"retry-after": ""}, None),
-    ],
+LIMITED = ModelFailure(
+    kind="status",
+    provider="openai",
+    model="gpt-9",
+    status=429,
+    text="Rate limit reached",
+    code=None,
+    retry_after_s=None,
+    attempts=4,
 )
-def test_retry_after_is_read_in_each_of_its_forms(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_s(headers, NOW) == seconds
 
 
-@given(st.text(max_size=40) | st.from_regex(r"Mon, \d{1,30} Jan \d{1,30} \d\d:\d\d:\d\d [+-]\d{1,9}", fullmatch=True))
-def test_no_retry_after_value_breaks_the_reading_of_it(value: str) -> None:
-    seconds = retry_after_s({"retry-after": value}, NOW)
+def test_the_story_of_a_failed_chain_has_a_line_for_each_provider() -> None:
+    last = replace(LIMITED, provider="demo", model="m", kind="connect", status=None, text="refused", attempts=1)
 
-    assert seconds is None or seconds >= 0
+    assert chain_story(replace(last, earlier=(LIMITED,))).splitlines() == [
+        "openai, model gpt-9 (HTTP 429 after 4 attempts): Rate limit reached",
+        "demo, model m (no connection): refused",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.2, "1 s"), (59.5, "60 s"), (120.0, "120 s"), (121.0, "3 min")])
+def test_the_story_tells_when_a_provider_is_back(seconds: float, told: str) -> None:
+    story = chain_story(replace(LIMITED, retry_after_s=seconds, attempts=1))
+
+    assert story == f"openai, model gpt-9 (HTTP 429, back in {told}): Rate limit reached"
+
+
+def test_the_story_tells_who_was_not_asked_and_why() -> None:
+    story = chain_story(replace(LIMITED, retry_after_s=40.0, attempts=0))
+
+    assert story == "openai, model gpt-9 (not asked, for it said: HTTP 429, back in 40 s): Rate limit reached"

@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.models.provider import ModelFailure
-from workers.models.retry import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRY_AFTER_S, retry_delay
+from workers.models.retry import (
+    BASE_DELAY_S,
+    MAX_DELAY_S,
+    MAX_RETRY_AFTER_S,
+    MAX_RETRY_AFTER_WITH_NEXT_S,
+    STALL_S,
+    retry_delay,
+)
 
 FAILURE = ModelFailure(
     kind="status", provider="p", model="m", status=503, text="", code=None, retry_after_s=None, attempts=1
 )
 
 
-def delay(failure: ModelFailure, *, delivered: bool = False, max_retries: int = 3, draw: float = 1.0) -> float | None:
-    return retry_delay(failure, delivered=delivered, max_retries=max_retries, draw=lambda: draw)
+def delay(failure: ModelFailure, *, max_retries: int = 3, draw: float = 1.0, **how: Any) -> float | None:
+    return retry_delay(failure, max_retries=max_retries, draw=lambda: draw, **how)
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529, None])
@@ -33,7 +41,7 @@ def test_broken_requests_are_retried_only_before_text_was_delivered(kind: str) -
     failure = replace(FAILURE, kind=kind, status=None)
 
     assert delay(failure) is not None
-    assert delay(failure, delivered=True) is None
+    assert delay(replace(failure, delivered=True)) is None
 
 
 def test_an_empty_account_is_not_retried_although_it_is_a_429() -> None:
@@ -66,6 +74,25 @@ def test_retry_after_is_waited_for_and_spread_a_little() -> None:
 def test_a_retry_after_beyond_the_cap_is_not_waited_for() -> None:
     assert delay(replace(FAILURE, retry_after_s=MAX_RETRY_AFTER_S)) is not None
     assert delay(replace(FAILURE, retry_after_s=MAX_RETRY_AFTER_S + 1)) is None
+
+
+def test_a_long_retry_after_is_not_waited_for_where_another_provider_stands_ready() -> None:
+    assert delay(replace(FAILURE, retry_after_s=MAX_RETRY_AFTER_WITH_NEXT_S), has_next=True) is not None
+    assert delay(replace(FAILURE, retry_after_s=MAX_RETRY_AFTER_WITH_NEXT_S + 1), has_next=True) is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "took_s"),
+    [(replace(FAILURE, kind="timeout", status=None), 0.0), (replace(FAILURE, status=504), STALL_S)],
+    ids=["our time-out", "a proxy's"],
+)
+def test_a_stall_is_tried_once_more_where_another_provider_stands_ready(failure: ModelFailure, took_s: float) -> None:
+    again = replace(failure, attempts=2)
+
+    assert delay(failure, took_s=took_s, has_next=True) is not None
+    assert delay(again, took_s=took_s, has_next=True) is None
+    assert delay(again, took_s=took_s) is not None
+    assert delay(replace(FAILURE, attempts=2), has_next=True) is not None
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1))

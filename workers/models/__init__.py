@@ -1,34 +1,64 @@
-"""Model providers: the OpenAI-compatible client and the embedded demo model, behind one interface."""
+"""Model providers: the OpenAI-compatible client and the embedded demo model, and chains of them with fallbacks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hermes_actors.config.model import ModelConfig
+from hermes_actors.config.model import Config, Endpoint, ModelConfig
+from workers.models.chain import ModelChain
 from workers.models.chat import ChatCompletions, Patiences
 from workers.models.demo import DemoModel
 from workers.models.provider import ModelProvider
 
 
+def make_chain(config: Config, environment: Mapping[str, str]) -> ModelChain:
+    """The configured model and its fallbacks, each with its own URL and key.
+
+    A fallback has the time-outs that ``model`` has by default: those configured there are about that model.
+
+    Args:
+        config: checked.
+        environment: the variables that the configuration names.
+    """
+    retries = config.agent.api_max_retries
+    primary = make_provider(config.model, environment, max_retries=retries)
+    patiences = _patiences(ModelConfig())
+    fallbacks = (
+        _provider(entry, entry.model, environment, patiences=patiences, max_retries=retries)
+        for entry in config.fallback_providers
+    )
+    return ModelChain([primary, *fallbacks])
+
+
 def make_provider(config: ModelConfig, environment: Mapping[str, str], *, max_retries: int) -> ModelProvider:
-    """The provider of the configured model. A chain of fallbacks will be one more provider, made here of several.
+    """The provider of the primary model alone.
 
     Args:
         config: the ``model`` section, checked.
         environment: the variables that the configuration names.
         max_retries: ``agent.api_max_retries``.
     """
-    if config.provider == "demo":
-        return DemoModel(model=config.default)
+    return _provider(config, config.default, environment, patiences=_patiences(config), max_retries=max_retries)
+
+
+def _provider(
+    endpoint: Endpoint, model: str, environment: Mapping[str, str], *, patiences: Patiences, max_retries: int
+) -> ModelProvider:
+    if endpoint.provider == "demo":
+        return DemoModel(model=model)
     return ChatCompletions(
-        name=config.provider if config.provider == "openai" else f"custom ({config.base_url})",
-        model=config.default,
-        base_url=config.base_url,
-        key=environment[config.key_env] if config.key_env is not None else None,
-        patiences=Patiences(
-            connect=config.connect_timeout,
-            first_token=config.first_token_timeout,
-            inter_token=config.inter_token_timeout,
-        ),
+        name=endpoint.provider if endpoint.provider == "openai" else f"custom ({endpoint.base_url})",
+        model=model,
+        base_url=endpoint.base_url,
+        key=environment[endpoint.key_env] if endpoint.key_env is not None else None,
+        patiences=patiences,
         max_retries=max_retries,
+    )
+
+
+def _patiences(config: ModelConfig) -> Patiences:
+    return Patiences(
+        connect=config.connect_timeout,
+        first_token=config.first_token_timeout,
+        inter_token=config.inter_token_timeout,
     )

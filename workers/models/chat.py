@@ -18,11 +18,12 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from workers.models.failure import Words, retry_after_s, tidy, words_of_body, words_of_error
+from workers.models.failure import Words, tidy, words_of_body, words_of_error
 from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
 from workers.models.retry import retry_delay
+from workers.models.retry_after import back_in_s
 from workers.models.sse import EventParser, EventTooLarge
 
 MAX_CONNECTIONS = 1024  # at a time; a call beyond them waits for one, at most its connect time-out
@@ -121,11 +122,18 @@ class ChatCompletions:
         attempts = 0
         while True:
             attempts += 1
+            started = time.monotonic()
             try:
                 return await self._attempt(body, model, deliver)
             except _Failed as failed:
-                failure = self._failure(failed, model, attempts)
-            delay = retry_delay(failure, delivered=delivered, max_retries=self._max_retries, draw=self._draw)
+                failure = self._failure(failed, model, attempts, delivered=delivered)
+            delay = retry_delay(
+                failure,
+                max_retries=self._max_retries,
+                draw=self._draw,
+                took_s=time.monotonic() - started,
+                has_next=request.has_next,
+            )
             if delay is None:
                 return failure
             await self._sleep(delay)
@@ -159,7 +167,7 @@ class ChatCompletions:
         if not builder.complete:
             raise _Failed("cut", "the stream ended in the middle of the answer")
         try:
-            return builder.reply(model)
+            return builder.reply(model, provider=self._name)
         except Malformed as error:
             raise _Failed("malformed", str(error)) from error
 
@@ -238,7 +246,7 @@ class ChatCompletions:
         elif not words.text:
             words = Words(text=tidy(response.reason or "", self._secrets), code=words.code, status=None)
         failed = _of_words(words, status=response.status)
-        failed.retry_after_s = retry_after_s(response.headers, time.time())
+        failed.retry_after_s = back_in_s(response.status, response.headers, time.time())
         return failed
 
     # -- inside ---------------------------------------------------------------------------------------------------
@@ -273,7 +281,7 @@ class ChatCompletions:
             case _:
                 return _Failed("cut", "the connection broke before an answer came")
 
-    def _failure(self, failed: _Failed, model: str, attempts: int) -> ModelFailure:
+    def _failure(self, failed: _Failed, model: str, attempts: int, *, delivered: bool) -> ModelFailure:
         return ModelFailure(
             kind=failed.kind,
             provider=self._name,
@@ -283,6 +291,7 @@ class ChatCompletions:
             code=failed.code,
             retry_after_s=failed.retry_after_s,
             attempts=attempts,
+            delivered=delivered,
         )
 
 

@@ -11,8 +11,10 @@ These words, anywhere in the message, make it do something else, so that the who
     answers with n words (at most 100,000).
 ``sleep <seconds>``
     waits before it answers (at most 600 seconds).
-``fail <status>``
-    fails as a provider would with that HTTP status (400 to 599).
+``fail <status>``, ``fail <status> on <model>``
+    fails as a provider would with that HTTP status (400 to 599): whichever demo model is asked, or only the one that
+    answers under exactly that name. So in a chain of demo models, ``fail 503 on one and fail 404 on two`` is answered
+    by the third.
 
 A tool that is not on offer is answered with the names of those that are. Usage counts words.
 """
@@ -36,7 +38,7 @@ MAX_RESULT_CHARS = 2000  # told of one tool's result
 
 _SAY = re.compile(r"\bsay (\d{1,9}) words?\b", re.IGNORECASE)
 _SLEEP = re.compile(r"\bsleep (\d{1,9}(?:\.\d+)?)\b", re.IGNORECASE)
-_FAIL = re.compile(r"\bfail ([45]\d\d)\b", re.IGNORECASE)
+_FAIL = re.compile(r"\bfail ([45]\d\d)\b(?: on ([\w.:/@+\-]*\w))?", re.IGNORECASE)
 _CALL = re.compile(r"\bcall ([\w.\-]+) *(?=\{)|^[ \t]*call ([\w.\-]+)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _JSON = json.JSONDecoder()
 
@@ -77,8 +79,9 @@ class DemoModel:
         text, images = last_user_message(messages)
         if seconds := _SLEEP.search(text):
             await self._sleep(min(float(seconds[1]), MAX_SLEEP_S))
-        if status := _FAIL.search(text):
-            return _failure(int(status[1]), model)
+        for status, failing in _FAIL.findall(text):
+            if failing in ("", model):
+                return _failure(int(status), model)
         if wishes := list(wishes_of(text)):
             offered = tools_of(request.tools)
             answer, calls = resolve(wishes, offered, call_prefix=f"call_demo_{len(messages)}")
@@ -111,6 +114,7 @@ class DemoModel:
             finish_reason="tool_calls" if calls else "stop",
             usage={"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered},
             model=model,
+            provider=self.name,
         )
 
 
@@ -204,7 +208,7 @@ def _failure(status: int, model: str) -> ModelFailure:
         provider="demo",
         model=model,
         status=status,
-        text=f"the demo model was asked to fail with {status}",
+        text=f"it was asked to fail with {status}",  # without its name, which would make a 400 one about the model
         code=None,
         retry_after_s=None,
         attempts=1,

@@ -1,21 +1,23 @@
-"""What a provider says when it fails, purely: its words, bounded and without secrets; its code; when to come back."""
+"""What a provider says when it fails, purely: its words, bounded and without secrets, and its code. Also of a chain."""
 
 from __future__ import annotations
 
 import contextlib
 import html
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
+from workers.models.provider import ModelFailure
+
 MAX_WORDS_CHARS = 500
 MAX_SEARCHED_CHARS = 4096  # of a text, for words: patterns and character tests cost time
 HIDDEN = "[hidden]"
+MAX_SPAN_IN_SECONDS = 120  # what is longer is told in minutes
 
 # An error inside a stream came with HTTP 200; its type says which status it would have had.
 STATUS_OF_TYPE: Mapping[str, int] = {
@@ -32,6 +34,13 @@ STATUS_OF_TYPE: Mapping[str, int] = {
     "overloaded_error": 503,
 }
 
+_KIND_WORDS: Mapping[str, str] = {
+    "status": "an error",  # inside a stream, without a status
+    "connect": "no connection",
+    "timeout": "a time-out",
+    "malformed": "no chat completion",
+    "cut": "a broken answer",
+}
 _SECRETS = re.compile(
     r"(?i:\bbearer\s+)[^\s\"',;]+"
     r"|\bsk[-_][\w*.\-]{4,}|\b(?:rk|pk|gsk|xai|hf)[-_][\w\-]{20,}|\bAIza[\w\-]{10,}"
@@ -93,29 +102,25 @@ def tidy(text: str, secrets: tuple[str, ...] = ()) -> str:
     return text if len(text) <= MAX_WORDS_CHARS else text[: MAX_WORDS_CHARS - 1] + "…"
 
 
-def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds until the provider wants to be asked again, or None where it does not say.
-
-    Args:
-        headers: of the answer; names in any case where the mapping allows it.
-        now: seconds since the epoch; for a ``Retry-After`` that is a date (RFC 9110 section 10.2.3).
-    """
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    if (seconds := _number(value)) is not None:
-        return seconds
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+def chain_story(failure: ModelFailure) -> str:
+    """A line for each provider that a turn tried or passed over: who, which model, how it failed, its own words."""
+    return "\n".join(_line(one) for one in (*failure.earlier, failure))
 
 
-def _number(value: str | None) -> float | None:
-    return float(value) if value is not None and re.fullmatch(r"\s*\d{1,9}(\.\d*)?\s*", value, re.ASCII) else None
+def _line(failure: ModelFailure) -> str:
+    how = f"HTTP {failure.status}" if failure.status is not None else _KIND_WORDS.get(failure.kind, failure.kind)
+    if failure.attempts > 1:
+        how += f" after {failure.attempts} attempts"
+    if failure.retry_after_s:
+        how += f", back in {_span(failure.retry_after_s)}"
+    if not failure.attempts:
+        how = f"not asked, for it said: {how}"
+    return f"{failure.provider}, model {failure.model} ({how}): {failure.text}"
+
+
+def _span(seconds: float) -> str:
+    """Rounded up: who comes back then is not too early."""
+    return f"{math.ceil(seconds)} s" if seconds <= MAX_SPAN_IN_SECONDS else f"{math.ceil(seconds / 60)} min"
 
 
 def _status(*candidates: Any) -> int | None:

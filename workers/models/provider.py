@@ -24,6 +24,7 @@ class ModelRequest:
     tools: bytes  # a JSON array of tool definitions; b"" for none
     parameters: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None  # instead of the configured one
+    has_next: bool = False  # another provider stands ready: no long waits for this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class ModelReply:
     finish_reason: str
     usage: Mapping[str, int]  # may be empty: not every provider tells
     model: str  # as the provider names itself in the answer, or as asked
+    provider: str = ""  # whose answer it is, for people
+    fallback: int = 0  # 0: the primary answered; n: the n-th fallback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,9 @@ class ModelFailure:
     text: str  # the provider's own words, bounded, without secrets
     code: str | None  # the provider's error.code
     retry_after_s: float | None
-    attempts: int  # requests that were sent
+    attempts: int  # requests that were sent; 0: not asked, because of what it said before about when it is back
+    delivered: bool = False  # text of the broken answer went to the user: nobody may answer a second time
+    earlier: tuple[ModelFailure, ...] = ()  # of the other providers of a chain, those passed over included
 
 
 class ModelProvider(Protocol):

@@ -79,8 +79,12 @@ class ReplyBuilder:
         except (AttributeError, KeyError, TypeError) as error:
             raise Malformed(f"a chunk does not look like a chat completion's ({type(error).__name__})") from error
 
-    def reply(self, asked_model: str) -> ModelReply:
+    def reply(self, asked_model: str, *, provider: str = "") -> ModelReply:
         """The whole reply.
+
+        Args:
+            asked_model: for an answer that names no model.
+            provider: whose answer it is.
 
         Raises:
             Malformed: no choice came, or a tool call has no name.
@@ -103,6 +107,7 @@ class ReplyBuilder:
             finish_reason=self._finish_reason or ("tool_calls" if calls else "stop"),
             usage=self._usage,
             model=self._model or asked_model,
+            provider=provider,
         )
 
     def _take_choice(self, choice: dict[str, Any]) -> str:

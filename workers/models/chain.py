@@ -1,0 +1,182 @@
+"""The primary model and its fallbacks, as one line of providers for each agent actor.
+
+A :class:`ModelChain` is shared by the agents of a worker and knows who said until when it is closed. A
+:class:`ModelLine` belongs to one incarnation of an agent actor: it begins at the primary, moves on inside a turn, stays
+where a turn succeeded, and is back at the primary after a turn that failed. :mod:`workers.models.route` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from workers.models.provider import ModelFailure, ModelProvider, ModelReply, ModelRequest
+from workers.models.route import PRIMARY, after_failure, closed_for_s, first_asked, may_fall_back
+
+log = structlog.get_logger(__name__)
+
+
+class ModelChain:
+    """The providers of a worker, in the order in which they are asked.
+
+    Args:
+        providers: the primary, then its fallbacks; closed with the chain.
+        clock: monotonic seconds.
+
+    Raises:
+        ValueError: there is no primary.
+    """
+
+    def __init__(self, providers: Sequence[ModelProvider], *, clock: Callable[[], float] = time.monotonic) -> None:
+        if not providers:
+            raise ValueError("a chain needs a primary")
+        self._providers = tuple(providers)
+        self._closings = Closings(len(self._providers), clock)
+
+    def line(self) -> ModelLine:
+        """A line at its beginning, for an agent actor that starts."""
+        return ModelLine(self._providers, self._closings)
+
+    async def close(self) -> None:
+        """Close every provider."""
+        await asyncio.gather(*(provider.close() for provider in self._providers))
+
+
+class ModelLine:
+    """Where one agent actor stands in a chain; it asks one thing at a time. Made by :meth:`ModelChain.line`."""
+
+    def __init__(self, providers: Sequence[ModelProvider], closings: Closings) -> None:
+        self._providers = providers
+        self._closings = closings
+        self._position = PRIMARY
+        self._failures: dict[int, ModelFailure] = {}  # of this turn, the last of each position
+
+    @property
+    def position(self) -> int:
+        """Who is asked next: 0 is the primary, n the n-th fallback; after a success, it is who answered."""
+        return self._position
+
+    @property
+    def provider(self) -> str:
+        """The name, for people, of the provider at this position."""
+        return self._providers[self._position].name
+
+    @property
+    def model(self) -> str:
+        """The model that is configured at this position."""
+        return self._providers[self._position].model
+
+    async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
+        """Ask the provider at this position, and those behind it with the same request where it fails.
+
+        A request's own model is asked of the primary only; fallbacks have their own. A failure is that of the provider
+        asked last, and carries those of the others: asked before it in this turn, or passed over as closed.
+        """
+        is_open = self._closings.are_open(request.model)
+        position = first_asked(self._position, is_open)
+        while True:
+            asked = _directed(request, position, has_next=any(is_open[position + 1 :]))
+            outcome = await self._providers[position].complete(asked, on_text)
+            if isinstance(outcome, ModelReply):
+                self._position = position
+                self._closings.answered(position, request.model)
+                return outcome if position == PRIMARY else replace(outcome, fallback=position)
+            self._failures[position] = outcome
+            self._closings.failed(position, request.model, outcome)
+            is_open = self._closings.are_open(request.model)
+            following = after_failure(outcome, position, is_open)
+            if following is None:
+                return self._told(position, request.model)
+            log.warning(
+                "asking the next provider",
+                failed=outcome.provider,
+                model=outcome.model,
+                kind=outcome.kind,
+                status=outcome.status,
+                next=self._providers[following].name,
+            )
+            position = following
+
+    def turn_ended(self, succeeded: bool) -> None:
+        """Stay here for the next turn, or begin it at the primary, if this one did not succeed."""
+        self._failures.clear()
+        if not succeeded:
+            self._position = PRIMARY
+
+    def _told(self, position: int, model: str | None) -> ModelFailure:
+        """The failure that ends the turn, with those of the others."""
+        last = self._failures[position]
+        passed_over = {
+            at: said for at, said in self._closings.said(model).items() if at < position or may_fall_back(last)
+        }
+        others = passed_over | self._failures
+        return replace(last, earlier=tuple(others[at] for at in sorted(others) if at != position))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Closing:
+    until: float
+    failure: ModelFailure  # that said so
+
+
+class Closings:
+    """Who said until when it is closed, for a model: what is over a limit for one model may be open for another.
+
+    Args:
+        providers: how many there are.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, providers: int, clock: Callable[[], float]) -> None:
+        self._all_open = (True,) * providers
+        self._clock = clock
+        self._closings: dict[tuple[int, str | None], _Closing] = {}  # by position and a request's own model
+
+    def are_open(self, model: str | None) -> Sequence[bool]:
+        """By position, whether the provider may be asked now."""
+        if not self._closings:
+            return self._all_open
+        self._forget()
+        return [_place(at, model) not in self._closings for at in range(len(self._all_open))]
+
+    def said(self, model: str | None) -> dict[int, ModelFailure]:
+        """By position, what the closed ones said, as a failure that cost no request and tells the time that is left."""
+        self._forget()
+        now = self._clock()
+        return {
+            at: replace(closing.failure, attempts=0, retry_after_s=closing.until - now)
+            for at in range(len(self._all_open))
+            if (closing := self._closings.get(_place(at, model)))
+        }
+
+    def failed(self, position: int, model: str | None, failure: ModelFailure) -> None:
+        """Remember when the provider is back, if it said so."""
+        if seconds := closed_for_s(failure):
+            self._forget()
+            self._closings[_place(position, model)] = _Closing(until=self._clock() + seconds, failure=failure)
+
+    def answered(self, position: int, model: str | None) -> None:
+        """A provider that answers is open, whatever it said."""
+        if self._closings:
+            self._closings.pop(_place(position, model), None)
+
+    def _forget(self) -> None:
+        """Drop what is over, so that nothing is kept longer than :data:`workers.models.route.MAX_CLOSED_S`."""
+        now = self._clock()
+        self._closings = {place: closing for place, closing in self._closings.items() if closing.until > now}
+
+
+def _place(position: int, model: str | None) -> tuple[int, str | None]:
+    return position, model if position == PRIMARY else None
+
+
+def _directed(request: ModelRequest, position: int, *, has_next: bool) -> ModelRequest:
+    """The request as the provider at this position gets it."""
+    model = request.model if position == PRIMARY else None
+    if model == request.model and has_next == request.has_next:
+        return request
+    return replace(request, model=model, has_next=has_next)
