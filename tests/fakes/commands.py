@@ -68,7 +68,7 @@ class Terminal:
         self._seen = at + len(text)
 
     def wait_asleep(self) -> None:
-        """Return once the process waits for something. A Ctrl-C before would be noticed by readline at the next key only."""
+        """Return once the process waits. readline notices a Ctrl-C that comes earlier with the next key only."""
         deadline = time.monotonic() + BOUND_S
         while psutil.Process(self.process.pid).status() != psutil.STATUS_SLEEPING:
             assert time.monotonic() < deadline, self.shown

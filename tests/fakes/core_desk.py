@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from hermes_actors.core.effects import CommitTable, Effect
+from hermes_actors.core.effects import CommitTable, Effect, Reply
 from hermes_actors.core.events import (
     Event,
+    OperatorAsked,
+    QueryAnswered,
     Started,
     StopAsked,
     Tick,
@@ -85,6 +87,14 @@ class Desk:
         generation = self.generation(slot)
         return self.tell(WorkerExited(slot=slot, generation=generation, exitcode=exitcode, jitter=jitter))
 
+    def answer(self, slot: int, request: int, data: dict[str, Any], *, found: bool = True) -> tuple[Effect, ...]:
+        generation = self.generation(slot)
+        return self.tell(QueryAnswered(slot=slot, generation=generation, request=request, found=found, data=data))
+
+    def operator(self, operation: str, **arguments: Any) -> tuple[Effect, ...]:
+        """An operator asks; :func:`reply` finds the answer."""
+        return self.tell(OperatorAsked(client=3, request=9, operation=operation, arguments=arguments))
+
     def wait(self, seconds: float) -> tuple[Effect, ...]:
         """Let time pass, with every tick that is wanted meanwhile at its time."""
         until = self.now + seconds
@@ -97,6 +107,13 @@ class Desk:
 
     def stop(self, *, now: bool = False) -> tuple[Effect, ...]:
         return self.tell(StopAsked(now=now, by="SIGTERM"))
+
+
+def reply(effects: Iterable[object]) -> Reply:
+    """The one answer to :meth:`Desk.operator`."""
+    (only,) = of(Reply, effects)
+    assert (only.client, only.request) == (3, 9)
+    return only
 
 
 def serving(slots: int = 2, **limits: float) -> Desk:

@@ -6,7 +6,9 @@ A connection sends one line of words and gets one line of JSON:
 ``activate KEY``        the supervisor's answer to an activation of the key, with the fence that the worker has
 ``activate KEY FENCE``  the same with this fence
 ``look KEY``            the same, but none is made
-``forget KEY``, ``page PRINCIPAL LIMIT [AFTER]``, ``broken SHARD``
+``rename KEY [FENCE]``, ``forget KEY``, ``page PRINCIPAL LIMIT [AFTER]``, ``broken SHARD``
+``fell KEY TURN [FENCE]``  tell of a turn that succeeded on a fallback
+``told``                the actors that were to be restarted, the configuration and how often it came
 ``touch KEY TIME``      tell of activity with a heartbeat
 ``child``               start a process that carries the owner's mark in a session of its own; its pid
 ``garble``              send the supervisor what is no frame
@@ -14,7 +16,8 @@ A connection sends one line of words and gets one line of JSON:
 ``if SLOT …``           the rest, answered in a list, by the worker of this slot; null by another
 
 A file ``fail-SLOT`` in the home makes the slot's worker exit with 9 before it is ready, ``linger-SLOT`` makes it ignore
-a stop with grace, and with "for ever" in it any stop. A worker that stops leaves its grace in ``stopped-SLOT``.
+a stop with grace, and with "for ever" in it any stop, ``silent-SLOT`` that it answers no question. A worker that stops
+leaves its grace in ``stopped-SLOT``. Each has two connections to every MCP server that is configured.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from hermes_actors.wire.messages import (
     Answer,
     Assign,
     Configure,
+    FellBack,
     Forget,
     Forgotten,
     Heartbeat,
@@ -46,7 +50,10 @@ from hermes_actors.wire.messages import (
     ListSessions,
     Query,
     Ready,
+    Reconfigure,
     Refused,
+    Rename,
+    RestartActor,
     SessionPage,
     ShardBroken,
     Stop,
@@ -65,6 +72,8 @@ class FakeWorker:
         self.table: Assign
         self.waiting: dict[int, asyncio.Future[Any]] = {}
         self.active: dict[str, float] = {}
+        self.restarted: list[str] = []
+        self.configurations = 1
         self.ready = False
         self.tasks: set[asyncio.Task[None]] = set()
         self.link = FrameLink(self.heard, lambda _: os._exit(3))
@@ -87,10 +96,17 @@ class FakeWorker:
                 self.table = message
             case Listen():
                 self.start(self.listen(set(message.slots)))
+            case RestartActor():
+                self.restarted.append(message.key)
+            case Reconfigure():
+                self.configurations += 1
+                self.configure = dataclasses.replace(
+                    self.configure, config=message.config, environment=message.environment, api_keys=message.api_keys
+                )
+                self.answer(message.request, {})
             case Query():
-                data = {"actor": {"slot": self.configure.slot}}
                 if not message.key.endswith("silent"):
-                    self.link.send(Answer(request=message.request, found=True, data=data))
+                    self.answer(message.request, self.known(message))
             case Stop():
                 linger = self.path("linger")
                 if not linger.exists() or (message.grace_s == 0 and linger.read_text() != "for ever"):
@@ -98,6 +114,20 @@ class FakeWorker:
                     os._exit(0)
             case Activated() | Refused() | SessionPage() | Forgotten():
                 self.waiting.pop(message.request).set_result(message)
+
+    def answer(self, request: int, data: dict[str, Any]) -> None:
+        if not self.path("silent").exists():
+            self.link.send(Answer(request=request, found=True, data=data))
+
+    def known(self, query: Query) -> dict[str, Any]:
+        servers = self.configure.config["mcp_servers"]
+        match query.about:
+            case "mcp":
+                return {"mcp": [{"server": name, "pid": pid} for name in servers for pid in (1, 2)]}
+            case "restart_mcp":
+                return {"restarted": 2 if query.key in servers else 0}
+            case _:
+                return {"actor": {"slot": self.configure.slot}, "session_id": None}
 
     async def listen(self, slots: set[int]) -> None:
         for slot in set(self.servers) - slots:
@@ -140,9 +170,25 @@ class FakeWorker:
                 modules = sorted(name for name in sys.modules if name.startswith(("hermes_actors", "pykka", "mcp")))
                 listens = sorted(self.servers)
                 return {**who, **dataclasses.asdict(self.table), "listens": listens, "modules": modules}
-            case "activate" | "look" | "forget":
+            case "told":
+                return {
+                    "restarted": self.restarted,
+                    "configurations": self.configurations,
+                    "config": configure.config,
+                    "environment": configure.environment,
+                }
+            case "fell":
+                shard = shard_of(words[0], configure.shards)
+                fence = int(words[2]) if words[2:] else self.table.owners[shard][1]
+                provider, model = "custom (http://spare/v1)", "fake-2"
+                self.link.send(
+                    FellBack(key=words[0], shard=shard, fence=fence, turn_id=words[1], provider=provider, model=model)
+                )
+            case "activate" | "look" | "forget" | "rename":
                 shard = shard_of(words[0], configure.shards)
                 fence = int(words[1]) if words[1:] else self.table.owners[shard][1]
+                if what == "rename":
+                    return await self.ask(Rename(request=request, key=words[0], shard=shard, fence=fence))
                 if what == "forget":
                     return await self.ask(Forget(request=request, key=words[0], shard=shard, fence=fence))
                 key, principal = words[0], words[0].split(":")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -68,8 +69,13 @@ class GatewayProcess:
     def __init__(self, root: Path, **sections: dict[str, Any]) -> None:
         self.home = Home(root)
         supervisor = {"workers": 2, "heartbeat_seconds": 0.5, **sections.pop("supervisor", {})}
-        self.config = {"api_server": {"port": 0}, "agent": {"restart_drain_timeout": 1.0}, "supervisor": supervisor}
-        self.config |= sections
+        self.config = {
+            "model": {"provider": "demo"},
+            "api_server": {"port": 0},
+            "agent": {"restart_drain_timeout": 1.0},
+            "supervisor": supervisor,
+            **sections,
+        }
         self.port = 0
         self.process: subprocess.Popen[str]
         root.mkdir(mode=0o700, exist_ok=True)
@@ -80,9 +86,10 @@ class GatewayProcess:
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "process"):
             self.process.kill()
-            self.process.communicate()
-        for pid in self.marked():
-            os.kill(pid, signal.SIGKILL)
+            for pid in self.marked():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.communicate(timeout=BOUND_S)
 
     def launch(self) -> GatewayProcess:
         """Start it and do not wait."""
@@ -122,6 +129,11 @@ class GatewayProcess:
                 except OSError:
                     continue
         return found
+
+    def rewrite(self, text: str | None = None, **sections: dict[str, Any]) -> None:
+        """The configuration as the next reload finds it: with other sections, or this text."""
+        self.config |= sections
+        self.home.config.write_text(json.dumps(self.config) if text is None else text)
 
     # -- its workers -------------------------------------------------------------------------------------------------
     def tell(self, *words: object) -> Any:

@@ -1,5 +1,7 @@
 """Runs a gateway with fake workers: ``gateway_program.py HOME CONFIGURATION`` (JSON).
 
+On a reload it reads the home's ``config.yaml`` and ``.env``, with one variable of the environment.
+
 Prints a line of JSON when it is ready. Exits 1 with the error's words when it cannot start or fails.
 """
 
@@ -8,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hermes_actors import service
+from hermes_actors import logs, service
+from hermes_actors.config.load import load
 from hermes_actors.config.model import Config, Settings
 from hermes_actors.home import Home
 
@@ -32,11 +36,17 @@ def ready(serving: service.Serving) -> None:
     sys.stdout.flush()
 
 
+ENVIRONMENT = {"API_SERVER_KEY": "secret"}
+
+
 def main(home: str, configuration: str) -> int:
     config = Config.model_validate_json(configuration)
-    settings = Settings(config=config, environment={"A_KEY": "secret"}, api_keys={"default": "secret"})
+    settings = Settings(config=config, environment=ENVIRONMENT, api_keys={"default": "secret"})
+    at = Home(Path(home))
+    logs.configure(process="supervisor", directory=None, format="json")
+    read = partial(load, at, config_path=None, environ=ENVIRONMENT, demo=False)
     try:
-        return service.serve(settings, Home(Path(home)), ready=ready, entry="fakes.fake_worker:main")
+        return service.serve(settings, at, ready=ready, reload=read, entry="fakes.fake_worker:main")
     except EXPECTED as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1

@@ -46,6 +46,15 @@ class Counting:
         """The tools that were called, in order."""
         return [line.split()[1] for line in self._lines("calls")]
 
+    def kill_left(self) -> None:
+        """End servers that a test failed to end."""
+        self.kill_http()
+        for pid in self.starts:
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if str(self.directory) in process.cmdline():
+                    process.kill()
+
     def _lines(self, name: str) -> list[str]:
         path = self.directory / name
         return path.read_text().splitlines() if path.exists() else []

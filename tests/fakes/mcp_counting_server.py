@@ -141,12 +141,14 @@ def main(mode: str = "stdio", port: str = "0") -> None:
             time.sleep(3600)
         case "crash":
             sys.exit("no good")
-        case _:
-            if mode == "stubborn":  # ends neither by EOF nor by SIGTERM
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            server.run("stdio")
-            if mode == "stubborn":
+        case "stubborn":  # ends neither by EOF nor by SIGTERM
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            try:
+                server.run("stdio")
+            finally:
                 time.sleep(3600)
+        case _:
+            server.run("stdio")
 
 
 if __name__ == "__main__":

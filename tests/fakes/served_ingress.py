@@ -109,10 +109,12 @@ async def serving(
         await ingress.listen(0, sock)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=BOUND_S)) as session:
             served = Served(ingress=ingress, gateway=gateway, sock=sock, session=session)
-            yield served
-            for writer in served.writers:
-                writer.close()
-        await ingress.close(0.1)
+            try:
+                yield served
+            finally:
+                for writer in served.writers:
+                    writer.close()
+                await ingress.close(0.1)
 
 
 def http_request(method: str, path: str, body: bytes = b"", /, **headers: str) -> bytes:

@@ -11,6 +11,7 @@ import orjson
 from fakes.shard_store import FakeShardStore
 
 from hermes_actors.config.model import SessionsConfig
+from workers.agents.admission import Admission
 from workers.agents.agent import Agency, TurnRun
 from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.agents.session import OwnedShard
@@ -20,6 +21,8 @@ from workers.tools.toolbox import ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
 
 BOUND_S = 5.0
+
+_numbers = itertools.count(1)
 
 
 def text_reply(text: str) -> ModelReply:
@@ -114,14 +117,14 @@ class FakeNames:
 class Bench:
     """Sessions and everything around them."""
 
-    def __init__(self, config: SessionsConfig, *, max_turns: int = 5) -> None:
+    def __init__(self, config: SessionsConfig, *, max_turns: int = 5, names: FakeNames | None = None) -> None:
         self.model = FakeModel()
-        self.names = FakeNames()
+        self.names = names or FakeNames()
         self.store = FakeShardStore()
         self.shard = OwnedShard(number=0, fence=1, store=self.store)
         self.toolboxes: list[FakeToolbox] = []
+        self.toolbox_class = FakeToolbox  # of the sessions to come
         self.stateless_ends: list[str] = []
-        self._numbers = itertools.count(1)
         self.sessions = Sessions(
             config,
             agency=Agency(provider=self.model, max_turns=max_turns, system_prompt=None),
@@ -129,9 +132,10 @@ class Bench:
             new_toolbox=self._toolbox,
             on_stateless_end=self._stateless_end,
         )
+        self.admission = Admission(self.sessions, config.mailbox_limit)
 
     def _toolbox(self, key: str) -> FakeToolbox:
-        self.toolboxes.append(FakeToolbox(key))
+        self.toolboxes.append(self.toolbox_class(key))
         return self.toolboxes[-1]
 
     def _stateless_end(self, key: str, run: TurnRun, ended: Ended) -> None:
@@ -139,7 +143,7 @@ class Bench:
 
     def message(self, text: str = "hi", key: str = "api:default:a", **fields: Any) -> Submission:
         given: dict[str, Any] = {
-            "turn_id": f"turn-{next(self._numbers)}",
+            "turn_id": f"turn-{next(_numbers)}",
             "key": key,
             "principal": "default",
             "stateless": False,
@@ -155,7 +159,7 @@ class Bench:
         if isinstance(submission, str):
             submission = self.message(submission, **fields)
         async with asyncio.timeout(BOUND_S):
-            return await self.sessions.submit(submission, self.shard, again=again)
+            return await self.admission.submit(submission, self.shard, again=again)
 
     async def talk(self, submission: Submission | str = "hi", **fields: Any) -> Ended:
         return await end_of(await self.send(submission, **fields))

@@ -1,14 +1,39 @@
-"""A shard store in memory, which can be made to fail."""
+"""A shard store in memory, which can be made slow and made to fail."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from workers.store.shard import PastTurn, ShardStore, StoreFailed, TranscriptRow, TurnRow
+from workers.store.shard import PastTurn, ShardStore, StoreFailed, TranscriptRow, TurnOver, TurnRow
 from workers.turns import Ended, Submission, TurnState
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def operation(
+    work: Callable[Concatenate[FakeShardStore, P], T],
+) -> Callable[Concatenate[FakeShardStore, P], Coroutine[Any, Any, T]]:
+    """As the journal does it: in the order of the calls, answered later, and done also where nobody waits any more."""
+
+    @functools.wraps(work)
+    async def submitted(self: FakeShardStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.closed:
+            raise StoreFailed("the store is closed")
+        try:
+            result = work(self, *args, **kwargs)
+        except StoreFailed:
+            await self.answer(work.__name__)
+            raise
+        await self.answer(work.__name__)
+        return result
+
+    return submitted
 
 
 class FakeShardStore(ShardStore):
@@ -18,51 +43,92 @@ class FakeShardStore(ShardStore):
         self.rows: dict[str, TurnRow] = {}
         self.messages: dict[str, list[bytes]] = {}  # by turn id
         self.journal: list[tuple[str, str]] = []
-        self.broken: set[str] = set()  # operations that fail
+        self.broken: set[str] = set()  # operations that fail: "admit running", "finish completed", "turn", …
+        self.gates: dict[str, asyncio.Event] = {}  # by method: answers are held back until it is set
         self.models: dict[str, str] = {}
         self.own_fault: set[str] = set()
+        self.closed = False
 
-    def _write(self, operation: str, turn_id: str) -> None:
+    def reopened(self) -> FakeShardStore:
+        """What the next owner finds."""
+        store = FakeShardStore()
+        store.rows, store.own_fault, store.models = dict(self.rows), set(self.own_fault), dict(self.models)
+        store.messages = {turn_id: list(rows) for turn_id, rows in self.messages.items()}
+        return store
+
+    async def answer(self, method: str) -> None:
+        await asyncio.sleep(0)
+        if method in self.gates:
+            await self.gates[method].wait()
+
+    def _read(self, operation: str) -> None:
         if operation in self.broken:
             raise StoreFailed("database or disk is full")
+
+    def _write(self, operation: str, turn_id: str) -> None:
+        self._read(operation)
         self.journal.append((operation, turn_id))
 
-    async def admit(self, submission: Submission, session_id: str, state: TurnState) -> None:
+    @operation
+    def admit(self, submission: Submission, session_id: str, state: TurnState) -> None:
+        if submission.turn_id in self.rows:
+            raise StoreFailed("UNIQUE constraint failed: turns.turn_id")
         self._write(f"admit {state}", submission.turn_id)
         self.rows[submission.turn_id] = TurnRow(
             submission=submission, session_id=session_id, state=state, created_at=0.0, ended=None
         )
 
-    async def begin(self, turn_id: str) -> None:
+    @operation
+    def begin(self, turn_id: str) -> None:
+        self._unfinished(turn_id)
         self._write("begin", turn_id)
         self.rows[turn_id] = replace(self.rows[turn_id], state="running")
 
-    async def append(self, turn_id: str, session_id: str, rows: Sequence[bytes]) -> None:
+    @operation
+    def append(self, turn_id: str, session_id: str, rows: Sequence[bytes]) -> None:
+        self._unfinished(turn_id)
         self._write("append", turn_id)
         self._add(turn_id, rows)
 
-    async def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
+    @operation
+    def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
+        self._unfinished(ended.turn_id)
         self._write(f"finish {ended.state}", ended.turn_id)
         self._add(ended.turn_id, rows)
         self.rows[ended.turn_id] = replace(self.rows[ended.turn_id], state=ended.state, ended=ended)  # type: ignore[arg-type]  # a final state
         if own_fault:
             self.own_fault.add(ended.turn_id)
 
-    def _add(self, turn_id: str, rows: Sequence[bytes]) -> None:
-        self.messages.setdefault(turn_id, list(self.rows[turn_id].submission.messages)).extend(rows)
+    def _unfinished(self, turn_id: str) -> None:
+        if turn_id not in self.rows or self.rows[turn_id].ended is not None:
+            raise TurnOver(f"turn {turn_id} is over, or its session was deleted")
 
-    async def find(self, key: str, idempotency_key: str) -> TurnRow | None:
+    def _add(self, turn_id: str, rows: Sequence[bytes]) -> None:
+        if not self.rows[turn_id].submission.stateless:
+            self.messages.setdefault(turn_id, list(self.rows[turn_id].submission.messages)).extend(rows)
+
+    @operation
+    def find(self, key: str, idempotency_key: str) -> TurnRow | None:
+        self._read("find")
         wanted = (key, idempotency_key)
         found = (r for r in self.rows.values() if (r.submission.key, r.submission.idempotency_key) == wanted)
         return next(found, None)
 
-    async def turn(self, turn_id: str) -> TurnRow | None:
+    @operation
+    def turn(self, turn_id: str) -> TurnRow | None:
+        self._read("turn")
         return self.rows.get(turn_id)
 
-    async def unfinished(self) -> list[TurnRow]:
-        return [row for row in self.rows.values() if row.state in ("queued", "running")]
+    @operation
+    def unfinished(self) -> list[TurnRow]:
+        return [row for row in self.rows.values() if row.ended is None]
 
-    async def transcript(self, session_id: str) -> list[PastTurn]:
+    @operation
+    def transcript(self, session_id: str) -> list[PastTurn]:
+        self._read("transcript")
+        return self._past(session_id)
+
+    def _past(self, session_id: str) -> list[PastTurn]:
         return [
             PastTurn(
                 turn_id=turn_id,
@@ -74,36 +140,47 @@ class FakeShardStore(ShardStore):
             if self.rows[turn_id].session_id == session_id
         ]
 
-    async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
-        rows = [(past.turn_id, body) for past in await self.transcript(session_id) for body in past.rows]
+    @operation
+    def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
+        self._read("page")
+        rows = [(past.turn_id, body) for past in self._past(session_id) for body in past.rows]
         numbered = [TranscriptRow(seq=at, turn_id=turn, body=body) for at, (turn, body) in enumerate(rows, 1)]
         return [row for row in numbered if row.seq > after][:limit]
 
-    async def retract(self, turn_id: str) -> None:
+    @operation
+    def retract(self, turn_id: str) -> None:
         self._write("retract", turn_id)
         self.messages.pop(turn_id, None)
 
-    async def chosen_model(self, key: str) -> str | None:
+    @operation
+    def chosen_model(self, key: str) -> str | None:
         return self.models.get(key)
 
-    async def choose_model(self, key: str, model: str | None) -> None:
+    @operation
+    def choose_model(self, key: str, model: str | None) -> None:
         if model is None:
             self.models.pop(key, None)
         else:
             self.models[key] = model
 
-    async def counts(self, key: str) -> dict[str, Any]:
+    @operation
+    def counts(self, key: str) -> dict[str, Any]:
+        self._read("counts")
         return dict(Counter(row.state for row in self.rows.values() if row.submission.key == key))
 
-    async def delete(self, key: str) -> bool:
+    @operation
+    def delete(self, key: str) -> bool:
+        self._read("delete")
         turns = [turn_id for turn_id, row in self.rows.items() if row.submission.key == key]
         for turn_id in turns:
             del self.rows[turn_id]
             self.messages.pop(turn_id, None)
         return bool(turns)
 
-    async def prune(self, before: float) -> int:
+    @operation
+    def prune(self, before: float) -> int:
         return 0
 
     async def close(self) -> None:
+        self.closed = True
         self.journal.append(("close", ""))

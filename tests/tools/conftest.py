@@ -28,7 +28,7 @@ def counting(tmp_path: Path) -> Iterator[Counting]:
     directory.mkdir()
     counting = Counting(directory)
     yield counting
-    counting.kill_http()
+    counting.kill_left()
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +14,7 @@ from aiohttp import web
 from fakes.mcp_counting import BOUND_S, Counting, call, free_port, until
 
 from hermes_actors.config.model import McpServer
+from workers.tools import connection
 from workers.tools.servers import ToolServers
 from workers.tools.toolbox import Toolbox
 
@@ -92,6 +95,25 @@ async def test_sessions_of_one_remote_server_run_their_calls_at_the_same_time(se
 
     assert (await call(toolboxes[0], "echo", text="on")).text == "on"
     assert len(servers.connections()) == 1
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+async def test_closing_does_not_wait_for_a_server_that_hangs(
+    serve: Serve, counting: Counting, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_GRACE_S", 0.2)
+    port = free_port()
+    counting.start_http(port)
+    servers = serve(count=remote(port, protocol=protocol))
+    toolbox = servers.toolbox("a")
+    await toolbox.definitions()
+    os.kill(counting.starts[0], signal.SIGSTOP)
+
+    async with asyncio.timeout(BOUND_S):
+        await toolbox.close()
+
+    assert servers.connections() == []
+    assert "mcp count" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_headers_are_sent_and_a_refusal_names_its_status(serve: Serve) -> None:

@@ -47,7 +47,6 @@ async def test_a_failed_call_keeps_the_connection_and_changes_of_tools_are_seen(
     assert len(counting.starts) == 1
 
 
-@both_loops
 async def test_a_server_killed_during_a_call_gives_an_unknown_outcome_and_the_next_call_works(
     serve: Serve, counting: Counting
 ) -> None:
@@ -158,7 +157,7 @@ async def test_a_server_that_crashes_at_start_fails_at_once_and_says_where_its_s
     assert await toolbox.definitions() == b""
 
     log = tmp_path / "mcp-count.log"
-    assert str(log) in (toolbox.notice or "")
+    assert "logs/mcp-count.log" in (toolbox.notice or "")
     assert log.read_text() == "no good\n"
     assert log.stat().st_mode & 0o777 == 0o600
 
@@ -197,7 +196,7 @@ async def test_servers_die_with_a_worker_that_is_killed(counting: Counting, tmp_
         str(Path(__file__).with_name("owner_process.py")),
         str(tmp_path),
         counting.entry("stubborn").model_dump_json(),
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     await until(lambda: counting.calls == ["pid"], "the owner's call arrived")
     assert runs(counting.starts[0])

@@ -147,17 +147,18 @@ class Connection:
         return result
 
     async def close(self) -> None:
-        """End the connection and everything its server started; bounded. Cancelling this does not stop the end."""
+        """End the connection and everything its server started; bounded."""
         self.closed = True
-        if self._owner is None or self._owner.done():
+        owner = self._owner
+        if owner is None or owner.done():
             return
         if self._client is not None:
             self._lose(self._client, "closed")
-            await asyncio.wait({self._owner}, timeout=CLOSE_GRACE_S)
-        if not self._owner.done():
+            await asyncio.wait({owner}, timeout=CLOSE_GRACE_S)
+        if not owner.done():
             self._give_up()
-            await asyncio.wait({self._owner}, timeout=CLEANUP_S)
-        if not self._owner.done():
+            await asyncio.wait({owner}, timeout=CLEANUP_S)
+        if not owner.done():
             log.error("mcp server does not end", server=self.target.name, pid=self._pid)
 
     def describe(self) -> dict[str, Any]:
@@ -249,7 +250,6 @@ class Connection:
             self._depart(came_up_at)
 
     def _made_client(self) -> Client:
-        entry = self.target.entry
         streams: AbstractAsyncContextManager[Any]
         if self.target.command:
             mark = f"{self._mark}:{self._starts}"
@@ -258,11 +258,7 @@ class Connection:
         else:
             streams = http_streams(self.target)
         return Client(
-            streams,
-            mode=entry.protocol,
-            message_handler=self._heard,
-            client_info=_CLIENT,
-            cache=None,
+            streams, mode=self.target.entry.protocol, message_handler=self._heard, client_info=_CLIENT, cache=None
         )
 
     def _arrive(self, client: Client, tools: tuple[ListedTool, ...]) -> None:
@@ -288,13 +284,14 @@ class Connection:
         name, why = self.target.name, self._why or "the client ended"
         if came_up_at is None:
             self._outage = worsened(self._outage, now=now, chance=chance)
+            self._wanted_at = -math.inf  # whoever wanted it is told now; the next attempt is for who wants it then
             self._last_error = f"MCP server {name!r} cannot be connected: {why}"
             self._decide(Unreachable(self._last_error))
         else:
             lived_s = now - came_up_at
             self._outage = after_life(self._outage, lived_s=lived_s, answered=self._answered, now=now, chance=chance)
             self._last_error = f"the connection to MCP server {name!r} was lost: {why}"
-        log.warning("mcp server down", server=name, connected=came_up_at is not None, failures=self._outage.failures)
+        log.warning("mcp server down", server=name, why=self._last_error, failures=self._outage.failures)
 
     def _decide(self, verdict: Client | Unreachable) -> None:
         if self._verdict is not None and not self._verdict.done():
@@ -319,7 +316,7 @@ class Connection:
         client, attempt = self._client, self._giving_up
         later = asyncio.get_running_loop().call_later
         if client is None and attempt is not None and self._state == "connecting":
-            self._why = f"its process ended while it started; see {self.target.log}"
+            self._why = f"its process ended while it started; see logs/{self.target.log.name}"
             later(EXIT_DRAIN_S, attempt.cancel)
         elif client is not None and self._in_flight:
             later(EXIT_DRAIN_S, self._lose, client, "its process ended")
@@ -382,7 +379,7 @@ class Connection:
         if isinstance(error, NotStarted):
             return f"its command cannot be run: {error}"
         if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
-            return f"it closed the connection; see {self.target.log}" if self.target.command else "it hung up"
+            return f"it closed the connection; see logs/{self.target.log.name}" if self.target.command else "it hung up"
         return _words(error)
 
     def _enter(self, state: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
 STEADY_S = 30.0  # a connection that lived this long was a success even if nothing was called
-KEEP_UP_S = 60.0  # one that was wanted this recently is brought back before it is wanted again
+KEEP_UP_S = 60.0  # one that is lost and was wanted this recently is brought back before it is wanted again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,8 @@ class SessionTools:
     async def close(self) -> None:
         self._closed = True
         own = [entry for entry in self._entries if entry.name in self._connections and not entry.is_shared]
-        await asyncio.gather(*(entry.end(self._connections[entry.name]) for entry in own))
+        # Shielded: a caller that waits no longer must not leave servers running.
+        await asyncio.shield(asyncio.gather(*(entry.end(self._connections[entry.name]) for entry in own)))
 
     async def _settle(self) -> None:
         """Learn the catalogues that are not known and connect the required servers, all at the same time."""
