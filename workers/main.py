@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +33,51 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Stop,
 )
+from workers.background import Background
 from workers.routing.requests import Requests
 from workers.worker import Worker
 
 log = structlog.get_logger(__name__)
 
-ORPHAN_EXIT_S = 1.5  # a worker without a supervisor is gone within 2 s
+ORPHAN_EXIT_S = 1.5  # for a worker without a supervisor to end in order
+ORPHAN_KILLED_S = 1.9  # then the kernel ends it; 2 s are promised
 MAX_OPEN_FILES = 65_536
 MAX_ORDERS = 1024  # orders of the supervisor that wait to be obeyed
 EXIT_STOPPED = 0
+EXIT_FAILED = 1
 EXIT_ORPHANED = 3
 
 
 class Service:
-    """What the supervisor says, done in the order it is said; the worker's life."""
+    """A worker's life: what the supervisor says, done in the order it is said.
 
-    def __init__(self, listeners: dict[int, socket.socket]) -> None:
+    Args:
+        listeners: slot -> listening socket of the public address.
+        on_orphaned: called at once when the supervisor is gone.
+    """
+
+    def __init__(self, listeners: dict[int, socket.socket], on_orphaned: Callable[[], object]) -> None:
         self._listeners = listeners
+        self._on_orphaned = on_orphaned
         self._requests = Requests()
-        self._orders: asyncio.Queue[Any] = asyncio.Queue(MAX_ORDERS)
+        self._orders: asyncio.Queue[Configure | Assign | Listen | Stop] = asyncio.Queue(MAX_ORDERS)
         self._worker: Worker | None = None
-        self._queries: set[asyncio.Task[None]] = set()
+        self._background = Background()
+        self._told_to_stop = False
+        self._stopping = False
+        self._orphaned = asyncio.Event()
         self.link = FrameLink(self._received, self._lost)
 
     def _received(self, message: Any) -> None:
         match message:
             case Activated() | Refused() | SessionPage() | Forgotten():
                 self._requests.answer(message)
-            case Configure() | Assign() | Listen() | Stop() | Query():
+            case Query():
+                self._background.start(self._configured(message).answer(message))
+            case Stop() if self._told_to_stop:
+                self._hurry()
+            case Configure() | Assign() | Listen() | Stop():
+                self._told_to_stop = self._told_to_stop or isinstance(message, Stop)
                 try:
                     self._orders.put_nowait(message)
                 except asyncio.QueueFull:
@@ -68,70 +86,84 @@ class Service:
                 raise ProtocolError(f"a supervisor does not say {type(message).__name__}")
 
     def _lost(self, why: str) -> None:
+        log.error("the supervisor is gone", why=why)
+        self._on_orphaned()
+        self._orphaned.set()
         self._requests.lost(why)
-        orphaned = asyncio.get_running_loop().create_task(self._orders.put(None))  # after what it still said
-        self._queries.add(orphaned)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        if self._worker is not None:
+            self._worker.hurry()
 
     async def run(self) -> int:
-        """Serve until told to stop or orphaned; the exit code."""
+        """Serve until told to stop, orphaned, or at an end by a bug; the exit code."""
+        obeying = asyncio.create_task(self._obey_orders())
+        orphaned = asyncio.create_task(self._orphaned.wait())
+        await asyncio.wait((obeying, orphaned), return_when=asyncio.FIRST_COMPLETED)
+        orphaned.cancel()
+        if obeying.done() and obeying.exception() is None:
+            return EXIT_STOPPED
+        if not self._orphaned.is_set():
+            log.critical("the worker failed by a bug", exc_info=obeying.exception())
+        await self._give_up(obeying)
+        return EXIT_ORPHANED if self._orphaned.is_set() else EXIT_FAILED
+
+    async def _obey_orders(self) -> None:
         while True:
             order = await self._orders.get()
-            if order is None:
-                return await self._orphaned()
-            if isinstance(order, Stop):
-                if self._worker is not None:
-                    await self._stop(self._worker, order)
-                return EXIT_STOPPED
-            await self._obey(order)
+            match order:
+                case Configure():
+                    await self._configure(order)
+                case Assign():
+                    await self._configured(order).assign(order)
+                case Listen():
+                    await self._configured(order).listen(order)
+                case Stop():
+                    self._stopping = True
+                    if self._worker is not None:
+                        await self._worker.stop(order.grace_s, "shutdown_timeout")
+                    return
 
-    async def _obey(self, order: Any) -> None:
-        if isinstance(order, Configure):
-            if self._worker is not None:
-                raise ProtocolError("a worker is configured once")
-            logs.configure(process=f"worker-{order.slot}", directory=Home(Path(order.home)).logs)
-            logs.protect([*order.environment.values(), *order.api_keys.values()])
-            self._worker = Worker(order, self.link, self._requests, self._listeners)
-            await self._worker.start()
-            return
-        if self._worker is None:
-            raise ProtocolError(f"{type(order).__name__} before Configure")
-        match order:
-            case Assign():
-                await self._worker.assign(order)
-            case Listen():
-                await self._worker.listen(order)
-            case Query():
-                task = asyncio.create_task(self._worker.answer(order))
-                self._queries.add(task)
-                task.add_done_callback(self._queries.discard)
-
-    async def _stop(self, worker: Worker, order: Stop) -> None:
-        """Stop in order; a second order, or the supervisor's end, cuts the grace short."""
-        stopping = asyncio.create_task(worker.stop(order.grace_s, "shutdown_timeout"))
-        while not stopping.done():
-            hurry = asyncio.create_task(self._orders.get())
-            await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
-            if hurry.done() and (hurry.result() is None or isinstance(hurry.result(), Stop)):
-                worker.hurry()
-            hurry.cancel()
-        await stopping
-
-    async def _orphaned(self) -> int:
-        log.error("the supervisor is gone: interrupting what runs")
+    async def _configure(self, order: Configure) -> None:
         if self._worker is not None:
-            try:
-                async with asyncio.timeout(ORPHAN_EXIT_S):
+            raise ProtocolError("a worker is configured once")
+        logs.configure(process=f"worker-{order.slot}", directory=Home(Path(order.home)).logs)
+        logs.protect([*order.environment.values(), *order.api_keys.values()])
+        self._worker = Worker(order, self.link, self._requests, self._listeners)
+        await self._worker.start()
+
+    def _configured(self, message: Any) -> Worker:
+        if self._worker is None:
+            raise ProtocolError(f"{type(message).__name__} before Configure")
+        return self._worker
+
+    async def _give_up(self, obeying: asyncio.Task[None]) -> None:
+        """Interrupt what runs, durably, in the little time there is."""
+        try:
+            async with asyncio.timeout(ORPHAN_EXIT_S):
+                if not self._stopping:
+                    obeying.cancel()
+                await asyncio.wait((obeying,))
+                if self._worker is not None and not self._stopping:
                     await self._worker.stop(0.0, "crash")
-            except TimeoutError:
-                log.error("did not end in time", seconds=ORPHAN_EXIT_S)  # noqa: TRY400  # nothing to trace
-        return EXIT_ORPHANED
+        except TimeoutError:
+            log.error("did not end in time", seconds=ORPHAN_EXIT_S)  # noqa: TRY400  # nothing to trace
 
 
-async def serve(link: socket.socket, listeners: dict[int, socket.socket]) -> int:
+async def serve(
+    link: socket.socket, listeners: dict[int, socket.socket], on_orphaned: Callable[[], object] = lambda: None
+) -> int:
     """A worker's life on a running loop; its exit code."""
-    service = Service(listeners)
+    service = Service(listeners, on_orphaned)
     await asyncio.get_running_loop().create_connection(lambda: service.link, sock=link)
     return await service.run()
+
+
+def be_killed_soon() -> None:
+    """Have the kernel end this process, whatever its loop and threads wait for: nothing outlives a supervisor."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, ORPHAN_KILLED_S)
 
 
 def allow_open_files() -> None:
@@ -151,4 +183,4 @@ def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole group; the supervisor decides
         signal.signal(stop, signal.SIG_IGN)
     allow_open_files()
-    sys.exit(uvloop.run(serve(link, listeners)))
+    sys.exit(uvloop.run(serve(link, listeners, be_killed_soon)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -13,7 +14,7 @@ import structlog
 
 from hermes_actors.config.model import from_plain
 from hermes_actors.home import Home
-from hermes_actors.wire.link import FrameLink
+from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import (
     Answer,
     Assign,
@@ -23,22 +24,24 @@ from hermes_actors.wire.messages import (
     Listen,
     Query,
     Ready,
-    ShardBroken,
 )
 from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
+from workers.agents.admission import Admission
 from workers.agents.agent import Agency, TurnRun
 from workers.agents.sessions import Sessions
+from workers.background import Background
 from workers.gateway import Conversation
 from workers.ingress.history import assistant_message, history_hash
 from workers.ingress.http import HttpIngress
 from workers.models import make_provider
 from workers.routing.directory import Directory
-from workers.routing.peers import PeerServer
+from workers.routing.local import Local
+from workers.routing.peer_server import PeerServer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.routing.router import Router
-from workers.routing.shards import ShardTable, open_owned
+from workers.routing.shards import ShardFiles, ShardTable
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
 from workers.tools.servers import ToolServers
@@ -67,12 +70,8 @@ class Worker:
         self._slot = configure.slot
         self._generation = configure.generation
         self._heartbeat_s = config.supervisor.heartbeat_seconds / HEARTBEATS_PER_INTERVAL
-        self._shards_directory = home.shards
-        self._durability = config.store.durability
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._assigning = asyncio.Lock()
+        self._background = Background()
         self._listening: set[int] = set()
-        self._ready = False
 
         self._journal = Journal()
         self._table = ShardTable(configure.slot, configure.shards)
@@ -93,13 +92,20 @@ class Worker:
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
         )
+        self._shards = ShardFiles(
+            self._table,
+            self._sessions,
+            journal=self._journal,
+            directory=home.shards,
+            durability=config.store.durability,
+            report=self._tell,
+        )
+        admission = Admission(self._sessions, config.sessions.mailbox_limit)
+        self._local = Local(self._table, self._sessions, admission, Directory())
         hello = Hello(boot=configure.boot, slot=configure.slot, generation=configure.generation)
-        self._router = Router(self._table, self._sessions, registry, Directory(), hello)
+        self._router = Router(self._table, self._local, registry, hello)
         self._peers = PeerServer(
-            home.peer(configure.slot),
-            configure.boot,
-            submitted=self._router.submitted,
-            asked=self._router.asked,
+            home.peer(configure.slot), configure.boot, submitted=self._local.submitted, asked=self._local.ask
         )
         self._ingress = HttpIngress(
             self._router, config=config.api_server, api_keys=configure.api_keys, slot=configure.slot
@@ -110,24 +116,18 @@ class Worker:
         """Everything that does not wait for shards."""
         await self._peers.start()
         await self._ingress.start()
-        self._start(self._beat())
-        self._start(self._passivate())
-        self._start(self._prune())
+        for standing in (self._beat(), self._passivate(), self._prune()):
+            self._background.start(standing)
 
     async def assign(self, assign: Assign) -> None:
         """Take a new shard table; open and recover what is new."""
-        async with self._assigning:
-            self._table.update(assign.owners, assign.peers)
-            opened = await open_owned(
-                self._table, self._journal, self._shards_directory, self._durability, self._sessions, self._report
-            )
-            if opened:
-                self._table.changed()
-            if not self._ready:
-                self._ready = self._router.serving = True
-                self._link.send(Ready(pid=os.getpid(), slot=self._slot, generation=self._generation))
+        self._table.update(assign.owners, assign.peers)
+        opened = await self._shards.follow_table()
+        if not self._router.serving:
+            self._router.serving = True
+            self._tell(Ready(pid=os.getpid(), slot=self._slot, generation=self._generation))
         for shard in opened:
-            self._start(self._sessions.resume(shard))
+            self._background.start(self._sessions.resume(shard))
 
     async def listen(self, listen: Listen) -> None:
         """Accept on these slots' sockets and no others."""
@@ -141,17 +141,17 @@ class Worker:
     async def answer(self, query: Query) -> None:
         """What an operator asked through the supervisor."""
         data: dict[str, Any] = {}
+        found = True
         try:
             if query.about == "session":
                 number = shard_of(query.key, self._table.shards)
-                data = await self._router.asked(number, "describe", {"key": query.key})
+                data = await self._local.ask(number, "describe", {"key": query.key})
                 data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
             else:
                 data = {"mcp": self._tools.connections()}
         except Refusal:
-            self._link.send(Answer(request=query.request, found=False, data={}))
-            return
-        self._link.send(Answer(request=query.request, found=True, data=data))
+            found = False
+        self._tell(Answer(request=query.request, found=found, data=data))
 
     def hurry(self) -> None:
         """Wait no longer for the turns that run."""
@@ -167,11 +167,9 @@ class Worker:
         await self._peers.close()
         self._router.close()
         await self._provider.close()
-        for shard in self._table.open.values():
-            await shard.store.close()
+        await self._shards.close()
         await self._journal.close()
-        for task in self._tasks:
-            task.cancel()
+        self._background.cancel()
 
     # -- standing work --------------------------------------------------------------------------------------------
     async def _beat(self) -> None:
@@ -179,7 +177,7 @@ class Worker:
         while True:
             active, self._sessions.active = self._sessions.active, {}
             running = self._sessions.running
-            self._link.send(
+            self._tell(
                 Heartbeat(
                     slot=self._slot,
                     generation=self._generation,
@@ -209,11 +207,10 @@ class Worker:
                 except StoreFailed as error:
                     log.warning("old turns not pruned", shard=shard.number, why=str(error))
 
-    def _report(self, broken: ShardBroken) -> None:
-        self._link.send(broken)
-
     def _offer(self, key: str, run: TurnRun, ended: Ended) -> None:
         """A stateless conversation went on; its follow-up shall find this agent, whichever way it took the reply."""
+        if ended.state != "completed":
+            return
         asked = run.submission
         for reply in {ended.text, run.feed.said}:
             history = history_hash([*asked.messages, assistant_message(reply)])
@@ -227,7 +224,7 @@ class Worker:
                 key,
             )
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _tell(self, message: Any) -> None:
+        """Say something to the supervisor; the one who holds the link sees to its loss."""
+        with contextlib.suppress(LinkClosed):
+            self._link.send(message)

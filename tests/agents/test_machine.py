@@ -37,7 +37,7 @@ def results(*calls: str, images: tuple[str, ...] = ()) -> ToolResults:
 
 
 def machine(limit: int = 5) -> TurnMachine:
-    return TurnMachine([USER], max_model_calls=limit)
+    return TurnMachine(max_model_calls=limit)
 
 
 def loaded(rows: Sequence[bytes]) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def loaded(rows: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 def test_a_turn_begins_with_a_call_of_the_model() -> None:
-    action = machine().start()
+    action = machine().start([USER])
 
     assert isinstance(action, CallModel)
     assert action.messages == (USER,)
@@ -53,7 +53,7 @@ def test_a_turn_begins_with_a_call_of_the_model() -> None:
 
 def test_a_reply_without_tool_calls_completes_the_turn_and_is_committed_with_its_end() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
 
     action = turn.feed(reply("hello"))
 
@@ -64,7 +64,7 @@ def test_a_reply_without_tool_calls_completes_the_turn_and_is_committed_with_its
 
 def test_an_empty_reply_that_stopped_is_a_success() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
 
     action = turn.feed(reply(""))
 
@@ -75,7 +75,7 @@ def test_an_empty_reply_that_stopped_is_a_success() -> None:
 
 def test_tool_calls_are_committed_before_the_tools_act() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
 
     action = turn.feed(reply("let me look", "a", "b"))
 
@@ -85,7 +85,7 @@ def test_tool_calls_are_committed_before_the_tools_act() -> None:
 
 def test_tool_results_go_back_to_the_model_in_the_order_of_the_calls() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
     turn.feed(reply("", "a", "b"))
 
     action = turn.feed(results("b", "a"))
@@ -97,7 +97,7 @@ def test_tool_results_go_back_to_the_model_in_the_order_of_the_calls() -> None:
 
 def test_pictures_of_tools_follow_as_one_user_message() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
     turn.feed(reply("", "a"))
 
     action = turn.feed(results("a", images=("data:image/png;base64,AA",)))
@@ -111,7 +111,7 @@ def test_pictures_of_tools_follow_as_one_user_message() -> None:
 
 def test_a_tool_loop_over_its_limit_fails_with_a_valid_transcript() -> None:
     turn = machine(limit=1)
-    turn.start()
+    turn.start([USER])
     turn.feed(reply("", "a"))
 
     action = turn.feed(results("a"))
@@ -124,7 +124,7 @@ def test_a_tool_loop_over_its_limit_fails_with_a_valid_transcript() -> None:
 
 def test_usage_is_summed_over_the_calls_of_the_model() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
     turn.feed(reply("", "a", usage={"prompt_tokens": 3, "total_tokens": 4}))
     turn.feed(results("a"))
     turn.feed(reply("done", usage={"prompt_tokens": 5, "total_tokens": 6}))
@@ -134,7 +134,7 @@ def test_usage_is_summed_over_the_calls_of_the_model() -> None:
 
 def test_a_turn_cut_off_while_tools_run_closes_their_calls_as_unknown() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
     turn.feed(reply("", "a", "b"))
 
     action = turn.feed(CutOff(state="cancelled", error=cancelled_error()))
@@ -152,7 +152,7 @@ def test_a_turn_can_be_cut_off_before_it_begins() -> None:
 
 def test_nothing_may_be_fed_to_a_turn_that_is_over() -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
     turn.feed(reply("done"))
 
     with pytest.raises(OutOfStep):
@@ -173,7 +173,7 @@ def test_a_failure_names_provider_model_status_and_what_to_do(
     failed: ModelFailure, http_status: int, code: str
 ) -> None:
     turn = machine()
-    turn.start()
+    turn.start([USER])
 
     action = turn.feed(failed)
 
@@ -200,8 +200,8 @@ def test_only_a_request_refused_for_its_content_is_its_own_fault(failed: ModelFa
 
 @given(st.lists(st.sampled_from(["text", "tools", "failure", "cut"]), max_size=12), st.integers(1, 4))
 def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], limit: int) -> None:
-    turn = TurnMachine([USER], max_model_calls=limit)
-    action = turn.start()
+    turn = TurnMachine(max_model_calls=limit)
+    action = turn.start([USER])
     committed = list(action.commit)
     calls = 1
     for number, step in enumerate(steps):
@@ -227,4 +227,5 @@ def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], lim
     answered = [row["tool_call_id"] for row in loaded(committed) if row["role"] == "tool"]
     assert asked == answered
     assert calls <= limit
-    assert turn.over
+    with pytest.raises(OutOfStep):
+        turn.feed(failure())

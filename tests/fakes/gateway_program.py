@@ -36,14 +36,14 @@ def ready(serving: service.Serving) -> None:
     sys.stdout.flush()
 
 
-ENVIRONMENT = {"API_SERVER_KEY": "secret"}
+ENVIRONMENT = {"API_SERVER_KEY": "of-default"}
 
 
 def main(home: str, configuration: str) -> int:
     config = Config.model_validate_json(configuration)
-    settings = Settings(config=config, environment=ENVIRONMENT, api_keys={"default": "secret"})
+    settings = Settings(config=config, environment=ENVIRONMENT, api_keys={"default": "of-default"})
     at = Home(Path(home))
-    logs.configure(process="supervisor", directory=None, format="json")
+    logs.configure(process="supervisor", directory=at.logs)
     read = partial(load, at, config_path=None, environ=ENVIRONMENT, demo=False)
     try:
         return service.serve(settings, at, ready=ready, reload=read, entry="fakes.fake_worker:main")

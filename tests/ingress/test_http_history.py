@@ -51,6 +51,13 @@ def test_an_empty_reply_may_be_echoed_as_null() -> None:
     assert canonical({"role": "assistant", "content": None}) == assistant_message("")
 
 
+def test_the_order_of_keys_does_not_count() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turned = {"function": {"arguments": "{}", "name": "f"}, "type": "function", "id": "1"}
+
+    assert asked({"role": "assistant", "tool_calls": [call]}) == asked({"tool_calls": [turned], "role": "assistant"})
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -162,7 +162,7 @@ def test_the_same_request_has_the_same_fingerprint_however_it_is_answered() -> N
         return parse_chat(orjson.dumps({"messages": [USER], **fields})).fingerprint(stateless=True)
 
     assert fingerprint(stream=True, model="x", whatever=1) == fingerprint()
-    assert fingerprint(seed=1, top_p=1) == fingerprint(top_p=1, seed=1)
+    assert fingerprint(seed=1, logit_bias={"1": 1, "2": 2}) == fingerprint(logit_bias={"2": 2, "1": 1}, seed=1)
     assert fingerprint(seed=1) != fingerprint(seed=2)
     assert fingerprint(messages=[{"role": "user", "content": "ho"}]) != fingerprint()
 

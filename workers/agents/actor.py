@@ -18,7 +18,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 import pykka
 from pykka import ActorDeadError, ActorRegistry
@@ -27,6 +27,7 @@ from pykka import messages as pykka_messages
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 MESSAGES_PER_TICK = 64  # then the other actors have their turn
 
@@ -226,13 +227,13 @@ class AsyncActor(pykka.Actor):
         box.wake = None
 
 
-async def contained(work: Awaitable[T]) -> T | BaseException:
+async def contained(work: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T | BaseException:
     """Work for a task of its own: what would end the event loop (``SystemExit``, ``KeyboardInterrupt``) is its value.
 
     asyncio raises these two out of the running loop, whoever awaits the task; see ``asyncio.Task`` in the library docs.
     """
     try:
-        return await work
+        return await work(*args)
     except (SystemExit, KeyboardInterrupt) as fatal:
         return fatal
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from workers.agents.actor import AsyncActor, contained
-from workers.agents.failures import local_error, waiting_error
+from workers.agents.failures import cut_error, local_error, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.agents.transcript import carried, closing, split_system, system_message
 from workers.models.provider import ModelProvider, ModelRequest, ToolCall
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
-from workers.turns import Ended, Submission, TurnError
+from workers.turns import Ended, Submission, TurnError, TurnState
 
 if TYPE_CHECKING:
     from workers.agents.session import Session
@@ -44,12 +44,14 @@ class TurnRun:
     def __init__(self, submission: Submission, feed: TurnFeed, *, queued: bool) -> None:
         self.submission = submission
         self.feed = feed
-        self.started = False
         self.queued = queued
-        self._cutoff: CutOff | None = None
+        self.mailed = False  # committed, and in the actor's mailbox
+        self.started = False
         self._left = False
+        self._cutoff: CutOff | None = None
         self._task: asyncio.Task[Finish | BaseException] | None = None
-        self._rows: list[bytes] = list(submission.messages)
+        self._machine: TurnMachine  # once it is started
+        self._rows: list[bytes] = []  # of the transcript, after the messages it was sent with
 
     def cut(self, cutoff: CutOff) -> None:
         """End the turn now, or as soon as its turn comes; a turn that is over stays as it is."""
@@ -63,32 +65,70 @@ class TurnRun:
         self._left = True
         self.feed.end(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
 
-    def closing(self) -> list[bytes]:
-        """What closes the tool calls of a turn that will not go on."""
-        return closing(self._rows)
-
     async def perform(self, session: Session, agency: Agency) -> None:
         """Run the turn to its end, commit that, and tell it. What fails is the turn's failure, never the actor's."""
         if self._left:
             return
         self.started = True
-        machine: TurnMachine | None = None
+        self._machine = TurnMachine(max_model_calls=agency.max_turns)
         try:
             if self.queued:
                 await session.store.begin(self.submission.turn_id)
-            definitions = b"" if self._cutoff else await session.toolbox.definitions()
-            machine = TurnMachine(self._context(session, agency.system_prompt), max_model_calls=agency.max_turns)
-            finish = await self._drive(machine, session, agency.provider, definitions)
-        except ToolsUnavailable as error:
-            finish = failed(local_error("tools_unavailable", str(error), http_status=502))
+            finish = await self._run(session, agency)
+            await self._end(session, finish)
         except StoreFailed as error:
             self._tell_store_failed(session, error)
-            return
+
+    async def interrupt(self, session: Session) -> None:
+        """The actor dies of this turn: commit that, and tell it, before the next turn begins."""
+        if self.started and self.feed.ended is None:
+            try:
+                await self._end(session, self._broken_off("interrupted", cut_error("crash")))
+            except StoreFailed as error:
+                self._tell_store_failed(session, error)
+
+    async def _run(self, session: Session, agency: Agency) -> Finish:
+        """The turn up to its end, in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
+        try:
+            if self._cutoff is None:
+                self._task = asyncio.create_task(contained(self._steps, session, agency))
+                outcome = await self._task
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                return outcome
+        except asyncio.CancelledError:
+            if self._cutoff is None:
+                raise
+        except ToolsUnavailable as error:
+            return self._broken_off("failed", local_error("tools_unavailable", str(error), http_status=502))
+        except StoreFailed:
+            raise
         except Exception:  # a bug of ours must cost this turn, not the session's actor
             log.exception("turn failed by a bug", session=session.key, turn=self.submission.turn_id)
             text = "The gateway failed inside; its log has the details. What to do: send the message again."
-            finish = failed(local_error("internal_error", text, http_status=500))
-        await self._end(session, machine, finish)
+            return self._broken_off("failed", local_error("internal_error", text, http_status=500))
+        assert self._cutoff is not None
+        finish = self._machine.feed(self._cutoff)
+        assert isinstance(finish, Finish)
+        return finish
+
+    async def _steps(self, session: Session, agency: Agency) -> Finish:
+        definitions = await session.toolbox.definitions()
+        action: Action = self._machine.start(self._context(session, agency.system_prompt))
+        while True:
+            if not isinstance(action, Finish) and action.commit:
+                self._rows += action.commit  # first: a cut does not take back what the store has begun
+                await session.store.append(self.submission.turn_id, session.session_id, action.commit)
+            match action:
+                case CallModel():
+                    request = ModelRequest(
+                        messages=action.messages, tools=definitions, parameters=self.submission.parameters
+                    )
+                    action = self._machine.feed(await agency.provider.complete(request, self.feed.text))
+                case CallTools():
+                    action = self._machine.feed(ToolResults(results=await self._call(session, action.calls)))
+                case Finish():
+                    return action
 
     def _context(self, session: Session, prompt: str | None) -> list[bytes]:
         """The messages of the first request to the model."""
@@ -98,50 +138,10 @@ class TurnRun:
             system, own = split_system(own)
         return [*system_message(prompt, *system, session.toolbox.notice), *carried(session.past), *own]
 
-    async def _drive(
-        self, machine: TurnMachine, session: Session, provider: ModelProvider, definitions: bytes
-    ) -> Finish:
-        """Run the machine in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
-        if self._cutoff is None:
-            self._task = asyncio.create_task(contained(self._steps(machine, session, provider, definitions)))
-            try:
-                outcome = await self._task
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                return outcome
-            except asyncio.CancelledError:
-                if self._cutoff is None:
-                    raise
-        assert self._cutoff is not None
-        finish = machine.feed(self._cutoff)
-        assert isinstance(finish, Finish)
-        return finish
-
-    async def _steps(
-        self, machine: TurnMachine, session: Session, provider: ModelProvider, definitions: bytes
-    ) -> Finish:
-        action: Action = machine.start()
-        while True:
-            if not isinstance(action, Finish) and action.commit:
-                await session.store.append(self.submission.turn_id, session.session_id, action.commit)
-                self._rows += action.commit
-            match action:
-                case CallModel():
-                    reply = await provider.complete(
-                        ModelRequest(
-                            messages=action.messages, tools=definitions, parameters=self.submission.parameters
-                        ),
-                        self.feed.text,
-                    )
-                    action = machine.feed(reply)
-                case CallTools():
-                    action = machine.feed(ToolResults(results=await self._call(session, action.calls)))
-                case Finish():
-                    return action
-
     async def _call(self, session: Session, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         results = {}
-        outcomes = await asyncio.gather(*(contained(self._call_one(session, call)) for call in calls))
+        trials = [contained(self._call_one, session, call) for call in calls]
+        outcomes = await asyncio.gather(*trials, return_exceptions=True)  # no call goes on without its turn
         for call, outcome in zip(calls, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -154,27 +154,34 @@ class TurnRun:
         self.feed.tool(call.call_id, call.name, "failed" if result.failed else "completed")
         return result
 
-    async def _end(self, session: Session, machine: TurnMachine | None, finish: Finish) -> None:
+    def _broken_off(self, state: TurnState, error: TurnError) -> Finish:
+        """An end that the machine did not come to; the tool calls it had open are closed."""
+        return Finish(
+            state=state, text="", finish_reason="error", error=error, own_fault=False, commit=closing(self._rows)
+        )
+
+    async def _end(self, session: Session, finish: Finish) -> None:
+        """Commit the end, then tell it.
+
+        Raises:
+            StoreFailed: it is not on disk.
+        """
         ended = Ended(
             turn_id=self.submission.turn_id,
             session_id=session.session_id,
             state=finish.state,
             text=finish.text,
             finish_reason=finish.finish_reason,
-            usage=machine.usage if machine else {},
-            model=machine.model if machine else "",
+            usage=self._machine.usage,
+            model=self._machine.model,
             error=error_data(finish.error),
             replayed=False,
         )
-        try:
-            await session.store.finish(ended, finish.commit, own_fault=finish.own_fault)
-        except StoreFailed as error:
-            self._tell_store_failed(session, error)
-            return
-        self._rows += finish.commit
-        past = PastTurn(turn_id=ended.turn_id, state=finish.state, own_fault=finish.own_fault, rows=tuple(self._rows))
-        session.ended(past, self, ended)
+        await session.store.finish(ended, finish.commit, own_fault=finish.own_fault)
         self.feed.end(ended)
+        rows = (*self.submission.messages, *self._rows, *finish.commit)
+        past = PastTurn(turn_id=ended.turn_id, state=finish.state, own_fault=finish.own_fault, rows=rows)
+        session.ended(past, self, ended)
 
     def _tell_store_failed(self, session: Session, error: StoreFailed) -> None:
         """No success may be told over lost state; the turn on disk stays as the last commit left it."""
@@ -195,6 +202,9 @@ class AgentActor(AsyncActor):
         """Perform a turn; the next waits."""
         try:
             await message.perform(self._session, self._agency)
+        except BaseException:
+            await message.interrupt(self._session)
+            raise
         finally:
             self._session.done(message)
 
@@ -203,17 +213,12 @@ class AgentActor(AsyncActor):
         self._session.start_actor()
 
 
-def failed(error: TurnError) -> Finish:
-    """The end of a turn that no model failed."""
-    return Finish(state="failed", text="", finish_reason="error", error=error, own_fault=False, commit=())
-
-
 def store_error(text: str) -> TurnError:
     """The disk is to blame."""
     return local_error("store_failed", text, http_status=500)
 
 
-def unstored_end(turn_id: str, session_id: str, state: str, error: TurnError) -> Ended:
+def unstored_end(turn_id: str, session_id: str, state: TurnState, error: TurnError) -> Ended:
     """An end that could not be committed, for the callers who wait."""
     return Ended(
         turn_id=turn_id,

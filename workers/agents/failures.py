@@ -76,11 +76,12 @@ _CUT_WORDS = {
     "shutdown_timeout": "The gateway stopped while this turn ran.",
     "restart_timeout": "The gateway restarted while this turn ran.",
     "crash": "The gateway's worker died while this turn ran.",
+    "moved": "The session moved to another worker while this turn ran.",
 }
 
 
 def cut_error(reason: str) -> TurnError:
-    """A turn that a stop, a restart or a crash cut off; its tools may have acted."""
+    """A turn that a stop, a restart, a crash or a move cut off; its tools may have acted."""
     text = (
         f"{_CUT_WORDS[reason]} What to do: look at what it did, then send your next message; "
         "the conversation is kept and the turn is not run again."
@@ -95,6 +96,12 @@ def waiting_error() -> TurnError:
         "What to do: read the session's transcript then, or ask again with the same Idempotency-Key."
     )
     return local_error("turn_interrupted", text, http_status=503)
+
+
+def too_large_error() -> TurnError:
+    """A reply that is kept, but does not fit into a frame to the worker that holds the caller."""
+    text = "The reply is too large to be handed over. It is kept: read it in the session's transcript."
+    return local_error("reply_too_large", text, http_status=502)
 
 
 def cancelled_error() -> TurnError:

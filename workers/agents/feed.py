@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 from workers.turns import Delta, Ended, ToolProgress, TurnEvent
 
@@ -42,7 +41,9 @@ class TurnFeed:
             self._tell(ToolProgress(call_id=call_id, tool=tool, status=status))
 
     def end(self, ended: Ended) -> None:
-        """The turn is over and on disk."""
+        """The turn is over and on disk; what is told later changes nothing."""
+        if self.ended is not None:
+            return
         self.ended = ended
         for listener, _ in self._listeners:
             listener(ended)
@@ -60,12 +61,11 @@ class TurnFeed:
     def leave(self, listener: Listener) -> None:
         """Hear no more."""
         self._listeners = [entry for entry in self._listeners if entry[0] != listener]
-        if not self._listeners:
-            self.abandoned()
+        self.abandon()
 
-    def abandoned(self) -> None:
-        """Nobody listens any more."""
-        if self.ended is None and self.on_abandoned is not None:
+    def abandon(self) -> None:
+        """The caller for whom the turn was accepted went away; where nobody else listens, nobody does any more."""
+        if not self._listeners and self.ended is None and self.on_abandoned is not None:
             self.on_abandoned()
 
     def _tell(self, event: TurnEvent) -> None:
@@ -82,12 +82,11 @@ class ListeningTurn:
 
     def __init__(self, turn_id: str) -> None:
         self.turn_id = turn_id
-        self.on_abandon: Callable[[], None] | None = None
-        self.resubmit: Callable[[], Coroutine[Any, Any, None]] | None = None  # asks the next owner, when this one dies
         self.heard = False  # something came already
         self._events: deque[TurnEvent] = deque()
         self._pieces: list[str] = []  # text after the last of the events
         self._waiter: asyncio.Future[None] | None = None
+        self._leave: Callable[[], None] | None = None
         self._over = False
 
     @property
@@ -95,16 +94,24 @@ class ListeningTurn:
         """Whether the end was heard, or nobody wants to hear it."""
         return self._over or (bool(self._events) and isinstance(self._events[-1], Ended))
 
+    def attach(self, turn_id: str, leave: Callable[[], None]) -> None:
+        """The turn's owner has it, and this is how to leave it; who went away meanwhile leaves at once."""
+        self.turn_id = turn_id
+        self._leave = leave
+        if self._over:
+            leave()
+
     def hear(self, event: TurnEvent) -> None:
         """The next event; what :meth:`TurnFeed.listen` calls."""
+        if self._over:
+            return
         self.heard = True
         if isinstance(event, Delta):
             self._pieces.append(event.text)
         else:
             self._join()
             self._events.append(event)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
 
     async def __aiter__(self) -> AsyncIterator[TurnEvent]:
         while not self._over:
@@ -123,8 +130,13 @@ class ListeningTurn:
             self._events.append(Delta(text="".join(self._pieces)))
             self._pieces.clear()
 
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def abandon(self) -> None:
         if not self._over:
             self._over = True
-            if self.on_abandon is not None:
-                self.on_abandon()
+            self._wake()
+            if self._leave is not None:
+                self._leave()

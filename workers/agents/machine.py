@@ -89,12 +89,11 @@ class TurnMachine:
     """Drives one turn.
 
     Args:
-        context: what the model is sent before this turn's own messages are added by the model and tools.
         max_model_calls: ``agent.max_turns``.
     """
 
-    def __init__(self, context: Sequence[bytes], *, max_model_calls: int) -> None:
-        self._messages = list(context)
+    def __init__(self, *, max_model_calls: int) -> None:
+        self._messages: list[bytes] = []
         self._left = max_model_calls
         self._limit = max_model_calls
         self._uncommitted: list[bytes] = []
@@ -112,15 +111,18 @@ class TurnMachine:
         """The model that answered last; empty before the first answer."""
         return self._model
 
-    @property
-    def over(self) -> bool:
-        """Whether the turn has its end."""
-        return isinstance(self._waits_for, Finish)
+    def start(self, context: Sequence[bytes]) -> Action:
+        """The first thing to do.
 
-    def start(self) -> Action:
-        """The first thing to do."""
+        Args:
+            context: what the model is sent before the messages that it and the tools add in this turn.
+
+        Raises:
+            OutOfStep: the turn has started already.
+        """
         if self._waits_for is not None:
             raise OutOfStep("the turn has started already")
+        self._messages += context
         return self._ask()
 
     def feed(self, event: MachineEvent) -> Action:

@@ -45,6 +45,7 @@ class Session:
         "shard",
         "stateless",
         "toolbox",
+        "wanted",
     )
 
     def __init__(
@@ -69,22 +70,28 @@ class Session:
         self.toolbox: Toolbox
         self.actor: pykka.ActorRef[AgentActor]
         self.ready: asyncio.Task[None] | None = None  # while it is being activated
+        self.wanted = 0  # callers that wait for that
         self.on_ended: Callable[[TurnRun, Ended], None] | None = None
         self._agency = agency
         self._on_done = on_done
 
     @property
     def busy(self) -> bool:
-        """Whether it is being activated, or a turn runs or waits."""
-        return bool(self.runs) or self.ready is not None
+        """Whether it is being activated, or was for a turn that comes, or a turn runs or waits."""
+        return bool(self.runs) or self.wanted > 0 or self.ready is not None
 
     @property
     def store(self) -> ShardStore:
         """Where its turns and transcript are."""
         return self.shard.store
 
+    async def activation_over(self) -> None:
+        """Return when it is not being activated any more, however that went."""
+        if self.ready is not None:
+            await asyncio.wait((self.ready,))
+
     def ended(self, past: PastTurn, run: TurnRun, ended: Ended) -> None:
-        """A turn is over and on disk. A stateless conversation brings its past with each request."""
+        """A turn is over, on disk and told. A stateless conversation brings its past with each request."""
         if not self.stateless:
             self.past.append(past)
         if self.on_ended is not None:
@@ -94,8 +101,13 @@ class Session:
         """Start an actor, the first or one that takes over the mail of one that died."""
         self.actor = AgentActor.start(self, self._agency)
         for run in self.runs.values():
-            if not run.started:
+            if run.mailed and not run.started:
                 self.actor.tell(run)
+
+    def mail(self, run: TurnRun) -> None:
+        """Give the actor a turn that is on disk."""
+        run.mailed = True
+        self.actor.tell(run)
 
     def expect(self, run: TurnRun) -> None:
         """Count a turn in."""

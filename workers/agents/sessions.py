@@ -1,36 +1,35 @@
-"""The sessions that are resident in a worker: activation, admission of turns, passivation, stop."""
+"""The sessions that are resident in a worker: activation, passivation, deletion, stop."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import orjson
 import structlog
 
 from hermes_actors.config.model import SessionsConfig
-from workers.agents.agent import Agency, TurnRun, unstored_end
+from workers.agents.agent import Agency, TurnRun
 from workers.agents.failures import cut_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
 from workers.agents.passivation import whom_to_passivate
 from workers.agents.session import OwnedShard, Session
-from workers.store.shard import StaleFence, StoreFailed, TurnRow
+from workers.background import Background
+from workers.store.shard import StoreFailed, TurnRow
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
-MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
-SHARD_RETRY_AFTER_S = 1.0
 DRAINING_RETRY_AFTER_S = 5.0  # about a planned restart
 CUT_TIMEOUT_S = 5.0  # for a cancelled turn to commit its end
 CLOSE_TIMEOUT_S = 10.0  # a session's tool servers end well before; the worker's own end kills what does not
+MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
 
 
 class Names(Protocol):
@@ -74,12 +73,12 @@ class Sessions:
         self._new_toolbox = new_toolbox
         self._on_stateless_end = on_stateless_end
         self._resident: OrderedDict[str, Session] = OrderedDict()
-        self._feeds: dict[str, TurnFeed] = {}  # of running and waiting turns, by turn id
-        self._named: dict[tuple[str, str], TurnFeed | asyncio.Future[TurnFeed]] = {}  # by (key, Idempotency-Key)
         self._inherited: dict[int, dict[str, list[TurnRow]]] = {}  # by shard and session key
-        self._background: set[asyncio.Task[None]] = set()
+        self._ending: dict[str, asyncio.Event] = {}  # sessions that are being evicted or deleted
         self._stopping = False
         self._hurry = asyncio.Event()
+        self.feeds: dict[str, TurnFeed] = {}  # of turns that run or wait, by turn id
+        self.background = Background()
         self.turns_ended = 0
         self.active: dict[str, float] = {}  # sessions that were active since the last heartbeat, wall-clock
 
@@ -97,110 +96,46 @@ class Sessions:
     @property
     def pending(self) -> int:
         """Turns that run or wait."""
-        return len(self._feeds)
+        return len(self.feeds)
 
-    # -- admission ------------------------------------------------------------------------------------------------
-    async def submit(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
-        """Admit a turn: it is on disk when this returns, and its feed will tell the rest.
-
-        Args:
-            submission: the message.
-            shard: its shard, owned by this worker.
-            again: an owner that died may have had this turn already.
+    # -- turns ----------------------------------------------------------------------------------------------------
+    def refuse_if_stopping(self) -> None:
+        """Nothing begins any more once a stop began.
 
         Raises:
-            Refusal: not accepted; nothing is kept.
+            Refusal: ``gateway_draining``.
         """
-        try:
-            if again and (known := await self._known(submission, shard)) is not None:
-                return known
-            if submission.idempotency_key is not None:
-                return await self._submit_named(submission, shard, submission.idempotency_key)
-            return await self._admit(submission, shard)
-        except StaleFence as error:
-            raise Refusal("shard_unavailable", f"The session is moving ({error}).", SHARD_RETRY_AFTER_S) from error
-        except StoreFailed as error:
-            log.error("turn not admitted", session=submission.key, turn=submission.turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
-            raise Refusal("store_failed", f"The message could not be stored: {error}.") from error
-
-    async def _known(self, submission: Submission, shard: OwnedShard) -> TurnFeed | None:
-        row = await shard.store.turn(submission.turn_id)
-        return None if row is None else await self._feed_of(row, shard)
-
-    async def _submit_named(self, submission: Submission, shard: OwnedShard, name: str) -> TurnFeed:
-        """The same Idempotency-Key and body give the same turn, running or over; another body is a conflict."""
-        handle = (submission.key, name)
-        known = self._named.get(handle)
-        if known is None:
-            admitted: asyncio.Future[TurnFeed] = asyncio.get_running_loop().create_future()
-            self._named[handle] = admitted
-            try:
-                row = await shard.store.find(*handle)
-                feed = await (self._admit(submission, shard) if row is None else self._feed_of(row, shard))
-            except BaseException as error:
-                del self._named[handle]
-                admitted.set_exception(error if isinstance(error, Exception) else Refusal("store_failed", "cut off"))
-                admitted.exception()  # taken: nobody may be waiting
-                raise
-            admitted.set_result(feed)
-            if feed.ended is None:
-                self._named[handle] = feed
-            else:
-                del self._named[handle]
-        else:
-            feed = known if isinstance(known, TurnFeed) else await asyncio.shield(known)
-        if feed.fingerprint != submission.fingerprint:
-            raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
-        return feed
-
-    async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
-        """The feed of a turn that is on disk: the living one, or one that tells its end."""
-        turn_id = row.submission.turn_id
-        if row.state == "queued" and turn_id not in self._feeds:
-            await self._with_inheritance(row, shard)
-        feed = self._feeds.get(turn_id)
-        if feed is None:
-            feed = TurnFeed(turn_id, row.submission.fingerprint)
-            ended = row.ended or unstored_end(turn_id, row.session_id, "interrupted", cut_error("crash"))
-            feed.end(replace(ended, replayed=True))
-        return feed
-
-    async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
-        self._refuse_if_stopping()
-        session = await self._session(submission.key, submission.principal, shard, stateless=submission.stateless)
-        self._refuse_if_stopping()  # it may have begun meanwhile
-        if len(session.runs) > self._config.mailbox_limit:
-            why = f"{len(session.runs)} messages of this session run or wait already."
-            raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
-        run = self._expect(session, submission, queued=bool(session.runs))
-        try:
-            await session.store.admit(submission, session.session_id, "queued" if run.queued else "running")
-        except BaseException:
-            self._unexpect(session, run)
-            raise
-        session.actor.tell(run)
-        return run.feed
-
-    def _refuse_if_stopping(self) -> None:
         if self._stopping:
             raise Refusal("gateway_draining", "The gateway is stopping.", DRAINING_RETRY_AFTER_S)
 
-    def _expect(self, session: Session, submission: Submission, *, queued: bool) -> TurnRun:
-        """Count a turn in before its commit, so that the session is neither overfilled nor put to sleep meanwhile."""
+    def expect(self, session: Session, submission: Submission, *, queued: bool) -> TurnRun:
+        """Count a turn in."""
         feed = TurnFeed(submission.turn_id, submission.fingerprint)
         if submission.stateless and submission.idempotency_key is None:
             feed.on_abandoned = lambda: session.cancel(submission.turn_id)
         run = TurnRun(submission, feed, queued=queued)
         session.expect(run)
-        self._feeds[submission.turn_id] = feed
+        self.feeds[submission.turn_id] = feed
         self._touch(session)
         return run
 
-    def _unexpect(self, session: Session, run: TurnRun) -> None:
+    def unexpect(self, session: Session, run: TurnRun) -> None:
+        """Count a turn out."""
         session.unexpect(run)
-        self._feeds.pop(run.submission.turn_id, None)
-        if run.submission.idempotency_key is not None:
-            self._named.pop((session.key, run.submission.idempotency_key), None)
+        self.feeds.pop(run.submission.turn_id, None)
+
+    def _done(self, session: Session, run: TurnRun) -> None:
+        """The actor is through with a turn."""
+        self.unexpect(session, run)
+        self.turns_ended += run.started
+        self._touch(session)
+
+    def _touch(self, session: Session) -> None:
+        session.active_at = time.monotonic()
+        if self._resident.get(session.key) is session:
+            self._resident.move_to_end(session.key)
+        if not session.stateless:
+            self.active[session.key] = time.time()
 
     # -- what an earlier owner left -------------------------------------------------------------------------------
     def inherit(self, shard: OwnedShard, rows: Iterable[TurnRow]) -> None:
@@ -212,26 +147,37 @@ class Sessions:
     async def resume(self, shard: OwnedShard) -> None:
         """Activate the sessions with inherited turns, so that they run."""
         for rows in list(self._inherited.get(shard.number, {}).values()):
-            await self._with_inheritance(rows[0], shard)
-
-    async def _with_inheritance(self, row: TurnRow, shard: OwnedShard) -> None:
-        submission = row.submission
-        try:
-            await self._session(submission.key, submission.principal, shard, stateless=submission.stateless)
-        except (Refusal, StoreFailed) as error:  # the next message of the session, or the next owner, tries again
-            log.error("queued turns not resumed", session=submission.key, why=str(error))  # noqa: TRY400  # says it all
+            submission = rows[0].submission
+            try:
+                await self.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+            except (Refusal, StoreFailed) as error:  # the session's next message, or the next owner, tries again
+                log.error("queued turns not resumed", session=submission.key, why=str(error))  # noqa: TRY400  # says it all
 
     # -- activation -----------------------------------------------------------------------------------------------
-    async def _session(self, key: str, principal: str, shard: OwnedShard, *, stateless: bool) -> Session:
-        session = self._resident.get(key)
-        if session is None:
-            session = Session(key, shard, stateless=stateless, agency=self._agency, on_done=self._done)
-            session.ready = asyncio.create_task(self._activate(session, principal))
-            self._resident[key] = session
-            self.passivate()
-        if session.ready is not None:
-            await asyncio.shield(session.ready)
-        return session
+    async def activated(self, key: str, principal: str, shard: OwnedShard, *, stateless: bool) -> Session:
+        """The session of a key, resident; it stays so until the caller awaits something else.
+
+        Raises:
+            Refusal: the supervisor does not answer, or a stop began.
+            StoreFailed: its transcript cannot be read.
+        """
+        while True:
+            if (end := self._ending.get(key)) is not None:
+                await end.wait()
+                continue
+            session = self._resident.get(key)
+            if session is None:
+                session = Session(key, shard, stateless=stateless, agency=self._agency, on_done=self._done)
+                session.ready = asyncio.create_task(self._activate(session, principal))
+                self._resident[key] = session
+                self.passivate()
+            if session.ready is None:
+                return session
+            session.wanted += 1  # or it might be put to sleep before this caller's turn
+            try:
+                await asyncio.shield(session.ready)
+            finally:
+                session.wanted -= 1
 
     async def _activate(self, session: Session, principal: str) -> None:
         try:
@@ -244,39 +190,17 @@ class Sessions:
                     session.key, principal, session.shard, create=True
                 )
                 session.past = await session.store.transcript(session.session_id)
+            self.refuse_if_stopping()  # it may have begun meanwhile
             session.toolbox = self._new_toolbox(session.key)
             session.start_actor()
             for row in self._inherited.get(session.shard.number, {}).pop(session.key, ()):
-                session.actor.tell(self._expect(session, row.submission, queued=True))
+                session.mail(self.expect(session, row.submission, queued=True))
         except BaseException:
             self._resident.pop(session.key, None)
             raise
         session.ready = None
 
-    def _touch(self, session: Session) -> None:
-        session.active_at = time.monotonic()
-        self._resident.move_to_end(session.key)
-        if not session.stateless:
-            self.active[session.key] = time.time()
-
-    def _done(self, session: Session, run: TurnRun) -> None:
-        """The actor is through with a turn; where the actor died of it, the turn gets its end here."""
-        self._unexpect(session, run)
-        self.turns_ended += 1
-        self._touch(session)
-        if run.started and run.feed.ended is None:
-            self._in_background(self._interrupt(session, run))
-
-    async def _interrupt(self, session: Session, run: TurnRun) -> None:
-        turn_id = run.submission.turn_id
-        ended = unstored_end(turn_id, session.session_id, "interrupted", cut_error("crash"))
-        try:
-            await session.store.finish(ended, run.closing())
-        except StoreFailed as error:
-            log.error("interrupted turn not stored", session=session.key, turn=turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
-        run.feed.end(ended)
-
-    # -- passivation and stop -------------------------------------------------------------------------------------
+    # -- passivation, deletion, stop ------------------------------------------------------------------------------
     def passivate(self) -> None:
         """Put the idle to sleep, and the longest idle where there are too many; called now and then."""
         keys = whom_to_passivate(
@@ -287,7 +211,7 @@ class Sessions:
             limit=self._config.max_resident_per_worker,
         )
         for key in keys:
-            self._in_background(self._close(self._resident.pop(key)))
+            self.background.start(self._close(self._resident.pop(key)))
 
     async def _close(self, session: Session) -> None:
         """End a session's actor and connections. All its state is on disk."""
@@ -300,63 +224,102 @@ class Sessions:
 
     async def evict(self, key: str) -> None:
         """Cancel what runs in a session and put it to sleep, now."""
+        async with self._alone(key):
+            await self._evict(key)
+
+    async def delete(self, key: str, shard: OwnedShard) -> None:
+        """Cancel what runs in a session, drop its transcript, then its name. What is sent meanwhile begins a new one.
+
+        Raises:
+            Refusal: ``session_not_found``; ``shard_unavailable``.
+            StoreFailed: it could not be deleted.
+        """
+        async with self._alone(key):
+            await self._session_id(key, shard)
+            await self._evict(key)
+            await shard.store.delete(key)
+            await self._names.forget(key, shard)
+            self.active.pop(key, None)
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        """End a session: what is sent to it waits, and then finds what is left of it."""
+        while (other := self._ending.get(key)) is not None:
+            await other.wait()
+        over = self._ending[key] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._ending[key]
+            over.set()
+
+    async def _evict(self, key: str) -> None:
         session = self._resident.get(key)
         if session is None:
             return
-        if session.ready is not None:
-            await asyncio.shield(session.ready)
+        await session.activation_over()
         for turn_id in list(session.runs):
             session.cancel(turn_id)
-        await session.quiet.wait()
-        if self._resident.pop(key, None) is not None:
+        await _all_quiet([session], CUT_TIMEOUT_S)
+        if self._resident.get(key) is session:
+            del self._resident[key]
             await self._close(session)
 
     async def stop(self, grace_s: float, reason: str) -> None:
         """Admit nothing more, let running turns end and interrupt the rest; waiting ones stay on disk as queued."""
         self._stopping = True
+        await self._wind_down(self._resident.values(), grace_s, reason)
+
+    async def release(self, shard: OwnedShard) -> None:
+        """Let go of a shard: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
+        self._inherited.pop(shard.number, None)
+        going = [session for session in self._resident.values() if session.shard.number == shard.number]
+        for session in going:
+            await session.activation_over()
+        await self._wind_down(going, 0.0, "moved")
+        for session in going:
+            if self._resident.get(session.key) is session:
+                del self._resident[session.key]
+                self.background.start(self._close(session))
+
+    async def _wind_down(self, sessions: Collection[Session], grace_s: float, reason: str) -> None:
+        going = list(sessions)
         runs = []
-        for session in self._resident.values():
+        for session in going:
             head, *waiting = session.runs.values() or (None,)
             if head is not None:
                 runs.append(head)
             for run in waiting:
                 run.leave(session.session_id)
-        await self._all_quiet_or_hurry(grace_s)
+        await self._all_quiet_or_hurry(going, grace_s)
         error = cut_error(reason)
         for run in runs:
             run.cut(CutOff(state="interrupted", error=error))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CUT_TIMEOUT_S):
-                await self._all_quiet()
+        if not await _all_quiet(going, CUT_TIMEOUT_S):
+            late = sum(bool(session.runs) for session in going)
+            log.error("interrupted turns did not end in time", turns=late, seconds=CUT_TIMEOUT_S)
 
     async def close(self) -> None:
         """End all actors and connections."""
+        self._stopping = True
         sessions = list(self._resident.values())
         self._resident.clear()
-        await asyncio.gather(*(self._close(session) for session in sessions if session.ready is None))
-        if self._background:
-            await asyncio.wait(self._background, timeout=CLOSE_TIMEOUT_S)
+        for session in sessions:
+            if session.ready is None:
+                self.background.start(self._close(session))
+        await self.background.finish(CLOSE_TIMEOUT_S)
 
     def hurry(self) -> None:
         """Wait no longer for the turns that run."""
         self._hurry.set()
 
-    async def _all_quiet(self) -> None:
-        for session in list(self._resident.values()):
-            await session.quiet.wait()
-
-    async def _all_quiet_or_hurry(self, timeout_s: float) -> None:
+    async def _all_quiet_or_hurry(self, sessions: Collection[Session], timeout_s: float) -> None:
         """Wait until no turn runs, at most so long, and not at all once there is hurry."""
-        quiet = asyncio.ensure_future(self._all_quiet())
-        hurry = asyncio.ensure_future(self._hurry.wait())
-        await asyncio.wait((quiet, hurry), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        quiet = asyncio.create_task(_all_quiet(sessions, timeout_s))
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((quiet, hurry), return_when=asyncio.FIRST_COMPLETED)
         quiet.cancel()
         hurry.cancel()
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     # -- for people -----------------------------------------------------------------------------------------------
     async def describe(self, key: str, shard: OwnedShard) -> dict[str, Any]:
@@ -364,6 +327,7 @@ class Sessions:
 
         Raises:
             Refusal: ``session_not_found``.
+            StoreFailed: the disk does not answer.
         """
         session = self._resident.get(key)
         turns = await shard.store.counts(key)
@@ -378,27 +342,22 @@ class Sessions:
         }
 
     async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> dict[str, Any]:
-        """A page of a session's transcript, oldest first, and the cursor of the next.
+        """A page of a session's transcript, oldest first, and the cursor of the next; large messages make it shorter.
 
         Raises:
             Refusal: ``session_not_found``.
+            StoreFailed: the disk does not answer.
         """
         session_id = await self._session_id(key, shard)
         rows = await shard.store.page(session_id, after, limit + 1)
-        page = [{"seq": row.seq, "turn_id": row.turn_id, "message": orjson.loads(row.body)} for row in rows[:limit]]
-        return {"messages": page, "next": page[-1]["seq"] if len(rows) > limit else None}
-
-    async def delete(self, key: str, shard: OwnedShard) -> None:
-        """Cancel what runs in a session, drop its transcript, then its name.
-
-        Raises:
-            Refusal: ``session_not_found``.
-        """
-        await self._session_id(key, shard)
-        await self.evict(key)
-        await shard.store.delete(key)
-        await self._names.forget(key, shard)
-        self.active.pop(key, None)
+        page: list[dict[str, Any]] = []
+        size = 0
+        for row in rows[:limit]:
+            size += len(row.body)
+            if page and size > MAX_PAGE_BYTES:
+                break
+            page.append({"seq": row.seq, "turn_id": row.turn_id, "message": orjson.loads(row.body)})
+        return {"messages": page, "next": page[-1]["seq"] if len(rows) > len(page) else None}
 
     async def _session_id(self, key: str, shard: OwnedShard) -> str:
         session = self._resident.get(key)
@@ -406,3 +365,14 @@ class Sessions:
             return session.session_id
         session_id, _ = await self._names.activate(key, "", shard, create=False)
         return session_id
+
+
+async def _all_quiet(sessions: Iterable[Session], timeout_s: float) -> bool:
+    """Wait until no turn runs or waits in these sessions, at most so long; whether that came."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            for session in sessions:
+                await session.quiet.wait()
+    except TimeoutError:
+        return False
+    return True

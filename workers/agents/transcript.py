@@ -26,7 +26,13 @@ def system_message(*parts: str | None) -> tuple[bytes, ...]:
 def carried(past: Sequence[PastTurn]) -> list[bytes]:
     """The messages of past turns that a new request to the model carries, oldest first."""
     last_failed = next((turn for turn in reversed(past) if turn.state == "failed" and not turn.own_fault), None)
-    return [row for turn in past if turn.state != "failed" or turn is last_failed for row in turn.rows]
+    kept: list[bytes] = []
+    for turn in past:
+        if turn.state != "failed" or turn is last_failed:
+            kept += turn.rows
+            if turn.state != "completed":  # where its end could not be stored, its tool calls are still open
+                kept += closing(turn.rows)
+    return kept
 
 
 def split_system(messages: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
@@ -60,9 +66,9 @@ def closing(rows: Sequence[bytes]) -> list[bytes]:
     """Results for the tool calls of a cut turn that have none, so that the next model request is valid."""
     open_calls: dict[str, None] = {}
     for body in rows:
-        message = orjson.loads(body)
-        for call in message.get("tool_calls") or ():
-            open_calls[call["id"]] = None
-        if message.get("role") == "tool":
-            open_calls.pop(message["tool_call_id"], None)
+        if b'"tool_call' in body:  # only then is a look inside worth it
+            message = orjson.loads(body)
+            for call in message.get("tool_calls") or ():
+                open_calls[call["id"]] = None
+            open_calls.pop(message.get("tool_call_id"), None)
     return [tool_message(call_id, OUTCOME_UNKNOWN) for call_id in open_calls]

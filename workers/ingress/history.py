@@ -40,8 +40,5 @@ def assistant_message(text: str) -> bytes:
 
 
 def history_hash(messages: Sequence[bytes]) -> bytes:
-    """The hash of canonical messages; ``b""`` of none.
-
-    JSON of orjson holds no newline, so joining by newlines is unambiguous.
-    """
-    return blake2b(b"\n".join(messages), digest_size=HISTORY_HASH_BYTES).digest() if messages else b""
+    """The hash of canonical messages, ``b""`` of none. JSON objects tell where they end, so they are just joined."""
+    return blake2b(b"".join(messages), digest_size=HISTORY_HASH_BYTES).digest() if messages else b""

@@ -42,11 +42,6 @@ class Requests:
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
-    @property
-    def waiting(self) -> frozenset[int]:
-        """The numbers of the requests without an answer yet."""
-        return frozenset(self._waiting)
-
     def lost(self, why: str) -> None:
         """The link is gone: nobody gets an answer any more."""
         for waiting in self._waiting.values():

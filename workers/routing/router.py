@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -18,12 +19,13 @@ from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.sharding import shard_of
 from workers.agents.agent import unstored_end
 from workers.agents.failures import cut_error
-from workers.agents.feed import ListeningTurn, TurnFeed
-from workers.agents.session import OwnedShard
-from workers.agents.sessions import Sessions
+from workers.agents.feed import ListeningTurn
+from workers.background import Background
 from workers.gateway import Conversation
-from workers.routing.directory import Directory, directory_key
-from workers.routing.peers import NOT_OWNER, OwnerGone, Peer
+from workers.routing.directory import directory_key
+from workers.routing.local import Local
+from workers.routing.owner import Handover, Owner, OwnerGone
+from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.turns import Refusal, Submission
@@ -39,19 +41,31 @@ T = TypeVar("T")
 
 
 class Router:
-    """Implements :class:`workers.gateway.Gateway` on the shard table."""
+    """Implements :class:`workers.gateway.Gateway` on the shard table.
+
+    Args:
+        local: the shards of this worker.
+        hello: what this worker says to the others first.
+        owner_wait_s: how long a request waits for a shard that has no living owner.
+    """
 
     def __init__(
-        self, table: ShardTable, sessions: Sessions, registry: RemoteRegistry, directory: Directory, hello: Hello
+        self,
+        table: ShardTable,
+        local: Local,
+        registry: RemoteRegistry,
+        hello: Hello,
+        *,
+        owner_wait_s: float = OWNER_WAIT_S,
     ) -> None:
         self._table = table
-        self._sessions = sessions
+        self._local = local
         self._registry = registry
-        self._directory = directory
         self._hello = hello
-        self._peers: dict[str, Peer] = {}
-        self._submissions: dict[str, tuple[Submission, bool]] = {}  # of turns at other workers, by turn id
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._owner_wait_s = owner_wait_s
+        self._peers: dict[str, Peer] = {}  # by path; one for each slot
+        self._background = Background()
+        self._closed = False
         self.serving = False
 
     @property
@@ -61,45 +75,31 @@ class Router:
     # -- turns ----------------------------------------------------------------------------------------------------
     async def submit(self, submission: Submission, *, stream: bool) -> ListeningTurn:
         turn = ListeningTurn(submission.turn_id)
-        await self._submit(submission, turn, stream=stream, again=False)
+        await self._submit(Handover(submission=submission, turn=turn, stream=stream), again=False)
         return turn
 
-    async def _submit(self, submission: Submission, turn: ListeningTurn, *, stream: bool, again: bool) -> None:
-        number = shard_of(submission.key, self._table.shards)
+    async def _submit(self, handover: Handover, *, again: bool) -> None:
+        number = self._shard_of(handover.submission.key)
+        await self._at_owner(number, lambda owner, again: owner.submit(number, handover, again=again), again=again)
 
-        async def here(shard: OwnedShard, again: bool) -> None:
-            feed = await self._sessions.submit(submission, shard, again=again)
-            turn.turn_id = feed.turn_id
-            turn.on_abandon = lambda: feed.leave(turn.hear)
-            feed.listen(turn.hear, stream=stream)
-
-        async def there(peer: Peer, again: bool) -> None:
-            turn.resubmit = lambda: self._reattach(submission, turn, stream=stream)
-            turn.turn_id = await peer.submit(number, submission, turn, stream=stream, again=again)
-
-        await self._at_owner(number, here, there, again=again)
-
-    def _cut(self, turn: ListeningTurn) -> None:
+    def _cut(self, handover: Handover) -> None:
         """The owner of an accepted turn went away: the next owner knows what became of it."""
-        if turn.resubmit is not None:
-            task = asyncio.get_running_loop().create_task(turn.resubmit())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if self._closed:
+            self._tell_lost(handover, "this worker stops too")
+        else:
+            self._background.start(self._reattach(handover))
 
-    async def _reattach(self, submission: Submission, turn: ListeningTurn, *, stream: bool) -> None:
-        try:
-            await self._submit(submission, turn, stream=stream and not turn.heard, again=True)
+    async def _reattach(self, handover: Handover) -> None:
+        try:  # who heard something already gets no second beginning
+            stream = handover.stream and not handover.turn.heard
+            await self._submit(replace(handover, stream=stream), again=True)
         except Refusal as refusal:
-            log.warning("turn lost with its worker", session=submission.key, turn=submission.turn_id, why=refusal.why)
-            turn.hear(unstored_end(submission.turn_id, "", "interrupted", cut_error("crash")))
+            self._tell_lost(handover, refusal.why)
 
-    async def submitted(self, number: int, submission: Submission, again: bool) -> TurnFeed:
-        """Another worker hands a turn over.
-
-        Raises:
-            Refusal: not accepted.
-        """
-        return await self._sessions.submit(submission, self._owned(number), again=again)
+    def _tell_lost(self, handover: Handover, why: str) -> None:
+        submission, turn = handover.submission, handover.turn
+        log.warning("turn lost with its worker", session=submission.key, turn=turn.turn_id, why=why)
+        turn.hear(unstored_end(turn.turn_id, "", "interrupted", cut_error("crash")))
 
     # -- sessions -------------------------------------------------------------------------------------------------
     async def conversation_key(self, conversation: Conversation) -> str:
@@ -108,33 +108,31 @@ class Router:
             return f"conv:{conversation.principal}:{blake2b(name.encode(), digest_size=16).hexdigest()}"
         if conversation.history:
             name = directory_key(conversation)
-            known = await self._ask(shard_of(name, self._table.shards), "claim", {"name": name})
-            if known["key"] is not None:
-                return str(known["key"])
+            try:
+                known = await self._ask(self._shard_of(name), "claim", {"name": name}, patient=False)
+            except Refusal as refusal:  # what it knew is lost with it: an agent of its own, at once
+                log.debug("conversation not claimed", why=refusal.why)
+            else:
+                if known["key"] is not None:
+                    return str(known["key"])
         return self._new_key(conversation.principal)
 
     def _new_key(self, principal: str) -> str:
         """A new stateless conversation is placed where its first request landed."""
         for _ in range(PLACEMENT_TRIES):
             key = f"conv:{principal}:{uuid.uuid4().hex}"
-            if shard_of(key, self._table.shards) in self._table.open:
+            if self._shard_of(key) in self._table.open:
                 break
         return key
 
     def offer(self, conversation: Conversation, key: str) -> None:
         """Tell who keeps the pointers that the agent of ``key`` now knows this history."""
         name = directory_key(conversation)
-        number = shard_of(name, self._table.shards)
-        if number in self._table.open:
-            self._directory.offer(name, key)
-        else:
-            task = asyncio.get_running_loop().create_task(self._offer_there(number, name, key))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._background.start(self._offer(self._shard_of(name), {"name": name, "key": key}))
 
-    async def _offer_there(self, number: int, name: str, key: str) -> None:
+    async def _offer(self, number: int, pointer: dict[str, Any]) -> None:
         try:
-            await self._ask(number, "offer", {"name": name, "key": key})
+            await self._ask(number, "offer", pointer, patient=False)
         except Refusal as refusal:  # the follow-up then starts an agent of its own
             log.debug("conversation not offered", why=refusal.why)
 
@@ -144,79 +142,47 @@ class Router:
         return await self._registry.page(principal, after, limit)
 
     async def describe_session(self, key: str) -> dict[str, Any]:
-        return await self._ask(shard_of(key, self._table.shards), "describe", {"key": key})
+        return await self._ask(self._shard_of(key), "describe", {"key": key})
 
     async def session_messages(self, key: str, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         asked = {"key": key, "after": after, "limit": limit}
-        page = await self._ask(shard_of(key, self._table.shards), "messages", asked)
+        page = await self._ask(self._shard_of(key), "messages", asked)
         return page["messages"], page["next"]
 
     async def delete_session(self, key: str) -> None:
-        await self._ask(shard_of(key, self._table.shards), "delete", {"key": key})
-
-    async def asked(self, number: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
-        """Answer a question about a shard that is owned here.
-
-        Raises:
-            Refusal: no such session, or not the owner.
-        """
-        shard = self._owned(number)
-        match what:
-            case "claim":
-                return {"key": self._directory.claim(data["name"])}
-            case "offer":
-                self._directory.offer(data["name"], data["key"])
-                return {}
-            case "describe":
-                return await self._sessions.describe(data["key"], shard)
-            case "messages":
-                return await self._sessions.messages(data["key"], shard, data["after"], data["limit"])
-            case "delete":
-                await self._sessions.delete(data["key"], shard)
-                return {}
-            case _:
-                raise Refusal("session_not_found", f"A worker cannot be asked for {what!r}.")
+        await self._ask(self._shard_of(key), "delete", {"key": key})
 
     # -- owners ---------------------------------------------------------------------------------------------------
-    def _owned(self, number: int) -> OwnedShard:
-        shard = self._table.open.get(number)
-        if shard is None:
-            raise Refusal(NOT_OWNER, f"Shard {number} is not open here.")
-        return shard
-
-    async def _ask(self, number: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
-        async def here(_shard: OwnedShard, _again: bool) -> dict[str, Any]:
-            return await self.asked(number, what, data)
-
-        async def there(peer: Peer, _again: bool) -> dict[str, Any]:
-            return await peer.ask(number, what, data)
-
-        return await self._at_owner(number, here, there, again=False)
+    async def _ask(self, number: int, what: str, data: dict[str, Any], *, patient: bool = True) -> dict[str, Any]:
+        return await self._at_owner(number, lambda owner, _: owner.ask(number, what, data), patient=patient)
 
     async def _at_owner(
         self,
         number: int,
-        here: Callable[[OwnedShard, bool], Awaitable[T]],
-        there: Callable[[Peer, bool], Awaitable[T]],
+        do: Callable[[Owner, bool], Awaitable[T]],
         *,
-        again: bool,
+        again: bool = False,
+        patient: bool = True,
     ) -> T:
-        """Do something where a shard is; where its owner is down or changes, wait for the next one.
+        """Do something at the owner of a shard; where that is down or changes, wait for the next one if patient.
+
+        Args:
+            number: the shard.
+            do: what, given the owner and whether an earlier one may have done it already.
+            again: whether one may.
+            patient: wait; otherwise one attempt must do.
 
         Raises:
-            Refusal: ``shard_unavailable`` after :data:`OWNER_WAIT_S`; or what the owner refused.
+            Refusal: ``shard_unavailable``: no owner in time; or what the owner refused.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + OWNER_WAIT_S
+        deadline = loop.time() + (self._owner_wait_s if patient else 0.0)
         why = "it is being replaced"
         while True:
-            shard = self._table.open.get(number)
-            if shard is not None:
-                return await here(shard, again)
-            peer = self._peer(number)
-            if peer is not None:
+            owner = self._owner(number)
+            if owner is not None:
                 try:
-                    return await there(peer, again)
+                    return await do(owner, again)
                 except OwnerGone as error:
                     why, again = str(error), True
             left = deadline - loop.time()
@@ -224,10 +190,11 @@ class Router:
                 raise Refusal("shard_unavailable", f"The session's worker does not answer: {why}.", RETRY_AFTER_S)
             await self._table.change(min(left, OWNER_RETRY_S))
 
-    def _peer(self, number: int) -> Peer | None:
-        """The link to a shard's owner; None while it is down."""
-        owner = self._table.owners.get(number)
-        path = None if owner is None or owner[0] == self._table.slot else self._table.peers.get(owner[0])
+    def _owner(self, number: int) -> Owner | None:
+        """Who owns a shard; None while that is down."""
+        if number in self._table.open:
+            return self._local
+        path = self._table.path_of_owner(number)
         if path is None:
             return None
         peer = self._peers.get(path)
@@ -235,7 +202,12 @@ class Router:
             peer = self._peers[path] = Peer(path, self._hello, self._cut)
         return peer
 
+    def _shard_of(self, name: str) -> int:
+        return shard_of(name, self._table.shards)
+
     def close(self) -> None:
-        """End the links to the other workers."""
+        """End the links to the other workers, and what still waits for them."""
+        self._closed = True
+        self._background.cancel()
         for peer in self._peers.values():
             peer.close()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -16,11 +15,15 @@ from workers.agents.failures import cancelled_error, cut_error
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
 from workers.agents.transcript import closing
+from workers.store.file import Durability, SetAside
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed, TurnRow
 from workers.store.sqlite import open_shard
+from workers.turns import Ended, TurnError, TurnState
 
 log = structlog.get_logger(__name__)
+
+SETTLED_TOGETHER = 256  # turns that share commits, so that a worker's replacement soon serves
 
 
 class ShardTable:
@@ -56,49 +59,90 @@ class ShardTable:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
 
+    def path_of_owner(self, shard: int) -> str | None:
+        """The socket of the other worker that owns a shard; None while there is none."""
+        slot, _ = self.owners.get(shard, (self.slot, 0))
+        return None if slot == self.slot else self.peers.get(slot)
+
     def mine(self) -> dict[int, int]:
         """Shard -> fence, of the shards that are to be open here."""
         return {shard: fence for shard, (slot, fence) in self.owners.items() if slot == self.slot}
 
 
-async def open_owned(
-    table: ShardTable,
-    journal: Journal,
-    directory: Path,
-    durability: Literal["power_loss", "process"],
-    sessions: Sessions,
-    report: Callable[[ShardBroken], None],
-) -> list[OwnedShard]:
-    """Open and settle the shards that this worker newly owns, let go of those it lost; return the new ones.
+class ShardFiles:
+    """Opens and closes the shards of a worker as its table changes.
 
-    A shard that cannot be opened is reported and stays closed; the others serve.
+    Args:
+        directory: of the shard files.
+        report: told of each shard whose file cannot be used, or had to be set aside.
     """
-    mine = table.mine()
-    for number, shard in list(table.open.items()):
-        if mine.get(number) != shard.fence:
-            del table.open[number]
-            await shard.store.close()
 
-    async def open_one(number: int, fence: int) -> OwnedShard | None:
-        path = directory / f"{number:02d}.db"
+    def __init__(
+        self,
+        table: ShardTable,
+        sessions: Sessions,
+        *,
+        journal: Journal,
+        directory: Path,
+        durability: Durability,
+        report: Callable[[ShardBroken], None],
+    ) -> None:
+        self._table = table
+        self._sessions = sessions
+        self._journal = journal
+        self._directory = directory
+        self._durability = durability
+        self._report = report
+
+    async def follow_table(self) -> list[OwnedShard]:
+        """Let go of the shards that were lost, open and settle the new ones; return these.
+
+        A shard that cannot be opened is reported and stays closed; the others serve. The next table tries again.
+        """
+        mine = self._table.mine()
+        lost = [shard for number, shard in self._table.open.items() if mine.get(number) != shard.fence]
+        for shard in lost:
+            del self._table.open[shard.number]
+        await asyncio.gather(*map(self._let_go, lost))
+        missing = [(number, fence) for number, fence in mine.items() if number not in self._table.open]
+        opened = await asyncio.gather(*(self._open(number, fence) for number, fence in missing))
+        self._table.changed()
+        return [shard for shard in opened if shard is not None]
+
+    async def close(self) -> None:
+        """Close all shards."""
+        shards = list(self._table.open.values())
+        self._table.open.clear()
+        await asyncio.gather(*(shard.store.close() for shard in shards))
+
+    async def _let_go(self, shard: OwnedShard) -> None:
+        await self._sessions.release(shard)
+        await shard.store.close()
+
+    async def _open(self, number: int, fence: int) -> OwnedShard | None:
+        path = self._directory / f"{number:02d}.db"
+        aside: SetAside | None = None
         try:
-            opened = await open_shard(journal, path, shard=number, fence=fence, durability=durability)
-            shard = OwnedShard(number=number, fence=fence, store=opened.store)
-            await settle(shard, sessions)
-        except StoreFailed as error:
-            log.error("shard cannot be opened", shard=number, why=str(error))  # noqa: TRY400  # the reason says it all
-            report(ShardBroken(shard=number, why=str(error), set_aside=None, serving=False))
-            return None
-        if opened.set_aside is not None:
+            opened = await open_shard(self._journal, path, shard=number, fence=fence, durability=self._durability)
             aside = opened.set_aside
-            log.error("shard file was broken and is set aside", shard=number, why=aside.why, set_aside=str(aside.path))
-            report(ShardBroken(shard=number, why=aside.why, set_aside=str(aside.path), serving=True))
-        table.open[number] = shard
+            shard = OwnedShard(number=number, fence=fence, store=opened.store)
+            try:
+                await settle(shard, self._sessions)
+            except BaseException:
+                await shard.store.close()
+                raise
+        except StoreFailed as error:
+            self._broken(number, str(error), aside, serving=False)
+            return None
+        if aside is not None:
+            self._broken(number, aside.why, aside, serving=True)
+        self._table.open[number] = shard
         return shard
 
-    missing = {number: fence for number, fence in mine.items() if number not in table.open}
-    opened = await asyncio.gather(*(open_one(number, fence) for number, fence in missing.items()))
-    return [shard for shard in opened if shard is not None]
+    def _broken(self, number: int, why: str, aside: SetAside | None, *, serving: bool) -> None:
+        path = None if aside is None else str(aside.path)
+        log.error("shard file cannot be used", shard=number, why=why, set_aside=path, serving=serving)
+        self._report(ShardBroken(shard=number, why=why, set_aside=path, serving=serving))
 
 
 async def settle(shard: OwnedShard, sessions: Sessions) -> None:
@@ -107,21 +151,30 @@ async def settle(shard: OwnedShard, sessions: Sessions) -> None:
     Raises:
         StoreFailed: the shard cannot serve.
     """
+    over: list[tuple[TurnRow, Ended]] = []
     queued = []
     for row in await shard.store.unfinished():
         if row.state == "running":
-            await _end(shard, row, "interrupted")
-            log.warning("turn interrupted by a crash", session=row.submission.key, turn=row.submission.turn_id)
+            over.append((row, _end_of(row, "interrupted", cut_error("crash"))))
         elif row.submission.stateless and row.submission.idempotency_key is None:
-            await _end(shard, row, "cancelled")  # its caller is gone and nobody can ask for it
+            over.append(
+                (row, _end_of(row, "cancelled", cancelled_error()))
+            )  # its caller is gone, nobody can ask for it
         else:
             queued.append(row)
+    for at in range(0, len(over), SETTLED_TOGETHER):
+        await asyncio.gather(*(_settle(shard, row, end) for row, end in over[at : at + SETTLED_TOGETHER]))
     sessions.inherit(shard, queued)
 
 
-async def _end(shard: OwnedShard, row: TurnRow, state: Literal["interrupted", "cancelled"]) -> None:
-    turn_id = row.submission.turn_id
-    error = cut_error("crash") if state == "interrupted" else cancelled_error()
-    past = await shard.store.transcript(row.session_id)
-    rows = next((turn.rows for turn in reversed(past) if turn.turn_id == turn_id), ())
-    await shard.store.finish(unstored_end(turn_id, row.session_id, state, error), closing(rows))
+async def _settle(shard: OwnedShard, row: TurnRow, end: Ended) -> None:
+    rows: Sequence[bytes] = ()
+    if not row.submission.stateless:
+        past = await shard.store.transcript(row.session_id)
+        rows = next((turn.rows for turn in reversed(past) if turn.turn_id == end.turn_id), ())
+    await shard.store.finish(end, closing(rows))
+    log.warning("turn settled after a crash", session=row.submission.key, turn=end.turn_id, state=end.state)
+
+
+def _end_of(row: TurnRow, state: TurnState, error: TurnError) -> Ended:
+    return unstored_end(row.submission.turn_id, row.session_id, state, error)

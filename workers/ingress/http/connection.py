@@ -27,7 +27,7 @@ class Limits:
     body_s: float = 60.0  # for a request's whole body
     linger_s: float = 5.0  # for the rest of a body that was answered before it was read
     stalled_s: float = 60.0  # for taking anything of an answer that waits for it
-    keep_alive_s: float = 15.0  # without an event on a stream, until a comment shows that it lives
+    keep_alive_s: float = 15.0  # between the comments that show that a stream lives
 
 
 class Connection(web.RequestHandler):
@@ -90,9 +90,7 @@ class Connection(web.RequestHandler):
             error = ApiError(500, "internal_error", "The gateway failed inside; its log has the details.")
         if request.writer.output_size:
             raise ConnectionError("the answer has begun: all that is left is to close the connection") from exc
-        response = error.response()
-        response.force_close()
-        return response
+        return error.response()
 
     def _watch(self) -> None:
         """Give up on a client that takes nothing of what waits for it; one that takes it slowly is served."""

@@ -13,12 +13,12 @@ from workers.ingress.http.errors import ClientGone
 
 
 class EventStream:
-    """Open while the block runs; in silence a comment now and then shows proxies and clients that it lives.
+    """Open while the block runs; a comment now and then shows proxies and clients that it lives.
 
     Args:
         request: what it answers.
         headers: of the answer.
-        keep_alive_s: how long a silence may last.
+        keep_alive_s: between two comments.
     """
 
     def __init__(self, request: web.BaseRequest, headers: dict[str, str], *, keep_alive_s: float) -> None:
@@ -26,7 +26,6 @@ class EventStream:
         self.response = web.StreamResponse(headers=headers | streaming)
         self._request = request
         self._keep_alive_s = keep_alive_s
-        self._silent = True
         self._pulse: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -54,7 +53,6 @@ class EventStream:
         Raises:
             ClientGone: there is nobody to read it.
         """
-        self._silent = False
         try:
             await self.response.write(event)
         except ConnectionError:
@@ -62,10 +60,8 @@ class EventStream:
 
     async def _beat(self) -> None:
         while True:
-            self._silent = True
             await asyncio.sleep(self._keep_alive_s)
-            if self._silent:
-                try:
-                    await self.response.write(KEEP_ALIVE)
-                except ConnectionError:
-                    return  # who sends will hear of it
+            try:
+                await self.response.write(KEEP_ALIVE)
+            except ConnectionError:
+                return  # who sends will hear of it

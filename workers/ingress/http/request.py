@@ -39,7 +39,7 @@ class ChatRequest:
         """Hash of what the turn depends on: the messages that count and the parameters, not how it is answered."""
         counted = self.messages if stateless else self.messages[-1:]
         asked = [*counted, orjson.dumps(self.parameters, option=orjson.OPT_SORT_KEYS)]
-        return blake2b(b"\n".join(asked), digest_size=FINGERPRINT_BYTES).digest()
+        return blake2b(b"".join(asked), digest_size=FINGERPRINT_BYTES).digest()
 
 
 def parse_chat(body: bytes) -> ChatRequest:

@@ -1,0 +1,153 @@
+"""Questions that wait for answers on a link, and the supervisor's registry behind one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes.shard_store import FakeShardStore
+
+from hermes_actors.wire.link import LinkClosed
+from hermes_actors.wire.messages import (
+    Activate,
+    Activated,
+    Forget,
+    Forgotten,
+    ListSessions,
+    Refused,
+    SessionPage,
+)
+from workers.agents.session import OwnedShard
+from workers.routing import registry as registry_module
+from workers.routing.registry import RemoteRegistry
+from workers.routing.requests import Requests
+from workers.turns import Refusal
+
+
+class FakeLink:
+    """Gives each message to ``answer``, if there is one."""
+
+    closed = False
+
+    def __init__(self, answer: Callable[[Any], None] | None = None) -> None:
+        self.sent: list[Any] = []
+        self.answer = answer
+
+    def send(self, message: Any) -> None:
+        if self.closed:
+            raise LinkClosed("gone")
+        self.sent.append(message)
+        if self.answer is not None:
+            self.answer(message)
+
+    async def drained(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def question(requests: Requests) -> Forget:
+    return Forget(request=requests.number(), key="a", shard=0, fence=1)
+
+
+# -- requests -----------------------------------------------------------------------------------------------------
+
+
+async def test_each_answer_reaches_the_one_who_asked_whatever_their_order() -> None:
+    requests, link = Requests(), FakeLink()
+    asked = [asyncio.ensure_future(requests.ask(link, question(requests), timeout_s=5.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    for sent in reversed(link.sent):
+        requests.answer(Forgotten(request=sent.request, existed=sent.request % 2 == 0))
+
+    assert [(await one).existed for one in asked] == [False, True, False]
+    assert requests._waiting == {}
+
+
+async def test_who_gets_no_answer_in_time_waits_no_longer_and_a_late_one_is_dropped() -> None:
+    requests, link = Requests(), FakeLink()
+    with pytest.raises(TimeoutError):
+        await requests.ask(link, question(requests), timeout_s=0.0)
+
+    requests.answer(Forgotten(request=1, existed=True))
+
+    assert requests._waiting == {}
+
+
+async def test_a_lost_link_is_told_to_all_who_wait() -> None:
+    requests, link = Requests(), FakeLink()
+    asked = [asyncio.ensure_future(requests.ask(link, question(requests), timeout_s=5.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    requests.lost("gone")
+
+    assert [str(error) for error in await asyncio.gather(*asked, return_exceptions=True)] == ["gone"] * 3
+    assert requests._waiting == {}
+
+
+async def test_nothing_waits_for_what_could_not_be_sent() -> None:
+    requests, link = Requests(), FakeLink()
+    link.close()
+
+    with pytest.raises(LinkClosed):
+        await requests.ask(link, question(requests), timeout_s=5.0)
+
+    assert requests._waiting == {}
+
+
+# -- the registry -------------------------------------------------------------------------------------------------
+
+
+def registry_that(answer: Callable[[Any], Any]) -> RemoteRegistry:
+    requests = Requests()
+    return RemoteRegistry(FakeLink(lambda message: requests.answer(answer(message))), requests)
+
+
+SHARD = OwnedShard(number=3, fence=7, store=FakeShardStore())
+
+
+async def test_the_session_of_a_key_is_asked_for_under_the_shards_fence() -> None:
+    seen: list[Activate] = []
+
+    def answer(message: Activate) -> Activated:
+        seen.append(message)
+        return Activated(request=message.request, session_id="ses", created_at=1.5)
+
+    assert await registry_that(answer).activate("key", "anna", SHARD, create=True) == ("ses", 1.5)
+    assert seen == [Activate(request=1, key="key", principal="anna", shard=3, fence=7, create=True)]
+
+
+async def test_a_page_of_sessions_comes_with_its_cursor() -> None:
+    def answer(message: ListSessions) -> SessionPage:
+        return SessionPage(request=message.request, sessions=[{"key": message.principal}], next="cursor")
+
+    assert await registry_that(answer).page("anna", None, 5) == ([{"key": "anna"}], "cursor")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("not_found", "session_not_found"), ("stale_fence", "shard_unavailable"), ("stopping", "shard_unavailable")],
+)
+async def test_what_the_supervisor_refuses_is_refused(code: str, told: str) -> None:
+    registry = registry_that(lambda message: Refused(request=message.request, code=code, why="No."))
+
+    with pytest.raises(Refusal) as refused:
+        await registry.activate("key", "anna", SHARD, create=False)
+
+    assert (refused.value.code, refused.value.why) == (told, "No.")
+
+
+async def test_a_supervisor_that_is_silent_or_gone_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "REGISTRY_TIMEOUT_S", 0.0)
+    silent, gone = FakeLink(), FakeLink()
+    gone.close()
+
+    for link in (silent, gone):
+        with pytest.raises(Refusal) as refused:
+            await RemoteRegistry(link, Requests()).forget("key", SHARD)
+        assert refused.value.code == "shard_unavailable"
+        assert refused.value.retry_after_s

@@ -1,0 +1,295 @@
+"""The shards of a worker on real files: opened under their fence, settled, let go, and broken ones left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from fakes.sessions import BOUND_S, Bench, FakeNames, end_of
+
+from hermes_actors.config.model import SessionsConfig
+from hermes_actors.wire.messages import ShardBroken
+from workers.agents.transcript import OUTCOME_UNKNOWN
+from workers.routing import shards as shards_module
+from workers.routing.shards import ShardFiles, ShardTable
+from workers.store.journal import Journal
+from workers.store.shard import ShardStore, StoreFailed
+from workers.store.sqlite import SqliteShard
+
+KEY = "api:default:a"
+ASKED = {"role": "assistant", "content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": {}}]}
+
+
+class Owner:
+    """A worker's part: its table, its files, its sessions."""
+
+    def __init__(self, directory: Path, names: FakeNames) -> None:
+        self.bench = Bench(SessionsConfig(), names=names)
+        self.table = ShardTable(0, 4)
+        self.journal = Journal()
+        self.broken: list[ShardBroken] = []
+        self.files = ShardFiles(
+            self.table,
+            self.bench.sessions,
+            journal=self.journal,
+            directory=directory,
+            durability="process",
+            report=self.broken.append,
+        )
+
+    async def own(self, shards: dict[int, int]) -> list[int]:
+        """Be given these shards, with their fences; the numbers of those that were opened for it."""
+        self.table.update({number: [0, fence] for number, fence in shards.items()}, {})
+        async with asyncio.timeout(BOUND_S):
+            opened = await self.files.follow_table()
+        self.bench.shard = self.table.open.get(0, self.bench.shard)
+        return sorted(shard.number for shard in opened)
+
+    def store(self, number: int = 0) -> ShardStore:
+        return self.table.open[number].store
+
+    async def die(self) -> None:
+        await self.files.close()
+        await self.journal.close()
+
+
+class Owners:
+    """One after the other, on the same files and names."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._names = FakeNames()
+        self._all: list[Owner] = []
+
+    def next(self) -> Owner:
+        self._all.append(Owner(self._directory, self._names))
+        return self._all[-1]
+
+    async def end(self) -> None:
+        for owner in self._all:
+            owner.bench.model.gate.set()
+            await owner.bench.sessions.close()
+            await owner.die()
+
+
+@pytest.fixture
+async def owners(tmp_path: Path) -> AsyncIterator[Owners]:
+    made = Owners(tmp_path)
+    yield made
+    await made.end()
+
+
+async def state_of(store: ShardStore, turn_id: str) -> str:
+    row = await store.turn(turn_id)
+    assert row is not None
+    return row.state
+
+
+async def messages_of(store: ShardStore, session_id: str) -> list[dict[str, Any]]:
+    return [orjson.loads(row) for past in await store.transcript(session_id) for row in past.rows]
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_newly_owned_is_opened_and_the_rest_stays_open(owners: Owners) -> None:
+    owner = owners.next()
+
+    assert await owner.own({0: 1, 1: 1}) == [0, 1]
+    before = owner.store(0)
+    assert await owner.own({0: 1, 1: 1, 2: 1}) == [2]
+
+    assert owner.store(0) is before
+    assert sorted(owner.table.open) == [0, 1, 2]
+
+
+async def test_a_shard_that_comes_back_with_a_higher_fence_is_opened_anew_with_its_sessions(owners: Owners) -> None:
+    owner = owners.next()
+    await owner.own({0: 1})
+    await owner.bench.talk("one", key=KEY)
+    old = owner.store()
+
+    assert await owner.own({0: 2}) == [0]
+
+    with pytest.raises(StoreFailed):
+        await old.unfinished()
+    await owner.bench.talk("two", key=KEY)
+    assert [message["content"] for message in owner.bench.model.requests[-1]] == ["one", "re: one", "two"]
+
+
+async def test_a_shard_that_is_lost_is_let_go_with_what_runs_on_it(owners: Owners) -> None:
+    owner, successor = owners.next(), owners.next()
+    await owner.own({0: 1})
+    owner.bench.model.gate.clear()
+    running, waiting = await owner.bench.send("one"), await owner.bench.send("two")
+    await owner.bench.model.until_asked(1)
+
+    assert await owner.own({}) == []
+    assert owner.table.open == {}
+    assert {(await end_of(feed)).state for feed in (running, waiting)} == {"interrupted"}
+
+    await successor.own({0: 2})
+    assert await state_of(successor.store(), running.turn_id) == "interrupted"
+    await successor.bench.sessions.resume(successor.table.open[0])
+    await successor.bench.talk("three")
+    assert await state_of(successor.store(), waiting.turn_id) == "completed"
+
+
+async def test_who_waits_for_an_owner_is_woken_by_a_shard_that_opens(owners: Owners) -> None:
+    owner = owners.next()
+    waiting = asyncio.ensure_future(owner.table.change(BOUND_S))
+    await asyncio.sleep(0)
+
+    await owner.own({0: 1})
+
+    await asyncio.wait_for(waiting, BOUND_S)
+
+
+async def test_the_owner_of_a_shard_is_this_worker_another_or_none() -> None:
+    table = ShardTable(0, 4)
+    table.update({0: [0, 1], 1: [1, 1], 2: [2, 1]}, {0: "own", 1: "path"})
+
+    assert [table.path_of_owner(number) for number in range(4)] == [None, "path", None, None]
+    assert table.mine() == {0: 1}
+
+
+# -- files that cannot be used ------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_file_is_set_aside_and_told_and_all_shards_serve(owners: Owners, tmp_path: Path) -> None:
+    (tmp_path / "01.db").write_bytes(b"this is no database" * 1000)
+    owner = owners.next()
+
+    assert await owner.own({0: 1, 1: 1}) == [0, 1]
+
+    (broken,) = owner.broken
+    assert (broken.shard, broken.serving) == (1, True)
+    assert broken.set_aside is not None
+    assert Path(broken.set_aside).read_bytes().startswith(b"this is no database")
+
+
+async def test_a_file_that_cannot_be_opened_stays_closed_while_the_others_serve_and_is_tried_again(
+    owners: Owners, tmp_path: Path
+) -> None:
+    (tmp_path / "01.db").mkdir()
+    owner = owners.next()
+
+    assert await owner.own({0: 1, 1: 1}) == [0]
+    assert [(broken.shard, broken.serving, broken.set_aside) for broken in owner.broken] == [(1, False, None)]
+    (tmp_path / "01.db").rmdir()
+
+    assert await owner.own({0: 1, 1: 1}) == [1]
+
+
+async def test_an_owner_whose_time_is_over_does_not_open(owners: Owners) -> None:
+    old, new = owners.next(), owners.next()
+    await new.own({0: 5})
+
+    assert await old.own({0: 4}) == []
+    assert not old.broken[0].serving
+    assert await new.store().unfinished() == []
+
+
+async def test_a_shard_that_cannot_be_settled_is_closed_and_told_with_what_was_set_aside(
+    owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "00.db").write_bytes(b"this is no database" * 1000)
+    closed: list[ShardStore] = []
+    close = SqliteShard.close
+
+    async def failing(_: SqliteShard) -> Any:
+        raise StoreFailed("the disk failed")
+
+    async def noted(self: SqliteShard) -> None:
+        closed.append(self)
+        await close(self)
+
+    monkeypatch.setattr(SqliteShard, "unfinished", failing)
+    monkeypatch.setattr(SqliteShard, "close", noted)
+    owner = owners.next()
+
+    assert await owner.own({0: 1}) == []
+
+    (broken,) = owner.broken
+    assert (broken.serving, broken.why) == (False, "the disk failed")
+    assert broken.set_aside is not None
+    assert len(closed) == 1
+
+
+# -- what a dead owner left ---------------------------------------------------------------------------------------
+
+
+async def test_running_turns_are_interrupted_with_their_tool_calls_closed(owners: Owners) -> None:
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    cut, other = dead.bench.message("cut"), dead.bench.message("other", key="api:default:b")
+    await dead.store().admit(cut, "ses_a", "running")
+    await dead.store().append(cut.turn_id, "ses_a", [orjson.dumps(ASKED)])
+    await dead.store().admit(other, "ses_b", "running")
+    await dead.die()
+
+    await owner.own({0: 2})
+
+    assert [await state_of(owner.store(), turn.turn_id) for turn in (cut, other)] == ["interrupted"] * 2
+    last = (await messages_of(owner.store(), "ses_a"))[-1]
+    assert (last["role"], last["tool_call_id"], last["content"]) == ("tool", "call-1", OUTCOME_UNKNOWN)
+    assert await messages_of(owner.store(), "ses_b") == [{"role": "user", "content": "other"}]
+    row = await owner.store().turn(cut.turn_id)
+    assert row is not None
+    assert row.ended is not None
+    assert row.ended.error is not None
+    assert row.ended.error["code"] == "turn_interrupted"
+
+
+async def test_queued_turns_are_kept_and_run_once_in_their_order(owners: Owners) -> None:
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    turns = [dead.bench.message(text, key=key) for text in ("one", "two") for key in ("api:a", "api:b")]
+    for turn in turns:
+        await dead.store().admit(turn, f"ses_{turn.key}", "queued")
+    await dead.die()
+
+    await owner.own({0: 2})
+    assert {await state_of(owner.store(), turn.turn_id) for turn in turns} == {"queued"}
+    await owner.bench.sessions.resume(owner.table.open[0])
+    for turn in turns:
+        await owner.bench.talk(turn, again=True)
+
+    said = [request[-1]["content"] for request in owner.bench.model.requests]
+    assert sorted(said) == ["one", "one", "two", "two"]
+    assert {await state_of(owner.store(), turn.turn_id) for turn in turns} == {"completed"}
+
+
+async def test_stateless_turns_end_unless_somebody_may_ask_for_them(owners: Owners) -> None:
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    left = dead.bench.message("left", key="conv:a", stateless=True)
+    ran = dead.bench.message("ran", key="conv:b", stateless=True)
+    named = dead.bench.message("named", key="conv:c", stateless=True, idempotency_key="k")
+    for turn, state in ((left, "queued"), (ran, "running"), (named, "queued")):
+        await dead.store().admit(turn, f"ses_{turn.key}", state)  # type: ignore[arg-type]  # a turn's state
+    await dead.die()
+
+    await owner.own({0: 2})
+
+    states = [await state_of(owner.store(), turn.turn_id) for turn in (left, ran, named)]
+    assert states == ["cancelled", "interrupted", "queued"]
+    assert (await owner.bench.talk(named, again=True)).text == "re: named"
+
+
+async def test_many_turns_are_settled_together(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "SETTLED_TOGETHER", 40)
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    turns = [dead.bench.message(f"{n}", key=f"api:{n}") for n in range(100)]
+    await asyncio.gather(*(dead.store().admit(turn, f"ses_{turn.key}", "running") for turn in turns))
+    await dead.die()
+
+    await owner.own({0: 2})
+
+    assert await owner.store().unfinished() == []
+    assert owner.journal.transactions < 50

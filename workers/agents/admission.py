@@ -1,0 +1,135 @@
+"""How a message becomes a turn: on disk before it is acknowledged, and once, however often it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+
+from workers.agents.agent import TurnRun, store_error, unstored_end
+from workers.agents.failures import cut_error, waiting_error
+from workers.agents.feed import TurnFeed
+from workers.agents.session import OwnedShard, Session
+from workers.agents.sessions import Sessions
+from workers.store.shard import StaleFence, StoreFailed, TurnRow
+from workers.turns import Refusal, Submission
+
+log = structlog.get_logger(__name__)
+
+SHARD_RETRY_AFTER_S = 1.0
+MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
+
+
+class Admission:
+    """Takes messages for the sessions of this worker's shards.
+
+    Args:
+        mailbox_limit: how many turns of a session may wait.
+    """
+
+    def __init__(self, sessions: Sessions, mailbox_limit: int) -> None:
+        self._sessions = sessions
+        self._mailbox_limit = mailbox_limit
+        self._named: dict[tuple[str, str], asyncio.Event] = {}  # (key, Idempotency-Key) being looked up or admitted
+
+    async def submit(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
+        """Admit a turn: it is on disk when this returns, and its feed will tell the rest.
+
+        Args:
+            submission: the message.
+            shard: its shard, owned by this worker.
+            again: an owner that died may have had this turn already.
+
+        Raises:
+            Refusal: not accepted; nothing is kept.
+        """
+        try:
+            if again and (row := await shard.store.turn(submission.turn_id)) is not None:
+                return await self._feed_of(row, shard)
+            if submission.idempotency_key is not None:
+                return await self._named_turn(submission, shard, submission.idempotency_key)
+            return await self._admit(submission, shard)
+        except StoreFailed as error:
+            log.error("turn not admitted", session=submission.key, turn=submission.turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
+            raise refusal_of(error) from error
+
+    async def _named_turn(self, submission: Submission, shard: OwnedShard, name: str) -> TurnFeed:
+        """The same Idempotency-Key and body give the same turn, running or over; another body is a conflict."""
+        handle = (submission.key, name)
+        while (first := self._named.get(handle)) is not None:
+            await first.wait()  # then the turn is known, or it is up to the next who sent it
+        settled = self._named[handle] = asyncio.Event()
+        try:
+            row = await shard.store.find(*handle)
+            feed = await (self._admit(submission, shard) if row is None else self._feed_of(row, shard))
+        finally:
+            del self._named[handle]
+            settled.set()
+        if feed.fingerprint != submission.fingerprint:
+            raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
+        return feed
+
+    async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
+        """The feed of a turn that is on disk: the living one, or one that tells its end."""
+        submission = row.submission
+        feeds = self._sessions.feeds
+        if row.state == "queued" and submission.turn_id not in feeds:
+            # An earlier owner left it: it runs once its session is here.
+            await self._sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+            row = await shard.store.turn(submission.turn_id) or row
+        feed = feeds.get(submission.turn_id)
+        if feed is None:
+            feed = TurnFeed(submission.turn_id, submission.fingerprint)
+            why = waiting_error() if row.state == "queued" else cut_error("crash")
+            ended = row.ended or unstored_end(submission.turn_id, row.session_id, "interrupted", why)
+            feed.end(replace(ended, replayed=True))
+        return feed
+
+    async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        sessions = self._sessions
+        sessions.refuse_if_stopping()
+        session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+        sessions.refuse_if_stopping()  # it may have begun meanwhile
+        if submission.turn_id in sessions.feeds:  # handed over again meanwhile
+            return sessions.feeds[submission.turn_id]
+        if len(session.runs) > self._mailbox_limit:
+            why = f"{len(session.runs)} messages of this session run or wait already."
+            raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
+        # Counted in before its commit, so that the session is neither overfilled nor put to sleep meanwhile.
+        run = sessions.expect(session, submission, queued=bool(session.runs))
+        try:
+            await session.store.admit(submission, session.session_id, "queued" if run.queued else "running")
+        except asyncio.CancelledError:
+            sessions.background.start(self._admitted_alone(session, run))
+            raise
+        except StoreFailed as error:
+            self._not_admitted(session, run, error)
+            raise
+        session.mail(run)
+        return run.feed
+
+    async def _admitted_alone(self, session: Session, run: TurnRun) -> None:
+        """The caller went away during the commit, which goes on: what it brought to disk is a turn like any other."""
+        try:
+            row = await session.store.turn(run.submission.turn_id)
+        except StoreFailed as error:
+            self._not_admitted(session, run, error)
+            return
+        if row is None:
+            self._not_admitted(session, run, StoreFailed("it was not stored"))
+        else:
+            run.feed.abandon()
+            session.mail(run)
+
+    def _not_admitted(self, session: Session, run: TurnRun, error: StoreFailed) -> None:
+        self._sessions.unexpect(session, run)
+        why = store_error(f"The message could not be stored: {error}.")
+        run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "failed", why))
+
+
+def refusal_of(error: StoreFailed) -> Refusal:
+    """What the caller is told of a store that failed before anything was promised."""
+    if isinstance(error, StaleFence):
+        return Refusal("shard_unavailable", f"The session is moving ({error}).", SHARD_RETRY_AFTER_S)
+    return Refusal("store_failed", f"The disk did not do it: {error}.")
