@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from hermes_actors.config.problems import ConfigError
 from hermes_actors.control.client import ControlFailed, NoAnswer, NotRunning
 from hermes_actors.home import Home, default_home
 
@@ -55,7 +56,7 @@ class Command(click.Command):
         try:
             return self._work(ctx)
         except Failed as failed:
-            if ctx.params.get("as_json"):
+            if ctx.params.get("as_json") and ctx.invoked_subcommand is None:  # else that has told it
                 print_json({"error": {"code": failed.error, "why": failed.message}})
             raise
 
@@ -67,8 +68,14 @@ class Command(click.Command):
             raise NoSupervisor("not_running", f"{error}; start one with: {start}") from error
         except NoAnswer as error:
             raise NoSupervisor("no_answer", str(error)) from error
+        except ConfigError as error:
+            raise BadConfiguration("configuration", str(error)) from error
         except ControlFailed as error:
             raise Failed(error.code, str(error)) from error
+
+
+class Group(Command, click.Group):
+    """Commands below one that does something by itself; they take its options over."""
 
 
 def home_option(command: F) -> F:

@@ -17,7 +17,16 @@ from typing import Any, TextIO
 
 import click
 
-from hermes_actors.cli.command import Command, Failed, example, home_option, json_option, print_json
+from hermes_actors.cli.command import (
+    BadConfiguration,
+    Command,
+    Failed,
+    Group,
+    example,
+    home_option,
+    json_option,
+    print_json,
+)
 from hermes_actors.control import client
 from hermes_actors.home import Home
 
@@ -91,6 +100,46 @@ def show_session(session: str, home: Home, as_json: bool) -> None:
     """Show one session: SESSION is its key, or a last part that only one key has."""
     data = _knowing(home)("sessions.show", session=session)
     _show(data, as_json, lambda render: render.session(data, time.time()))
+
+
+@ctl.group(cls=Group, invoke_without_command=True, epilog=example("hermes-ctl mcp", "hermes-ctl mcp restart files"))
+@home_option
+@json_option
+@click.pass_context
+def mcp(context: click.Context, home: Home, as_json: bool) -> None:
+    """Show the connections to MCP servers, of all workers."""
+    if context.invoked_subcommand is not None:
+        context.default_map = {context.invoked_subcommand: {"home": home.root, "as_json": as_json}}
+        return
+    data = _workers_asked(home, "mcp")
+    _show(data, as_json, lambda render: render.connections(data["connections"], time.time()))
+
+
+@mcp.command("restart", cls=Command, epilog=example("hermes-ctl mcp restart files"))
+@click.argument("name")
+@home_option
+@json_option
+def restart_mcp(name: str, home: Home, as_json: bool) -> None:
+    """End all connections to the MCP server NAME.
+
+    What they started ends too; they are made again when a turn needs them.
+    """
+    data = _workers_asked(home, "mcp.restart", server=name)
+    _show(data, as_json, lambda _: f"connections of {name} restarted: {data['restarted']}")
+
+
+@ctl.command(cls=Command, epilog=example("hermes-ctl reload", "hermes-ctl reload --json | jq -r '.changes[].key'"))
+@home_option
+@json_option
+def reload(home: Home, as_json: bool) -> None:
+    """Take a changed configuration over, and say what changes when. A bad one changes nothing."""
+    try:
+        data = _workers_asked(home, "reload")
+    except client.ControlFailed as error:
+        if error.code != "configuration":
+            raise
+        raise BadConfiguration(error.code, f"{error}\nNothing changed.") from error
+    _show(data, as_json, lambda render: render.changes(data["changes"]))
 
 
 @ctl.command(cls=Command, epilog=example("hermes-ctl stop", "hermes-ctl stop --now --timeout 20"))
@@ -173,6 +222,14 @@ def _knowing(home: Home) -> Callable[..., dict[str, Any]]:
 
         click.echo(f"{error}: read from the disk", err=True)
         return partial(disk.ask, home)
+
+
+def _workers_asked(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
+    """What the supervisor learns from its workers; those that said nothing are told."""
+    data = client.ask(home, operation, **arguments)
+    for slot in data.get("missing", ()):
+        click.echo(f"worker {slot} gave no answer", err=True)
+    return data
 
 
 def _show(data: Any, as_json: bool, draw: Callable[[Any], Any]) -> None:

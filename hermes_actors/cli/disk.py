@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hermes_actors.cli.command import Failed
-from hermes_actors.core.requests import session_line
+from hermes_actors.core.views import session_line, session_shown
 from hermes_actors.home import Home
 from hermes_actors.registry import BadCursor, Registry, find_sessions
 
@@ -52,7 +52,7 @@ def show_session(home: Home, *, session: str) -> dict[str, Any]:
         raise Failed("not_found", f"no session is named {session!r}, nor ends with it")
     if len(found) > 1:
         raise Failed("ambiguous", f"{session!r} may mean {', '.join(entry.key for entry in found)}")
-    return {**session_line(found[0], owners, ()), "actor": None, "mcp": [], "turns": {}}
+    return session_shown(found[0], owners, (), {})
 
 
 READERS: Mapping[str, Callable[..., dict[str, Any]]] = {

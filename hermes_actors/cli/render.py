@@ -7,7 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from hermes_actors.terminal import printable
@@ -17,9 +17,10 @@ NOTHING = "-"
 
 _STATE_STYLES = {
     **dict.fromkeys(("serving", "ready", "available", "up"), "green"),
-    **dict.fromkeys(("starting", "stopping", "restarting"), "yellow"),
+    **dict.fromkeys(("starting", "stopping", "restarting", "connecting", "waiting"), "yellow"),
     **dict.fromkeys(("killed", "given_up", "unavailable"), "red"),
 }
+_WHEN = {"now": "now", "next_turn": "at the next turn", "restart": "only after a restart"}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -91,6 +92,25 @@ def session(data: Mapping[str, Any], now: float) -> RenderableType:
     return Group(_facts(facts), Text(), _servers(servers, now)) if servers else _facts(facts)
 
 
+def connections(rows: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
+    """The reply to ``mcp``."""
+    return _servers(rows, now) if rows else _text("no connections")
+
+
+def changes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The reply to ``reload``, by when it takes effect."""
+    if not rows:
+        return _text("nothing changed")
+    table = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2))
+    for when, title in _WHEN.items():
+        found = [row for row in rows if row.get("when") == when]
+        if found:
+            table.add_row(_text(title, "bold"))
+        for row in found:
+            table.add_row(_text(f"  {row.get('key')}"), _text(row.get("what")))
+    return table
+
+
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
     """Names and values, a pair a line."""
     return _facts((name, _text(value)) for name, value in rows)
@@ -129,9 +149,16 @@ def _state(value: Any) -> Text:
 def _fact(name: str, value: Any, now: float) -> Text:
     if (name == "since" or name.endswith("_at")) and isinstance(value, int | float):
         return _text(ago(value, now))
+    if name == "state":
+        return _state(value)
     if isinstance(value, Mapping):
-        return _text(", ".join(f"{inner} {NOTHING if said is None else said}" for inner, said in value.items()))
+        said = (f"{_words(inner)} {_fact(inner, known, now)}" for inner, known in value.items() if known is not None)
+        return _text(", ".join(said) or None)
     return _text(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
@@ -139,13 +166,13 @@ def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name.replace("_", " "), value)
+        table.add_row(_words(name), value)
     return table
 
 
 def _servers(rows: Sequence[Any], now: float) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = _table(*names)
+    table = _table(*map(_words, names))
     for row in rows:
         table.add_row(*(_fact(name, row.get(name), now) for name in names))
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,7 +17,6 @@ from hermes_actors.cli.render import console, facts
 from hermes_actors.cli.welcome import welcome
 from hermes_actors.config.load import load, summary
 from hermes_actors.config.model import MAX_WORKERS, Settings
-from hermes_actors.config.problems import ConfigError
 from hermes_actors.home import Home
 from hermes_actors.service import (
     HomeBusy,
@@ -85,8 +85,10 @@ def start(
     """Run the gateway in the foreground until it is stopped.
 
     SIGTERM, Ctrl-C and hermes-ctl stop let running turns finish; a second signal stops at once.
+    SIGHUP and hermes-ctl reload take a changed configuration over.
     """
-    settings = _with_workers(_load(home, config_path, demo=demo), workers)
+    read = partial(_read, home, config_path, workers, demo=demo)
+    settings = read()
     logs.protect([*settings.api_keys.values(), *settings.environment.values()])
     logs.configure(process="supervisor", directory=home.logs, level=log_level, format=log_format)
 
@@ -95,7 +97,7 @@ def start(
             console().print(welcome(settings, home, serving, os.environ), soft_wrap=True)
 
     try:
-        code = serve(settings, home, ready=ready)
+        code = serve(settings, home, ready=ready, reload=read)
     except (ShardsFixed, TooManyWorkers) as error:
         raise BadConfiguration("configuration", str(error)) from error
     except (HomeBusy, HomeUnusable, RegistryUnusable, ListenFailed, SupervisorFailed) as error:
@@ -109,21 +111,20 @@ def start(
 @json_option
 def check_config(config_path: Path | None, home: Home, as_json: bool) -> None:
     """Check the configuration, and say what it amounts to."""
-    rows = summary(_load(home, config_path, demo=False))
+    rows = summary(load(home, config_path=config_path, environ=os.environ, demo=False))
     if as_json:
         print_json({"summary": [{"name": name, "value": value} for name, value in rows]})
     else:
         console().print(facts(rows))
 
 
-def _load(home: Home, config_path: Path | None, *, demo: bool) -> Settings:
-    try:
-        return load(home, config_path=config_path, environ=os.environ, demo=demo)
-    except ConfigError as error:
-        raise BadConfiguration("configuration", str(error)) from error
+def _read(home: Home, config_path: Path | None, workers: int | Literal["auto"] | None, *, demo: bool) -> Settings:
+    """The configuration as this command line wants it.
 
-
-def _with_workers(settings: Settings, workers: int | Literal["auto"] | None) -> Settings:
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    settings = load(home, config_path=config_path, environ=os.environ, demo=demo)
     if workers is None:
         return settings
     section = settings.config.supervisor.model_copy(update={"workers": workers})

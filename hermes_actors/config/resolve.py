@@ -33,7 +33,7 @@ def resolve(config: Config, variables: Mapping[str, str]) -> Resolved:
     _api_keys(config, variables, found)
     for name, server in config.mcp_servers.items():
         if server.enabled:
-            for path, text, check in _interpolated(("mcp_servers", name), server):
+            for path, text, check in interpolated(("mcp_servers", name), server):
                 _references(path, text, check, variables, found)
     return found
 
@@ -77,7 +77,7 @@ def _named(
     return value
 
 
-def _interpolated(path: KeyPath, server: McpServer) -> Iterator[tuple[KeyPath, str, Callable[[str], str]]]:
+def interpolated(path: KeyPath, server: McpServer) -> Iterator[tuple[KeyPath, str, Callable[[str], str]]]:
     """The texts of a server in which ``${VAR}`` stands for a variable, and what each must look like afterwards."""
     for key, text in (("command", server.command), ("cwd", server.cwd)):
         if text is not None:

@@ -18,11 +18,11 @@ COMMON = {"--home", "--json", "--help", "--version"}
 
 
 def leaves(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield name, command
     if isinstance(command, click.Group):
         for part, inner in command.commands.items():
             yield from leaves(inner, f"{name} {part}")
-    else:
-        yield name, command
 
 
 COMMANDS = dict([*leaves(ctl, "hermes-ctl"), *leaves(supervisor, "hermes-supervisor")])

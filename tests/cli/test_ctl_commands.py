@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import sys
@@ -99,7 +100,7 @@ def test_all_sessions_are_asked_for_page_by_page(home: Home, supervisor: Start) 
 
 def test_one_session_is_shown_with_what_its_worker_knows(home: Home, supervisor: Start) -> None:
     known = {
-        "actor": {"generation": 2, "restarts": 1},
+        "actor": {"generation": 2, "restarts": 1, "last_restart_reason": "fallback", "last_restart_at": NOW - 150},
         "mcp": [{"server": "time", "state": "up", "since": NOW - 3 * 86400}],
         "turns": {"completed": 7, "failed": 1},
     }
@@ -107,7 +108,12 @@ def test_one_session_is_shown_with_what_its_worker_knows(home: Home, supervisor:
 
     shown = run(home, "sessions", "show", "cli")
 
-    for text in ("ses_1", "completed 7, failed 1", "3 d ago", "generation 2"):
+    for text in (
+        "ses_1",
+        "completed 7, failed 1",
+        "3 d ago",
+        "generation 2, restarts 1, last restart reason fallback, last restart at 2 min ago",
+    ):
         assert text in shown.stdout
     assert fake.requests[0].arguments == {"session": "cli"}
 
@@ -126,6 +132,133 @@ def test_a_row_is_one_line_where_there_is_no_terminal(home: Home, supervisor: St
     supervisor(answering({"sessions.list": {"sessions": [{**SESSION, "key": key}], "next": None}}))
 
     assert any(key in line and "ses_1" in line for line in run(home, "sessions", "list").stdout.splitlines())
+
+
+# -- mcp and reload ---------------------------------------------------------------------------------------------------
+
+CONNECTION = {
+    "worker": 1, "server": "files", "scope": "session", "session": "api:default:cli", "state": "waiting",
+    "since": NOW - 150, "starts": 3, "calls": 12, "last_error": "its command ended", "pid": None,
+}  # fmt: skip
+
+
+def test_mcp_shows_every_connection(home: Home, supervisor: Start) -> None:
+    shared = {**CONNECTION, "server": "time", "scope": "worker", "session": None, "state": "up", "pid": 4712}
+    supervisor(answering({"mcp": {"connections": [CONNECTION, shared]}}))
+
+    people, machines = run(home, "mcp"), run(home, "mcp", "--json")
+
+    head, _, files, time_ = people.stdout.splitlines()
+    assert re.split(r" {2,}", head.strip()) == [name.replace("_", " ") for name in CONNECTION]
+    for text in ("files", "api:default:cli", "waiting", "2 min ago", "its command ended"):
+        assert text in files
+    for text in ("time", "worker", "up", "4712"):
+        assert text in time_
+    assert json.loads(machines.stdout) == {"connections": [CONNECTION, shared]}
+
+
+def test_mcp_says_that_there_is_no_connection(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"mcp": {"connections": []}}))
+
+    people, machines = run(home, "mcp"), run(home, "mcp", "--json")
+
+    assert (people.exit_code, people.stdout) == (0, "no connections\n")
+    assert (machines.exit_code, json.loads(machines.stdout)) == (0, {"connections": []})
+
+
+def test_mcp_restart_names_the_server_and_tells_how_many_connections_it_had(home: Home, supervisor: Start) -> None:
+    fake = supervisor(answering({"mcp.restart": {"restarted": 3}}))
+
+    people, machines = run(home, "mcp", "restart", "files"), run(home, "mcp", "restart", "files", "--json")
+
+    assert (people.exit_code, people.stdout) == (0, "connections of files restarted: 3\n")
+    assert json.loads(machines.stdout) == {"restarted": 3}
+    assert [request.operation for request in fake.requests] == ["mcp.restart", "mcp.restart"]
+    assert fake.requests[0].arguments == {"server": "files"}
+
+
+@pytest.mark.parametrize(
+    ("words", "operation", "data"),
+    [
+        (("mcp",), "mcp", {"connections": [CONNECTION]}),
+        (("mcp", "restart", "files"), "mcp.restart", {"restarted": 1}),
+        (("reload",), "reload", {"changes": []}),
+    ],
+)
+def test_workers_that_gave_no_answer_are_named(
+    home: Home, supervisor: Start, words: tuple[str, ...], operation: str, data: dict[str, Any]
+) -> None:
+    supervisor(answering({operation: {**data, "missing": [0, 2]}}))
+
+    shown = run(home, *words)
+
+    assert (shown.exit_code, shown.stderr) == (0, "worker 0 gave no answer\nworker 2 gave no answer\n")
+
+
+def test_options_before_a_command_below_mcp_are_its_options(home: Home, supervisor: Start) -> None:
+    supervisor(lambda connection, request: answer(connection, request, {}, "not_found", "no server is named so"))
+
+    ran = CliRunner().invoke(ctl, ["mcp", "--json", "--home", str(home.root), "restart", "files"])
+
+    assert ran.exit_code == 1
+    assert json.loads(ran.stdout) == {"error": {"code": "not_found", "why": "no server is named so"}}
+
+
+def test_mcp_without_a_supervisor_fails_like_every_command(home: Home) -> None:
+    people, machines = run(home, "mcp"), run(home, "mcp", "--json")
+
+    assert (people.exit_code, machines.exit_code) == (4, 4)
+    assert json.loads(machines.stdout)["error"]["code"] == "not_running"
+
+
+CHANGES = [
+    {"key": "sessions.mailbox_limit", "when": "now", "what": "32 → 64"},
+    {"key": "mcp_servers.files", "when": "next_turn", "what": "reconnects: args"},
+    {"key": "model.default", "when": "next_turn", "what": "a → b"},
+    {"key": "supervisor.workers", "when": "restart", "what": "2 → 4"},
+]
+
+
+def test_a_reload_tells_in_groups_what_changes_when(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"reload": {"changes": CHANGES}}))
+
+    people, machines = run(home, "reload"), run(home, "reload", "--json")
+
+    assert [" ".join(line.split()) for line in people.stdout.splitlines()] == [
+        "now",
+        "sessions.mailbox_limit 32 → 64",
+        "at the next turn",
+        "mcp_servers.files reconnects: args",
+        "model.default a → b",
+        "only after a restart",
+        "supervisor.workers 2 → 4",
+    ]
+    assert json.loads(machines.stdout) == {"changes": CHANGES}
+
+
+def test_a_reload_of_nothing_new_says_so(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"reload": {"changes": []}}))
+
+    shown = run(home, "reload")
+
+    assert (shown.exit_code, shown.stdout) == (0, "nothing changed\n")
+
+
+def test_a_reload_of_a_bad_configuration_tells_all_of_it_and_exits_78(home: Home, supervisor: Start) -> None:
+    problems = (
+        "configuration: 1 problem\n/srv/gw/config.yaml:3: agent.max_turn: unknown key\n    did you mean max_turns?"
+    )
+    supervisor(lambda connection, request: answer(connection, request, {}, "configuration", problems))
+
+    people, machines = run(home, "reload"), run(home, "reload", "--json")
+
+    assert (people.exit_code, people.stdout) == (78, "")
+    assert people.stderr == f"Error: {problems}\nNothing changed.\n"
+    assert machines.exit_code == 78
+    assert json.loads(machines.stdout)["error"]["code"] == "configuration"
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -167,6 +300,7 @@ def test_a_held_home_that_does_not_answer_is_told_in_other_words(
         ("sessions", "list", "--limit", "0"),
         ("chat", "a\nb"),
         ("chat", "--json"),
+        ("mcp", "restart"),
         ("stop", "--timeout", "0"),
         ("unknown",),
     ],

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hermes_actors.cli.command import Exit
 from hermes_actors.cli.welcome import welcome
 from hermes_actors.config.load import load
 from hermes_actors.config.model import Settings
+from hermes_actors.config.problems import ConfigError
 from hermes_actors.home import Home
 from hermes_actors.service import Serving
 
@@ -37,10 +39,14 @@ class FakeService:
 
     def __init__(self, fails: Exception | None = None) -> None:
         self.settings: Settings
+        self.reload: Callable[[], Settings]
         self._fails = fails
 
-    def __call__(self, settings: Settings, home: Home, *, ready: Callable[[Serving], None]) -> int:
+    def __call__(
+        self, settings: Settings, home: Home, *, ready: Callable[[Serving], None], reload: Callable[[], Settings]
+    ) -> int:
         self.settings = settings
+        self.reload = reload
         if self._fails is not None:
             raise self._fails
         ready(SERVING)
@@ -69,6 +75,32 @@ def test_the_flag_overrides_the_configured_number_of_workers(
 
     assert start(fake, *flags).exit_code == 0
     assert fake.settings.config.supervisor.workers == workers
+
+
+def test_a_reload_reads_the_files_as_they_are_then_with_the_flags_of_the_start(
+    start: Callable[..., Result], home: Home, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("agent: {max_turns: 7}\n")
+    fake = FakeService()
+    start(fake, "--config", str(other), "--workers", "3", "--demo")
+
+    other.write_text("agent: {max_turns: 8}\n")
+    again = fake.reload()
+
+    assert (fake.settings.config.agent.max_turns, again.config.agent.max_turns) == (7, 8)
+    assert again.config.supervisor.workers == 3
+    assert again.config.model.provider == "demo"
+
+
+def test_a_reload_of_what_cannot_be_used_is_a_configuration_error(start: Callable[..., Result], home: Home) -> None:
+    fake = FakeService()
+    start(fake)
+
+    home.config.write_text("agent: {max_turn: 7}\n")
+
+    with pytest.raises(ConfigError, match="did you mean max_turns"):
+        fake.reload()
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "100000"])

@@ -1,0 +1,201 @@
+"""What another configuration means to a gateway that runs: what changes, and when. Pure.
+
+Every key of the configuration has a rule in :data:`RULES`. What can change at once or at the next turn is taken over;
+the rest is kept as it is, and told, until the gateway is started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, Literal, TypeAlias
+
+from hermes_actors.config.model import FallbackProvider, McpServer, PrincipalKey, Section, Settings
+from hermes_actors.config.problems import shown
+from hermes_actors.config.resolve import interpolated
+from hermes_actors.config.variables import variables_in
+
+When = Literal["now", "next_turn", "restart"]
+
+_KEYS: Mapping[When, str] = {
+    "now": """
+        agent.restart_drain_timeout
+        sessions.max_resident_per_worker sessions.idle_ttl_seconds sessions.mailbox_limit
+        api_server.keys api_server.key_env api_server.max_body_bytes
+    """,
+    "next_turn": """
+        model.provider model.default model.base_url model.key_env
+        model.connect_timeout model.first_token_timeout model.inter_token_timeout
+        fallback_providers mcp_servers
+        agent.max_turns agent.system_prompt agent.api_max_retries
+    """,
+    "restart": """
+        supervisor.workers supervisor.shards supervisor.stuck_threshold
+        supervisor.heartbeat_seconds supervisor.max_restarts supervisor.restart_window_seconds
+        api_server.host api_server.port admin.host admin.port store.durability
+    """,
+}
+RULES: Mapping[str, When] = {key: when for when, keys in _KEYS.items() for key in keys.split()}
+
+_Told: TypeAlias = Iterator[tuple[str, str]]  # key and words of each change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One difference between two configurations."""
+
+    key: str  # dotted; of an MCP server or a caller with its name: mcp_servers.files, api_server.keys.alice
+    when: When  # it takes effect; next_turn: a turn that runs goes on with what it began with
+    what: str  # for people; no value of a variable, and nothing else that may be a secret
+
+
+def changes(old: Settings, new: Settings) -> tuple[Change, ...]:
+    """What differs between the configuration that runs and a new one, in the order of :data:`RULES`.
+
+    A variable with another value is a change of the keys that name it.
+    """
+    return tuple(
+        Change(key=place, when=when, what=what)
+        for key, when in RULES.items()
+        for place, what in _TELLERS.get(key, _value)(key, old, new)
+    )
+
+
+def reloaded(old: Settings, new: Settings) -> Settings:
+    """The new configuration, but with the old value of each key that only a restart changes."""
+    config = new.config
+    for key, when in RULES.items():
+        if when == "restart":
+            section, name = key.split(".")
+            kept = getattr(config, section).model_copy(update={name: _at(old, key)})
+            config = config.model_copy(update={section: kept})
+    return replace(new, config=config)
+
+
+# -- what is told of a key ---------------------------------------------------------------------------------------------
+
+
+def _value(key: str, old: Settings, new: Settings) -> _Told:
+    before, after = _at(old, key), _at(new, key)
+    if before != after:
+        yield key, _arrow(before, after)
+
+
+def _shards(key: str, old: Settings, new: Settings) -> _Told:
+    for place, what in _value(key, old, new):
+        yield place, f"{what} (a home keeps the number that it was made with)"
+
+
+def _prompt(key: str, old: Settings, new: Settings) -> _Told:
+    before, after = _at(old, key), _at(new, key)
+    if before != after:  # its text may be long, and private
+        yield key, "added" if before is None else "removed" if after is None else "changed"
+
+
+def _variable(key: str, old: Settings, new: Settings) -> _Told:
+    yield from _named(key, _at(old, key), _at(new, key), old, new)
+
+
+def _callers(key: str, old: Settings, new: Settings) -> _Told:
+    before: Mapping[str, PrincipalKey] = _at(old, key)
+    after: Mapping[str, PrincipalKey] = _at(new, key)
+    for principal in {**before, **after}:
+        was, now = (keys[principal].key_env if principal in keys else None for keys in (before, after))
+        yield from _named(f"{key}.{principal}", was, now, old, new)
+
+
+def _named(key: str, before: str | None, after: str | None, old: Settings, new: Settings) -> _Told:
+    """A key that names a variable: another name, or the same with another value."""
+    if before != after:
+        yield key, _arrow(before, after)
+    elif told := _rotated((after,), old, new):
+        yield key, told
+
+
+def _fallbacks(key: str, old: Settings, new: Settings) -> _Told:
+    before: tuple[FallbackProvider, ...] = _at(old, key)
+    after: tuple[FallbackProvider, ...] = _at(new, key)
+    was, now = ([entry.model for entry in entries] for entries in (before, after))
+    if was != now:
+        told = [_arrow(", ".join(was) or None, ", ".join(now) or None)]
+    else:
+        pairs = zip(before, after, strict=True)
+        told = [f"{shown(b.model)}: {', '.join(_differing(b, a))}" for b, a in pairs if b != a]
+    told.append(_rotated((entry.key_env for entry in after), old, new))
+    if any(told):
+        yield key, "; ".join(filter(None, told))
+
+
+def _servers(key: str, old: Settings, new: Settings) -> _Told:
+    before: Mapping[str, McpServer] = _at(old, key)
+    after: Mapping[str, McpServer] = _at(new, key)
+    for name in {**before, **after}:
+        if name not in after:
+            yield f"{key}.{name}", "removed"
+        elif name not in before:
+            yield f"{key}.{name}", "added"
+        elif what := _server(before[name], after[name], old, new):
+            yield f"{key}.{name}", what
+
+
+def _server(before: McpServer, after: McpServer, old: Settings, new: Settings) -> str:
+    """What becomes of a server; empty: it stays as it is."""
+    keys = ", ".join(name for name in _differing(before, after) if name != "enabled")
+    told = "; ".join(filter(None, (keys, _rotated(_variables(after), old, new))))
+    if before.enabled != after.enabled:
+        fate = "enabled" if after.enabled else "disabled"
+    elif told:
+        fate = "reconnects" if after.enabled else "stays disabled"
+    else:
+        return ""
+    return f"{fate}: {told}" if told else fate
+
+
+_TELLERS: Mapping[str, Callable[[str, Settings, Settings], _Told]] = {
+    "model.key_env": _variable,
+    "fallback_providers": _fallbacks,
+    "mcp_servers": _servers,
+    "agent.system_prompt": _prompt,
+    "api_server.key_env": _variable,
+    "api_server.keys": _callers,
+    "supervisor.shards": _shards,
+}
+
+
+# -- details -----------------------------------------------------------------------------------------------------------
+
+
+def _at(settings: Settings, key: str) -> Any:
+    return attrgetter(key)(settings.config)
+
+
+def _arrow(before: str | float | None, after: str | float | None) -> str:
+    return f"{_word(before)} → {_word(after)}"
+
+
+def _word(value: str | float | None) -> str:
+    """A value as a file has it."""
+    if value is None:
+        return "none"
+    return shown(value) if isinstance(value, str) else str(value).removesuffix(".0")
+
+
+def _differing(before: Section, after: Section) -> list[str]:
+    """The keys of two sections of a kind that have other values."""
+    return [name for name in type(after).model_fields if getattr(before, name) != getattr(after, name)]
+
+
+def _variables(server: McpServer) -> Iterator[str]:
+    """The variables that a server names; those of a disabled one mean nothing, and may be misspelt."""
+    if server.enabled:
+        for _, text, _ in interpolated((), server):
+            yield from variables_in(text)
+
+
+def _rotated(names: Iterable[str | None], old: Settings, new: Settings) -> str:
+    """Which of these variables have another value, in words; empty: none."""
+    before, after = old.environment, new.environment
+    named = dict.fromkeys(name for name in names if name is not None)
+    rotated = [name for name in named if name in before and name in after and before[name] != after[name]]
+    return f"a new value in {', '.join(rotated)}" if rotated else ""
