@@ -29,7 +29,9 @@ from hermes_actors.wire.messages import (
     Forgotten,
     Listen,
     Query,
+    Reconfigure,
     Refused,
+    RestartActor,
     SessionPage,
     Stop,
 )
@@ -60,7 +62,7 @@ class Service:
         self._listeners = listeners
         self._on_orphaned = on_orphaned
         self._requests = Requests()
-        self._orders: asyncio.Queue[Configure | Assign | Listen | Stop] = asyncio.Queue(MAX_ORDERS)
+        self._orders: asyncio.Queue[Configure | Reconfigure | Assign | Listen | Stop] = asyncio.Queue(MAX_ORDERS)
         self._worker: Worker | None = None
         self._background = Background()
         self._told_to_stop = False
@@ -76,7 +78,9 @@ class Service:
                 self._background.start(self._configured(message).answer(message))
             case Stop() if self._told_to_stop:
                 self._hurry()
-            case Configure() | Assign() | Listen() | Stop():
+            case RestartActor():
+                self._configured(message).restart_actor(message.key)
+            case Configure() | Reconfigure() | Assign() | Listen() | Stop():
                 self._told_to_stop = self._told_to_stop or isinstance(message, Stop)
                 try:
                     self._orders.put_nowait(message)
@@ -115,6 +119,9 @@ class Service:
             match order:
                 case Configure():
                     await self._configure(order)
+                case Reconfigure():
+                    logs.protect([*order.environment.values(), *order.api_keys.values()])
+                    await self._configured(order).reconfigure(order)
                 case Assign():
                     await self._configured(order).assign(order)
                 case Listen():

@@ -7,34 +7,38 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from hermes_actors.config.model import from_plain
+from hermes_actors.config.model import Config, from_plain
 from hermes_actors.home import Home
 from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import (
     Answer,
     Assign,
     Configure,
+    FellBack,
     Heartbeat,
     Hello,
     Listen,
     Query,
     Ready,
+    Reconfigure,
 )
 from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
 from workers.agents.admission import Admission
 from workers.agents.agent import Agency, TurnRun
+from workers.agents.session import Session
 from workers.agents.sessions import Sessions
 from workers.background import Background
 from workers.gateway import Conversation
 from workers.ingress.history import assistant_message, history_hash
 from workers.ingress.http import HttpIngress
-from workers.models import make_provider
+from workers.models import make_chain
 from workers.routing.directory import Directory
 from workers.routing.local import Local
 from workers.routing.peer_server import PeerServer
@@ -44,7 +48,7 @@ from workers.routing.router import Router
 from workers.routing.shards import ShardFiles, ShardTable
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
-from workers.tools.servers import ToolServers
+from workers.tools.servers import ToolServers, UnknownServer
 from workers.turns import Ended, Refusal
 
 log = structlog.get_logger(__name__)
@@ -75,7 +79,6 @@ class Worker:
 
         self._journal = Journal()
         self._table = ShardTable(configure.slot, configure.shards)
-        self._provider = make_provider(config.model, configure.environment, max_retries=config.agent.api_max_retries)
         self._tools = ToolServers(
             config.mcp_servers,
             configure.environment,
@@ -85,12 +88,11 @@ class Worker:
         registry = RemoteRegistry(link, requests)
         self._sessions = Sessions(
             config.sessions,
-            agency=Agency(
-                provider=self._provider, max_turns=config.agent.max_turns, system_prompt=config.agent.system_prompt
-            ),
+            agency=agency_of(config, configure.environment),
             names=registry,
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
+            on_fell_back=self._fell_back,
         )
         self._shards = ShardFiles(
             self._table,
@@ -100,7 +102,7 @@ class Worker:
             durability=config.store.durability,
             report=self._tell,
         )
-        admission = Admission(self._sessions, config.sessions.mailbox_limit)
+        admission = Admission(self._sessions)
         self._local = Local(self._table, self._sessions, admission, Directory())
         hello = Hello(boot=configure.boot, slot=configure.slot, generation=configure.generation)
         self._router = Router(self._table, self._local, registry, hello)
@@ -147,11 +149,27 @@ class Worker:
                 number = shard_of(query.key, self._table.shards)
                 data = await self._local.ask(number, "describe", {"key": query.key})
                 data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
+            elif query.about == "restart_mcp":
+                data = {"restarted": await self._tools.restart(query.key)}
             else:
                 data = {"mcp": self._tools.connections()}
-        except Refusal:
+        except (Refusal, UnknownServer):
             found = False
         self._tell(Answer(request=query.request, found=found, data=data))
+
+    async def reconfigure(self, order: Reconfigure) -> None:
+        """Take over a new configuration; turns that run go on with the one they began with."""
+        config = from_plain(order.config)
+        before, self._sessions.agency = self._sessions.agency, agency_of(config, order.environment)
+        self._sessions.config = config.sessions
+        self._ingress.reconfigure(config.api_server, order.api_keys)
+        await self._tools.reconfigure(config.mcp_servers, order.environment)
+        self._background.start(before.retire())
+        self._tell(Answer(request=order.request, found=True, data={}))
+
+    def restart_actor(self, key: str) -> None:
+        """The supervisor decided on a session that fell back to another model."""
+        self._sessions.restart_actor(key)
 
     def hurry(self) -> None:
         """Wait no longer for the turns that run."""
@@ -166,7 +184,7 @@ class Worker:
         await self._tools.close()
         await self._peers.close()
         self._router.close()
-        await self._provider.close()
+        await self._sessions.agency.models.close()
         await self._shards.close()
         await self._journal.close()
         self._background.cancel()
@@ -185,7 +203,7 @@ class Worker:
                     running=running,
                     queued=self._sessions.pending - running,
                     turns=self._sessions.turns_ended,
-                    mcp=len(self._tools.connections()),
+                    mcp=self._tools.live,
                     active=active,
                 )
             )
@@ -224,7 +242,27 @@ class Worker:
                 key,
             )
 
+    def _fell_back(self, session: Session, turn_id: str, provider: str, model: str) -> None:
+        shard = session.shard
+        self._tell(
+            FellBack(
+                key=session.key,
+                shard=shard.number,
+                fence=shard.fence,
+                turn_id=turn_id,
+                provider=provider,
+                model=model,
+            )
+        )
+
     def _tell(self, message: Any) -> None:
         """Say something to the supervisor; the one who holds the link sees to its loss."""
         with contextlib.suppress(LinkClosed):
             self._link.send(message)
+
+
+def agency_of(config: Config, environment: Mapping[str, str]) -> Agency:
+    """What agents work with, as a configuration says."""
+    return Agency(
+        make_chain(config, environment), max_turns=config.agent.max_turns, system_prompt=config.agent.system_prompt
+    )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agents.failures import cancelled_error, is_own_fault
+from workers.agents.failures import cancelled_error
 from workers.agents.machine import CallModel, CallTools, CutOff, Finish, OutOfStep, ToolResults, TurnMachine
 from workers.agents.transcript import OUTCOME_UNKNOWN
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
@@ -195,7 +195,13 @@ def test_a_failure_names_provider_model_status_and_what_to_do(
     ],
 )
 def test_only_a_request_refused_for_its_content_is_its_own_fault(failed: ModelFailure, own: bool) -> None:
-    assert is_own_fault(failed) is own
+    turn = machine()
+    turn.start([USER])
+
+    action = turn.feed(failed)
+
+    assert isinstance(action, Finish)
+    assert action.own_fault is own
 
 
 @given(st.lists(st.sampled_from(["text", "tools", "failure", "cut"]), max_size=12), st.integers(1, 4))

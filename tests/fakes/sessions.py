@@ -16,6 +16,7 @@ from workers.agents.agent import Agency, TurnRun
 from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
+from workers.models.chain import ModelChain
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.tools.toolbox import ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
@@ -37,9 +38,9 @@ def tool_reply(*names: str) -> ModelReply:
 class FakeModel:
     """Answers ``re: <last message>``, or what is scripted; ``gate`` holds the answers back while it is cleared."""
 
-    name, model = "fake", "fake-1"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "fake", model: str = "fake-1") -> None:
+        self.name, self.model = name, model
+        self.asked_for: list[str | None] = []  # the model that each request chose
         self.requests: list[list[dict[str, Any]]] = []
         self.script: list[ModelReply | ModelFailure | BaseException] = []
         self.gate = asyncio.Event()
@@ -49,6 +50,7 @@ class FakeModel:
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         messages = [orjson.loads(message) for message in request.messages]
         self.requests.append(messages)
+        self.asked_for.append(request.model)
         async with self.asked:
             self.asked.notify_all()
         await self.gate.wait()
@@ -75,6 +77,7 @@ class FakeToolbox:
     def __init__(self, key: str) -> None:
         self.key = key
         self.calls: list[str] = []
+        self.aborted = 0
         self.called = asyncio.Event()
         self.closed = asyncio.Event()
         self.gate = asyncio.Event()
@@ -90,6 +93,9 @@ class FakeToolbox:
         await self.gate.wait()
         return ToolResult(text=f"{call.name} said so")
 
+    async def abort(self, grace_s: float) -> None:
+        self.aborted += 1
+
     async def close(self) -> None:
         self.closed.set()
 
@@ -100,6 +106,7 @@ class FakeNames:
     def __init__(self) -> None:
         self.sessions: dict[str, str] = {}
         self.activations: list[str] = []
+        self.renamed = 0
         self.down = False
 
     async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> tuple[str, float]:
@@ -110,6 +117,13 @@ class FakeNames:
             raise Refusal("session_not_found", f"There is no session {key}.")
         return self.sessions.setdefault(key, f"ses_{len(self.sessions)}"), 0.0
 
+    async def rename(self, key: str, shard: OwnedShard) -> tuple[str, float]:
+        if self.down:
+            raise Refusal("shard_unavailable", "The supervisor did not answer.", 1.0)
+        self.renamed += 1
+        self.sessions[key] = f"ses_renamed_{self.renamed}"
+        return self.sessions[key], 0.0
+
     async def forget(self, key: str, shard: OwnedShard) -> None:
         self.sessions.pop(key, None)
 
@@ -117,22 +131,33 @@ class FakeNames:
 class Bench:
     """Sessions and everything around them."""
 
-    def __init__(self, config: SessionsConfig, *, max_turns: int = 5, names: FakeNames | None = None) -> None:
+    def __init__(
+        self,
+        config: SessionsConfig,
+        *,
+        max_turns: int = 5,
+        names: FakeNames | None = None,
+        with_fallback: bool = False,
+    ) -> None:
         self.model = FakeModel()
+        self.fallback = FakeModel("spare", "fake-2")
+        self.fell_back: list[tuple[str, str, str]] = []  # turn id, provider, model
         self.names = names or FakeNames()
         self.store = FakeShardStore()
         self.shard = OwnedShard(number=0, fence=1, store=self.store)
         self.toolboxes: list[FakeToolbox] = []
         self.toolbox_class = FakeToolbox  # of the sessions to come
         self.stateless_ends: list[str] = []
+        models = [self.model, self.fallback] if with_fallback else [self.model]
         self.sessions = Sessions(
             config,
-            agency=Agency(provider=self.model, max_turns=max_turns, system_prompt=None),
+            agency=Agency(ModelChain(models), max_turns=max_turns, system_prompt=None),
             names=self.names,
             new_toolbox=self._toolbox,
             on_stateless_end=self._stateless_end,
+            on_fell_back=lambda _, *what: self.fell_back.append(what),
         )
-        self.admission = Admission(self.sessions, config.mailbox_limit)
+        self.admission = Admission(self.sessions)
 
     def _toolbox(self, key: str) -> FakeToolbox:
         self.toolboxes.append(self.toolbox_class(key))

@@ -8,8 +8,10 @@ from dataclasses import replace
 import structlog
 
 from workers.agents.agent import TurnRun, store_error, unstored_end
+from workers.agents.commands import Command, command_in
 from workers.agents.failures import cut_error, waiting_error
 from workers.agents.feed import TurnFeed
+from workers.agents.obedience import CommandRun, answer_at_once
 from workers.agents.session import OwnedShard, Session
 from workers.agents.sessions import Sessions
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
@@ -22,15 +24,10 @@ MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice
 
 
 class Admission:
-    """Takes messages for the sessions of this worker's shards.
+    """Takes messages for the sessions of this worker's shards."""
 
-    Args:
-        mailbox_limit: how many turns of a session may wait.
-    """
-
-    def __init__(self, sessions: Sessions, mailbox_limit: int) -> None:
+    def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._mailbox_limit = mailbox_limit
         self._named: dict[tuple[str, str], asyncio.Event] = {}  # (key, Idempotency-Key) being looked up or admitted
 
     async def submit(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
@@ -45,6 +42,8 @@ class Admission:
             Refusal: not accepted; nothing is kept.
         """
         try:
+            if (command := command_in(submission.messages)) is not None:
+                return await self._obey(command, submission, shard)
             if again and (row := await shard.store.turn(submission.turn_id)) is not None:
                 return await self._feed_of(row, shard)
             if submission.idempotency_key is not None:
@@ -86,16 +85,20 @@ class Admission:
             feed.end(replace(ended, replayed=True))
         return feed
 
+    async def _obey(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        if command.at_once:
+            return await answer_at_once(command, submission, self._sessions, shard)
+        session = await self._room(submission, shard)
+        run = CommandRun(submission, command, self._sessions)
+        self._sessions.count_in(session, run)
+        session.mail(run)
+        return run.feed
+
     async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
         sessions = self._sessions
-        sessions.refuse_if_stopping()
-        session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
-        sessions.refuse_if_stopping()  # it may have begun meanwhile
+        session = await self._room(submission, shard)
         if submission.turn_id in sessions.feeds:  # handed over again meanwhile
             return sessions.feeds[submission.turn_id]
-        if len(session.runs) > self._mailbox_limit:
-            why = f"{len(session.runs)} messages of this session run or wait already."
-            raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
         # Counted in before its commit, so that the session is neither overfilled nor put to sleep meanwhile.
         run = sessions.expect(session, submission, queued=bool(session.runs))
         try:
@@ -108,6 +111,21 @@ class Admission:
             raise
         session.mail(run)
         return run.feed
+
+    async def _room(self, submission: Submission, shard: OwnedShard) -> Session:
+        """The session, resident and with room in its mailbox; it stays so until the caller awaits something else.
+
+        Raises:
+            Refusal: ``mailbox_full``, ``gateway_draining``, ``shard_unavailable``.
+        """
+        sessions = self._sessions
+        sessions.refuse_if_stopping()
+        session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+        sessions.refuse_if_stopping()  # it may have begun meanwhile
+        if len(session.runs) > sessions.config.mailbox_limit and submission.turn_id not in sessions.feeds:
+            why = f"{len(session.runs)} messages of this session run or wait already."
+            raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
+        return session
 
     async def _admitted_alone(self, session: Session, run: TurnRun) -> None:
         """The caller went away during the commit, which goes on: what it brought to disk is a turn like any other."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -14,7 +14,8 @@ from workers.agents.failures import cut_error, local_error, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.agents.transcript import carried, closing, split_system, system_message
-from workers.models.provider import ModelProvider, ModelRequest, ToolCall
+from workers.models.chain import ModelChain, ModelLine
+from workers.models.provider import ModelRequest, ToolCall
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
 from workers.turns import Ended, Submission, TurnError, TurnState
@@ -24,14 +25,62 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+TOOL_GRACE_S = 1.0  # between the cancel of a stopped turn's tool calls and SIGKILL to the servers that still run them
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
 class Agency:
-    """What every agent of a worker works with."""
+    """What the agents of a worker work with, as one configuration says. A turn keeps to the one it began with.
 
-    provider: ModelProvider
-    max_turns: int  # model calls in one turn
-    system_prompt: str | None
+    Args:
+        models: closed when the agency is retired and its last turn is over.
+        max_turns: model calls in one turn.
+    """
+
+    def __init__(self, models: ModelChain, *, max_turns: int, system_prompt: str | None) -> None:
+        self.models = models
+        self.max_turns = max_turns
+        self.system_prompt = system_prompt
+        self._turns = 0
+        self._no_turn = asyncio.Event()
+        self._no_turn.set()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While a turn uses it."""
+        self._turns += 1
+        self._no_turn.clear()
+        try:
+            yield
+        finally:
+            self._turns -= 1
+            if not self._turns:
+                self._no_turn.set()
+
+    async def retire(self) -> None:
+        """Another one has taken over: close the models once the last turn that asks them is over."""
+        await self._no_turn.wait()
+        await self.models.close()
+
+
+class Work(Protocol):
+    """What the mailbox of an agent actor holds: a turn, or a command that waits for its turn."""
+
+    submission: Submission
+    feed: TurnFeed
+    mailed: bool  # in the actor's mailbox, or in that of the incarnation to come
+    started: bool
+
+    def cut(self, cutoff: CutOff) -> None:
+        """End it now, or as soon as its turn comes."""
+
+    def leave(self, session_id: str) -> None:
+        """Do not start."""
+
+    async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
+        """Do it; what fails is told, and is never the actor's failure."""
+
+    async def interrupt(self, session: Session) -> None:
+        """The actor dies of it."""
 
 
 class TurnRun:
@@ -65,7 +114,7 @@ class TurnRun:
         self._left = True
         self.feed.end(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
 
-    async def perform(self, session: Session, agency: Agency) -> None:
+    async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
         """Run the turn to its end, commit that, and tell it. What fails is the turn's failure, never the actor's."""
         if self._left:
             return
@@ -74,8 +123,11 @@ class TurnRun:
         try:
             if self.queued:
                 await session.store.begin(self.submission.turn_id)
-            finish = await self._run(session, agency)
+            finish = await self._run(session, agency, line)
+            line.turn_ended(finish.state == "completed")
             await self._end(session, finish)
+            if finish.state == "completed" and line.position > 0:
+                session.fell_back(self.submission.turn_id, line.provider, line.model)
         except StoreFailed as error:
             self._tell_store_failed(session, error)
 
@@ -87,11 +139,11 @@ class TurnRun:
             except StoreFailed as error:
                 self._tell_store_failed(session, error)
 
-    async def _run(self, session: Session, agency: Agency) -> Finish:
+    async def _run(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
         """The turn up to its end, in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
         try:
             if self._cutoff is None:
-                self._task = asyncio.create_task(contained(self._steps, session, agency))
+                self._task = asyncio.create_task(contained(self._steps, session, agency.system_prompt, line))
                 outcome = await self._task
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -108,13 +160,15 @@ class TurnRun:
             text = "The gateway failed inside; its log has the details. What to do: send the message again."
             return self._broken_off("failed", local_error("internal_error", text, http_status=500))
         assert self._cutoff is not None
+        if self._cutoff.state == "cancelled":  # for good: what its tools still do ends too
+            await session.toolbox.abort(TOOL_GRACE_S)
         finish = self._machine.feed(self._cutoff)
         assert isinstance(finish, Finish)
         return finish
 
-    async def _steps(self, session: Session, agency: Agency) -> Finish:
+    async def _steps(self, session: Session, prompt: str | None, line: ModelLine) -> Finish:
         definitions = await session.toolbox.definitions()
-        action: Action = self._machine.start(self._context(session, agency.system_prompt))
+        action: Action = self._machine.start(self._context(session, prompt))
         while True:
             if not isinstance(action, Finish) and action.commit:
                 self._rows += action.commit  # first: a cut does not take back what the store has begun
@@ -122,9 +176,12 @@ class TurnRun:
             match action:
                 case CallModel():
                     request = ModelRequest(
-                        messages=action.messages, tools=definitions, parameters=self.submission.parameters
+                        messages=action.messages,
+                        tools=definitions,
+                        parameters=self.submission.parameters,
+                        model=session.model,
                     )
-                    action = self._machine.feed(await agency.provider.complete(request, self.feed.text))
+                    action = self._machine.feed(await line.complete(request, self.feed.text))
                 case CallTools():
                     action = self._machine.feed(ToolResults(results=await self._call(session, action.calls)))
                 case Finish():
@@ -191,22 +248,35 @@ class TurnRun:
 
 
 class AgentActor(AsyncActor):
-    """The actor of one session: one mailbox, one turn at a time."""
+    """The actor of one session: one mailbox, one thing at a time.
 
-    def __init__(self, session: Session, agency: Agency) -> None:
+    Its line of models begins at the primary and stays at the fallback that a turn succeeded on; a fresh incarnation
+    begins anew.
+    """
+
+    def __init__(self, session: Session, agency: Callable[[], Agency]) -> None:
         super().__init__()
         self._session = session
         self._agency = agency
+        self._with: Agency | None = None
+        self._line: ModelLine
 
-    async def on_receive(self, message: TurnRun) -> None:
-        """Perform a turn; the next waits."""
+    async def on_receive(self, message: Work) -> None:
+        """Do what the mail asks for; the next waits."""
+        session = self._session
+        if session.held:  # it waits for the next incarnation, which gets it again
+            return
+        agency = self._agency()
+        if agency is not self._with:
+            self._with, self._line = agency, agency.models.line()
         try:
-            await message.perform(self._session, self._agency)
+            with agency.at_work():
+                await message.perform(session, agency, self._line)
         except BaseException:
-            await message.interrupt(self._session)
+            await message.interrupt(session)
             raise
         finally:
-            self._session.done(message)
+            session.done(message)
 
     def on_failure(self, *_: object) -> None:
         """What is no ``Exception`` ended the actor; a new one takes over the mail that waits."""

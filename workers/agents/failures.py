@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
+from workers.models.failure import chain_story
 from workers.models.provider import ModelFailure
+from workers.models.route import is_about_model, is_about_request
 from workers.turns import TurnError
 
 _STATUS_ADVICE = {
     401: "the key was refused: check the provider's key_env variable",
-    403: "the key may not use this model: check the account, or choose another model",
-    404: "check base_url and the model id",
-    413: "the conversation is too large for this model: start a new session",
+    403: "the key may not use this model: check the account, or choose another one with /model",
+    404: "check base_url and the model id, or choose another one with /model",
+    413: "the conversation is too large for this model: /reset begins a fresh one",
 }
 
 
-def is_own_fault(failure: ModelFailure) -> bool:
-    """Whether the request's content was refused, so that sending it again would poison the session."""
-    return failure.status == 413 or (failure.status in (400, 422) and not concerns_model(failure))
-
-
-def concerns_model(failure: ModelFailure) -> bool:
-    """Whether a 400 is about the model id, not about what was said."""
-    return failure.code == "model_not_found" or (bool(failure.model) and failure.model in failure.text)
-
-
 def failure_error(failure: ModelFailure) -> TurnError:
-    """A provider's failure as the caller gets it: who, which model, what status, what to do."""
-    status = failure.status
-    if status == 429:
-        code, http_status, advice = "rate_limited", 429, "wait, then send the message again"
+    """The failure of a provider, or of all in the chain, as the caller gets it: who, which model, why, what to do."""
+    if failure.status == 429:
+        code, http_status = "rate_limited", 429
     elif failure.kind == "timeout":
-        code, http_status, advice = "provider_timeout", 504, "send the message again, or raise the model's time-outs"
+        code, http_status = "provider_timeout", 504
     else:
         code, http_status = "provider_error", 502
-        advice = _STATUS_ADVICE.get(status or 0, "send the message again later")
-        if status == 400:
-            advice = "check the model id" if concerns_model(failure) else "change the message, or start a new session"
-    what = f"HTTP {status}" if status is not None else failure.kind
-    tries = f" after {failure.attempts} attempts" if failure.attempts > 1 else ""
     return TurnError(
         code=code,
-        text=f"{failure.provider} failed for model {failure.model} ({what}{tries}): {failure.text}\n"
-        f"What to do: {advice}.",
+        text=f"No answer from the model.\n{chain_story(failure)}\nWhat to do: {_advice(failure)}.",
         http_status=http_status,
         provider=failure.provider,
         model=failure.model,
-        upstream_status=status,
+        upstream_status=failure.status,
         retry_after_s=failure.retry_after_s,
     )
+
+
+def _advice(failure: ModelFailure) -> str:
+    if is_about_model(failure):
+        return "check the model id, or choose another one with /model"
+    if is_about_request(failure) and failure.status != 413:
+        return "change the message, or begin a fresh conversation with /reset"
+    if failure.status == 429:
+        return "wait, then send the message again"
+    if failure.kind == "timeout":
+        return "send the message again (/retry), or raise the model's time-outs"
+    return _STATUS_ADVICE.get(failure.status or 0, "send the message again later (/retry)")
 
 
 def max_turns_error(limit: int) -> TurnError:
@@ -102,6 +99,11 @@ def too_large_error() -> TurnError:
     """A reply that is kept, but does not fit into a frame to the worker that holds the caller."""
     text = "The reply is too large to be handed over. It is kept: read it in the session's transcript."
     return local_error("reply_too_large", text, http_status=502)
+
+
+def stopped_error() -> TurnError:
+    """A turn that /stop ended."""
+    return local_error("turn_cancelled", "The turn was stopped with /stop.", http_status=409)
 
 
 def cancelled_error() -> TurnError:

@@ -21,9 +21,10 @@ from typing import TypeAlias
 
 import orjson
 
-from workers.agents.failures import failure_error, is_own_fault, max_turns_error
+from workers.agents.failures import failure_error, max_turns_error
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
+from workers.models.route import is_about_request
 from workers.tools.toolbox import ToolResult
 from workers.turns import TurnError, TurnState
 
@@ -137,7 +138,7 @@ class TurnMachine:
             case CallModel(), ModelReply():
                 return self._replied(event)
             case CallModel(), ModelFailure():
-                return self._failed(failure_error(event), own_fault=is_own_fault(event))
+                return self._failed(failure_error(event), own_fault=is_about_request(event))
             case CallTools() as asked, ToolResults():
                 return self._called(asked.calls, event.results)
             case waiting, _:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pykka
 
-from workers.agents.agent import Agency, AgentActor, TurnRun
+from workers.agents.agent import Agency, AgentActor, TurnRun, Work
 from workers.agents.failures import cancelled_error
 from workers.agents.machine import CutOff
 from workers.store.shard import PastTurn, ShardStore
@@ -35,8 +35,11 @@ class Session:
         "active_at",
         "actor",
         "created_at",
+        "held",
         "key",
+        "model",
         "on_ended",
+        "on_fell_back",
         "past",
         "quiet",
         "ready",
@@ -54,8 +57,8 @@ class Session:
         shard: OwnedShard,
         *,
         stateless: bool,
-        agency: Agency,
-        on_done: Callable[[Session, TurnRun], None],
+        agency: Callable[[], Agency],
+        on_done: Callable[[Session, Work], None],
     ) -> None:
         self.key = key
         self.shard = shard
@@ -63,14 +66,17 @@ class Session:
         self.session_id = ""
         self.created_at = 0.0
         self.active_at = time.monotonic()
+        self.model: str | None = None  # chosen with /model, instead of the configured one
         self.past: list[PastTurn] = []
-        self.runs: dict[str, TurnRun] = {}  # running and waiting, by turn id, in order
+        self.runs: dict[str, Work] = {}  # running and waiting, by turn id, in order
         self.quiet = asyncio.Event()  # set while no turn runs or waits
         self.quiet.set()
         self.toolbox: Toolbox
         self.actor: pykka.ActorRef[AgentActor]
         self.ready: asyncio.Task[None] | None = None  # while it is being activated
         self.wanted = 0  # callers that wait for that
+        self.held = False  # its mail waits for the actor's next incarnation
+        self.on_fell_back: Callable[[Session, str, str, str], None] | None = None  # turn id, provider, model
         self.on_ended: Callable[[TurnRun, Ended], None] | None = None
         self._agency = agency
         self._on_done = on_done
@@ -104,23 +110,42 @@ class Session:
             if run.mailed and not run.started:
                 self.actor.tell(run)
 
-    def mail(self, run: TurnRun) -> None:
-        """Give the actor a turn that is on disk."""
+    def mail(self, run: Work) -> None:
+        """Give the actor a turn that is on disk, or a command."""
         run.mailed = True
-        self.actor.tell(run)
+        if not self.held:
+            self.actor.tell(run)
 
-    def expect(self, run: TurnRun) -> None:
+    def fell_back(self, turn_id: str, provider: str, model: str) -> None:
+        """A turn succeeded on a fallback: the supervisor decides on the actor, and its mail waits for that."""
+        if self.on_fell_back is not None:
+            self.on_fell_back(self, turn_id, provider, model)
+
+    def restart_actor(self) -> None:
+        """Replace the held actor by a fresh one, with the mail that waits. Tools and transcript are the session's."""
+        self.actor.stop(block=False)
+        self.held = False
+        self.start_actor()
+
+    def resume_actor(self) -> None:
+        """Let the held actor go on as it is."""
+        self.held = False
+        for run in self.runs.values():
+            if run.mailed and not run.started:
+                self.actor.tell(run)
+
+    def expect(self, run: Work) -> None:
         """Count a turn in."""
         self.runs[run.submission.turn_id] = run
         self.quiet.clear()
 
-    def unexpect(self, run: TurnRun) -> None:
+    def unexpect(self, run: Work) -> None:
         """Count a turn out."""
         self.runs.pop(run.submission.turn_id, None)
         if not self.runs:
             self.quiet.set()
 
-    def done(self, run: TurnRun) -> None:
+    def done(self, run: Work) -> None:
         """The actor is through with a turn."""
         self._on_done(self, run)
 

@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from hermes_actors.config.model import SessionsConfig
-from workers.agents.agent import Agency, TurnRun
+from workers.agents.agent import Agency, TurnRun, Work
 from workers.agents.failures import cut_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
@@ -27,6 +27,7 @@ from workers.turns import Ended, Refusal, Submission
 log = structlog.get_logger(__name__)
 
 DRAINING_RETRY_AFTER_S = 5.0  # about a planned restart
+RESTART_TIMEOUT_S = 5.0  # how long a session's mail waits for the restart of its actor after a fallback
 CUT_TIMEOUT_S = 5.0  # for a cancelled turn to commit its end
 CLOSE_TIMEOUT_S = 10.0  # a session's tool servers end well before; the worker's own end kills what does not
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
@@ -40,6 +41,13 @@ class Names(Protocol):
 
         Raises:
             Refusal: ``session_not_found`` where it may not be made; ``shard_unavailable``.
+        """
+
+    async def rename(self, key: str, shard: OwnedShard) -> tuple[str, float]:
+        """Point the key to a new, empty transcript: its id, and when the session was made.
+
+        Raises:
+            Refusal: ``shard_unavailable``.
         """
 
     async def forget(self, key: str, shard: OwnedShard) -> None:
@@ -56,6 +64,8 @@ class Sessions:
     Args:
         new_toolbox: makes the tools of a session, by its key.
         on_stateless_end: told when a stateless turn is over, so that its follow-up finds its agent.
+        on_fell_back: told of a session whose turn succeeded on a fallback (turn id, provider, model), so that the
+            supervisor decides on its actor.
     """
 
     def __init__(
@@ -66,12 +76,14 @@ class Sessions:
         names: Names,
         new_toolbox: Callable[[str], Toolbox],
         on_stateless_end: Callable[[str, TurnRun, Ended], None],
+        on_fell_back: Callable[[Session, str, str, str], None],
     ) -> None:
-        self._config = config
-        self._agency = agency
+        self.config = config
+        self.agency = agency
         self._names = names
         self._new_toolbox = new_toolbox
         self._on_stateless_end = on_stateless_end
+        self._on_fell_back = on_fell_back
         self._resident: OrderedDict[str, Session] = OrderedDict()
         self._inherited: dict[int, dict[str, list[TurnRow]]] = {}  # by shard and session key
         self._ending: dict[str, asyncio.Event] = {}  # sessions that are being evicted or deleted
@@ -111,20 +123,25 @@ class Sessions:
     def expect(self, session: Session, submission: Submission, *, queued: bool) -> TurnRun:
         """Count a turn in."""
         feed = TurnFeed(submission.turn_id, submission.fingerprint)
+        run = TurnRun(submission, feed, queued=queued)
+        self.count_in(session, run)
+        return run
+
+    def count_in(self, session: Session, run: Work) -> None:
+        """Count a turn or a command in, which its actor will get."""
+        submission, feed = run.submission, run.feed
         if submission.stateless and submission.idempotency_key is None:
             feed.on_abandoned = lambda: session.cancel(submission.turn_id)
-        run = TurnRun(submission, feed, queued=queued)
         session.expect(run)
         self.feeds[submission.turn_id] = feed
         self._touch(session)
-        return run
 
-    def unexpect(self, session: Session, run: TurnRun) -> None:
+    def unexpect(self, session: Session, run: Work) -> None:
         """Count a turn out."""
         session.unexpect(run)
         self.feeds.pop(run.submission.turn_id, None)
 
-    def _done(self, session: Session, run: TurnRun) -> None:
+    def _done(self, session: Session, run: Work) -> None:
         """The actor is through with a turn."""
         self.unexpect(session, run)
         self.turns_ended += run.started
@@ -136,6 +153,14 @@ class Sessions:
             self._resident.move_to_end(session.key)
         if not session.stateless:
             self.active[session.key] = time.time()
+
+    async def rename(self, session: Session) -> tuple[str, float]:
+        """A fresh transcript under a session's key: its id, and when the session was made.
+
+        Raises:
+            Refusal: ``shard_unavailable``.
+        """
+        return await self._names.rename(session.key, session.shard)
 
     # -- what an earlier owner left -------------------------------------------------------------------------------
     def inherit(self, shard: OwnedShard, rows: Iterable[TurnRow]) -> None:
@@ -167,7 +192,7 @@ class Sessions:
                 continue
             session = self._resident.get(key)
             if session is None:
-                session = Session(key, shard, stateless=stateless, agency=self._agency, on_done=self._done)
+                session = Session(key, shard, stateless=stateless, agency=lambda: self.agency, on_done=self._done)
                 session.ready = asyncio.create_task(self._activate(session, principal))
                 self._resident[key] = session
                 self.passivate()
@@ -190,7 +215,9 @@ class Sessions:
                     session.key, principal, session.shard, create=True
                 )
                 session.past = await session.store.transcript(session.session_id)
+                session.model = await session.store.chosen_model(session.key)
             self.refuse_if_stopping()  # it may have begun meanwhile
+            session.on_fell_back = self._fell_back
             session.toolbox = self._new_toolbox(session.key)
             session.start_actor()
             for row in self._inherited.get(session.shard.number, {}).pop(session.key, ()):
@@ -200,6 +227,24 @@ class Sessions:
             raise
         session.ready = None
 
+    # -- restart after a fallback ---------------------------------------------------------------------------------
+    def _fell_back(self, session: Session, turn_id: str, provider: str, model: str) -> None:
+        """Hold the session's mail until the supervisor has decided; if it does not, the actor goes on as it is."""
+        session.held = True
+        asyncio.get_running_loop().call_later(RESTART_TIMEOUT_S, self._restart_overdue, session, session.actor)
+        self._on_fell_back(session, turn_id, provider, model)
+
+    def restart_actor(self, key: str) -> None:
+        """The supervisor wants a fresh actor for a session. One that went on meanwhile, or sleeps, needs none."""
+        session = self._resident.get(key)
+        if session is not None and session.held:
+            session.restart_actor()
+
+    def _restart_overdue(self, session: Session, actor: object) -> None:
+        if session.held and session.actor is actor:
+            log.warning("no restart came after a fallback", session=session.key, seconds=RESTART_TIMEOUT_S)
+            session.resume_actor()
+
     # -- passivation, deletion, stop ------------------------------------------------------------------------------
     def passivate(self) -> None:
         """Put the idle to sleep, and the longest idle where there are too many; called now and then."""
@@ -207,8 +252,8 @@ class Sessions:
             ((key, session.active_at, session.busy) for key, session in self._resident.items()),
             count=len(self._resident),
             now=time.monotonic(),
-            idle_ttl_s=self._config.idle_ttl_seconds,
-            limit=self._config.max_resident_per_worker,
+            idle_ttl_s=self.config.idle_ttl_seconds,
+            limit=self.config.max_resident_per_worker,
         )
         for key in keys:
             self.background.start(self._close(self._resident.pop(key)))
@@ -286,6 +331,8 @@ class Sessions:
         going = list(sessions)
         runs = []
         for session in going:
+            if session.held:  # who would restart its actor stops too
+                session.resume_actor()
             head, *waiting = session.runs.values() or (None,)
             if head is not None:
                 runs.append(head)
@@ -333,13 +380,14 @@ class Sessions:
         turns = await shard.store.counts(key)
         if session is None and not any(turns.values()):
             raise Refusal("session_not_found", f"There is no session {key}.")
-        resident = session is not None and session.ready is None
-        return {
+        described: dict[str, Any] = {
             "key": key,
             "state": "passivated" if session is None else "busy" if session.busy else "idle",
-            "session_id": session.session_id if session is not None and resident else None,
             "turns": turns,
         }
+        if session is not None and session.ready is None:
+            described |= {"session_id": session.session_id, "model": session.model}
+        return described
 
     async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> dict[str, Any]:
         """A page of a session's transcript, oldest first, and the cursor of the next; large messages make it shorter.

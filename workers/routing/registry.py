@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from hermes_actors.wire.link import Link, LinkClosed
-from hermes_actors.wire.messages import Activate, Activated, Forget, Forgotten, ListSessions, Refused, SessionPage
+from hermes_actors.wire.messages import (
+    Activate,
+    Activated,
+    Forget,
+    Forgotten,
+    ListSessions,
+    Refused,
+    Rename,
+    SessionPage,
+)
 from workers.agents.session import OwnedShard
 from workers.routing.requests import Requests
 from workers.turns import Refusal
 
 REGISTRY_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 1.0
+
+_OWN_CODES = {"not_found": "session_not_found", "bad_request": "bad_request"}  # other refusals pass
 
 
 class RemoteRegistry:
@@ -31,6 +42,13 @@ class RemoteRegistry:
                 fence=shard.fence,
                 create=create,
             )
+        )
+        assert isinstance(answer, Activated)
+        return answer.session_id, answer.created_at
+
+    async def rename(self, key: str, shard: OwnedShard) -> tuple[str, float]:
+        answer = await self._ask(
+            Rename(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
         )
         assert isinstance(answer, Activated)
         return answer.session_id, answer.created_at
@@ -59,7 +77,7 @@ class RemoteRegistry:
             why = f"The supervisor did not answer ({error or type(error).__name__})."
             raise Refusal("shard_unavailable", why, RETRY_AFTER_S) from error
         if isinstance(answer, Refused):
-            if answer.code == "not_found":
-                raise Refusal("session_not_found", answer.why)
+            if answer.code in _OWN_CODES:
+                raise Refusal(_OWN_CODES[answer.code], answer.why)
             raise Refusal("shard_unavailable", answer.why, RETRY_AFTER_S)
         return answer

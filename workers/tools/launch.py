@@ -1,11 +1,10 @@
 """Runs in front of a stdio server, in the process that becomes the server: ``python -I -S launch.py …``.
 
-The process dies with its worker (parent-death signal), tells its pid, sends stderr to the server's log file and
-executes the command. The pid stays the same, so the process group that the MCP SDK made for it is the server's.
+The process dies with its worker (parent-death signal), sends stderr to the server's log file and executes the command.
+The pid stays the same, so the process group that was made for it is the server's.
 
-Standard error is a socket to the worker at first. What goes over it, until it is closed: the pid and a newline, and
-then, where the command cannot be executed, the reason. A worker that gives up meanwhile shuts its end: writing the pid
-fails then, and no server starts.
+Standard error is a socket to the worker at first, which the exec closes. What goes over it before is why the command
+cannot be executed.
 
 Only the standard library, and little of it: each import delays every start of every server.
 """
@@ -59,7 +58,6 @@ def main(parent: str, log_path: str, directory: str, *command: str) -> int:
     try:
         die_with_parent(int(parent))
         log = open_log(log_path)
-        os.write(worker, b"%d\n" % os.getpid())
         os.dup2(log, 2)
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that on
             signal.signal(ignored, signal.SIG_DFL)

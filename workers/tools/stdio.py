@@ -1,8 +1,8 @@
 """The process of a stdio server: started so that it dies with the worker, ended so that nothing of it is left.
 
-The MCP SDK starts a server in a process group of its own and speaks with it, but does not tell its pid, and leaves the
-children of a server that ends by itself (measured with mcp 2.3). So :mod:`workers.tools.launch` runs in front of the
-server and tells, and the group is killed here once the SDK is through.
+:mod:`workers.tools.launch` runs in front of the server, in a session and process group of its own, and tells why a
+command cannot be executed. The group is killed once the server has ended: its children would go on (the MCP SDK's own
+client leaves them, measured with mcp 2.3).
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ import os
 import signal
 import socket
 import sys
+from asyncio.subprocess import PIPE, SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
 import anyio
-from mcp import StdioServerParameters
-from mcp.client.stdio import stdio_client
 
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 from workers.tools import launch
+from workers.tools.bounds import MAX_MESSAGE_BYTES
+from workers.tools.pipes import Pipes
 from workers.tools.sweep import Sweeper
 from workers.tools.target import Target
 
+EXIT_GRACE_S = 2.0  # for a server to end, after the end of its input and again after SIGTERM; then SIGKILL
 TERM_GRACE_S = 0.5  # between SIGTERM and SIGKILL for what a server that has ended left in its group
 GROUP_POLL_S = 0.02
+EOF_TO_EXIT_S = 1.0  # an end of output this soon before the end of the process is no event of its own
 
 _MAX_REPORT_BYTES = 4096
 
@@ -42,22 +45,29 @@ class ServerProcess:
         target: the server.
         mark: what its environment carries as owner; no other start has the same.
         sweeper: finds what left the process group.
-        on_exit: called on the event loop when the server's process has ended by itself.
+        on_heard: called with each message of the server.
+        on_end: called once on the event loop, with the reason, when the server has ended by itself.
     """
 
-    def __init__(self, target: Target, mark: str, *, sweeper: Sweeper, on_exit: Callable[[], None]) -> None:
-        self.pid: int | None = None  # also its process group; None before it is known and after the end
+    def __init__(
+        self, target: Target, mark: str, *, sweeper: Sweeper, on_heard: Callable[[], None], on_end: Callable[[str], None]
+    ) -> None:
+        self.pid: int | None = None  # also its process group; None before the start and after the end
         self._target = target
         self._mark = mark
         self._sweeper = sweeper
-        self._on_exit = on_exit
+        self._on_heard = on_heard
+        self._on_end = on_end
+        self._exited = asyncio.Event()
+        self._leaving = False  # its end is no news
+        self._pipes: Pipes | None = None
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[Any]:
-        """The SDK's stream pair to the running server. Leaving ends everything that the server started.
+        """The MCP SDK's stream pair to the running server. Leaving ends everything that the server started.
 
-        Left with an exception, the group is killed at once; else the server may end by itself first, which the SDK
-        gives at most 4.5 s (stdin closed, SIGTERM, SIGKILL).
+        Left with an exception, the group is killed at once; else the server may end by itself first (its input ends;
+        SIGTERM; SIGKILL).
 
         Raises:
             NotStarted: the command cannot be executed.
@@ -65,80 +75,108 @@ class ServerProcess:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        try:
-            with ours, theirs:
-                async with stdio_client(self._parameters(), errlog=cast("Any", theirs)) as streams:
-                    theirs.close()
-                    try:
-                        await self._launched(ours)
-                        with self._watched():
-                            yield streams
-                    except BaseException:
-                        self._settle(ours)
-                        self.kill()
-                        raise
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._reap()
+        with ours:
+            with theirs, anyio.CancelScope(shield=True):  # or a process might be made and lost
+                transport, protocol = await self._spawned(theirs)
+            try:
+                await self._launched(ours)
+                assert protocol.stdin is not None
+                assert protocol.stdout is not None
+                self._pipes = Pipes(protocol.stdin, protocol.stdout, on_heard=self._on_heard)
+                with self._watched():
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(self._pipes.write)
+                        group.start_soon(self._read, self._pipes)
+                        yield self._pipes.read_stream, self._pipes.write_stream
+                        with anyio.CancelScope(shield=True):
+                            await self._dismiss(self._pipes)
+                        group.cancel_scope.cancel()
+            finally:
+                self._leaving = True
+                with anyio.CancelScope(shield=True):
+                    await self._reap()
+                transport.close()
 
     def kill(self) -> None:
-        """SIGKILL the server's process group, where it is known."""
+        """SIGKILL the server's process group."""
         if self.pid is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            _signal_group(self.pid, signal.SIGKILL)
 
-    def _parameters(self) -> StdioServerParameters:
+    async def all_answered(self) -> None:
+        """Return when no tool call is without an answer."""
+        if self._pipes is not None:
+            await self._pipes.all_answered()
+
+    async def _spawned(self, stderr: socket.socket) -> tuple[asyncio.SubprocessTransport, SubprocessStreamProtocol]:
+        loop = asyncio.get_running_loop()
         target = self._target
-        launcher = ["-I", "-S", launch.__file__, str(os.getpid()), str(target.log), target.directory]
-        return StdioServerParameters(
-            command=sys.executable,
-            args=[*launcher, *target.command],
+        launcher = ("-I", "-S", launch.__file__, str(os.getpid()), str(target.log), target.directory)
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=MAX_MESSAGE_BYTES, loop=loop),
+            sys.executable,
+            *launcher,
+            *target.command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=stderr,
             env={**target.environment, OWNER_VARIABLE: self._mark},
+            start_new_session=True,
         )
+        self.pid = transport.get_pid()
+        return transport, protocol
 
     async def _launched(self, report: socket.socket) -> None:
         """Return when the command runs; the launcher's report ends with the exec."""
         loop = asyncio.get_running_loop()
         why = b""
         while some := await loop.sock_recv(report, _MAX_REPORT_BYTES):
-            if self.pid is None:
-                some = self._noted(some)
             why += some
-        if self.pid is None or why:
-            raise NotStarted(why[:_MAX_REPORT_BYTES].decode(errors="replace") or "its launcher died")
+        if why:
+            raise NotStarted(why[:_MAX_REPORT_BYTES].decode(errors="replace"))
 
-    def _noted(self, told: bytes) -> bytes:
-        """Take the pid from the beginning of the launcher's report; the rest."""
-        first, _, rest = told.partition(b"\n")
-        if not first.isdigit():
-            return told
-        self.pid = int(first)
-        return rest
+    async def _read(self, pipes: Pipes) -> None:
+        async with anyio.create_task_group() as group:
+            await pipes.read()
+            group.start_soon(pipes.drain)
+            with anyio.move_on_after(EOF_TO_EXIT_S):
+                await self._exited.wait()
+            self._ended("it closed its standard output, or sent a line without an end")
 
-    def _settle(self, report: socket.socket) -> None:
-        """Give a start up: after this the launcher has told its pid, or will fail to and exit."""
-        with suppress(OSError):
-            report.shutdown(socket.SHUT_RD)  # what was sent before can still be read
-            if self.pid is None:
-                self._noted(report.recv(_MAX_REPORT_BYTES))
+    async def _dismiss(self, pipes: Pipes) -> None:
+        """Have the server end by itself, or make it."""
+        self._leaving = True
+        pipes.close()
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            if number is not None and self.pid is not None:
+                _signal_group(self.pid, number)
+            with anyio.move_on_after(EXIT_GRACE_S):
+                await self._exited.wait()
+                return
+
+    def _ended(self, why: str) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self._on_end(why)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Notice the end of the server's process while nobody is calling it."""
+        """Notice the end of the server's process, whoever else holds its pipes."""
         assert self.pid is not None
         loop = asyncio.get_running_loop()
+
+        def exited() -> None:
+            loop.remove_reader(descriptor)
+            self._exited.set()
+            self._ended("its process ended")
+
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:  # it has ended and was waited for already
-            loop.call_soon(self._on_exit)
+            self._exited.set()
+            loop.call_soon(self._ended, "its process ended")
             yield
             return
-
-        def ended() -> None:
-            loop.remove_reader(descriptor)
-            self._on_exit()
-
-        loop.add_reader(descriptor, ended)
+        loop.add_reader(descriptor, exited)
         try:
             yield
         finally:

@@ -45,7 +45,7 @@ class ChatCompletions:
     ) -> None:
         self._gateway = gateway
         self._slot = str(slot)
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._limits = limits
         self._clock = clock
 
@@ -58,7 +58,7 @@ class ChatCompletions:
         """
         request = call.request
         session_id = named(request, SESSION_ID_HEADER)
-        body = await read_json(request, max_bytes=self._max_body_bytes, timeout_s=self._limits.body_s)
+        body = await read_json(request, max_bytes=self.max_body_bytes, timeout_s=self._limits.body_s)
         chat = parse_chat(body)
         try:
             submission = await self._submission(call, session_id, chat)

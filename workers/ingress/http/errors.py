@@ -23,6 +23,7 @@ _REFUSALS: Mapping[str, tuple[int, float | None]] = {  # code: HTTP status, Retr
     "session_not_found": (404, None),
     "store_failed": (500, None),
     "message_too_large": (413, None),
+    "bad_request": (400, None),
 }
 _INTERRUPTED = (
     "The turn was cut off by a restart or a crash of the gateway. It is not run again, since its tools may have acted. "

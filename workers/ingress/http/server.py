@@ -55,7 +55,7 @@ class HttpIngress:
         self._limits = limits or Limits()
         self._max_body_bytes = config.max_body_bytes
         self._principals = Principals(api_keys)
-        chat = ChatCompletions(
+        chat = self._chat = ChatCompletions(
             gateway, slot=slot, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
         self._routes = _routes(chat, Sessions(gateway), Catalogue(created=int(clock()), ready=lambda: self.ready))
@@ -72,6 +72,15 @@ class HttpIngress:
     async def start(self) -> None:
         """Get ready to listen; call it on the loop that serves."""
         self._server = web.Server(self._handle, request_factory=self._request)
+
+    def reconfigure(self, config: ApiServerConfig, api_keys: Mapping[str, str]) -> None:
+        """Take over other limits and keys, from the next request on; where to listen is not for a worker to change.
+
+        Raises:
+            ValueError: a principal's name cannot be one; nothing changed.
+        """
+        self._principals = Principals(api_keys)
+        self._max_body_bytes = self._chat.max_body_bytes = config.max_body_bytes
 
     async def listen(self, slot: int, sock: socket.socket) -> None:
         """Accept connections on a listening socket, which stays the caller's."""

@@ -1,0 +1,146 @@
+"""Commands in a message: answered without a model."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
+
+from workers.models.provider import ModelFailure
+
+KEY = "api:default:a"
+
+
+def contents(messages: list[dict[str, object]]) -> list[object]:
+    return [message["content"] for message in messages]
+
+
+async def test_help_names_every_command_and_asks_no_model(bench: Bench) -> None:
+    ended = await bench.talk("/help")
+
+    for word in ("/status", "/stop", "/model", "/retry", "/new", "/reset"):
+        assert word in ended.text
+    assert bench.model.requests == []
+    assert bench.store.rows == {}
+
+
+async def test_a_path_goes_to_the_model(bench: Bench) -> None:
+    assert (await bench.talk("/usr/bin/env")).text == "re: /usr/bin/env"
+
+
+async def test_stop_ends_the_running_turn_and_its_tools_and_lets_the_waiting_one_run(bench: Bench) -> None:
+    bench.model.script = [tool_reply("mcp__a__x")]
+    running = await bench.send("work")
+    toolbox = bench.toolboxes[0]
+    toolbox.gate.clear()
+    async with asyncio.timeout(BOUND_S):
+        await toolbox.called.wait()
+    waiting = await bench.send("next")
+
+    told = await bench.talk("/stop")
+
+    ended = await end_of(running)
+    assert "Stopped" in told.text
+    assert "1 message waiting" in told.text
+    assert ended.state == "cancelled"
+    assert toolbox.aborted == 1
+    assert (await end_of(waiting)).state == "completed"
+    assert [row["role"] for row in bench.model.requests[-1]] == ["user", "assistant", "tool", "user"]
+
+
+async def test_stop_with_nothing_running_says_so(bench: Bench) -> None:
+    assert (await bench.talk("/stop")).text == "Nothing is running here."
+
+
+async def test_status_does_not_wait_for_the_turn_that_runs(bench: Bench) -> None:
+    bench.model.gate.clear()
+    running = await bench.send("work")
+    await bench.model.until_asked(1)
+
+    told = await bench.talk("/status")
+
+    assert f"running {running.turn_id}" in told.text
+    assert KEY in told.text
+
+
+async def test_reset_begins_a_fresh_conversation_in_its_turn(bench: Bench) -> None:
+    await bench.talk("one")
+    told = await bench.talk("/reset")
+    await bench.talk("two")
+
+    assert "ses_0" in told.text
+    assert contents(bench.model.requests[-1]) == ["two"]
+    assert bench.names.renamed == 1
+
+
+async def test_a_reset_that_the_supervisor_does_not_answer_changes_nothing(bench: Bench) -> None:
+    await bench.talk("one")
+    bench.names.down = True
+
+    failed = await bench.talk("/new")
+    bench.names.down = False
+    await bench.talk("two")
+
+    assert failed.state == "failed"
+    assert contents(bench.model.requests[-1]) == ["one", "re: one", "two"]
+
+
+async def test_a_chosen_model_is_asked_for_until_it_is_taken_back_and_survives_sleep(bench: Bench) -> None:
+    await bench.talk("/model big")
+    await bench.sessions.evict(KEY)
+    await bench.talk("one")
+    shown = await bench.talk("/model")
+    await bench.talk("/model default")
+    await bench.talk("two")
+
+    assert bench.model.asked_for == ["big", None]
+    assert "big" in shown.text
+
+
+async def test_retry_sends_the_last_message_again_in_place_of_the_earlier_turn(bench: Bench) -> None:
+    await bench.talk("one")
+    bench.model.script = [
+        ModelFailure(
+            kind="status",
+            provider="fake",
+            model="fake-1",
+            status=400,
+            text="no",
+            code=None,
+            retry_after_s=None,
+            attempts=1,
+        )
+    ]
+    await bench.talk("two")
+    bench.model.script = [text_reply("now it works")]
+
+    again = await bench.talk("/retry")
+    await bench.talk("three")
+
+    assert again.text == "now it works"
+    assert contents(bench.model.requests[-1]) == ["one", "re: one", "two", "now it works", "three"]
+    assert len(await bench.store.transcript("ses_0")) == 3
+
+
+async def test_retry_without_a_message_says_so(bench: Bench) -> None:
+    assert "no message" in (await bench.talk("/retry")).text
+
+
+async def test_commands_of_a_stateless_conversation_say_where_sessions_are(bench: Bench) -> None:
+    told = await bench.talk("/reset", key="conv:default:1", stateless=True)
+
+    assert "X-Hermes-Session-Id" in told.text
+    assert bench.names.renamed == 0
+
+
+async def test_a_command_waits_its_turn_and_counts_in_the_mailbox(bench: Bench) -> None:
+    bench.model.gate.clear()
+    first = await bench.send("one")
+    reset = await bench.send("/reset")
+    second = await bench.send("two")
+    bench.model.gate.set()
+
+    for feed in (first, reset, second):
+        await end_of(feed)
+
+    assert contents(bench.model.requests[-1]) == ["two"]

@@ -1,0 +1,199 @@
+"""What a command in a message does: answered by the session's owner, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from workers.agents.agent import Agency, TurnRun, error_data
+from workers.agents.commands import HELP, Command
+from workers.agents.failures import local_error, stopped_error, waiting_error
+from workers.agents.feed import TurnFeed
+from workers.agents.machine import CutOff
+from workers.agents.session import OwnedShard, Session
+from workers.models.chain import ModelLine
+from workers.store.shard import StoreFailed
+from workers.turns import Ended, Refusal, Submission, TurnError
+
+if TYPE_CHECKING:
+    from workers.agents.sessions import Sessions
+
+log = structlog.get_logger(__name__)
+
+STOP_TIMEOUT_S = 8.0  # for a stopped turn to end: the grace of its tools, and a commit
+NAME = "hermes-actors"  # who answers
+IN_SESSIONS_ONLY = (
+    "This conversation is kept by your client, not here: send X-Hermes-Session-Id to talk in a session of the gateway."
+)
+
+
+class CommandRun:
+    """A command that waits for its turn in the mailbox. Nothing of it is kept."""
+
+    def __init__(self, submission: Submission, command: Command, sessions: Sessions) -> None:
+        self.submission = submission
+        self.feed = TurnFeed(submission.turn_id, submission.fingerprint)
+        self.mailed = False
+        self.started = False
+        self._command = command
+        self._sessions = sessions
+        self._error: TurnError | None = None
+        self._retried: TurnRun | None = None
+
+    def cut(self, cutoff: CutOff) -> None:
+        """End a turn that is sent again; what else a command does takes no time."""
+        self._error = cutoff.error
+        if self._retried is not None:
+            self._retried.cut(cutoff)
+
+    def leave(self, session_id: str) -> None:  # noqa: ARG002  # a command leaves nothing behind
+        self._error = waiting_error()
+
+    async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
+        self.started = True
+        try:
+            if self._error is not None:
+                self._end(session, "cancelled", error=self._error)
+            elif session.stateless:
+                self._end(session, "completed", IN_SESSIONS_ONLY)
+            elif self._command.word == "retry":
+                await self._retry(session, agency, line)
+            else:
+                self._end(session, "completed", await self._obey(session, line))
+        except StoreFailed as error:
+            self._end(session, "failed", error=local_error("store_failed", f"{error}.", http_status=500))
+        except Refusal as refusal:
+            self._end(session, "failed", error=local_error(refusal.code, refusal.why, http_status=503))
+
+    async def interrupt(self, session: Session) -> None:
+        if self._retried is not None:
+            await self._retried.interrupt(session)
+        elif self.feed.ended is None:
+            self._end(session, "failed", error=local_error("internal_error", "The command failed.", http_status=500))
+
+    async def _obey(self, session: Session, line: ModelLine) -> str:
+        match self._command.word:
+            case "model":
+                return await self._model(session, line)
+            case "new" | "reset":
+                return await self._reset(session)
+            case word:
+                raise ValueError(f"/{word} does not wait in a mailbox")
+
+    async def _model(self, session: Session, line: ModelLine) -> str:
+        wanted = self._command.argument
+        if not wanted:
+            chosen = f"{session.model}, chosen with /model" if session.model else f"{line.model}, as configured"
+            return f"The model of this session is {chosen}."
+        session.model = None if wanted == "default" else wanted
+        await session.store.choose_model(session.key, session.model)
+        if session.model is None:
+            return "The model of this session is the configured one again."
+        return f"The model of this session is {wanted} from now on. /model default takes that back."
+
+    async def _reset(self, session: Session) -> str:
+        earlier = session.session_id
+        session.session_id, _ = await self._sessions.rename(session)
+        session.past = []
+        return f"This is a fresh conversation. The earlier one is kept as {earlier}."
+
+    async def _retry(self, session: Session, agency: Agency, line: ModelLine) -> None:
+        """Send the last message again, as a turn of its own that takes the place of the earlier one."""
+        last = session.past[-1] if session.past else None
+        if last is None:
+            self._end(session, "completed", "There is no message to send again.")
+            return
+        submission = replace(self.submission, messages=[last.rows[0]])
+        await session.store.admit(submission, session.session_id, "running")
+        await session.store.retract(last.turn_id)
+        session.past.pop()
+        self._retried = TurnRun(submission, self.feed, queued=False)
+        await self._retried.perform(session, agency, line)
+
+    def _end(
+        self,
+        session: Session,
+        state: Literal["completed", "cancelled", "failed"],
+        text: str = "",
+        error: TurnError | None = None,
+    ) -> None:
+        self.feed.end(answer(self.submission, session.session_id, state, text, error))
+
+
+def answer(
+    submission: Submission,
+    session_id: str,
+    state: Literal["completed", "cancelled", "failed"],
+    text: str,
+    error: TurnError | None = None,
+) -> Ended:
+    """The end of a command as its caller gets it."""
+    return Ended(
+        turn_id=submission.turn_id,
+        session_id=session_id,
+        state=state,
+        text=text,
+        finish_reason="error" if error else "stop",
+        usage={},
+        model=NAME,
+        error=error_data(error),
+        replayed=False,
+    )
+
+
+async def answer_at_once(command: Command, submission: Submission, sessions: Sessions, shard: OwnedShard) -> TurnFeed:
+    """Answer /help, /status or /stop, whatever runs.
+
+    Raises:
+        Refusal: the session cannot be activated.
+    """
+    session_id, text = "", HELP
+    if command.word != "help":
+        session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+        session_id = session.session_id
+        text = await stop(session) if command.word == "stop" else status(session)
+    feed = TurnFeed(submission.turn_id, submission.fingerprint)
+    feed.end(answer(submission, session_id, "completed", text))
+    return feed
+
+
+async def stop(session: Session) -> str:
+    """End the turn that runs, for good; those that wait come next."""
+    running = next(iter(session.runs.values()), None)
+    if running is None:
+        return "Nothing is running here."
+    over = asyncio.Event()
+    running.feed.listen(lambda _: over.set(), stream=False)
+    running.cut(CutOff(state="cancelled", error=stopped_error()))
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await over.wait()
+    except TimeoutError:
+        log.error("stopped turn did not end", session=session.key, seconds=STOP_TIMEOUT_S)  # noqa: TRY400
+        return "The turn is being stopped, and takes long to end."
+    waiting = len(session.runs) - (1 if running.submission.turn_id in session.runs else 0)
+    return "Stopped." + (f" {_messages(waiting)} waiting." if waiting else "")
+
+
+def status(session: Session) -> str:
+    """What a session is doing, in words."""
+    runs = list(session.runs.values())
+    doing = "idle"
+    if runs:
+        doing = f"running {runs[0].submission.turn_id}" if runs[0].started else "about to run"
+        if len(runs) > 1:
+            doing += f", {_messages(len(runs) - 1)} waiting"
+    lines = [f"session   {session.key}", f"id        {session.session_id}", f"state     {doing}"]
+    lines.append(f"model     {session.model + ' (chosen with /model)' if session.model else 'as configured'}")
+    if not session.stateless:
+        lines.append(f"turns     {len(session.past)} in this conversation")
+    if session.toolbox.notice:
+        lines.append(f"tools     {session.toolbox.notice}")
+    return "\n".join(lines)
+
+
+def _messages(number: int) -> str:
+    return f"{number} message{'s' if number != 1 else ''}"

@@ -1,0 +1,127 @@
+"""Messages over the pipes of a stdio server: one JSON-RPC message a line.
+
+The MCP SDK's reader copies the whole line again for each 64 KiB of it that arrive and bounds nothing: an answer of
+30 MB takes 29 s of the loop, one of 100 MB more than 270 s (measured with mcp 2.3). Here a line costs what its bytes
+do, and one that is too large costs the call that it answers, not the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import anyio
+from mcp.shared.message import SessionMessage
+from mcp_types import ErrorData, JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
+
+from workers.tools.bounds import EDGE_BYTES, MAX_MESSAGE_BYTES, TOO_MUCH, answered_id, is_too_dense
+from workers.tools.outcomes import UNUSABLE
+
+MAX_SKIPPED_BYTES = 256 * 1024 * 1024  # a server whose line is longer than this is left
+MAX_QUEUED = 64  # messages to a server that does not read; then its callers wait, as long as their calls may
+UNREADABLE = "its answer is no JSON-RPC message, and was dropped"
+
+
+class Pipes:
+    """Both directions, and what they show of the server.
+
+    Args:
+        stdin: to the server.
+        stdout: from it; its limit is ``MAX_MESSAGE_BYTES``.
+        on_heard: called with each sign of life.
+    """
+
+    def __init__(
+        self, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader, *, on_heard: Callable[[], None]
+    ) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._on_heard = on_heard
+        self._open_calls: set[str | int] = set()  # requests to call a tool that have no answer yet
+        self._answered = asyncio.Event()
+        self._inward, self.read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        self.write_stream, self._outward = anyio.create_memory_object_stream[SessionMessage](MAX_QUEUED)
+
+    async def all_answered(self) -> None:
+        """Return when no tool call is without an answer; a cancelled one may never get it."""
+        while self._open_calls:
+            self._answered.clear()
+            await self._answered.wait()
+
+    def close(self) -> None:
+        """Nobody reads and writes any more. The server sees the end once what was written is sent."""
+        self.read_stream.close()
+        self.write_stream.close()
+
+    async def write(self) -> None:
+        """Send what the client writes, until it is closed or the server takes nothing more."""
+        try:
+            async with self._outward:
+                async for written in self._outward:
+                    message = written.message
+                    if isinstance(message, JSONRPCRequest) and message.method == "tools/call":
+                        self._open_calls.add(message.id)
+                    self._stdin.write(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+                    await self._stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            self._inward.close()  # the client sees the end, though the server may live
+        finally:
+            self._stdin.close()
+
+    async def read(self) -> None:
+        """Hand the client what the server says, until either ends."""
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async with self._inward:
+                async for message in self._messages():
+                    self._on_heard()
+                    if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
+                        self._open_calls.discard(message.id)
+                        self._answered.set()
+                    await self._inward.send(SessionMessage(message))
+
+    async def drain(self) -> None:
+        """Drop what the server still says, so that it can end."""
+        with suppress(ConnectionError):
+            while await self._stdout.read(MAX_MESSAGE_BYTES):
+                pass
+
+    async def _messages(self) -> AsyncIterator[JSONRPCMessage]:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):  # the end, perhaps within a line
+            while True:
+                try:
+                    message = _parsed(await self._stdout.readuntil())
+                except asyncio.LimitOverrunError as error:
+                    message = await self._skipped(error.consumed)
+                if message is not None:
+                    yield message
+
+    async def _skipped(self, length: int) -> JSONRPCMessage | None:
+        """Drop a line that is too long; the error for the call that it answers, where that can be seen."""
+        part = await self._stdout.readexactly(length)
+        first, last = part[:EDGE_BYTES], part[-EDGE_BYTES:]
+        while length <= MAX_SKIPPED_BYTES:
+            try:
+                rest = await self._stdout.readuntil()
+                return _unusable(first, (last + rest)[-EDGE_BYTES:], TOO_MUCH)
+            except asyncio.LimitOverrunError as error:
+                part = await self._stdout.readexactly(error.consumed)
+                length += len(part)
+                last = (last + part)[-EDGE_BYTES:]
+        raise ConnectionError("an endless line")
+
+
+def _parsed(line: bytes) -> JSONRPCMessage | None:
+    if is_too_dense(line):
+        return _unusable(line[:EDGE_BYTES], line[-EDGE_BYTES:], TOO_MUCH)
+    try:
+        return jsonrpc_message_adapter.validate_json(line, by_name=False)
+    except ValueError:
+        return _unusable(line[:EDGE_BYTES], line[-EDGE_BYTES:], UNREADABLE)
+
+
+def _unusable(first: bytes, last: bytes, why: str) -> JSONRPCError | None:
+    number = answered_id(first, last)
+    if number is None:  # something printed, or a notification
+        return None
+    return JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=UNUSABLE, message=why))
