@@ -6,9 +6,11 @@ from hermes_actors.core.events import (
     Event,
     PageWanted,
     QueryAnswered,
+    RenameWanted,
     SessionDropped,
     SessionWanted,
     ShardBroke,
+    TurnFellBack,
     WorkerBeat,
     WorkerReady,
 )
@@ -50,6 +52,26 @@ def event_of(slot: int, generation: int, message: object) -> Event:
                 key=asked.key,
                 shard=asked.shard,
                 fence=asked.fence,
+            )
+        case wire.Rename() as asked:
+            return RenameWanted(
+                slot=slot,
+                generation=generation,
+                request=asked.request,
+                key=asked.key,
+                shard=asked.shard,
+                fence=asked.fence,
+            )
+        case wire.FellBack() as told:
+            return TurnFellBack(
+                slot=slot,
+                generation=generation,
+                key=told.key,
+                shard=told.shard,
+                fence=told.fence,
+                turn_id=told.turn_id,
+                provider=told.provider,
+                model=told.model,
             )
         case wire.ListSessions() as asked:
             return PageWanted(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -21,8 +21,10 @@ from hermes_actors.control.messages import ControlReply
 from hermes_actors.control.server import ControlServer
 from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event, SessionsFound
-from hermes_actors.core.model import SessionEntry
-from hermes_actors.core.requests import NAMES_SHOWN, session_line
+from hermes_actors.core.model import NEVER_RESTARTED, Process, SessionEntry
+from hermes_actors.core.policy import restart_after
+from hermes_actors.core.requests import NAMES_SHOWN
+from hermes_actors.core.views import session_line
 from hermes_actors.home import Home
 from hermes_actors.pool import Pool
 from hermes_actors.registry import BadCursor, Registry, find_sessions
@@ -73,6 +75,10 @@ class Recorder:
                 existed = self._registry.forget(effect.key)
                 forgotten = wire.Forgotten(request=effect.request, existed=existed)
                 return Tell(slot=effect.slot, generation=effect.generation, message=forgotten)
+            case core.RenameSession():
+                return self._rename(effect)
+            case core.RecordFallback():
+                return self._fall_back(effect)
             case core.PageForWorker():
                 return self._page_for_worker(effect)
             case core.PageForOperator():
@@ -91,12 +97,21 @@ class Recorder:
         entry = self._registry.session(effect.key)
         if entry is None and effect.create:
             entry = self._registry.add(effect.key, effect.principal, effect.shard, time.time())
-        message: wire.Activated | wire.Refused
-        if entry is None:
-            message = wire.Refused(request=effect.request, code="not_found", why=f"there is no session {effect.key!r}")
-        else:
-            message = wire.Activated(request=effect.request, session_id=entry.session_id, created_at=entry.created_at)
-        return Tell(slot=effect.slot, generation=effect.generation, message=message)
+        return _activated(effect, entry)
+
+    def _rename(self, effect: core.RenameSession) -> Tell:
+        return _activated(effect, self._registry.rename(effect.key, time.time()))
+
+    def _fall_back(self, effect: core.RecordFallback) -> core.SendRestartActor | None:
+        entry = self._registry.session(effect.key)
+        before = NEVER_RESTARTED if entry is None else entry.actor  # a stateless conversation has no entry
+        after = restart_after(before, effect.turn_id, effect.reason, time.time())
+        if after is None:
+            return None
+        self._registry.write_actor(effect.key, after)
+        return core.SendRestartActor(
+            slot=effect.slot, generation=effect.generation, key=effect.key, reason=effect.reason
+        )
 
     def _page_for_worker(self, effect: core.PageForWorker) -> Outgoing:
         try:
@@ -122,6 +137,15 @@ class Recorder:
         return core.Reply(client=client, request=request, data={"sessions": lines, "next": cursor})
 
 
+def _activated(effect: core.ActivateSession | core.RenameSession, entry: SessionEntry | None) -> Tell:
+    message: wire.Activated | wire.Refused
+    if entry is None:
+        message = wire.Refused(request=effect.request, code="not_found", why=f"there is no session {effect.key!r}")
+    else:
+        message = wire.Activated(request=effect.request, session_id=entry.session_id, created_at=entry.created_at)
+    return Tell(slot=effect.slot, generation=effect.generation, message=message)
+
+
 def _plain(entry: SessionEntry) -> dict[str, Any]:
     return {
         "key": entry.key,
@@ -140,6 +164,8 @@ class Performer:
         home: whose registry is searched, and where the workers' sockets are.
         boot: id of this life of the supervisor.
         configure: what a new process is told first.
+        reconfigure: what the others are told when the configuration changes.
+        reload: reads the configuration again.
         tell: where events go.
         announce: called once, when the gateway serves.
         finish: called once, when all workers are gone.
@@ -154,6 +180,8 @@ class Performer:
         home: Home,
         boot: str,
         configure: Callable[[int, int], wire.Configure],
+        reconfigure: Callable[[int], wire.Reconfigure],
+        reload: Callable[[int | None, int], Awaitable[Event]],
         tell: Callable[[Event], None],
         announce: Callable[[], None],
         finish: Callable[[], None],
@@ -164,6 +192,8 @@ class Performer:
         self._home = home
         self._boot = boot
         self._configure = configure
+        self._reconfigure = reconfigure
+        self._reload = reload
         self._tell = tell
         self._announce = announce
         self._finish = finish
@@ -184,6 +214,8 @@ class Performer:
                 self._background.start(self._sweep(effect))
             case core.FindSessions():
                 self._background.start(self._find(effect))
+            case core.LoadSettings():
+                self._background.start(self._load(effect))
             case core.Log():
                 getattr(log, effect.level)(effect.text, **effect.fields)
             case core.Announce():
@@ -194,30 +226,37 @@ class Performer:
                 self._send(effect)
 
     def _send(self, effect: core.MessageEffect) -> None:
+        if isinstance(effect, core.SendTable | core.SendQuery | core.SendReconfigure):
+            to = effect.to
+        else:
+            to = (Process(effect.slot, effect.generation),)
+        message = self._message(effect)
+        for slot, generation in to:
+            self._pool.send(slot, generation, message)
+
+    def _message(self, effect: core.MessageEffect) -> Any:
         match effect:
             case core.SendConfigure():
-                message: Any = self._configure(effect.slot, effect.generation)
+                return self._configure(effect.slot, effect.generation)
             case core.SendTable():
-                self._send_table(effect)
-                return
+                owners = {shard: list(owner) for shard, owner in enumerate(effect.owners)}
+                peers = {slot: str(self._home.peer(slot)) for slot in effect.up}
+                return wire.Assign(owners=owners, peers=peers)
             case core.SendListen():
-                message = wire.Listen(slots=list(effect.slots))
+                return wire.Listen(slots=list(effect.slots))
             case core.SendStop():
-                message = wire.Stop(grace_s=effect.grace_s)
+                return wire.Stop(grace_s=effect.grace_s)
+            case core.SendRestartActor():
+                log.info("restarting an agent actor", worker=effect.slot, session=effect.key, why=effect.reason)
+                return wire.RestartActor(key=effect.key)
             case core.SendQuery():
-                message = wire.Query(request=effect.request, about="session", key=effect.key)
+                return wire.Query(request=effect.request, about=effect.about, key=effect.key)
+            case core.SendReconfigure():
+                return self._reconfigure(effect.request)
             case core.SendRefused():
-                message = wire.Refused(request=effect.request, code=effect.code, why=effect.why)
+                return wire.Refused(request=effect.request, code=effect.code, why=effect.why)
             case _:
                 assert_never(effect)
-        self._pool.send(effect.slot, effect.generation, message)
-
-    def _send_table(self, effect: core.SendTable) -> None:
-        owners = {shard: list(owner) for shard, owner in enumerate(effect.owners)}
-        peers = {slot: str(self._home.peer(slot)) for slot in effect.up}
-        table = wire.Assign(owners=owners, peers=peers)
-        for slot, generation in effect.to:
-            self._pool.send(slot, generation, table)
 
     def _reply(self, effect: core.Reply) -> None:
         reply = ControlReply(request=effect.request, error=effect.error, why=effect.why, data=dict(effect.data))
@@ -231,6 +270,9 @@ class Performer:
             killed = await asyncio.to_thread(reaper.sweep, [mark])
             if killed:
                 log.warning("killed what a dead worker left running", worker=effect.slot, pids=killed)
+
+    async def _load(self, effect: core.LoadSettings) -> None:
+        self._tell(await self._reload(effect.client, effect.request))
 
     async def _find(self, effect: core.FindSessions) -> None:
         try:

@@ -12,15 +12,16 @@ import math
 import secrets
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import structlog
 
-from hermes_actors.core.model import Owner, SessionEntry
+from hermes_actors.core.model import ActorRecord, Owner, SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.registry_file import (
+    ACTOR,
     ENTRY,
     Broken,
     RegistryUnusable,
@@ -30,6 +31,9 @@ from hermes_actors.registry_file import (
     reader,
     set_aside,
 )
+
+_SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR} FROM sessions"  # noqa: S608  # own words
+_INTO_SESSIONS = f"INTO sessions ({ENTRY}) VALUES (?, ?, ?, ?, ?, ?)"
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +127,7 @@ class Registry:
         self._database.executemany("INSERT INTO shards VALUES (?, ?, ?)", rows)
         if self.set_aside is not None:
             saved = readable_sessions(self.set_aside, known["shards"])
-            self._database.executemany("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?, ?, ?)", saved)
+            self._database.executemany(f"INSERT OR IGNORE {_INTO_SESSIONS}", saved)
             log.warning("sessions of the broken registry were saved", sessions=self.count())
         self.commit()
 
@@ -142,15 +146,32 @@ class Registry:
     # -- sessions ----------------------------------------------------------------------------------------------------
     def session(self, key: str) -> SessionEntry | None:
         """The session of a key, or None."""
-        row = self._database.execute(f"SELECT {ENTRY} FROM sessions WHERE key = ?", (key,)).fetchone()  # noqa: S608
+        row = self._database.execute(f"{_SELECT_WHOLE} WHERE key = ?", (key,)).fetchone()
         return None if row is None else _entry(row)
 
     def add(self, key: str, principal: str, shard: int, now: float) -> SessionEntry:
         """Make a session that is not there yet. ``now``: seconds since the epoch."""
         made = (key, new_session_id(now), principal, shard, now, now)
         self._begin()
-        self._database.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", made)
+        self._database.execute(f"INSERT {_INTO_SESSIONS}", made)
         return _entry(made)
+
+    def rename(self, key: str, now: float) -> SessionEntry | None:
+        """Give a session a fresh id; None where there is no such key. ``now``: seconds since the epoch."""
+        self._begin()
+        self._database.execute(
+            "UPDATE sessions SET session_id = ?1, last_active_at = max(last_active_at, ?2) WHERE key = ?3",
+            (new_session_id(now), now, key),
+        )
+        return self.session(key)
+
+    def write_actor(self, key: str, actor: ActorRecord) -> None:
+        """Write what is kept of a session's actor; of a key that is not there nothing is."""
+        self._begin()
+        self._database.execute(
+            f"UPDATE sessions SET ({ACTOR}) = (?, ?, ?, ?, ?) WHERE key = ?",  # noqa: S608  # own words
+            (*actor, key),
+        )
 
     def forget(self, key: str) -> bool:
         """Drop a session; whether there was one."""
@@ -223,8 +244,8 @@ def find_sessions(path: Path, wanted: str, limit: int) -> tuple[SessionEntry, ..
         sqlite3.Error: the file cannot be read.
     """
     with contextlib.closing(reader(path)) as database:
-        exact = database.execute(f"SELECT {ENTRY} FROM sessions WHERE key = ?", (wanted,)).fetchall()  # noqa: S608
-        ends = f"SELECT {ENTRY} FROM sessions WHERE substr(key, -length(?1)) = ?1 ORDER BY key LIMIT ?2"  # noqa: S608
+        exact = database.execute(f"{_SELECT_WHOLE} WHERE key = ?", (wanted,)).fetchall()
+        ends = f"{_SELECT_WHOLE} WHERE substr(key, -length(?1)) = ?1 ORDER BY key LIMIT ?2"
         return tuple(_entry(row) for row in exact or database.execute(ends, (wanted, limit)))
 
 
@@ -240,8 +261,9 @@ def _shards_of_files(home: Home) -> int | None:
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def _entry(row: tuple[str, str, str, int, float, float]) -> SessionEntry:
-    key, session_id, principal, shard, created_at, last_active_at = row
+def _entry(row: Sequence[Any]) -> SessionEntry:
+    """A row of ``ENTRY``, or of ``ENTRY`` and ``ACTOR``."""
+    key, session_id, principal, shard, created_at, last_active_at, *actor = row
     return SessionEntry(
         key=key,
         session_id=session_id,
@@ -249,6 +271,7 @@ def _entry(row: tuple[str, str, str, int, float, float]) -> SessionEntry:
         shard=shard,
         created_at=created_at,
         last_active_at=last_active_at,
+        actor=ActorRecord(*actor),
     )
 
 

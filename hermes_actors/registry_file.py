@@ -17,9 +17,10 @@ CHECK_AT_ONCE_BYTES = 32 * 1024 * 1024  # a larger file is checked while the gat
 BUSY_TIMEOUT_S = 5.0  # for a reader that holds the file for a moment
 
 ENTRY = "key, session_id, principal, shard, created_at, last_active_at"
+ACTOR = "generation, restarts, last_restart_reason, last_restart_at, last_fallback_turn"  # not in the first schema
 ENTRY_TYPES = (str, str, str, int, float, float)
 
-MIGRATIONS = (  # user_version n is the state after the first n
+MIGRATIONS = (  # user_version n is the state after the first n; one that was released is never edited
     """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('sessions', 0);
@@ -38,6 +39,13 @@ MIGRATIONS = (  # user_version n is the state after the first n
         BEGIN UPDATE meta SET value = value + 1 WHERE name = 'sessions'; END;
     CREATE TRIGGER session_gone AFTER DELETE ON sessions
         BEGIN UPDATE meta SET value = value - 1 WHERE name = 'sessions'; END;
+    """,
+    """
+    ALTER TABLE sessions ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE sessions ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN last_restart_reason TEXT;
+    ALTER TABLE sessions ADD COLUMN last_restart_at REAL;
+    ALTER TABLE sessions ADD COLUMN last_fallback_turn TEXT;
     """,
 )
 

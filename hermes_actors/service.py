@@ -21,8 +21,8 @@ from hermes_actors import reaper
 from hermes_actors.background import Background
 from hermes_actors.config.model import Settings, to_plain
 from hermes_actors.control.server import ControlServer
-from hermes_actors.core.events import Started, StopAsked, Tick
-from hermes_actors.core.model import Limits, Owner, State, Worker
+from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
+from hermes_actors.core.model import Owner, State, Worker
 from hermes_actors.core.placement import place
 from hermes_actors.cores import usable_cores, usual_shards
 from hermes_actors.home import Home
@@ -33,8 +33,9 @@ from hermes_actors.pool import MOST_WORKERS, WORKER_ENTRY, Pool
 from hermes_actors.reaper_process import ReaperProcess
 from hermes_actors.registry import Registry, ShardsFixed
 from hermes_actors.registry_file import RegistryUnusable, check, is_damage, mark_suspect, unchecked
+from hermes_actors.settings import LiveSettings, limits
 from hermes_actors.supervisor import START_TIMEOUT_S, Intake, Supervisor, SupervisorFailed
-from hermes_actors.wire.messages import Configure
+from hermes_actors.wire.messages import Configure, Reconfigure
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
 
 __all__ = [
@@ -71,14 +72,18 @@ def serve(
     home: Home,
     *,
     ready: Callable[[Serving], None] = lambda _: None,
+    reload: Callable[[], Settings] | None = None,
     entry: str = WORKER_ENTRY,
 ) -> int:
     """Run the gateway in the foreground until it is stopped. Call it in the main thread.
+
+    SIGTERM and SIGINT stop it, SIGHUP has the configuration read again.
 
     Args:
         settings: the configuration with its secrets.
         home: where the state is; made when there is none.
         ready: called once, when the first workers serve.
+        reload: reads the configuration again, in another thread; raises ConfigError. None: it cannot be read again.
         entry: what a worker runs, ``module:function``.
 
     Returns:
@@ -95,15 +100,22 @@ def serve(
     """
     home = Home(home.root.absolute())
     with hold(home):
-        uvloop.run(_Gateway(settings, home, entry, ready).run())
+        uvloop.run(_Gateway(settings, reload, home, entry, ready).run())
     return 0
 
 
 class _Gateway:
     """Everything that is open while the gateway runs, on the event loop."""
 
-    def __init__(self, settings: Settings, home: Home, entry: str, ready: Callable[[Serving], None]) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings] | None,
+        home: Home,
+        entry: str,
+        ready: Callable[[Serving], None],
+    ) -> None:
+        self._settings = LiveSettings(settings, reload)
         self._home = home
         self._entry = entry
         self._ready = ready
@@ -129,7 +141,8 @@ class _Gateway:
 
     async def _open(self, opened: contextlib.AsyncExitStack) -> None:
         cores = usable_cores()
-        wanted, api = self._settings.config.supervisor, self._settings.config.api_server
+        settings = self._settings.current
+        wanted, api = settings.config.supervisor, settings.config.api_server
         slots = min(cores, MOST_WORKERS) if wanted.workers == "auto" else wanted.workers
         if slots > MOST_WORKERS:
             raise TooManyWorkers(f"supervisor.workers is {slots}, at most {MOST_WORKERS} are possible")
@@ -137,7 +150,7 @@ class _Gateway:
             self._home,
             shards=None if wanted.shards == "auto" else wanted.shards,
             usual_shards=usual_shards(cores),
-            durability=self._settings.config.store.durability,
+            durability=settings.config.store.durability,
         )
         opened.callback(registry.close)
         self._sweep_leftovers()
@@ -147,7 +160,7 @@ class _Gateway:
         port = listeners[0].getsockname()[1]
         serving = Serving(pid=os.getpid(), host=api.host, port=port, workers=slots)
 
-        state = _first_state(self._settings, registry.owners(), slots)
+        state = _first_state(settings, registry.owners(), slots)
         background = Background(self._fail)
         opened.callback(background.cancel)
         pool = Pool(
@@ -166,6 +179,8 @@ class _Gateway:
             home=self._home,
             boot=self._boot,
             configure=partial(self._configure, len(state.owners)),
+            reconfigure=self._reconfigure,
+            reload=self._settings.reload,
             tell=self._intake.put,
             announce=partial(self._announce, serving),
             finish=self._finish,
@@ -180,8 +195,9 @@ class _Gateway:
         except OSError as error:
             raise HomeUnusable(f"the control socket {self._home.control} cannot be made: {error}") from error
         opened.callback(control.close)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._loop.add_signal_handler(number, self._signalled, number)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._intake.put, StopAsked(now=False, by=number.name))
+        self._loop.add_signal_handler(signal.SIGHUP, self._intake.put, ReloadAsked())
         self._intake.open(actor)
         self._intake.put(Started())
         if unchecked(self._home.registry):
@@ -225,9 +241,6 @@ class _Gateway:
         self._tick = None
         self._intake.put(Tick(due=self._tick_at))
 
-    def _signalled(self, number: signal.Signals) -> None:
-        self._intake.put(StopAsked(now=False, by=number.name))
-
     def _announce(self, serving: Serving) -> None:
         log.info("gateway ready", host=serving.host, port=serving.port, workers=serving.workers, boot=self._boot)
         self._ready(serving)
@@ -237,15 +250,25 @@ class _Gateway:
             self._ended.set_result(None)
 
     def _configure(self, shards: int, slot: int, generation: int) -> Configure:
+        settings = self._settings.current
         return Configure(
             boot=self._boot,
             slot=slot,
             generation=generation,
             shards=shards,
             home=str(self._home.root),
-            config=to_plain(self._settings.config),
-            environment=dict(self._settings.environment),
-            api_keys=dict(self._settings.api_keys),
+            config=to_plain(settings.config),
+            environment=dict(settings.environment),
+            api_keys=dict(settings.api_keys),
+        )
+
+    def _reconfigure(self, request: int) -> Reconfigure:
+        settings = self._settings.current
+        return Reconfigure(
+            request=request,
+            config=to_plain(settings.config),
+            environment=dict(settings.environment),
+            api_keys=dict(settings.api_keys),
         )
 
     def _facts(self, serving: Serving) -> dict[str, object]:
@@ -283,15 +306,10 @@ class _Gateway:
 
 def _first_state(settings: Settings, owners: Sequence[Owner], slots: int) -> State:
     """The home's shards on the slots of this start; fences grow when the workers are spawned."""
-    config = settings.config
     placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
     return State(
-        limits=Limits(
-            heartbeat_s=config.supervisor.heartbeat_seconds,
-            max_restarts=config.supervisor.max_restarts,
-            restart_window_s=config.supervisor.restart_window_seconds,
-            stop_grace_s=config.agent.restart_drain_timeout,
-        ),
+        limits=limits(settings),
         workers=tuple(Worker(slot=slot) for slot in range(slots)),
         owners=tuple(Owner(slot, owner.fence) for slot, owner in zip(placed, owners, strict=True)),
+        servers=tuple(settings.config.mcp_servers),
     )

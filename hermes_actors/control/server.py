@@ -126,7 +126,10 @@ class _Client(FrameLink):
         """Answer one request."""
         self._waiting -= 1
         with contextlib.suppress(LinkClosed):
-            self.send(reply)
+            try:
+                self.send(reply)
+            except ProtocolError as error:
+                self.send(ControlReply(request=reply.request, error="too_large", why=str(error), data={}))
 
     def _asked(self, message: object) -> None:
         if not _well_formed(message):

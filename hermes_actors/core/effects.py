@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hermes_actors.core.model import Owner
+from hermes_actors.core.model import Owner, Process
+
+About = Literal["session", "mcp", "restart_mcp"]
 
 # -- on the registry, inside the batch's transaction ----------------------------------------------------------------
 
@@ -42,6 +44,27 @@ class ForgetSession:
     generation: int
     request: int
     key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameSession:
+    """Give a session a fresh id under its key and answer the worker."""
+
+    slot: int
+    generation: int
+    request: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFallback:
+    """Record that a session's actor is restarted and have it restarted, unless this turn had its restart."""
+
+    slot: int
+    generation: int
+    key: str
+    turn_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +146,7 @@ class SendConfigure:
 class SendTable:
     """Tell workers who owns what and who is up."""
 
-    to: tuple[tuple[int, int], ...]  # slot, generation
+    to: tuple[Process, ...]
     owners: tuple[Owner, ...]
     up: tuple[int, ...]
 
@@ -147,13 +170,31 @@ class SendStop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendQuery:
-    """Ask a worker what it knows of a session."""
+class SendRestartActor:
+    """Have a worker replace a session's agent actor; its tools stay connected."""
 
     slot: int
     generation: int
-    request: int
     key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendQuery:
+    """Ask workers something; :class:`~hermes_actors.core.events.QueryAnswered` follows from each."""
+
+    to: tuple[Process, ...]
+    request: int
+    about: About
+    key: str  # the session's; the server's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendReconfigure:
+    """Give workers the configuration that is in force; each answers as it does a query."""
+
+    to: tuple[Process, ...]
+    request: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +232,14 @@ class FindSessions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """Read the configuration again; SettingsLoaded or SettingsRefused follows."""
+
+    client: int | None  # None: a signal asked
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """Write a line to the log."""
 
@@ -210,8 +259,18 @@ class Finish:
 
 
 RegistryEffect = (
-    CommitTable | ActivateSession | ForgetSession | TouchSessions | PageForWorker | PageForOperator | ReplyStatus
+    CommitTable
+    | ActivateSession
+    | ForgetSession
+    | RenameSession
+    | RecordFallback
+    | TouchSessions
+    | PageForWorker
+    | PageForOperator
+    | ReplyStatus
 )
-MessageEffect = SendConfigure | SendTable | SendListen | SendStop | SendQuery | SendRefused
-OutwardEffect = Spawn | Kill | Sweep | MessageEffect | Reply | FindSessions | Log | Announce | Finish
+MessageEffect = (
+    SendConfigure | SendTable | SendListen | SendStop | SendRestartActor | SendQuery | SendReconfigure | SendRefused
+)
+OutwardEffect = Spawn | Kill | Sweep | MessageEffect | Reply | FindSessions | LoadSettings | Log | Announce | Finish
 Effect = RegistryEffect | OutwardEffect

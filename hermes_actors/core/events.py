@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from hermes_actors.core.model import Load, SessionEntry
+from hermes_actors.core.model import Limits, Load, SessionEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,28 @@ class SessionDropped(FromWorker):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenameWanted(FromWorker):
+    """A session wants to begin a new transcript."""
+
+    request: int
+    key: str
+    shard: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFellBack(FromWorker):
+    """A turn succeeded on a fallback model, and its reply is delivered."""
+
+    key: str
+    shard: int
+    fence: int
+    turn_id: str
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageWanted(FromWorker):
     """A worker lists a principal's sessions."""
 
@@ -117,7 +139,7 @@ class ShardBroke(FromWorker):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswered(FromWorker):
-    """A worker answered an operator's question."""
+    """A worker answered a question, or took a new configuration over."""
 
     request: int
     found: bool
@@ -144,6 +166,32 @@ class SessionsFound:
     found: tuple[SessionEntry, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadAsked:
+    """A signal wants the configuration to be read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsLoaded:
+    """The configuration was read again and is valid: it is in force for workers that start from now on."""
+
+    client: int | None
+    request: int
+    changes: tuple[Mapping[str, Any], ...]  # key, when, what
+    limits: Limits
+    servers: tuple[str, ...]  # names of the configured MCP servers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsRefused:
+    """The configuration cannot be used; nothing changed."""
+
+    client: int | None
+    request: int
+    error: Literal["configuration", "bad_request", "busy"]
+    why: str
+
+
 Event = (
     Started
     | Tick
@@ -155,9 +203,14 @@ Event = (
     | WorkerExited
     | SessionWanted
     | SessionDropped
+    | RenameWanted
+    | TurnFellBack
     | PageWanted
     | ShardBroke
     | QueryAnswered
     | OperatorAsked
     | SessionsFound
+    | ReloadAsked
+    | SettingsLoaded
+    | SettingsRefused
 )

@@ -74,10 +74,9 @@ def spawned(state: State, event: WorkerSpawned) -> Result:
     worker = state.workers[event.slot]
     if worker.state is not WorkerState.STARTING:
         return state, ()
-    to = (event.slot, event.generation)
     return state.with_worker(replace(worker, pid=event.pid)), (
         SendConfigure(slot=event.slot, generation=event.generation),
-        SendTable(to=(to,), owners=state.owners, up=state.up),
+        SendTable(to=(state.process(event.slot),), owners=state.owners, up=state.up),
     )
 
 

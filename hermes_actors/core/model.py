@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Phase(StrEnum):
@@ -74,6 +74,19 @@ class ShardFault:
     serving: bool
 
 
+class ActorRecord(NamedTuple):
+    """What is kept of a session's agent actor, over its passivations and every restart of the gateway."""
+
+    generation: int = 1  # incarnations that the supervisor wanted, the present one included
+    restarts: int = 0
+    last_restart_reason: str | None = None
+    last_restart_at: float | None = None  # seconds since the epoch
+    last_fallback_turn: str | None = None  # which had a restart: one turn has no second one
+
+
+NEVER_RESTARTED = ActorRecord()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEntry:
     """A session as the registry has it. Times are seconds since the epoch."""
@@ -84,18 +97,53 @@ class SessionEntry:
     shard: int
     created_at: float
     last_active_at: float
+    actor: ActorRecord = NEVER_RESTARTED
+
+
+class Process(NamedTuple):
+    """One process of the pool."""
+
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowSession:
+    """What its worker knows of this session."""
+
+    entry: SessionEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListConnections:
+    """The MCP connections of all workers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartServer:
+    """How many connections to an MCP server were restarted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconfigured:
+    """Whether every worker has the new configuration."""
+
+    changes: tuple[Mapping[str, Any], ...]
+
+
+Wanted = ShowSession | ListConnections | RestartServer | Reconfigured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """An operator's request that waits for a worker's answer."""
+    """What waits for the answers of workers."""
 
-    client: int
+    client: int | None  # of the control socket; None: a signal asked
     request: int
-    slot: int
-    generation: int
+    wanted: Wanted
     deadline: float
-    entry: SessionEntry
+    waiting: frozenset[Process]  # they were asked and have not answered
+    answers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +163,10 @@ class State:
     limits: Limits
     workers: tuple[Worker, ...]  # by slot
     owners: tuple[Owner, ...]  # by shard
+    servers: tuple[str, ...] = ()  # names of the configured MCP servers
     phase: Phase = Phase.STARTING
     broken: Mapping[int, ShardFault] = field(default_factory=dict)  # by shard
-    questions: Mapping[int, Question] = field(default_factory=dict)  # by the request id the worker got
+    questions: Mapping[int, Question] = field(default_factory=dict)  # by the request id that the workers got
     asked: int = 0  # questions so far
     stop_deadline: float | None = None
 
@@ -134,3 +183,16 @@ class State:
     def up(self) -> tuple[int, ...]:
         """The slots whose workers serve."""
         return tuple(worker.slot for worker in self.workers if worker.state is WorkerState.READY)
+
+    @property
+    def live(self) -> tuple[Process, ...]:
+        """The processes that serve, or are configured already and soon will."""
+        return tuple(
+            Process(worker.slot, worker.generation)
+            for worker in self.workers
+            if worker.pid is not None and worker.state in (WorkerState.STARTING, WorkerState.READY)
+        )
+
+    def process(self, slot: int) -> Process:
+        """The present process of a slot."""
+        return Process(slot, self.workers[slot].generation)

@@ -1,6 +1,7 @@
-"""When a dead worker is replaced, and when it is given up.
+"""What is restarted, and when: a dead worker, and the agent actor of a session that went on with a fallback model.
 
-The rule is OTP's restart intensity; its manual, "Tuning the intensity and period", reasons about the numbers.
+The rule for workers is OTP's restart intensity; its manual, "Tuning the intensity and period", reasons about the
+numbers.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+
+from hermes_actors.core.model import ActorRecord
 
 BACKOFF_FIRST_S = 0.5  # before the second restart; the first one is at once
 BACKOFF_MOST_S = 30.0
@@ -52,3 +55,20 @@ def _doubling(first_s: float, times: int, most_s: float, jitter: float) -> float
     """Between half and all of a doubling delay, so that many who failed together do not return together."""
     whole = min(first_s * 2.0 ** min(times, 32), most_s)
     return whole * (0.5 + jitter / 2)
+
+
+def restart_after(record: ActorRecord, turn_id: str, reason: str, at: float) -> ActorRecord | None:
+    """The record of an actor that is restarted because a turn succeeded on a fallback model, or None: it is not.
+
+    Nothing else restarts an actor: one whose run failed, or succeeded on the primary model, is kept. The restart makes
+    the next message try the primary model first. A turn has one restart, however often it is reported.
+    """
+    if record.last_fallback_turn == turn_id:
+        return None
+    return ActorRecord(
+        generation=record.generation + 1,
+        restarts=record.restarts + 1,
+        last_restart_reason=reason,
+        last_restart_at=at,
+        last_fallback_turn=turn_id,
+    )

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from hermes_actors.core import reload
 from hermes_actors.core.effects import (
     ActivateSession,
     Effect,
     FindSessions,
     ForgetSession,
+    Log,
     PageForOperator,
     PageForWorker,
+    RecordFallback,
+    RenameSession,
     Reply,
     ReplyStatus,
-    SendQuery,
     SendRefused,
 )
 from hermes_actors.core.events import (
     OperatorAsked,
     PageWanted,
-    QueryAnswered,
+    RenameWanted,
     SessionDropped,
     SessionsFound,
     SessionWanted,
     StopAsked,
+    TurnFellBack,
 )
-from hermes_actors.core.lifecycle import Alarm, Result, stop
-from hermes_actors.core.model import Owner, Question, SessionEntry, State, Worker
+from hermes_actors.core.lifecycle import Result, stop
+from hermes_actors.core.model import ListConnections, Owner, Process, RestartServer, ShowSession, State
+from hermes_actors.core.questions import query
+from hermes_actors.core.views import status
 
-QUERY_TIMEOUT_S = 3.0  # for a worker's answer to an operator's question
 PAGE_MOST = 1000  # sessions
 PAGE_USUAL = 100  # sessions
 NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
@@ -69,6 +73,29 @@ def session_dropped(state: State, event: SessionDropped) -> Result:
     return state, (forget,)
 
 
+def rename_wanted(state: State, event: RenameWanted) -> Result:
+    """Give a fresh id for the shard's owner only."""
+    refused = _stale(state, event)
+    if refused is not None:
+        return state, (refused,)
+    rename = RenameSession(slot=event.slot, generation=event.generation, request=event.request, key=event.key)
+    return state, (rename,)
+
+
+def fell_back(state: State, event: TurnFellBack) -> Result:
+    """Have the actor restarted for the shard's owner only: with another owner the session has another actor."""
+    if not _owns(state, event):
+        fields = {"worker": event.slot, "session": event.key, "turn": event.turn_id}
+        return state, (
+            Log(level="warning", text="a fallback was reported by who does not own the shard", fields=fields),
+        )
+    reason = f"{event.turn_id} succeeded on fallback {event.provider}/{event.model}"
+    record = RecordFallback(
+        slot=event.slot, generation=event.generation, key=event.key, turn_id=event.turn_id, reason=reason
+    )
+    return state, (record,)
+
+
 def page_wanted(state: State, event: PageWanted) -> Result:
     """A page for whichever worker the caller came to."""
     page = PageForWorker(
@@ -82,13 +109,17 @@ def page_wanted(state: State, event: PageWanted) -> Result:
     return state, (page,)
 
 
-def _stale(state: State, event: SessionWanted | SessionDropped) -> SendRefused | None:
+def _stale(state: State, event: SessionWanted | SessionDropped | RenameWanted) -> SendRefused | None:
     """The refusal of a worker that does not own the shard, or not any more."""
-    owner = state.owners[event.shard] if 0 <= event.shard < len(state.owners) else None
-    if owner == Owner(event.slot, event.fence):
+    if _owns(state, event):
         return None
     why = f"shard {event.shard} is not owned by worker {event.slot} with fence {event.fence}"
     return SendRefused(slot=event.slot, generation=event.generation, request=event.request, code="stale_fence", why=why)
+
+
+def _owns(state: State, event: SessionWanted | SessionDropped | RenameWanted | TurnFellBack) -> bool:
+    owner = state.owners[event.shard] if 0 <= event.shard < len(state.owners) else None
+    return owner == Owner(event.slot, event.fence)
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------
@@ -106,6 +137,12 @@ def operator_asked(state: State, event: OperatorAsked, now: float) -> Result:
             case "sessions.show":
                 wanted = _text(arguments, "session")
                 return state, (FindSessions(client=client, request=request, wanted=wanted),)
+            case "mcp":
+                return query(state, event, ListConnections(), _serving(state), "mcp", "", now)
+            case "mcp.restart":
+                return _restart_server(state, event, now)
+            case "reload":
+                return reload.asked(state, client, request)
             case "stop":
                 at_once = arguments.get("now", False)
                 if not isinstance(at_once, bool):
@@ -130,44 +167,21 @@ def sessions_found(state: State, event: SessionsFound, now: float) -> Result:
         why = f"{event.wanted!r} may mean {names}{more}"
         return state, (Reply(client=client, request=request, error="ambiguous", why=why),)
     (entry,) = found
-    owner = state.owners[entry.shard]
-    if owner.slot not in state.up:
-        return state, (_shown(state, client, request, entry, {}),)
-    asked = state.asked + 1
-    generation = state.workers[owner.slot].generation
-    question = Question(
-        client=client,
-        request=request,
-        slot=owner.slot,
-        generation=generation,
-        deadline=now + QUERY_TIMEOUT_S,
-        entry=entry,
-    )
-    query = SendQuery(slot=owner.slot, generation=generation, request=asked, key=entry.key)
-    return replace(state, asked=asked, questions={**state.questions, asked: question}), (query,)
+    owner = state.owners[entry.shard].slot
+    to = (state.process(owner),) if owner in state.up else ()
+    return query(state, event, ShowSession(entry=entry), to, "session", entry.key, now)
 
 
-def query_answered(state: State, event: QueryAnswered) -> Result:
-    """Pass a worker's answer on; one that comes too late is nobody's."""
-    question = state.questions.get(event.request)
-    if question is None or (question.slot, question.generation) != (event.slot, event.generation):
-        return state, ()
-    known = event.data if event.found else {}
-    return _answered(state, event.request), (_shown(state, question.client, question.request, question.entry, known),)
+def _restart_server(state: State, event: OperatorAsked, now: float) -> Result:
+    server = _text(event.arguments, "server")
+    if server in state.servers:
+        return query(state, event, RestartServer(), _serving(state), "restart_mcp", server, now)
+    why = f"no MCP server is named {server!r}; configured: {', '.join(state.servers) or 'none'}"
+    return state, (Reply(client=event.client, request=event.request, error="not_found", why=why),)
 
 
-def question_alarms(state: State) -> list[Alarm]:
-    """When the questions that wait are answered without their worker."""
-
-    def overdue(asked: int, question: Question) -> Alarm:
-        reply = (_shown(state, question.client, question.request, question.entry, {}),)
-        return question.deadline, lambda later, _: (_answered(later, asked), reply)
-
-    return [overdue(asked, question) for asked, question in state.questions.items()]
-
-
-def _answered(state: State, asked: int) -> State:
-    return replace(state, questions={one: question for one, question in state.questions.items() if one != asked})
+def _serving(state: State) -> tuple[Process, ...]:
+    return tuple(map(state.process, state.up))
 
 
 def _page(state: State, event: OperatorAsked) -> Effect:
@@ -187,56 +201,3 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise BadArgument(f"{name}: a text is wanted")
     return value
-
-
-def _shown(state: State, client: int, request: int, entry: SessionEntry, known: Mapping[str, Any]) -> Reply:
-    data = {**session_line(entry, state.owners, state.up), "actor": None, "mcp": [], "turns": {}, **known}
-    return Reply(client=client, request=request, data=data)
-
-
-# -- plain data --------------------------------------------------------------------------------------------------------
-
-
-def session_line(entry: SessionEntry, owners: tuple[Owner, ...], up: tuple[int, ...]) -> dict[str, Any]:
-    """A session as operators see it in a list."""
-    slot = owners[entry.shard].slot
-    return {
-        "key": entry.key,
-        "session_id": entry.session_id,
-        "worker": slot,
-        "state": "available" if slot in up else "unavailable",
-        "created_at": entry.created_at,
-        "last_active_at": entry.last_active_at,
-    }
-
-
-def status(state: State, now: float) -> dict[str, Any]:
-    """The part of the status that the state knows (hermes_actors.control.messages)."""
-    broken = [
-        {"shard": shard, "why": fault.why, "set_aside": fault.set_aside, "serving": fault.serving}
-        for shard, fault in sorted(state.broken.items())
-    ]
-    return {
-        "phase": state.phase.value,
-        "workers": [_worker_line(state, worker, now) for worker in state.workers],
-        "shards": {"total": len(state.owners), "broken": broken},
-    }
-
-
-def _worker_line(state: State, worker: Worker, now: float) -> dict[str, Any]:
-    load = worker.load
-    return {
-        "slot": worker.slot,
-        "generation": worker.generation,
-        "pid": worker.pid,
-        "state": worker.state.value,
-        "shards": list(state.shards_of(worker.slot)),
-        "resident": load.resident,
-        "running": load.running,
-        "queued": load.queued,
-        "turns": load.turns,
-        "mcp": load.mcp,
-        "heartbeat_age_s": None if worker.ready_at is None else round(now - worker.heard_at, 3),
-        "restarts": max(0, worker.generation - 1),
-        "last_exit": worker.last_exit,
-    }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from hermes_actors.core import lifecycle, requests
+from hermes_actors.core import lifecycle, questions, reload, requests
 from hermes_actors.core.effects import Announce, Effect, SendListen, SendTable
 from hermes_actors.core.events import (
     Event,
@@ -17,13 +17,18 @@ from hermes_actors.core.events import (
     OperatorAsked,
     PageWanted,
     QueryAnswered,
+    ReloadAsked,
+    RenameWanted,
     SessionDropped,
     SessionsFound,
     SessionWanted,
+    SettingsLoaded,
+    SettingsRefused,
     ShardBroke,
     Started,
     StopAsked,
     Tick,
+    TurnFellBack,
     WorkerBeat,
     WorkerExited,
     WorkerLost,
@@ -31,7 +36,7 @@ from hermes_actors.core.events import (
     WorkerSpawned,
 )
 from hermes_actors.core.lifecycle import Result
-from hermes_actors.core.model import Phase, State, WorkerState
+from hermes_actors.core.model import Phase, Process, State, WorkerState
 from hermes_actors.core.placement import covered
 
 LATE_S = 1.0  # a tick later than this shows that the supervisor itself did not run
@@ -42,8 +47,9 @@ def step(state: State, event: Event, now: float) -> Result:
     if isinstance(event, FromWorker) and event.generation != state.workers[event.slot].generation:
         return state, ()
     after, effects = _react(state, event, now)
+    after, answers = questions.settle(after, now)
     after, announced = _announced(after)
-    return after, (*effects, *_changes(state, after), *announced)
+    return after, (*effects, *answers, *_changes(state, after), *announced)
 
 
 def due(state: State) -> float | None:
@@ -75,21 +81,31 @@ def _react(state: State, event: Event, now: float) -> Result:
             return requests.session_wanted(state, event)
         case SessionDropped():
             return requests.session_dropped(state, event)
+        case RenameWanted():
+            return requests.rename_wanted(state, event)
+        case TurnFellBack():
+            return requests.fell_back(state, event)
         case PageWanted():
             return requests.page_wanted(state, event)
         case QueryAnswered():
-            return requests.query_answered(state, event)
+            return questions.answered(state, event)
         case OperatorAsked():
             return requests.operator_asked(state, event, now)
         case SessionsFound():
             return requests.sessions_found(state, event, now)
+        case ReloadAsked():
+            return reload.asked(state, None, 0)
+        case SettingsLoaded():
+            return reload.loaded(state, event, now)
+        case SettingsRefused():
+            return reload.refused(state, event)
         case _:
             assert_never(event)
 
 
 def _alarms(state: State) -> Iterator[lifecycle.Alarm]:
     yield from lifecycle.alarms(state)
-    yield from requests.question_alarms(state)
+    yield from questions.alarms(state)
 
 
 def _tick(state: State, event: Tick, now: float) -> Result:
@@ -116,23 +132,19 @@ def _announced(state: State) -> Result:
 
 def _changes(before: State, after: State) -> Iterator[Effect]:
     """Tell the workers what changed for them: the table, and where to accept connections."""
-    linked = tuple((worker.slot, worker.generation) for worker in after.workers if worker.pid is not None)
+    linked = tuple(after.process(worker.slot) for worker in after.workers if worker.pid is not None)
     if linked and (before.owners, before.up) != (after.owners, after.up):
         yield SendTable(to=linked, owners=after.owners, up=after.up)
     old = _listening(before)
-    for worker, slots in _listening(after).items():
-        if old.get(worker) != slots:
-            yield SendListen(slot=worker[0], generation=worker[1], slots=slots)
+    for process, slots in _listening(after).items():
+        if old.get(process) != slots:
+            yield SendListen(slot=process.slot, generation=process.generation, slots=slots)
 
 
-def _listening(state: State) -> dict[tuple[int, int], tuple[int, ...]]:
-    """(slot, generation) of each live worker -> the slots on whose sockets it accepts.
+def _listening(state: State) -> dict[Process, tuple[int, ...]]:
+    """Each live process -> the slots on whose sockets it accepts.
 
     Workers that start together do not cover for each other: connections wait in the sockets for that moment.
     """
     accepts = covered(state.up, len(state.workers)) if state.phase is Phase.SERVING else {}
-    return {
-        (worker.slot, worker.generation): accepts.get(worker.slot, (worker.slot,))
-        for worker in state.workers
-        if worker.pid is not None and worker.state in (WorkerState.STARTING, WorkerState.READY)
-    }
+    return {process: accepts.get(process.slot, (process.slot,)) for process in state.live}

@@ -86,7 +86,7 @@ class RestartActor:
 
 @message("reconfigure")
 class Reconfigure:
-    """A new configuration, valid as a whole; what a worker can change while it runs, it changes now."""
+    """A new configuration, valid as a whole; what a worker can change while it runs, it changes, then it answers."""
 
     request: int
     config: dict[str, Any]
@@ -192,7 +192,7 @@ class FellBack:
 
 @message("answer")
 class Answer:
-    """Answer to :class:`Query`; ``found`` false: the worker knows nothing of it."""
+    """Answer to :class:`Query`; ``found`` false: the worker knows nothing of it. Also to :class:`Reconfigure`."""
 
     request: int
     found: bool

@@ -13,16 +13,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import (
     Event,
+    OperatorAsked,
+    QueryAnswered,
     SessionWanted,
+    SettingsLoaded,
     Started,
     StopAsked,
     Tick,
+    TurnFellBack,
     WorkerBeat,
     WorkerExited,
     WorkerLost,
 )
 from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_MARGIN_S
-from hermes_actors.core.model import Load, Owner, Phase, WorkerState
+from hermes_actors.core.model import NEVER_RESTARTED, Load, Owner, Phase, WorkerState
+from hermes_actors.core.policy import restart_after
+from hermes_actors.core.questions import QUERY_TIMEOUT_S
 from hermes_actors.core.step import due
 
 SLOTS = 3
@@ -40,6 +46,11 @@ class World(RuleBasedStateMachine):
         self.doomed: set[tuple[int, int]] = set()  # SIGKILL is on its way
         self.owned: dict[int, dict[int, int]] = {}  # slot -> shard -> fence, as its live process has it
         self.stop_by: float | None = None
+        self.actor = NEVER_RESTARTED  # of the one session that falls back
+        self.restarted: list[str] = []  # by which turns
+        self.questions: list[tuple[tuple[int, int], int]] = []  # who was asked, and the number
+        self.asked: dict[int, float] = {}  # an operator's request that has no reply -> when it was made
+        self.requests = 0
 
     def perform(self, effects: tuple[fx.Effect, ...]) -> None:
         for effect in effects:
@@ -58,8 +69,25 @@ class World(RuleBasedStateMachine):
                     self.doomed.add((effect.slot, effect.generation))
                 case fx.SendListen():
                     assert self.alive.get(effect.slot) == effect.generation
+                case fx.RecordFallback():
+                    assert self.alive.get(effect.slot) == effect.generation, "its actor is gone"
+                    self.fall_back(effect.turn_id, effect.reason)
+                case fx.SendQuery() | fx.SendReconfigure():
+                    assert effect.to
+                    assert all(self.alive.get(slot) == generation for slot, generation in effect.to)
+                    self.questions += ((process, effect.request) for process in effect.to)
+                case fx.Reply():
+                    del self.asked[effect.request]  # it has one reply
                 case _:
                     pass
+
+    def fall_back(self, turn_id: str, reason: str) -> None:
+        after = restart_after(self.actor, turn_id, reason, self.desk.now)
+        if after is not None:
+            assert turn_id not in self.restarted, "one turn, one restart"
+            self.restarted.append(turn_id)
+            self.actor = after
+        assert (self.actor.restarts, self.actor.generation) == (len(self.restarted), len(self.restarted) + 1)
 
     def tell(self, make: Callable[[], Event]) -> None:
         self.perform(self.desk.tell(make()))
@@ -125,6 +153,57 @@ class World(RuleBasedStateMachine):
         assert bool(of(fx.ActivateSession, effects)) == owns
         assert owns == (stale == 0 and shard in self.owned[slot])
 
+    @rule(slot=slots, shard=st.integers(0, 7), stale=st.integers(0, 1), age=st.integers(0, 1), times=st.integers(1, 2))
+    def a_turn_succeeds_on_a_fallback(self, slot: int, shard: int, stale: int, age: int, times: int) -> None:
+        if slot not in self.alive:
+            return
+        before, turn_id = len(self.restarted), f"turn_{len(self.desk.log)}"
+        owns = not stale and not age and shard in self.owned[slot]
+        for _ in range(times):
+            self.tell(
+                lambda: TurnFellBack(
+                    slot=slot,
+                    generation=self.alive[slot] - age,
+                    key="k",
+                    shard=shard,
+                    fence=self.owned[slot].get(shard, 100) - stale,
+                    turn_id=turn_id,
+                    provider="p",
+                    model="m",
+                )
+            )
+        assert len(self.restarted) - before == owns
+
+    def ask(self, make: Callable[[int], Event]) -> None:
+        self.requests += 1
+        self.asked[self.requests] = self.desk.now
+        self.tell(lambda: make(self.requests))
+
+    @rule(operation=st.sampled_from(["mcp", "mcp.restart"]))
+    def an_operator_asks(self, operation: str) -> None:
+        self.ask(
+            lambda request: OperatorAsked(client=1, request=request, operation=operation, arguments={"server": "time"})
+        )
+
+    @rule()
+    def the_configuration_was_read_again(self) -> None:
+        change = {"key": "k", "when": "now", "what": "w"}
+        self.ask(
+            lambda request: SettingsLoaded(
+                client=1, request=request, changes=(change,), limits=self.desk.limits, servers=("time",)
+            )
+        )
+
+    @rule(which=st.integers(0, 9), found=st.booleans())
+    def a_worker_answers(self, which: int, found: bool) -> None:
+        if which < len(self.questions):
+            (slot, generation), number = self.questions[which]  # maybe not for the first time, maybe it is dead
+            self.tell(
+                lambda: QueryAnswered(
+                    slot=slot, generation=generation, request=number, found=found, data={"mcp": [], "restarted": 1}
+                )
+            )
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 20.0, 100.0]))
     def time_passes(self, seconds: float) -> None:
         self.perform(self.desk.wait(seconds))
@@ -134,6 +213,7 @@ class World(RuleBasedStateMachine):
         at = due(self.desk.state)
         if at is not None:
             self.desk.now = max(self.desk.now, at) + seconds
+            self.asked = {request: made + seconds for request, made in self.asked.items()}
             effects = self.desk.tell(Tick(due=at))
             self.perform(effects)
             if self.stop_by is None:
@@ -148,6 +228,10 @@ class World(RuleBasedStateMachine):
             if self.stop_by is None:
                 self.stop_by = self.desk.now + 10.0 + STOP_MARGIN_S + EXIT_WAIT_S + 0.001
             self.tell(lambda: StopAsked(now=now, by="SIGTERM"))
+
+    @invariant()
+    def no_operator_waits_for_long(self) -> None:
+        assert all(self.desk.now < made + QUERY_TIMEOUT_S for made in self.asked.values())
 
     @invariant()
     def the_killed_are_not_asked_to_serve(self) -> None:
@@ -172,6 +256,7 @@ class World(RuleBasedStateMachine):
         self.perform(self.desk.wait(max(0.0, self.stop_by - self.desk.now)))
         assert self.desk.state.phase is Phase.STOPPED
         assert len(of(fx.Finish, self.desk.log)) == 1
+        assert not self.asked, "every operator got a reply"
         assert due(self.desk.state) is None
 
 

@@ -5,39 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes.core_desk import Desk, of, serving
+from fakes.core_desk import of, reply, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.events import (
-    OperatorAsked,
-    PageWanted,
-    QueryAnswered,
-    SessionDropped,
-    SessionsFound,
-    SessionWanted,
-)
+from hermes_actors.core.events import PageWanted, RenameWanted, SessionDropped, SessionsFound, SessionWanted
 from hermes_actors.core.model import SessionEntry
-from hermes_actors.core.requests import PAGE_MOST, QUERY_TIMEOUT_S
-
-ENTRY = SessionEntry(
-    key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0
-)  # shard 5 is slot 1's
+from hermes_actors.core.requests import PAGE_MOST
 
 
 def wanted(shard: int, fence: int, *, slot: int = 0, create: bool = True) -> SessionWanted:
     return SessionWanted(
         slot=slot, generation=1, request=7, key="api:a:x", principal="a", shard=shard, fence=fence, create=create
     )
-
-
-def operator(operation: str, **arguments: Any) -> OperatorAsked:
-    return OperatorAsked(client=3, request=9, operation=operation, arguments=arguments)
-
-
-def reply(effects: tuple[fx.Effect, ...]) -> fx.Reply:
-    (only,) = of(fx.Reply, effects)
-    assert (only.client, only.request) == (3, 9)
-    return only
 
 
 def test_the_owner_of_a_shard_may_activate_its_sessions() -> None:
@@ -57,10 +36,16 @@ def test_whoever_does_not_own_a_shard_is_refused(shard: int, fence: int, why: st
 
     assert isinstance(effect, fx.SendRefused), why
     assert effect.code == "stale_fence"
-    (effect,) = desk.tell(
-        SessionDropped(slot=0, generation=1, request=8, key="api:a:x", shard=shard, fence=fence),
-    )
-    assert isinstance(effect, fx.SendRefused)
+    for event in (SessionDropped, RenameWanted):
+        (effect,) = desk.tell(event(slot=0, generation=1, request=8, key="api:a:x", shard=shard, fence=fence))
+        assert isinstance(effect, fx.SendRefused)
+        assert effect.request == 8
+
+
+def test_the_owner_of_a_shard_may_give_its_sessions_fresh_transcripts() -> None:
+    (effect,) = serving().tell(RenameWanted(slot=0, generation=1, request=8, key="api:a:x", shard=0, fence=101))
+
+    assert effect == fx.RenameSession(slot=0, generation=1, request=8, key="api:a:x")
 
 
 def test_a_page_is_never_larger_than_the_most() -> None:
@@ -78,7 +63,7 @@ def test_the_status_names_every_worker_and_its_shards() -> None:
     desk.die(1)
     desk.now += 2
 
-    (effect,) = of(fx.ReplyStatus, desk.tell(operator("status")))
+    (effect,) = of(fx.ReplyStatus, desk.operator("status"))
 
     first, second = effect.data["workers"]
     assert (first["state"], first["shards"], first["heartbeat_age_s"], first["running"]) == (
@@ -102,6 +87,8 @@ def test_the_status_names_every_worker_and_its_shards() -> None:
         ("sessions.list", {"after": 5}),
         ("sessions.show", {}),
         ("sessions.show", {"session": ""}),
+        ("mcp.restart", {}),
+        ("mcp.restart", {"server": 5}),
         ("stop", {"now": "yes"}),
         ("reboot", {}),
     ],
@@ -109,7 +96,7 @@ def test_the_status_names_every_worker_and_its_shards() -> None:
 def test_a_request_that_makes_no_sense_is_refused_with_what_is_wanted(
     operation: str, arguments: dict[str, Any]
 ) -> None:
-    answer = reply(serving().tell(operator(operation, **arguments)))
+    answer = reply(serving().operator(operation, **arguments))
 
     assert answer.error == "bad_request"
     assert answer.why
@@ -118,13 +105,13 @@ def test_a_request_that_makes_no_sense_is_refused_with_what_is_wanted(
 def test_sessions_are_listed_with_their_owners() -> None:
     desk = serving()
 
-    (effect,) = desk.tell(operator("sessions.list", limit=5, after="abc"))
+    (effect,) = desk.operator("sessions.list", limit=5, after="abc")
 
     assert effect == fx.PageForOperator(client=3, request=9, after="abc", limit=5, owners=desk.state.owners, up=(0, 1))
 
 
 def test_a_stop_is_answered_before_it_begins() -> None:
-    effects = serving().tell(operator("stop"))
+    effects = serving().operator("stop")
 
     assert isinstance(effects[0], fx.Reply)
     assert of(fx.SendStop, effects)
@@ -149,51 +136,3 @@ def test_a_name_that_may_mean_several_sessions_lists_five_of_them() -> None:
     assert answer.error == "ambiguous"
     assert "api:4:x, …" in answer.why
     assert "api:5:x" not in answer.why
-
-
-def asked() -> tuple[Desk, fx.SendQuery]:
-    desk = serving()
-    (query,) = desk.tell(found(ENTRY))
-    assert isinstance(query, fx.SendQuery)
-    assert (query.slot, query.key) == (1, "api:a:x")
-    return desk, query
-
-
-def test_what_a_worker_knows_of_its_session_is_added() -> None:
-    desk, query = asked()
-
-    effects = desk.tell(
-        QueryAnswered(slot=1, generation=1, request=query.request, found=True, data={"turns": {"completed": 2}})
-    )
-
-    answer = reply(effects)
-    assert answer.data["turns"] == {"completed": 2}
-    assert answer.data["session_id"] == "ses_1"
-    assert answer.data["worker"] == 1
-    assert desk.state.questions == {}
-
-
-def test_a_worker_that_does_not_answer_in_time_is_left_out() -> None:
-    desk, query = asked()
-
-    answer = reply(desk.wait(QUERY_TIMEOUT_S))
-
-    assert answer.data["actor"] is None
-    assert answer.data["session_id"] == "ses_1"
-    late = QueryAnswered(slot=1, generation=1, request=query.request, found=True, data={})
-    assert desk.tell(late) == ()
-
-
-def test_another_worker_cannot_answer_in_its_place() -> None:
-    desk, query = asked()
-
-    assert desk.tell(QueryAnswered(slot=0, generation=1, request=query.request, found=True, data={})) == ()
-
-
-def test_a_session_of_a_worker_that_is_down_is_shown_from_the_registry_alone() -> None:
-    desk = serving()
-    desk.die(1)
-
-    answer = reply(desk.tell(found(ENTRY)))
-
-    assert (answer.data["state"], answer.data["actor"]) == ("unavailable", None)

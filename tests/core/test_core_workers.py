@@ -8,9 +8,9 @@ from fakes.core_desk import Desk, of, serving
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ShardBroke, Started, Tick, WorkerBeat, WorkerExited, WorkerLost
 from hermes_actors.core.lifecycle import HEARTBEATS_MISSED, READY_TIMEOUT_S
-from hermes_actors.core.model import Load, Owner, Phase, WorkerState
-from hermes_actors.core.requests import status
+from hermes_actors.core.model import Load, Owner, Phase, Process, WorkerState
 from hermes_actors.core.step import due
+from hermes_actors.core.views import status
 
 
 def test_a_start_commits_new_fences_before_it_spawns() -> None:
@@ -31,7 +31,7 @@ def test_a_new_process_is_told_who_it_is_then_the_table_then_where_to_listen() -
 
     assert effects == (
         fx.SendConfigure(slot=1, generation=1),
-        fx.SendTable(to=((1, 1),), owners=desk.state.owners, up=()),
+        fx.SendTable(to=(Process(1, 1),), owners=desk.state.owners, up=()),
         fx.SendListen(slot=1, generation=1, slots=(1,)),
     )
 
@@ -78,12 +78,14 @@ def test_the_others_learn_the_new_table_and_accept_for_a_dead_worker_until_its_r
 
     effects = desk.die(0)
 
-    assert of(fx.SendTable, effects) == [fx.SendTable(to=((1, 1),), owners=desk.state.owners, up=(1,))]
+    assert of(fx.SendTable, effects) == [fx.SendTable(to=(Process(1, 1),), owners=desk.state.owners, up=(1,))]
     assert of(fx.SendListen, effects) == [fx.SendListen(slot=1, generation=1, slots=(0, 1))]
     desk.spawned(0)
     effects = desk.ready(0)
     assert of(fx.SendListen, effects) == [fx.SendListen(slot=1, generation=1, slots=(1,))]
-    assert of(fx.SendTable, effects) == [fx.SendTable(to=((0, 2), (1, 1)), owners=desk.state.owners, up=(0, 1))]
+    assert of(fx.SendTable, effects) == [
+        fx.SendTable(to=(Process(0, 2), Process(1, 1)), owners=desk.state.owners, up=(0, 1))
+    ]
 
 
 def test_a_worker_without_a_heartbeat_for_three_intervals_is_killed_and_replaced() -> None:

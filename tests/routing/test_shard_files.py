@@ -169,7 +169,7 @@ async def test_a_damaged_file_is_set_aside_and_told_and_all_shards_serve(owners:
     (broken,) = owner.broken
     assert (broken.shard, broken.serving) == (1, True)
     assert broken.set_aside is not None
-    assert Path(broken.set_aside).read_bytes().startswith(b"this is no database")
+    assert tmp_path.joinpath(broken.set_aside).read_bytes().startswith(b"this is no database")
 
 
 async def test_a_file_that_cannot_be_opened_stays_closed_while_the_others_serve_and_is_tried_again(

@@ -15,6 +15,7 @@ from fakes.gateway_process import BOUND_S
 from hermes_actors.control import server as control
 from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.core.events import Event, OperatorAsked
+from hermes_actors.wire import link
 from hermes_actors.wire.link import FrameLink
 
 
@@ -80,6 +81,20 @@ async def test_a_reply_to_a_client_that_left_is_dropped(server: Server) -> None:
     await operator.next()
 
     server.control.reply(event.client, ControlReply(request=1, error=None, why="", data={}))
+
+
+async def test_a_reply_that_no_frame_holds_becomes_an_error_and_the_client_stays(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 1000)
+    operator = await server.operator()
+    for data in ({"connections": "x" * 1000}, {}):
+        operator.ask(1)
+        event = await server.next()
+        server.control.reply(event.client, ControlReply(request=1, error=None, why="", data=data))
+
+    assert (await operator.next()).error == "too_large"
+    assert (await operator.next()).error is None
 
 
 async def test_one_client_may_only_have_so_many_requests_waiting(server: Server) -> None:

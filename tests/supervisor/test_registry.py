@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
 from hermes_actors import registry_file
-from hermes_actors.core.model import Owner
+from hermes_actors.core.model import NEVER_RESTARTED, ActorRecord, Owner
 from hermes_actors.home import Home
 from hermes_actors.registry import BadCursor, Registry, ShardsFixed, find_sessions, new_session_id
 from hermes_actors.registry_file import RegistryUnusable, check, is_damage, mark_suspect
 from hermes_actors.wire.sharding import shard_of
+
+DIGESTS = ["b518f6bc0dfe4ebc", "470454785b6db494"]  # of the released migrations, which no release may edit
 
 
 @pytest.fixture
@@ -114,6 +117,40 @@ def test_a_session_is_found_by_its_key_or_the_end_of_it(home: Home, registry: Re
     assert len(find_sessions(home.registry, "k", 2)) == 2
 
 
+def test_a_renamed_session_has_a_fresh_id_and_is_otherwise_the_same(home: Home) -> None:
+    with closing(opened(home)) as first:
+        before = add(first, "api:a:1", 5.0)
+        first.write_actor("api:a:1", ActorRecord(restarts=1))
+        entry = first.rename("api:a:1", 9.0)
+        first.commit()
+    with closing(opened(home)) as second:
+        assert second.session("api:a:1") == entry is not None
+        assert entry.session_id != before
+        assert (entry.principal, entry.created_at, entry.last_active_at) == ("a", 5.0, 9.0)
+        assert entry.actor.restarts == 1
+        again = second.rename("api:a:1", 7.0)
+        assert again is not None
+        assert again.session_id not in (before, entry.session_id)
+        assert again.last_active_at == 9.0
+        assert second.rename("api:a:2", 9.0) is None
+        assert second.count() == 1
+
+
+def test_what_became_of_an_actor_is_kept_and_found(home: Home) -> None:
+    record = ActorRecord(3, 2, "turn_1 succeeded on fallback", 7.5, "turn_1")
+    with closing(opened(home)) as first:
+        add(first, "api:a:1")
+        first.write_actor("api:a:1", record)
+        first.write_actor("api:a:2", record)
+        first.commit()
+    with closing(opened(home)) as second:
+        entry = second.session("api:a:1")
+        assert entry is not None
+        assert entry.actor == record
+        assert find_sessions(home.registry, "1", 5) == (entry,)
+        assert second.session("api:a:2") is None
+
+
 def test_session_ids_are_unique_and_sort_by_time() -> None:
     ids = [new_session_id(1_700_000_000 + n) for n in range(100)]
 
@@ -150,6 +187,30 @@ def test_a_home_keeps_its_id(home: Home) -> None:
 # -- migrations --------------------------------------------------------------------------------------------------------
 
 
+def test_the_sessions_of_the_first_schema_have_actors_that_were_never_restarted(home: Home) -> None:
+    with closing(sqlite3.connect(home.registry)) as database:
+        database.executescript(f"{registry_file.MIGRATIONS[0]} PRAGMA user_version = 1;")
+        database.execute("INSERT INTO meta VALUES ('home', 'h'), ('shards', 8)")
+        database.execute("INSERT INTO sessions VALUES ('api:a:1', 'ses_1', 'a', 3, 1.0, 2.0)")
+        database.commit()
+
+    with closing(opened(home)) as registry:
+        entry = registry.session("api:a:1")
+        assert entry is not None
+        assert (entry.session_id, entry.last_active_at, entry.actor) == ("ses_1", 2.0, NEVER_RESTARTED)
+        assert registry.set_aside is None
+        registry.write_actor("api:a:1", ActorRecord(restarts=1))
+        add(registry, "api:a:2")
+        registry.commit()
+        assert registry.count() == 2
+
+
+def test_a_migration_that_was_released_is_not_edited() -> None:
+    digests = [blake2b(script.encode(), digest_size=8).hexdigest() for script in registry_file.MIGRATIONS]
+
+    assert digests[: len(DIGESTS)] == DIGESTS
+
+
 def test_an_older_schema_is_brought_to_the_present_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(opened(home)) as old:
         add(old, "api:a:1")
@@ -160,7 +221,7 @@ def test_an_older_schema_is_brought_to_the_present_one(home: Home, monkeypatch: 
     with closing(opened(home)) as new:
         assert new.session("api:a:1") is not None
     with closing(sqlite3.connect(home.registry)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA user_version").fetchone() == (len(registry_file.MIGRATIONS),)
         assert database.execute("SELECT note FROM sessions").fetchone() == ("none",)
 
 
@@ -211,8 +272,13 @@ def test_a_file_that_is_no_database_is_set_aside_and_made_anew_with_higher_fence
         assert registry.set_aside is None
 
 
-def test_the_sessions_that_a_damaged_file_still_has_are_saved(home: Home) -> None:
-    filled(home, 2000)
+@pytest.mark.parametrize("version", range(1, len(registry_file.MIGRATIONS) + 1))
+def test_the_sessions_that_a_damaged_file_still_has_are_saved(
+    home: Home, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(registry_file, "MIGRATIONS", registry_file.MIGRATIONS[:version])
+        filled(home, 2000)
     with home.registry.open("r+b") as file:
         file.seek(home.registry.stat().st_size // 2)
         file.write(b"\xde\xad" * 2048)
@@ -268,7 +334,7 @@ def test_a_hundred_thousand_sessions_are_paged_without_reading_them_all(home: Ho
     with closing(opened(home)) as registry:
         rows = ((f"api:p{n % 10}:{n:06}", f"ses_{n}", f"p{n % 10}", 0, float(n), float(n)) for n in range(100_000))
         registry._begin()
-        registry._database.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", rows)
+        registry._database.executemany(f"INSERT INTO sessions ({registry_file.ENTRY}) VALUES (?, ?, ?, ?, ?, ?)", rows)
         registry.commit()
         steps = 0
 

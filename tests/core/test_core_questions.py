@@ -1,0 +1,190 @@
+"""Questions to one worker or to all, and when they are answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fakes.core_desk import Desk, of, reply, serving
+
+from hermes_actors.core import effects as fx
+from hermes_actors.core.events import QueryAnswered, SessionsFound
+from hermes_actors.core.model import ActorRecord, SessionEntry
+from hermes_actors.core.questions import QUERY_TIMEOUT_S
+
+ENTRY = SessionEntry(
+    key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0
+)  # shard 5 is slot 1's
+FIRST_ACTOR = {"generation": 1, "restarts": 0, "last_restart_reason": None, "last_restart_at": None}
+
+
+def found(entry: SessionEntry = ENTRY) -> SessionsFound:
+    return SessionsFound(client=3, request=9, wanted="x", found=(entry,))
+
+
+def ask(desk: Desk, operation: str = "mcp", **arguments: object) -> int:
+    """The number of the question that follows; every worker gets it."""
+    (query,) = of(fx.SendQuery, desk.operator(operation, **arguments))
+    assert query.to == desk.state.live
+    return query.request
+
+
+def show() -> tuple[Desk, int]:
+    desk = serving()
+    (query,) = desk.tell(found())
+    assert isinstance(query, fx.SendQuery)
+    assert (query.to, query.about, query.key) == (((1, 1),), "session", "api:a:x")
+    return desk, query.request
+
+
+# -- one worker --------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_worker_knows_of_its_session_is_added() -> None:
+    desk, number = show()
+
+    answer = reply(desk.answer(1, number, {"turns": {"completed": 2}, "session_id": None, "actor": {"busy": True}}))
+
+    assert answer.data["turns"] == {"completed": 2}
+    assert answer.data["session_id"] == "ses_1", "what the worker does not know does not hide what the registry does"
+    assert answer.data["worker"] == 1
+    assert answer.data["actor"] == {"busy": True, **FIRST_ACTOR}
+    assert desk.state.questions == {}
+
+
+def test_a_session_tells_why_and_how_often_its_actor_was_restarted() -> None:
+    desk = serving()
+    desk.die(1)
+
+    answer = reply(desk.tell(found(replace(ENTRY, actor=ActorRecord(3, 2, "why", 5.0, "turn_1")))))
+
+    assert answer.data["actor"] == {
+        "generation": 3,
+        "restarts": 2,
+        "last_restart_reason": "why",
+        "last_restart_at": 5.0,
+    }
+
+
+def test_a_worker_that_does_not_answer_in_time_is_left_out() -> None:
+    desk, number = show()
+
+    answer = reply(desk.wait(QUERY_TIMEOUT_S))
+
+    assert (answer.data["actor"], answer.data["session_id"]) == (FIRST_ACTOR, "ses_1")
+    assert desk.answer(1, number, {}) == ()
+
+
+def test_another_worker_cannot_answer_in_its_place() -> None:
+    desk, number = show()
+
+    assert desk.answer(0, number, {}) == ()
+    assert desk.tell(QueryAnswered(slot=1, generation=0, request=number, found=True, data={})) == ()
+
+
+def test_a_session_of_a_worker_that_is_down_is_shown_from_the_registry_alone() -> None:
+    desk = serving()
+    desk.die(1)
+
+    answer = reply(desk.tell(found()))
+
+    assert (answer.data["state"], answer.data["actor"]) == ("unavailable", FIRST_ACTOR)
+
+
+# -- all workers -------------------------------------------------------------------------------------------------------
+
+
+def test_the_connections_of_all_workers_are_one_list() -> None:
+    desk = serving()
+    number = ask(desk)
+    assert desk.answer(1, number, {"mcp": [{"server": "b"}]}) == ()
+
+    answer = reply(desk.answer(0, number, {"mcp": [{"server": "a"}, {"server": "b"}]}))
+
+    assert answer.data == {
+        "connections": [
+            {"worker": 0, "server": "a"},
+            {"worker": 0, "server": "b"},
+            {"worker": 1, "server": "b"},
+        ],
+        "missing": [],
+    }
+
+
+def test_who_says_nothing_until_the_deadline_is_named() -> None:
+    desk = serving()
+    desk.answer(1, ask(desk), {"mcp": [{"server": "b"}]})
+
+    answer = reply(desk.wait(QUERY_TIMEOUT_S))
+
+    assert answer.data == {"connections": [{"worker": 1, "server": "b"}], "missing": [0]}
+
+
+def test_nobody_waits_for_a_worker_that_died() -> None:
+    desk = serving()
+    number = ask(desk)
+    desk.answer(0, number, {"mcp": []})
+
+    answer = reply(desk.die(1))
+
+    assert answer.data == {"connections": [], "missing": [1]}
+    desk.spawned(1)
+    assert desk.answer(1, number, {}) == ()
+
+
+def test_the_first_answer_of_a_worker_counts_and_none_of_who_was_not_asked() -> None:
+    desk = serving(3)
+    desk.die(2)
+    desk.spawned(2)
+    (query,) = of(fx.SendQuery, desk.operator("mcp"))
+    for slot, server in ((0, "first"), (0, "second"), (2, "third")):
+        desk.answer(slot, query.request, {"mcp": [{"server": server}]})
+
+    answer = reply(desk.answer(1, query.request, {"mcp": []}))
+
+    assert answer.data == {"connections": [{"worker": 0, "server": "first"}], "missing": []}
+
+
+def test_nobody_is_asked_where_no_worker_is_up() -> None:
+    desk = Desk()
+
+    effects = desk.operator("mcp")
+
+    assert reply(effects).data == {"connections": [], "missing": []}
+    assert not of(fx.SendQuery, effects)
+
+
+def test_a_stop_answers_those_who_wait() -> None:
+    desk = serving()
+    ask(desk)
+
+    assert reply(desk.stop()).data["missing"] == [0, 1]
+
+
+# -- restarting a server -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk() -> Desk:
+    made = serving()
+    made.state = replace(made.state, servers=("files", "time"))
+    return made
+
+
+def test_a_server_is_restarted_on_every_worker_and_the_connections_are_counted(desk: Desk) -> None:
+    effects = desk.operator("mcp.restart", server="time")
+    (query,) = of(fx.SendQuery, effects)
+    assert (query.to, query.about, query.key) == (desk.state.live, "restart_mcp", "time")
+    desk.answer(0, query.request, {"restarted": 2})
+
+    answer = reply(desk.answer(1, query.request, {}, found=False))
+
+    assert answer.data == {"restarted": 2, "missing": []}
+
+
+def test_a_server_that_is_not_configured_is_not_found(desk: Desk) -> None:
+    effects = desk.operator("mcp.restart", server="tine")
+
+    answer = reply(effects)
+    assert (answer.error, answer.why) == ("not_found", "no MCP server is named 'tine'; configured: files, time")
+    assert not of(fx.SendQuery, effects)

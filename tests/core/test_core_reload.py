@@ -1,0 +1,118 @@
+"""A new configuration while the gateway runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fakes.core_desk import Desk, of, reply, serving
+
+from hermes_actors.core import effects as fx
+from hermes_actors.core.events import ReloadAsked, SettingsLoaded, SettingsRefused
+from hermes_actors.core.model import Process
+from hermes_actors.core.questions import QUERY_TIMEOUT_S
+
+CHANGE = {"key": "agent.max_turns", "when": "next_turn", "what": "90 → 5"}
+
+
+def loaded(desk: Desk, *, client: int | None = 3, nothing: bool = False) -> SettingsLoaded:
+    return SettingsLoaded(
+        client=client,
+        request=9,
+        changes=() if nothing else (CHANGE,),
+        limits=replace(desk.limits, stop_grace_s=7.0),
+        servers=("time",),
+    )
+
+
+def sent(effects: tuple[fx.Effect, ...]) -> fx.SendReconfigure:
+    (only,) = of(fx.SendReconfigure, effects)
+    return only
+
+
+def test_an_operator_and_a_signal_have_the_configuration_read() -> None:
+    desk = serving()
+
+    assert desk.operator("reload") == (fx.LoadSettings(client=3, request=9),)
+    assert desk.tell(ReloadAsked()) == (fx.LoadSettings(client=None, request=0),)
+
+
+def test_what_changes_is_told_when_every_worker_has_it() -> None:
+    desk = serving()
+    question = sent(desk.tell(loaded(desk)))
+    assert question.to == desk.state.live
+    assert not of(fx.Reply, desk.answer(0, question.request, {}))
+
+    answer = reply(desk.answer(1, question.request, {}))
+
+    assert (answer.error, answer.data) == (None, {"changes": [CHANGE], "missing": []})
+
+
+def test_a_worker_that_does_not_say_that_it_has_it_is_named() -> None:
+    desk = serving()
+    desk.answer(1, sent(desk.tell(loaded(desk))).request, {})
+
+    assert reply(desk.wait(QUERY_TIMEOUT_S)).data["missing"] == [0]
+
+
+def test_the_supervisor_goes_by_its_new_limits_and_server_names() -> None:
+    desk = serving()
+    desk.tell(loaded(desk))
+
+    assert desk.state.servers == ("time",)
+    (stop, _) = of(fx.SendStop, desk.stop())
+    assert stop.grace_s == 7.0
+
+
+def test_a_worker_that_starts_is_told_too_if_it_was_configured_before() -> None:
+    desk = serving(3)
+    desk.die(1)
+    desk.spawned(1)
+    desk.die(2)  # its replacement will be configured later, with the new settings
+
+    assert sent(desk.tell(loaded(desk))).to == (Process(0, 1), Process(1, 2))
+
+
+def test_the_same_configuration_again_disturbs_nobody() -> None:
+    desk = serving()
+
+    effects = desk.tell(loaded(desk, nothing=True))
+
+    assert reply(effects).data == {"changes": [], "missing": []}
+    assert not of(fx.SendReconfigure, effects)
+
+
+def test_a_signal_leaves_what_changes_in_the_log() -> None:
+    desk = serving()
+
+    effects = desk.tell(loaded(desk, client=None))
+
+    (line,) = of(fx.Log, effects)
+    assert line.fields == {"changes": ["agent.max_turns: 90 → 5 (next_turn)"]}
+    later = desk.wait(QUERY_TIMEOUT_S)
+    assert [line.fields for line in of(fx.Log, later)] == [{"missing": [0, 1]}]
+    assert not of(fx.Reply, (*effects, *later))
+
+
+@pytest.mark.parametrize("client", [3, None])
+def test_a_configuration_that_cannot_be_used_changes_nothing_and_says_why(client: int | None) -> None:
+    desk = serving()
+    before = desk.state
+
+    effects = desk.tell(SettingsRefused(client=client, request=9, error="configuration", why="line 3"))
+
+    assert desk.state == before
+    assert of(fx.Log, effects)[0].level == "error"
+    assert [(answer.error, answer.why) for answer in of(fx.Reply, effects)] == [("configuration", "line 3")] * bool(
+        client
+    )
+
+
+def test_a_gateway_that_stops_takes_no_new_configuration() -> None:
+    desk = serving()
+    desk.stop()
+
+    effects = desk.operator("reload")
+
+    assert reply(effects).error == "busy"
+    assert not of(fx.LoadSettings, effects)
