@@ -163,7 +163,7 @@ class Worker:
         before, self._sessions.agency = self._sessions.agency, agency_of(config, order.environment)
         self._sessions.config = config.sessions
         self._ingress.reconfigure(config.api_server, order.api_keys)
-        await self._tools.reconfigure(config.mcp_servers, order.environment)
+        self._tools.reconfigure(config.mcp_servers, order.environment)
         self._background.start(before.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
 

@@ -135,7 +135,7 @@ async def test_a_message_that_waited_when_its_worker_died_is_answered_once_by_th
 
 
 async def queued(gateway: RunningGateway, number: int) -> bool:
-    return sum(worker["queued"] for worker in await gateway.workers()) == number
+    return sum(int(worker["queued"]) for worker in await gateway.workers()) == number
 
 
 async def test_an_idempotency_key_still_answers_after_its_worker_died(

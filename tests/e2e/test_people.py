@@ -116,7 +116,7 @@ async def test_a_session_sleeps_when_idle_and_wakes_with_its_transcript_and_with
 
 
 async def resident(gateway: RunningGateway, number: int) -> bool:
-    return sum(worker["resident"] for worker in await gateway.workers()) == number
+    return sum(int(worker["resident"]) for worker in await gateway.workers()) == number
 
 
 async def test_a_transcript_is_whole_after_a_stop_and_a_start(tmp_path: Path, model: ModelServer) -> None:
@@ -167,7 +167,7 @@ async def test_a_second_signal_stops_at_once(gateway: RunningGateway, model: Mod
 
 async def is_stopping(gateway: RunningGateway) -> bool:
     code, status = await gateway.ctl_json("status")
-    return code != 0 or status["phase"] == "stopping"
+    return code != 0 or bool(status["phase"] == "stopping")
 
 
 async def test_a_broken_shard_file_is_set_aside_loudly_and_everything_serves(tmp_path: Path) -> None:

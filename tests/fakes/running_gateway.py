@@ -200,6 +200,6 @@ class RunningGateway:
 
     async def say(self, text: str, session: str | None = None, **headers: str) -> str:
         """One message that must succeed; the reply's text."""
-        status, body, _ = await self.chat(text, session, **headers)
+        status, body, _ = await self.chat(text, session, via=None, **headers)
         assert status == 200, body
         return str(body["choices"][0]["message"]["content"])

@@ -272,7 +272,7 @@ async def test_an_orphan_ends_in_time_whatever_does_not(
     assert await supervisor.exit_code() == EXIT_ORPHANED
     await supervisor.worker._shards.close()
     await supervisor.worker._journal.close()
-    await supervisor.worker._provider.close()
+    await supervisor.worker._sessions.agency.models.close()
     await supervisor.worker._peers.close()
 
 
