@@ -118,7 +118,7 @@ def test_a_worker_that_cannot_start_is_given_up_while_the_others_serve(prepare: 
 def test_a_worker_that_speaks_no_frames_is_killed_and_replaced(gateway: GatewayProcess) -> None:
     gateway.tell_slot(1, "garble")
 
-    eventually(lambda: gateway.workers()[1]["generation"] == 2)
+    eventually(lambda: gateway.workers()[1]["generation"] >= 2)  # more: its answer may be lost, then it is told again
     gateway.settled()
 
 
