@@ -57,6 +57,7 @@ def hold(home: Home) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
     try:
+        _pid_file(home).touch(mode=PRIVATE_FILE)
         _pid_file(home).write_text(f"{os.getpid()}\n")
         yield
     finally:

@@ -39,6 +39,10 @@ REAP_TIMEOUT_S = 2.0  # for the fork server to tell how a process ended that has
 ORPHAN_EXIT_S = 2.0  # for workers to end by themselves when the supervisor fails
 STUCK_S = 5.0  # for the fork server to go on with a start that is not wanted any more
 
+# Of the environment, what a worker inherits: how to run, no secrets. It is told the configuration's variables.
+_INHERITED = frozenset({"PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV"})
+_INHERITED_FAMILIES = ("LC_", "LD_", "PYTHON", "SSL_CERT_", "HERMES_ACTORS_", "NO_COLOR")
+
 log = structlog.get_logger(__name__)
 
 
@@ -236,22 +240,30 @@ def _reap(process: ForkServerProcess) -> int | None:
 
 @contextlib.contextmanager
 def _clean_start(mark: str) -> Iterator[None]:
-    """What a child inherits while it is started: not this program's main module, not the directory it was started in.
+    """What a child inherits while it is started: not this program's main module, directory, or secrets.
 
-    Children would import the parent's ``__main__`` again, the command-line program with all that it needs; and the fork
-    server would prefer a package of the current directory to the installed one.
+    Children would import the parent's ``__main__`` again, the command-line program with all that it needs; the fork
+    server would prefer a package of the current directory to the installed one; and a worker is told the variables that
+    the configuration names, so it needs no others.
     """
     main = sys.modules["__main__"]
-    wanted = {OWNER_VARIABLE: mark, "PYTHONSAFEPATH": "1"}
-    before = {name: os.environ.get(name) for name in wanted}
+    before = dict(os.environ)
+    wanted = {name: value for name, value in before.items() if _is_inherited(name)}
+    wanted |= {OWNER_VARIABLE: mark, "PYTHONSAFEPATH": "1"}
     sys.modules["__main__"] = ModuleType("__main__")
-    os.environ.update(wanted)
+    _set_environment(wanted)
     try:
         yield
     finally:
         sys.modules["__main__"] = main
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_environment(before)
+
+
+def _is_inherited(name: str) -> bool:
+    return name in _INHERITED or name.startswith(_INHERITED_FAMILIES)
+
+
+def _set_environment(wanted: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update(wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -87,7 +88,8 @@ def start(
     SIGTERM, Ctrl-C and hermes-ctl stop let running turns finish; a second signal stops at once.
     SIGHUP and hermes-ctl reload take a changed configuration over.
     """
-    read = partial(_read, home, config_path, workers, demo=demo)
+    environ = dict(os.environ)  # as it was given: it cannot change, and is hidden from workers while they start
+    read = partial(_read, home, config_path, workers, environ=environ, demo=demo)
     settings = read()
     logs.protect([*settings.api_keys.values(), *settings.environment.values()])
     logs.configure(process="supervisor", directory=home.logs, level=log_level, format=log_format)
@@ -118,13 +120,20 @@ def check_config(config_path: Path | None, home: Home, as_json: bool) -> None:
         console().print(facts(rows))
 
 
-def _read(home: Home, config_path: Path | None, workers: int | Literal["auto"] | None, *, demo: bool) -> Settings:
+def _read(
+    home: Home,
+    config_path: Path | None,
+    workers: int | Literal["auto"] | None,
+    *,
+    environ: Mapping[str, str],
+    demo: bool,
+) -> Settings:
     """The configuration as this command line wants it.
 
     Raises:
         ConfigError: it cannot be used.
     """
-    settings = load(home, config_path=config_path, environ=os.environ, demo=demo)
+    settings = load(home, config_path=config_path, environ=environ, demo=demo)
     if workers is None:
         return settings
     section = settings.config.supervisor.model_copy(update={"workers": workers})

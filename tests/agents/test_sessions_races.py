@@ -11,12 +11,15 @@ import pytest
 from fakes.sessions import BOUND_S, Bench, FakeToolbox, end_of, text_reply, tool_reply
 
 from hermes_actors.config.model import SessionsConfig
-from workers.models.provider import ModelRequest, ToolCall
+from workers.models.provider import ModelFailure, ModelRequest, ToolCall
 from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
 from workers.turns import Refusal
 
 KEY = "api:default:a"
+DOWN = ModelFailure(
+    kind="status", provider="fake", model="fake-1", status=401, text="", code=None, retry_after_s=None, attempts=1
+)
 
 
 async def bounded(wait: Awaitable[Any]) -> Any:
@@ -422,3 +425,38 @@ async def test_a_shard_that_is_let_go_takes_its_sessions_along(bench: Bench) -> 
     assert bench.sessions.resident == bench.sessions.pending == 0
     for toolbox in bench.toolboxes:
         await bounded(toolbox.closed.wait())
+
+
+# -- order, and sessions that wait for their restart --------------------------------------------------------------
+
+
+async def test_turns_run_in_the_order_of_their_admission_though_a_caller_left(bench: Bench) -> None:
+    answer = held(bench, "admit")
+    sent = [asyncio.ensure_future(bench.send(text)) for text in ("one", "two")]
+    await until(lambda: bench.sessions.pending == 2)
+    read = held(bench, "turn")
+    sent[0].cancel()
+    answer.set()
+    second = await sent[1]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert bench.model.requests == []
+    read.set()
+
+    await end_of(second)
+
+    assert [request[-1]["content"] for request in bench.model.requests] == ["one", "two"]
+
+
+async def test_a_session_that_waits_for_its_restart_can_be_deleted_at_once() -> None:
+    bench = Bench(SessionsConfig(), with_fallback=True)
+    bench.model.script = [DOWN]
+    await bench.talk("one")
+    await until(lambda: bool(bench.fell_back))
+    waiting = await bench.send("two")
+
+    await bounded(bench.sessions.delete(KEY, bench.shard))
+
+    assert waiting.ended is not None
+    assert bench.sessions.pending == 0
+    await bench.sessions.close()

@@ -73,6 +73,8 @@ class Limit:
     def use(self, value: float) -> float:
         """How much of the limit is used up: above 1 it is missed, whichever kind it is."""
         spent, allowed = (self.bound, value) if self.kind == "at least" else (value, self.bound)
+        if not spent:
+            return 0.0
         return spent / allowed if allowed else math.inf
 
 

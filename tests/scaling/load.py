@@ -23,10 +23,11 @@ import orjson
 import uvloop
 from scaling.http1 import Answer, Connection, ConnectionClosed, completion_request
 from scaling.model_server import FIRST_TOKEN
-from scaling.processes import cpu_between, cpu_by_pid, machine_busy_seconds
+from scaling.processes import cpu_apart, cpu_between, cpu_by_pid, machine_busy_seconds
 
-TURN_S = 30.0  # the longest that a phase waits beyond its time: every turn in flight has ended by then
+TURN_S = 30.0  # the longest that a turn takes
 SHOWN_BYTES = 300  # of an answer that was not expected
+LOAD, TOOLS = "load generator", "tool servers"  # whose CPU is accounted, besides those of `Plan.watch`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,15 @@ class Plan:
     stream: bool = False
     concurrency: int = 1
     turns_per_session: int = 10
+    named: str = ""  # sessions are called so, with a number: the same as in another phase; none: new ones
+    pace_s: float = 0.0  # from the start of a session's turn to that of its next, at least
     warm_up_s: float = 0.5
     seconds: float = 2.0
+    turn_s: float = TURN_S  # the phase waits no longer beyond its time: every turn in flight has ended by then
     sessions: int | None = None  # that many sessions in full, without a warm-up; `seconds` bounds them
     expect_status: int = 200
     watch: dict[str, list[int]] = field(default_factory=dict)  # whose CPU is wanted: name -> roots of process trees
+    tool_servers: str = ""  # in the command lines of MCP servers among the watched: their CPU is told apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,7 @@ class Outcome:
     seconds: float
     latencies_ms: list[float]  # of every turn that counts, raw
     first_token_ms: list[float]  # of every streamed turn that counts
-    cpu_s: dict[str, float]  # by name of `Plan.watch`, and "load generator"
+    cpu_s: dict[str, float]  # by name of `Plan.watch`, and LOAD, and TOOLS where they are told apart
     others_percent: float  # CPU of everything else on the machine meanwhile, in percent of one core
     steal_percent: float  # what the hypervisor took meanwhile, in percent of one core
 
@@ -85,8 +90,8 @@ class Load:
             Unexpected: an answer was not as expected, or a connection was closed.
             TimeoutError: turns hung.
         """
-        visits = [self._visit() for _ in range(self._plan.concurrency)]
-        async with asyncio.timeout(self._plan.warm_up_s + self._plan.seconds + TURN_S):
+        visits = [self._visit(number) for number in range(self._plan.concurrency)]
+        async with asyncio.timeout(self._plan.warm_up_s + self._plan.seconds + self._plan.turn_s):
             if self._plan.sessions is None:
                 window = asyncio.ensure_future(self._window())
                 await asyncio.gather(window, *visits)
@@ -109,12 +114,13 @@ class Load:
         return before, after
 
     def _names(self) -> Iterator[str]:
-        run = uuid.uuid4().hex[:8]
+        name = self._plan.named or f"bench-{uuid.uuid4().hex[:8]}"
         numbers = itertools.count() if self._plan.sessions is None else range(self._plan.sessions)
-        return (f"bench-{run}-{number}" for number in numbers)
+        return (f"{name}-{number}" for number in numbers)
 
-    async def _visit(self) -> None:
+    async def _visit(self, number: int) -> None:
         plan = self._plan
+        await asyncio.sleep(plan.pace_s * number / plan.concurrency)  # turns that are paced do not come all at once
         connection = await Connection.open(plan.url, FIRST_TOKEN.encode() if plan.stream else None)
         try:
             for session in self._sessions:
@@ -127,6 +133,8 @@ class Load:
                         return
                     began = time.perf_counter()
                     self._count(began, await connection.ask(request))
+                    if plan.pace_s:
+                        await asyncio.sleep(began + plan.pace_s - time.perf_counter())
         except ConnectionClosed as error:
             raise Unexpected(str(error)) from error
         finally:
@@ -145,9 +153,17 @@ class Load:
             raise Unexpected(f"a stream without a token: {answer.body[:SHOWN_BYTES].decode(errors='replace')}")
 
     def _look(self) -> _Look:
-        watched = {name: cpu_by_pid(roots) for name, roots in self._plan.watch.items()}
-        own = {"load generator": {os.getpid(): time.process_time()}}
-        return _Look(time.perf_counter(), watched | own, *machine_busy_seconds())
+        cpu = {LOAD: {os.getpid(): time.process_time()}}
+        tools_s = 0.0
+        for name, roots in self._plan.watch.items():
+            if self._plan.tool_servers:
+                cpu[name], of_these_s = cpu_apart(roots, self._plan.tool_servers)
+                tools_s += of_these_s
+            else:
+                cpu[name] = cpu_by_pid(roots)
+        if self._plan.tool_servers:
+            cpu[TOOLS] = {0: tools_s}
+        return _Look(time.perf_counter(), cpu, *machine_busy_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +197,7 @@ def main() -> None:
     try:
         outcome = uvloop.run(Load(plan).run())
     except TimeoutError:
-        sys.exit(f"turns were still in flight {TURN_S:.0f} s after the end of the phase")
+        sys.exit(f"turns were still in flight {plan.turn_s:.0f} s after the end of the phase")
     except (Unexpected, OSError) as error:
         sys.exit(str(error))
     sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))

@@ -12,14 +12,14 @@ from dataclasses import asdict
 from operator import attrgetter, methodcaller
 
 from scaling import recovery
+from scaling.failures import failing, failure, fallback, flapping, hung
 from scaling.figures import Figure, Limit, Spread, compared
+from scaling.load import LOAD
 from scaling.processes import cpu_between, cpu_by_pid, pss_mib
-from scaling.stage import LOAD, MODEL, SERVED, Phase, PhaseFailed, Stage, Target, spread
+from scaling.stage import IN_FLIGHT, MODEL, SERVED, WORKERS, Phase, PhaseFailed, Stage, Target, spread
 
 Measurement = Callable[[Stage], Iterator[Figure]]
 
-WORKERS = 2
-IN_FLIGHT = 64
 FULL_HOUSE = 10_000  # sessions that the memory figure is told for
 STREAM_TOKENS = 20
 RECOVERING_SESSIONS = 32
@@ -89,23 +89,6 @@ def streaming(stage: Stage) -> Iterator[Figure]:
         yield _added(f"first token, added p{share * 100:.0f}", took)
 
 
-def failure(stage: Stage) -> Iterator[Figure]:
-    """A turn that the model refuses with HTTP 400 beside one that succeeds."""
-    good = stage.plan(concurrency=IN_FLIGHT)
-    bad = stage.plan(concurrency=IN_FLIGHT, message="ping [[http:400]]", expect_status=502)
-    with stage.gateway(workers=WORKERS) as gateway:
-        phases = stage.rounds({"good": (gateway, good), "bad": (gateway, bad)})
-    cpu = {name: spread(of, methodcaller("cpu_ms", SERVED)) for name, of in phases.items()}
-    yield compared(
-        "CPU of a failed turn",
-        "ms",
-        cpu["bad"],
-        cpu["good"],
-        against="a good turn",
-        budget=Limit("at most", 1.25),
-    )
-
-
 def workers(stage: Stage) -> Iterator[Figure]:
     """What four workers cost a turn beside one."""
     plan = stage.plan(concurrency=IN_FLIGHT)
@@ -150,7 +133,7 @@ def _await_resident(stage: Stage, gateway: Target, expected: int) -> None:
     deadline = time.monotonic() + REPORTED_S
     while True:
         stage.settle()
-        resident = sum(int(worker["resident"]) for worker in stage.status(gateway)["workers"])
+        resident = sum(int(worker["resident"]) for worker in stage.ctl(gateway, "status")["workers"])
         if resident >= expected:
             return
         if time.monotonic() > deadline:
@@ -176,7 +159,7 @@ def recover(stage: Stage) -> Iterator[Figure]:
     took, refused = [], 0
     for _ in range(stage.effort.lives):
         with stage.gateway(workers=WORKERS) as gateway:
-            for worker in stage.status(gateway)["workers"]:
+            for worker in stage.ctl(gateway, "status")["workers"]:
                 stage.say(f"killing worker {worker['slot']}")
                 plan = recovery.Plan(
                     url=gateway.url,
@@ -197,5 +180,19 @@ def recover(stage: Stage) -> Iterator[Figure]:
 
 
 MEASUREMENTS: dict[str, Measurement] = {
-    measure.__name__: measure for measure in (throughput, latency, streaming, failure, workers, memory, idle, recover)
+    measure.__name__: measure
+    for measure in (
+        throughput,
+        latency,
+        streaming,
+        failure,
+        failing,
+        fallback,
+        flapping,
+        hung,
+        workers,
+        memory,
+        idle,
+        recover,
+    )
 }

@@ -6,10 +6,14 @@ A directive in the last user message changes the answer; several may stand toget
 
 ``[[slow:200]]``       wait 200 ms before the first byte
 ``[[http:400]]``       answer with that HTTP status and an error object
+``[[http:400:ok]]``    the same, but only where the model ``ok`` is asked for
 ``[[tokens:20]]``      20 tokens instead of one
 ``[[tokens:20:5]]``    20 tokens, 5 ms between them (streamed answers)
+``[[tool:echo:{}]]``   call the tool whose name ends so, with these arguments; once its result is in, answer as without
+                       the directive (streamed answers)
 
 It speaks HTTP/1.1 over keep-alive connections, one request at a time on each, with ``Content-Length`` bodies.
+``GET /stats`` tells how many completions were asked for, by model.
 """
 
 from __future__ import annotations
@@ -20,11 +24,12 @@ import itertools
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import orjson
 import uvloop
@@ -32,10 +37,13 @@ import uvloop
 FIRST_TOKEN = "token0"  # what every answer begins with; a client that waits for the first token looks for it
 PROMPT_TOKENS = 8  # as told in `usage`; nothing is counted
 
-_DIRECTIVE = re.compile(r"\[\[(slow|http|tokens):(\d+)(?::(\d+))?\]\]")
+_DIRECTIVE = re.compile(r"\[\[(slow|http|tokens|tool):(\w+)(?::(.*?))?\]\]")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _ID = b"chatcmpl-0000000000"  # a place of fixed width in the ready-made answers
 _CREATED = int(time.time())
+
+
+Calls = tuple[tuple[str, str], ...]  # of tools: name, arguments as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +52,10 @@ class Behaviour:
 
     delay_s: float = 0.0  # before the first byte
     status: int = 200
+    refused: str = ""  # the only model that gets this status; none: all do
     tokens: int = 1
     gap_s: float = 0.0  # between streamed tokens
+    calls: Calls = ()  # with the ends of the tools' names
 
 
 INSTANT = Behaviour()
@@ -59,14 +69,16 @@ def behaviour_of(messages: Sequence[dict[str, Any]]) -> Behaviour:
     if "[[" not in content:
         return INSTANT
     wanted: dict[str, Any] = {}
-    for name, number, extra in _DIRECTIVE.findall(content):
+    for name, value, extra in _DIRECTIVE.findall(content):
         match name:
             case "slow":
-                wanted["delay_s"] = int(number) / 1000
+                wanted["delay_s"] = int(value) / 1000
             case "http":
-                wanted["status"] = int(number)
+                wanted |= {"status": int(value), "refused": extra}
             case "tokens":
-                wanted |= {"tokens": int(number), "gap_s": int(extra or 0) / 1000}
+                wanted |= {"tokens": int(value), "gap_s": int(extra or 0) / 1000}
+            case "tool" if messages[-1].get("role") != "tool":
+                wanted["calls"] = (*wanted.get("calls", ()), (value, extra))
     return Behaviour(**wanted)
 
 
@@ -100,8 +112,8 @@ def whole(model: str, tokens: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def streamed(model: str, tokens: int, include_usage: bool) -> tuple[bytes, ...]:
-    """The response of a request that streams: the head with the role, the tokens one by one, the rest."""
+def streamed(model: str, tokens: int, include_usage: bool, calls: Calls = ()) -> tuple[bytes, ...]:
+    """The response of a request that streams: the head with the role, the tokens or tool calls one by one, the rest."""
 
     def chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
         kind = {"id": _ID.decode(), "object": "chat.completion.chunk", "created": _CREATED, "model": model}
@@ -111,14 +123,26 @@ def streamed(model: str, tokens: int, include_usage: bool) -> tuple[bytes, ...]:
         return [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
 
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    last = chunk(choice({}, "stop"))
+    deltas = [_call(*call, index) for index, call in enumerate(calls)] or [{"content": word} for word in words(tokens)]
+    last = chunk(choice({}, "tool_calls" if calls else "stop"))
     if include_usage:
         last += chunk([], usage=_usage(tokens))
     return (
         head + chunk(choice({"role": "assistant", "content": ""})),
-        *(chunk(choice({"content": word})) for word in words(tokens)),
+        *(chunk(choice(delta)) for delta in deltas),
         last + _http_chunk(b"[DONE]") + b"0\r\n\r\n",
     )
+
+
+def _call(name: str, arguments: str, index: int) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"tool_calls": [{"index": index, "id": f"{_ID.decode()}-{index}", "type": "function", "function": function}]}
+
+
+def named_in(request: dict[str, Any], calls: Calls) -> Calls:
+    """The calls by the whole names of the tools that a request offers."""
+    offered = [tool["function"]["name"] for tool in request.get("tools") or ()]
+    return tuple((next((full for full in offered if full.endswith(name)), name), given) for name, given in calls)
 
 
 def _http_chunk(data: bytes) -> bytes:
@@ -141,6 +165,7 @@ class ModelServer(asyncio.Protocol):
     """One connection."""
 
     _serial = itertools.count(1)
+    _asked: ClassVar[Counter[str]] = Counter()  # by model
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -172,6 +197,8 @@ class ModelServer(asyncio.Protocol):
     def _answer(self, request_line: bytes, body: bytes) -> None:
         if request_line.startswith(b"POST /v1/chat/completions "):
             self._complete(orjson.loads(body))
+        elif request_line.startswith(b"GET /stats "):
+            self._transport.write(_response(200, orjson.dumps(self._asked)))
         elif request_line.startswith(b"GET /v1/models "):
             self._transport.write(_response(200, orjson.dumps({"object": "list", "data": []})))
         else:
@@ -180,12 +207,13 @@ class ModelServer(asyncio.Protocol):
     def _complete(self, request: dict[str, Any]) -> None:
         behaviour = behaviour_of(request["messages"])
         model = request["model"]
+        self._asked[model] += 1
         serial = b"chatcmpl-%010d" % next(self._serial)
-        if behaviour.status != 200:
+        if behaviour.status != 200 and behaviour.refused in {"", model}:
             parts: tuple[bytes, ...] = (error(behaviour.status, model),)
         elif request.get("stream"):
             include_usage = bool((request.get("stream_options") or {}).get("include_usage"))
-            parts = streamed(model, behaviour.tokens, include_usage)
+            parts = streamed(model, behaviour.tokens, include_usage, named_in(request, behaviour.calls))
         else:
             parts = (whole(model, behaviour.tokens),)
         if not behaviour.gap_s:

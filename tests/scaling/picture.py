@@ -9,6 +9,7 @@ from typing import Any
 from scaling.figures import Figure
 from scaling.stage import Phase
 
+SHOWN_USE = 5.0  # a limit of nothing is missed beyond all bounds
 _COLOURS = {"gateway": "tab:blue", "floor": "tab:grey", "direct": "tab:olive"}
 
 
@@ -24,7 +25,7 @@ def plot(path: Path, figures: Sequence[Figure], phases: Sequence[Phase]) -> None
     from matplotlib import pyplot as plt  # after the choice of the backend
 
     drawing, ((rates, limits), (loaded, single)) = plt.subplots(2, 2, figsize=(14, 10), layout="constrained")
-    _plot_rates(rates, [figure for figure in figures if figure.unit == "/s" and figure.baseline is not None])
+    _plot_rates(rates, [figure for figure in figures if figure.unit == "/s" and figure.against == "floor"])
     _plot_limits(limits, figures)
     _plot_latencies(loaded, [phase for phase in phases if phase.measurement == "throughput"], "Under load")
     _plot_latencies(single, [phase for phase in phases if phase.measurement == "latency"], "One turn at a time")
@@ -53,7 +54,7 @@ def _plot_limits(axes: Any, figures: Sequence[Figure]) -> None:
     ]
     names = [f"{name}\n({kind})" for name, _, kind in judged]
     colours = ["tab:green" if use <= 1 else "tab:red" for _, use, _ in judged]
-    axes.barh(names, [use for _, use, _ in judged], color=colours)
+    axes.barh(names, [min(use, SHOWN_USE) for _, use, _ in judged], color=colours)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_title("Limits used (beyond 1: missed)")
     axes.tick_params(axis="y", labelsize=7)

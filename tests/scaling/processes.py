@@ -144,6 +144,25 @@ def cpu_by_pid(roots: Iterable[int]) -> dict[int, float]:
     return {process.pid: cpu_seconds(process.pid) for root in roots for process in tree(root)}
 
 
+def cpu_apart(roots: Iterable[int], mark: str) -> tuple[dict[int, float], float]:
+    """CPU seconds so far in the trees, guests apart: of each process that is none, and of all guests together.
+
+    A guest is a process whose command line holds ``mark``. Those that ended count too, by what the kernel keeps for
+    who awaited their end: so do other children that ended, and of these there have to be none.
+    """
+    own: dict[int, float] = {}
+    guests = 0.0
+    for process in (process for root in roots for process in tree(root)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(mark in word for word in process.cmdline()):
+                guests += cpu_seconds(process.pid)
+            else:
+                own[process.pid] = cpu_seconds(process.pid)
+            times = process.cpu_times()
+            guests += times.children_user + times.children_system
+    return own, guests
+
+
 def cpu_between(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     """CPU seconds of a set of trees between two looks; who went away in between counts until the first."""
     return sum(cpu - before.get(pid, 0.0) for pid, cpu in after.items())

@@ -125,6 +125,7 @@ def _phase(phase: Phase) -> dict[str, Any]:
         "measurement": phase.measurement,
         "target": phase.target,
         "message": plan.message,
+        "beside": phase.beside,
         "stream": plan.stream,
         "concurrency": plan.concurrency,
         "turns": outcome.turns,

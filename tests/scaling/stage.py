@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import orjson
 import yaml
 from scaling.figures import Spread, percentile
-from scaling.load import TURN_S, Outcome, Plan
+from scaling.load import Outcome, Plan
 from scaling.processes import ProcessFailed, child, free_port, last_words, listens
 
 START_S = 20.0  # for anything to be ready
@@ -42,10 +44,11 @@ class Effort:
     warm_up_s: float = 1.0
     idle_s: float = 20.0
     resident: int = 10_000  # sessions
+    flapping_s: float = 20.0  # of a phase beside tool servers that flap
     lives: int = 4  # of a gateway whose workers are killed
 
 
-QUICK = Effort(rounds=2, seconds=1.2, warm_up_s=0.3, idle_s=4.0, resident=2_000, lives=1)
+QUICK = Effort(rounds=2, seconds=1.2, warm_up_s=0.3, idle_s=4.0, resident=2_000, flapping_s=6.0, lives=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class Target:
     token: str | None = None
     stateful: bool = False
     home: Path | None = None  # of a gateway
+    tool_servers: str = ""  # in the command lines of its MCP servers: their CPU is told apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,7 @@ class Phase:
     target: str
     plan: Plan
     outcome: Outcome
+    beside: str = ""  # what went on meanwhile
 
     @property
     def turns_per_s(self) -> float:
@@ -87,7 +92,9 @@ class Phase:
         return percentile(self.outcome.first_token_ms, share)
 
 
-SERVED, MODEL, LOAD = "served", "model server", "load generator"  # whose CPU a phase accounts
+WORKERS = 2
+IN_FLIGHT = 64
+SERVED, MODEL = "served", "model server"  # whose CPU a phase accounts, besides that of `scaling.load`
 
 
 def spread(phases: list[Phase], read: Callable[[Phase], float]) -> Spread:
@@ -111,7 +118,7 @@ class Stage:
     def floor(self, processes: int) -> Iterator[Target]:
         """The floor, one process a core on one port."""
         self.say(f"starting the floor with {processes} processes")
-        place, port = self._place("floor"), free_port()
+        place, port = self.place("floor"), free_port()
         with contextlib.ExitStack() as stack:
             roots = []
             for number in range(processes):
@@ -122,11 +129,13 @@ class Stage:
             yield Target(name="floor", url=_completions(port), roots=tuple(roots))
 
     @contextlib.contextmanager
-    def gateway(self, *, workers: int, sections: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Target]:
-        """A gateway in a new home; ``sections`` add to its configuration."""
+    def gateway(
+        self, *, workers: int, sections: Mapping[str, Any] | None = None, tool_servers: str = ""
+    ) -> Iterator[Target]:
+        """A gateway in a new home; ``sections`` are of its configuration, ``tool_servers`` as in :class:`Target`."""
         self.say(f"starting a gateway with {workers} workers")
-        home, port = self._place("home"), free_port()
-        config: dict[str, dict[str, Any]] = {
+        home, port = self.place("home"), free_port()
+        config: dict[str, Any] = {
             "model": {
                 "provider": "custom",
                 "default": "ok",
@@ -136,20 +145,26 @@ class Stage:
             "admin": {"host": "127.0.0.1", "port": free_port()},
             "supervisor": {"workers": workers},
         }
-        for name, section in (sections or {}).items():
-            config[name] = {**config.get(name, {}), **section}
-        (home / "config.yaml").write_text(yaml.safe_dump(config))
+        (home / "config.yaml").write_text(yaml.safe_dump(config | dict(sections or {})))
         command = [_script("hermes-supervisor"), "start", "--home", str(home), "--config", str(home / "config.yaml")]
         log = home / "output.log"
         with self._child(command, log, _answers_ready(port), {KEY_VARIABLE: KEY}) as root:
             try:
                 url = _completions(port)
-                yield Target(name="gateway", url=url, roots=(root,), token=KEY, stateful=True, home=home)
+                yield Target(
+                    name="gateway",
+                    url=url,
+                    roots=(root,),
+                    token=KEY,
+                    stateful=True,
+                    home=home,
+                    tool_servers=tool_servers,
+                )
             except PhaseFailed as error:
                 raise PhaseFailed(f"{error}\nThe gateway's last words:\n{last_words(log)}") from error
 
-    def drive(self, target: Target, plan: Plan) -> Phase:
-        """Run one phase of load against a target.
+    def drive(self, target: Target, plan: Plan, beside: str = "") -> Phase:
+        """Run one phase of load against a target; ``beside`` says what else goes on.
 
         Raises:
             PhaseFailed: an answer was not as expected, or turns hung.
@@ -157,8 +172,11 @@ class Stage:
         self.say(f"{target.name}: {plan.concurrency} at a time, {plan.message!r}")
         plan = replace(plan, url=target.url, token=target.token, stateful=target.stateful)
         plan = replace(plan, watch={SERVED: list(target.roots), MODEL: list(self.model.roots)})
-        outcome = Outcome(**self.instrument("scaling.load", asdict(plan), plan.warm_up_s + plan.seconds + 2 * TURN_S))
-        phase = Phase(measurement=self.measurement, target=target.name, plan=plan, outcome=outcome)
+        plan = replace(plan, tool_servers=target.tool_servers)
+        outcome = Outcome(
+            **self.instrument("scaling.load", asdict(plan), plan.warm_up_s + plan.seconds + 2 * plan.turn_s)
+        )
+        phase = Phase(measurement=self.measurement, target=target.name, plan=plan, outcome=outcome, beside=beside)
         if not outcome.turns:
             raise PhaseFailed(f"{target.name}: no turn ended in {outcome.seconds:.1f} s")
         self.phases.append(phase)
@@ -199,32 +217,37 @@ class Stage:
         outcome: dict[str, Any] = orjson.loads(done.stdout)
         return outcome
 
-    def status(self, gateway: Target) -> dict[str, Any]:
-        """What ``hermes-ctl status`` says of a gateway.
+    def ctl(self, gateway: Target, *command: str) -> dict[str, Any]:
+        """What a command of ``hermes-ctl`` says of a gateway.
 
         Raises:
             PhaseFailed: it says nothing.
         """
-        command = [_script("hermes-ctl"), "status", "--home", str(gateway.home), "--json"]
-        done = subprocess.run(command, capture_output=True, timeout=CTL_S, env=_environment())
+        words = [_script("hermes-ctl"), *command, "--home", str(gateway.home), "--json"]
+        done = subprocess.run(words, capture_output=True, timeout=CTL_S, env=_environment())
         if done.returncode != 0:
-            raise PhaseFailed(
-                f"hermes-ctl status: exit code {done.returncode}: {done.stderr.decode(errors='replace').strip()}"
-            )
-        status: dict[str, Any] = orjson.loads(done.stdout)
-        return status
+            said = done.stderr.decode(errors="replace").strip()
+            raise PhaseFailed(f"hermes-ctl {' '.join(command)}: exit code {done.returncode}: {said}")
+        told: dict[str, Any] = orjson.loads(done.stdout)
+        return told
+
+    def model_requests(self) -> Counter[str]:
+        """How many completions the model server was asked for so far, by model."""
+        with urllib.request.urlopen(self.model.url.replace("/v1/chat/completions", "/stats"), timeout=HTTP_S) as answer:
+            return Counter(orjson.loads(answer.read()))
 
     def settle(self) -> None:
         """Let what follows a start or a burst of work pass by."""
         time.sleep(SETTLE_S)
 
-    # -- inside -----------------------------------------------------------------------------------------------------
-    def _place(self, name: str) -> Path:
+    def place(self, name: str) -> Path:
+        """A new directory."""
         self._started += 1
         place = self.scratch / f"{self._started:02}-{name}"
         place.mkdir(mode=0o700)
         return place
 
+    # -- inside -----------------------------------------------------------------------------------------------------
     def _child(
         self, command: list[str], log: Path, ready: Callable[[], bool], env: Mapping[str, str] | None = None
     ) -> contextlib.AbstractContextManager[int]:

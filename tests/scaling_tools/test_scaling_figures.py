@@ -55,6 +55,7 @@ def test_a_ratio_to_nothing_is_infinite() -> None:
         (Limit("at least", 0.5), 0.49, "misses"),
         (Limit("at most", 2.0), 2.0, "meets"),
         (Limit("at most", 2.0), 2.01, "misses"),
+        (Limit("at most", 0.0), 0.0, "meets"),
     ],
 )
 def test_a_limit_is_met_up_to_its_bound(limit: Limit, value: float, verdict: str) -> None:
@@ -66,6 +67,11 @@ def test_a_limit_is_used_up_beyond_one_exactly_where_it_is_missed(kind: str, bou
     limit = Limit("at least" if kind == "at least" else "at most", bound)
 
     assert (limit.use(value) > 1) == (limit.verdict(value) == "misses")
+
+
+@pytest.mark.parametrize(("value", "used"), [(0.0, 0.0), (1.0, math.inf)])
+def test_a_limit_of_nothing_is_unused_or_used_beyond_all_bounds(value: float, used: float) -> None:
+    assert Limit("at most", 0.0).use(value) == used
 
 
 def test_a_compared_figure_is_judged_by_its_ratio() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -61,6 +62,36 @@ async def test_a_timed_phase_counts_no_turn_of_its_warm_up(served: tuple[Session
 
     assert 0 < outcome.turns < sum(sessions.turns.values()) / 2
     assert outcome.cpu_s["load generator"] > 0
+
+
+async def test_a_name_leads_to_the_same_sessions_again(served: tuple[Sessions, str]) -> None:
+    sessions, url = served
+    plan = Plan(url=url, token="key", stateful=True, concurrency=2, sessions=2, turns_per_session=1, named="known")
+
+    await Load(plan).run()
+    await Load(plan).run()
+
+    assert sessions.turns == {"known-0": 2, "known-1": 2}
+
+
+async def test_paced_turns_wait_for_their_time(served: tuple[Sessions, str]) -> None:
+    _, url = served
+    plan = Plan(url=url, token="key", stateful=True, sessions=1, turns_per_session=3, pace_s=0.05)
+
+    outcome = await Load(plan).run()
+
+    assert outcome.turns == 3
+    assert outcome.seconds >= 3 * plan.pace_s  # a lower bound: no noise makes time shorter
+
+
+async def test_tool_servers_are_accounted_apart(served: tuple[Sessions, str]) -> None:
+    _, url = served
+    plan = Plan(url=url, token="key", stateful=True, sessions=1, watch={"served": [os.getpid()]}, tool_servers="guest")
+
+    outcome = await Load(plan).run()
+
+    assert outcome.cpu_s.keys() == {"served", "load generator", "tool servers"}
+    assert outcome.cpu_s["served"] > 0
 
 
 async def test_an_answer_that_was_not_expected_ends_the_phase(model_url: str) -> None:

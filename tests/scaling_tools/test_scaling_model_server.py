@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
@@ -92,6 +93,44 @@ def test_the_last_user_message_alone_directs() -> None:
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": "ping"}], [{"role": "system", "content": "[["}]])
 def test_without_a_directive_the_answer_is_instant(messages: list[dict[str, Any]]) -> None:
     assert behaviour_of(messages) is INSTANT
+
+
+ECHO: Any = {"type": "function", "function": {"name": "mcp__one__echo", "parameters": {"type": "object"}}}
+
+
+async def test_a_tool_is_called_by_the_end_of_its_name_until_its_result_is_in(model_url: str) -> None:
+    asked: list[Any] = [{"role": "user", "content": '[[tool:one__echo:{"text":"hi"}]] [[tool:other:{}]]'}]
+    async with client(model_url) as openai_client:
+
+        async def answer() -> tuple[list[tuple[str | None, str | None]], str | None]:
+            stream = await openai_client.chat.completions.create(model="ok", messages=asked, stream=True, tools=[ECHO])
+            choices = [chunk.choices[0] async for chunk in stream]
+            calls = [call.function for choice in choices for call in choice.delta.tool_calls or () if call.function]
+            return [(call.name, call.arguments) for call in calls], choices[-1].finish_reason
+
+        called = await answer()
+        asked.append({"role": "tool", "tool_call_id": "-", "content": "hi"})
+        done = await answer()
+
+    assert called == ([("mcp__one__echo", '{"text":"hi"}'), ("other", "{}")], "tool_calls")
+    assert done == ([], "stop")
+
+
+async def test_one_model_is_refused_where_the_other_answers_and_both_are_counted(model_url: str) -> None:
+    async with client(model_url) as openai_client, aiohttp.ClientSession() as http:
+
+        async def ask(model: str) -> None:
+            await openai_client.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": "[[http:404:counted]]"}]
+            )
+
+        with pytest.raises(openai.NotFoundError):
+            await ask("counted")
+        await ask("counted-too")
+        async with http.get(model_url.replace("/v1", "/stats")) as stats:
+            counted = await stats.json()
+
+    assert (counted["counted"], counted["counted-too"]) == (1, 1)
 
 
 def test_a_directive_is_found_in_the_parts_of_a_message() -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 import pytest
-from scaling.processes import ProcessFailed, child, cpu_between, cpu_by_pid, cpu_seconds, pss_mib, tree
+from scaling.processes import ProcessFailed, child, cpu_apart, cpu_between, cpu_by_pid, cpu_seconds, pss_mib, tree
 
 FAMILY = """
 import pathlib, subprocess, sys, time
@@ -67,6 +68,29 @@ def test_cpu_time_and_memory_of_this_process_are_seen() -> None:
 
     assert cpu_between(before, cpu_by_pid([os.getpid()])) > 0
     assert pss_mib(os.getpid()) > 1
+
+
+HOST = r"""
+import pathlib, subprocess, sys, time
+busy = "import time\nwhile time.process_time() < 0.2: pass\n"
+subprocess.run([sys.executable, "-c", busy, "a-" + "guest"])
+subprocess.Popen([sys.executable, "-c", busy + "time.sleep(60)", "a-" + "guest"])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path("ready").touch()
+time.sleep(60)
+"""
+
+
+def test_guests_are_accounted_apart_the_ended_ones_too(tmp_path: Path) -> None:
+    with running(HOST, tmp_path) as pid:
+        deadline = time.monotonic() + 10.0
+        while True:
+            own, guests_s = cpu_apart([pid], "a-guest")
+            if guests_s >= 0.38 or time.monotonic() > deadline:  # 0.2 s each; the kernel tells the ended one's in ticks
+                break
+
+    assert len(own) == 2
+    assert guests_s >= 0.38
 
 
 def test_processes_that_came_count_in_full_and_those_that_went_count_no_more() -> None:

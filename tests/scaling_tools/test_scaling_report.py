@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from scaling import report
 from scaling.figures import Figure, Limit, Spread, compared
-from scaling.load import Outcome, Plan
+from scaling.load import LOAD, Outcome, Plan
 from scaling.machine import Machine, look_at_machine
 from scaling.picture import plot
-from scaling.stage import LOAD, MODEL, SERVED, Phase
+from scaling.stage import MODEL, SERVED, Phase
 
 TURNS = compared(
     "turns",
@@ -104,7 +104,9 @@ def test_the_results_carry_the_machine_every_round_and_every_latency(tmp_path: P
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="comes with the extra `bench`")
 
-    plot(tmp_path / "results.png", [TURNS, IDLE], [PHASE])
+    starts = Figure(name="starts", unit="starts", value=Spread((1.0,)), target=Limit("at most", 0.0))
+
+    plot(tmp_path / "results.png", [TURNS, IDLE, starts], [PHASE])
 
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 

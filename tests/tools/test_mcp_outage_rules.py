@@ -6,14 +6,21 @@ from hypothesis import strategies as st
 from workers.tools.outage import (
     FIRST_PAUSE_S,
     KEEP_UP_S,
+    LINE_SPACING_S,
     LONGEST_PAUSE_S,
+    MUTE_CALLS,
+    SHORT_LIVES,
     STEADY_S,
     Outage,
     after_life,
+    hangs,
+    lined_up,
+    must_line_up,
     next_attempt_in_s,
     pause_s,
     worsened,
 )
+from workers.tools.owner import PATIENCE_S
 
 chances = st.floats(0, 1, exclude_max=True)
 times = st.floats(0, 1e9)
@@ -48,12 +55,60 @@ def test_what_nobody_wants_is_left_alone(outage: Outage, now: float) -> None:
     assert next_attempt_in_s(outage, now=now + KEEP_UP_S + 1, wanted_at=now, waiting=0) is None
 
 
+@given(outages, times, chances, st.booleans())
+def test_a_connection_that_lived_starts_a_new_outage_when_it_is_lost(
+    outage: Outage, now: float, chance: float, answered: bool
+) -> None:
+    assert after_life(outage, lived_s=STEADY_S, answered=answered, now=now, chance=chance).failures == 1
+
+
 @given(outages, times, chances)
-def test_a_connection_that_was_of_use_starts_a_new_outage_when_it_is_lost(
+def test_a_connection_that_works_and_dies_young_comes_back_while_callers_wait(
     outage: Outage, now: float, chance: float
 ) -> None:
-    assert after_life(outage, lived_s=0.1, answered=True, now=now, chance=chance).failures == 1
-    assert after_life(outage, lived_s=STEADY_S, answered=False, now=now, chance=chance).failures == 1
+    lost = after_life(outage, lived_s=0.1, answered=True, now=now, chance=chance)
+
+    assert 1 <= lost.failures <= SHORT_LIVES
+    assert pause_s(lost.failures, chance) < PATIENCE_S
+
+
+def test_a_server_that_ends_after_each_answer_is_not_started_at_once_for_ever() -> None:
+    lost = Outage()
+    for _ in range(10):
+        lost = after_life(lost, lived_s=0.1, answered=True, now=0.0, chance=0.5)
+
+    assert lost.not_before > 2.0
+
+
+@given(st.integers(2, 500), times)
+def test_sessions_of_one_failing_server_try_again_one_after_the_other_and_none_waits_long(
+    sessions: int, now: float
+) -> None:
+    places, line_ends_at = [], 0.0
+    for _ in range(sessions):
+        outage, line_ends_at = lined_up(Outage(failures=2), line_ends_at, now=now)
+        assert not must_line_up(outage, line_ends_at, now=now)
+        places.append(outage.not_before - now)
+
+    assert places[0] == 0
+    assert places == sorted(places)
+    assert places[-1] <= LONGEST_PAUSE_S + 1e-6 * now
+    soon = [place for place in places if place < 10]
+    assert len(soon) <= 10 / LINE_SPACING_S + 1
+
+
+def test_the_first_attempt_after_a_loss_lines_up_only_behind_others() -> None:
+    lost = after_life(Outage(), lived_s=STEADY_S, answered=True, now=0.0, chance=0.5)
+
+    assert not must_line_up(lost, 0.0, now=1.0)
+    assert must_line_up(lost, 2.0, now=1.0)
+    assert must_line_up(worsened(lost, now=1.0, chance=0.5), 0.0, now=2.0)
+
+
+def test_a_server_hangs_once_enough_calls_in_a_row_found_it_mute_and_no_other_waits() -> None:
+    assert not hangs(MUTE_CALLS - 1, alone=True)
+    assert not hangs(MUTE_CALLS, alone=False)
+    assert hangs(MUTE_CALLS, alone=True)
 
 
 @given(outages, times, chances)

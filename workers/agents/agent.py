@@ -67,6 +67,7 @@ class Work(Protocol):
 
     submission: Submission
     feed: TurnFeed
+    admitted: bool  # its turn may come
     mailed: bool  # in the actor's mailbox, or in that of the incarnation to come
     started: bool
 
@@ -94,7 +95,8 @@ class TurnRun:
         self.submission = submission
         self.feed = feed
         self.queued = queued
-        self.mailed = False  # committed, and in the actor's mailbox
+        self.admitted = False  # on disk
+        self.mailed = False
         self.started = False
         self._left = False
         self._cutoff: CutOff | None = None
@@ -264,7 +266,7 @@ class AgentActor(AsyncActor):
     async def on_receive(self, message: Work) -> None:
         """Do what the mail asks for; the next waits."""
         session = self._session
-        if session.held:  # it waits for the next incarnation, which gets it again
+        if session.held or message.started:  # the next incarnation gets it again, or has had it
             return
         agency = self._agency()
         if agency is not self._with:

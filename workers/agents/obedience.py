@@ -36,6 +36,7 @@ class CommandRun:
     def __init__(self, submission: Submission, command: Command, sessions: Sessions) -> None:
         self.submission = submission
         self.feed = TurnFeed(submission.turn_id, submission.fingerprint)
+        self.admitted = False
         self.mailed = False
         self.started = False
         self._command = command

@@ -111,10 +111,18 @@ class Session:
                 self.actor.tell(run)
 
     def mail(self, run: Work) -> None:
-        """Give the actor a turn that is on disk, or a command."""
-        run.mailed = True
-        if not self.held:
-            self.actor.tell(run)
+        """Give the actor a turn that is on disk, or a command; what was counted in before it goes first."""
+        run.admitted = True
+        self._deliver()
+
+    def _deliver(self) -> None:
+        for run in self.runs.values():
+            if not run.admitted:
+                return
+            if not run.mailed:
+                run.mailed = True
+                if not self.held:
+                    self.actor.tell(run)
 
     def fell_back(self, turn_id: str, provider: str, model: str) -> None:
         """A turn succeeded on a fallback: the supervisor decides on the actor, and its mail waits for that."""
@@ -142,6 +150,7 @@ class Session:
     def unexpect(self, run: Work) -> None:
         """Count a turn out."""
         self.runs.pop(run.submission.turn_id, None)
+        self._deliver()
         if not self.runs:
             self.quiet.set()
 

@@ -303,6 +303,8 @@ class Sessions:
         if session is None:
             return
         await session.activation_over()
+        if session.held:
+            session.resume_actor()
         for turn_id in list(session.runs):
             session.cancel(turn_id)
         await _all_quiet([session], CUT_TIMEOUT_S)

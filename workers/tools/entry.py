@@ -11,12 +11,12 @@ from typing import Any
 import structlog
 
 from workers.tools.catalogue import Catalogue, ListedTool, catalogue
-from workers.tools.connection import Connection, Unreachable
+from workers.tools.commons import ServerCommons, WorkerCommons
+from workers.tools.connection import Connection
 from workers.tools.outage import Outage, worsened
-from workers.tools.sweep import Sweeper
+from workers.tools.owner import Unreachable
 from workers.tools.target import Target
 
-MAX_CONNECTING_PER_SERVER = 4  # so that one that does not answer cannot hold up the others
 MAX_CATALOGUES = 64  # different ones of one server, kept for sharing
 
 log = structlog.get_logger(__name__)
@@ -27,9 +27,7 @@ class ServerEntry:
 
     Args:
         target: the server.
-        owner_mark: what its processes carry.
-        gate: the worker's limit on connecting at the same time.
-        sweeper: the worker's.
+        commons: of the worker's connections.
         known: its catalogue, where an earlier entry of the same configuration had learnt it.
     """
 
@@ -37,9 +35,7 @@ class ServerEntry:
         self,
         target: Target,
         *,
-        owner_mark: str,
-        gate: asyncio.Semaphore,
-        sweeper: Sweeper,
+        commons: WorkerCommons,
         known: Catalogue | None = None,
     ) -> None:
         self.target = target
@@ -47,9 +43,7 @@ class ServerEntry:
         self.connections: set[Connection] = set()
         self.last_error: str | None = None  # of learning the catalogue
         self.closed = False
-        self._owner_mark = owner_mark
-        self._gates = (asyncio.Semaphore(MAX_CONNECTING_PER_SERVER), gate)
-        self._sweeper = sweeper
+        self._commons = ServerCommons(commons)
         self._shared: Connection | None = None
         self._seen: dict[str, Catalogue] = {}
         self._outage = Outage()
@@ -76,7 +70,7 @@ class ServerEntry:
             Unreachable: the entry is closed.
         """
         if self.closed:
-            raise Unreachable("the gateway's worker is stopping")
+            raise Unreachable(f"MCP server {self.name!r} is closed: its configuration changed, or the worker stops")
         if not self.is_shared:
             return self._opened(session, on_catalogue)
         if self._shared is None:
@@ -89,6 +83,18 @@ class ServerEntry:
             await connection.close()
         finally:
             self.connections.discard(connection)
+
+    async def restart(self) -> int:
+        """End what all connections run and forget what failed; how many there were. Bounded."""
+        self.last_error, self._outage = None, Outage()
+        self._commons.forget_line()
+        return sum(await asyncio.gather(*(connection.restart() for connection in self.connections)))
+
+    async def retire(self) -> None:
+        """End each connection once no call runs over it, for good; bounded."""
+        self.closed = True
+        await asyncio.gather(*(connection.retire() for connection in self.connections))
+        self.connections.clear()
 
     async def close(self) -> None:
         """End all connections, for good."""
@@ -142,9 +148,7 @@ class ServerEntry:
 
         connection = Connection(
             self.target,
-            owner_mark=self._owner_mark,
-            gates=self._gates,
-            sweeper=self._sweeper,
+            commons=self._commons,
             session=session,
             on_tools=listed,
         )

@@ -53,8 +53,6 @@ def open_log(path: str) -> int:
 def main(parent: str, log_path: str, directory: str, *command: str) -> int:
     """Become ``command``; the exit code where that fails."""
     worker = os.dup(2)  # closed by a successful exec: that tells the worker
-    os.closerange(3, worker)  # uvloop leaves copies of its own descriptors open in what it starts
-    os.closerange(worker + 1, os.sysconf("SC_OPEN_MAX"))
     try:
         die_with_parent(int(parent))
         log = open_log(log_path)

@@ -8,8 +8,9 @@ do, and one that is too large costs the call that it answers, not the connection
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 from mcp.shared.message import SessionMessage
@@ -23,18 +24,27 @@ MAX_QUEUED = 64  # messages to a server that does not read; then its callers wai
 UNREADABLE = "its answer is no JSON-RPC message, and was dropped"
 
 
-class Pipes:
-    """Both directions, and what they show of the server.
+@asynccontextmanager
+async def opened(stdin: socket.socket, stdout: socket.socket, *, on_heard: Callable[[], None]) -> AsyncIterator[Pipes]:
+    """The pipes of a server, which are sockets, as streams; leaving closes them.
 
     Args:
         stdin: to the server.
-        stdout: from it; its limit is ``MAX_MESSAGE_BYTES``.
-        on_heard: called with each sign of life.
+        stdout: from it.
+        on_heard: called with each message from it.
     """
+    async with AsyncExitStack() as stack:
+        _, outward = await asyncio.open_unix_connection(sock=stdin)
+        stack.callback(outward.transport.abort)  # what a server that has ended did not read is not waited for
+        reader, inward = await asyncio.open_unix_connection(sock=stdout, limit=MAX_MESSAGE_BYTES)
+        stack.callback(inward.transport.abort)
+        yield Pipes(outward, reader, on_heard)
 
-    def __init__(
-        self, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader, *, on_heard: Callable[[], None]
-    ) -> None:
+
+class Pipes:
+    """Both directions, and what they show of the server."""
+
+    def __init__(self, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader, on_heard: Callable[[], None]) -> None:
         self._stdin = stdin
         self._stdout = stdout
         self._on_heard = on_heard

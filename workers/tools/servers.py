@@ -12,17 +12,20 @@ import structlog
 
 from hermes_actors.config.model import McpServer
 from workers.tools.catalogue import Catalogue
+from workers.tools.commons import WorkerCommons
 from workers.tools.entry import ServerEntry
 from workers.tools.session import SessionTools
-from workers.tools.sweep import Sweeper
 from workers.tools.target import target
 from workers.tools.toolbox import Toolbox
 
-MAX_CONNECTING = 16  # connections that a worker makes at the same time
 CLOSE_TIMEOUT_S = 15.0  # above what one connection's end may take
 MAX_JOINED = 64  # combinations of catalogues whose definitions are kept
 
 log = structlog.get_logger(__name__)
+
+
+class UnknownServer(LookupError):
+    """No server of the configuration has this name; the text is for people."""
 
 
 class ToolServers:
@@ -48,22 +51,64 @@ class ToolServers:
         logs: Path,
         known: Mapping[str, Catalogue] = MappingProxyType({}),
     ) -> None:
-        gate = asyncio.Semaphore(MAX_CONNECTING)
-        sweeper = Sweeper()
-        targets = [target(name, entry, environment, logs=logs) for name, entry in servers.items() if entry.enabled]
-        self._entries = [
-            ServerEntry(one, owner_mark=owner_mark, gate=gate, sweeper=sweeper, known=known.get(one.key))
-            for one in targets
-        ]
+        self._logs = logs
+        self._commons = WorkerCommons(owner_mark=owner_mark)
         self._joined: dict[tuple[str, ...], bytes] = {}
+        self._retiring: dict[asyncio.Task[None], ServerEntry] = {}
+        self._entries: tuple[ServerEntry, ...] = ()
+        self._configure(servers, environment, known)
 
     def toolbox(self, session_key: str) -> Toolbox:
         """The tools of a session."""
-        return SessionTools(session_key, self._entries, self._join)
+        return SessionTools(session_key, lambda: self._entries, self._join)
+
+    def reconfigure(self, servers: Mapping[str, McpServer], environment: Mapping[str, str]) -> None:
+        """Take up another configuration, at once; what it does not change keeps its connections and catalogues.
+
+        What an entry says and the values of its variables make it the same. Turns that run keep the tools they told
+        their model; each further call goes to the server as it is configured now, or is a tool error where that has no
+        such tool. Calls that run over a connection of an entry that is no more go on, for
+        :data:`workers.tools.connection.RETIRE_TIMEOUT_S` at most; then the connection ends.
+
+        Raises:
+            UnsetVariable: an entry names a variable without a value; nothing has changed.
+        """
+        before = self._entries
+        self._configure(servers, environment, {})
+        for entry in set(before) - set(self._entries):
+            retiring = asyncio.create_task(entry.retire(), name=f"mcp {entry.name} retires")
+            self._retiring[retiring] = entry
+            retiring.add_done_callback(self._retiring.pop)
+
+    def _configure(
+        self, servers: Mapping[str, McpServer], environment: Mapping[str, str], known: Mapping[str, Catalogue]
+    ) -> None:
+        standing = {entry.target.key: entry for entry in self._entries}
+        targets = [
+            target(name, entry, environment, logs=self._logs) for name, entry in servers.items() if entry.enabled
+        ]
+        self._entries = tuple(
+            standing.get(one.key) or ServerEntry(one, commons=self._commons, known=known.get(one.key))
+            for one in targets
+        )
+
+    async def restart(self, name: str) -> int:
+        """End every connection of a server, with what it runs, and forget its failures; how many there were. Bounded.
+
+        Each is made again when it is wanted next. Calls in flight get an unknown outcome.
+
+        Raises:
+            UnknownServer: no server is configured and enabled under this name.
+        """
+        for entry in self._entries:
+            if entry.name == name:
+                return await entry.restart()
+        names = ", ".join(sorted(entry.name for entry in self._entries)) or "none"
+        raise UnknownServer(f"There is no MCP server {name!r}. Configured and enabled: {names}.")
 
     def connections(self) -> list[dict[str, Any]]:
         """Every connection that was ever opened and not closed, as plain data."""
-        return [connection for entry in self._entries for connection in entry.describe()]
+        return [connection for entry in self._all for connection in entry.describe()]
 
     @property
     def catalogues(self) -> dict[str, Catalogue]:
@@ -73,15 +118,20 @@ class ToolServers:
     @property
     def live(self) -> int:
         """How many connections are up."""
-        return sum(connection.is_up for entry in self._entries for connection in entry.connections)
+        return sum(connection.is_up for entry in self._all for connection in entry.connections)
 
     async def close(self) -> None:
         """End every connection and everything they started; bounded."""
-        closing = [asyncio.create_task(entry.close()) for entry in self._entries]
+        closing = [asyncio.create_task(entry.close()) for entry in self._all]
         if closing:
             _, late = await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_S)
             if late:
                 log.error("mcp connections do not end", servers=len(late))
+
+    @property
+    def _all(self) -> tuple[ServerEntry, ...]:
+        """Those of the configuration, and those that end."""
+        return (*self._entries, *self._retiring.values())
 
     def _join(self, catalogues: Iterable[Catalogue]) -> bytes:
         """The definitions of these catalogues as one JSON array, the same bytes for every session that has them."""

@@ -11,9 +11,11 @@ import orjson
 
 from workers.models.provider import ToolCall
 from workers.tools.catalogue import Catalogue, Tool
-from workers.tools.connection import Connection, Unreachable
+from workers.tools.connection import Connection
 from workers.tools.content import cut
 from workers.tools.entry import ServerEntry
+from workers.tools.outcomes import failed
+from workers.tools.owner import Unreachable
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
 
 MAX_NOTICE_CHARS = 1000
@@ -24,27 +26,29 @@ class SessionTools:
 
     Args:
         session: the session's key.
-        entries: the worker's servers.
+        configured: gives the worker's servers as they are configured now.
         joined: the definitions of several catalogues as one JSON array.
     """
 
-    __slots__ = ("_closed", "_connections", "_entries", "_joined", "_own", "_session", "_unsettled")
+    __slots__ = ("_closed", "_configured", "_connections", "_entries", "_joined", "_own", "_session", "_unsettled")
 
     def __init__(
         self,
         session: str,
-        entries: Sequence[ServerEntry],
+        configured: Callable[[], Sequence[ServerEntry]],
         joined: Callable[[Iterable[Catalogue]], bytes],
     ) -> None:
         self._session = session
-        self._entries = entries
+        self._configured = configured
+        self._entries = configured()
         self._joined = joined
-        self._connections: dict[str, Connection] = {}  # by server
-        self._own: dict[str, Catalogue] = {}  # by server: what the session's own connection offers
-        self._unsettled = list(entries)  # whose catalogue is not known, or which are required and were not connected
+        self._connections: dict[ServerEntry, Connection] = {}
+        self._own: dict[ServerEntry, Catalogue] = {}  # what the session's own connection offers
+        self._unsettled = list(self._entries)  # catalogue not known, or required and not connected yet
         self._closed = False
 
     async def definitions(self) -> bytes:
+        self._follow()
         if self._unsettled:
             await self._settle()
         return self._joined(self._catalogues())
@@ -58,7 +62,11 @@ class SessionTools:
         return cut(f"Some tools are missing now, because their servers cannot be reached: {whys}", MAX_NOTICE_CHARS)
 
     async def call(self, call: ToolCall) -> ToolResult:
+        self._follow()
         found = self._find(call.name)
+        if found is None and self._unsettled:  # as after a change of the configuration
+            await asyncio.gather(*(self._learn(entry) for entry in self._unsettled))
+            found = self._find(call.name)
         if found is None:
             return ToolResult(text=self._unknown(call.name), outcome="tool_error")
         entry, catalogue, tool = found
@@ -73,14 +81,28 @@ class SessionTools:
         try:
             connection = self._connection(entry)
         except Unreachable as error:
-            return ToolResult(text=f"The call was not made: {error}", outcome="not_sent")
+            return failed("not_sent", str(error))
         return await connection.call(tool.listed.name, arguments)
+
+    async def abort(self, grace_s: float) -> None:
+        aborting = [connection.abort(grace_s) for entry, connection in self._connections.items() if not entry.is_shared]
+        # Shielded: a caller that waits no longer must not leave calls running.
+        await asyncio.shield(asyncio.gather(*aborting))
 
     async def close(self) -> None:
         self._closed = True
-        own = [entry for entry in self._entries if entry.name in self._connections and not entry.is_shared]
+        own = [(entry, connection) for entry, connection in self._connections.items() if not entry.is_shared]
         # Shielded: a caller that waits no longer must not leave servers running.
-        await asyncio.shield(asyncio.gather(*(entry.end(self._connections[entry.name]) for entry in own)))
+        await asyncio.shield(asyncio.gather(*(entry.end(connection) for entry, connection in own)))
+
+    def _follow(self) -> None:
+        """Take up the servers as they are configured now; those that are no more end their connections themselves."""
+        if (configured := self._configured()) is self._entries:
+            return
+        self._unsettled = [entry for entry in configured if entry in self._unsettled or entry not in self._entries]
+        self._own = {entry: offered for entry, offered in self._own.items() if entry in configured}
+        self._connections = {entry: each for entry, each in self._connections.items() if not each.closed}
+        self._entries = configured
 
     async def _settle(self) -> None:
         """Learn the catalogues that are not known and connect the required servers, all at the same time."""
@@ -96,8 +118,12 @@ class SessionTools:
                 await self._connection(entry).up()
             except Unreachable as error:
                 raise ToolsUnavailable(f"{error}. It is required (mcp_servers.{entry.name}.required).") from error
-        elif entry.catalogue is None:
-            with suppress(Unreachable):  # the session is closing: it needs no tools any more
+        else:
+            await self._learn(entry)
+
+    async def _learn(self, entry: ServerEntry) -> None:
+        if entry.catalogue is None:
+            with suppress(Unreachable):  # the session or the entry is closing: its tools are not needed any more
                 await entry.learn(lambda: self._connection(entry))
 
     def _connection(self, entry: ServerEntry) -> Connection:
@@ -108,14 +134,13 @@ class SessionTools:
         """
         if self._closed:
             raise Unreachable("the session is closing")
-        connection = self._connections.get(entry.name)
-        if connection is None:
-            connection = entry.open(self._session, lambda offered: self._own.update({entry.name: offered}))
-            self._connections[entry.name] = connection
+        if (connection := self._connections.get(entry)) is None:
+            connection = entry.open(self._session, lambda offered: self._own.update({entry: offered}))
+            self._connections[entry] = connection
         return connection
 
     def _catalogue(self, entry: ServerEntry) -> Catalogue | None:
-        return self._own.get(entry.name, entry.catalogue)
+        return self._own.get(entry, entry.catalogue)
 
     def _catalogues(self) -> Iterable[Catalogue]:
         return (known for entry in self._entries if (known := self._catalogue(entry)) is not None)

@@ -11,24 +11,24 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
 
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 from workers.tools import launch
-from workers.tools.bounds import MAX_MESSAGE_BYTES
-from workers.tools.pipes import Pipes
+from workers.tools.pipes import Pipes, opened
 from workers.tools.sweep import Sweeper
 from workers.tools.target import Target
 
 EXIT_GRACE_S = 2.0  # for a server to end, after the end of its input and again after SIGTERM; then SIGKILL
 TERM_GRACE_S = 0.5  # between SIGTERM and SIGKILL for what a server that has ended left in its group
-GROUP_POLL_S = 0.02
+KILL_GRACE_S = 2.0  # for the kernel to end what was killed
+GROUP_POLL_S = 0.01
 EOF_TO_EXIT_S = 1.0  # an end of output this soon before the end of the process is no event of its own
 
 _MAX_REPORT_BYTES = 4096
@@ -50,7 +50,13 @@ class ServerProcess:
     """
 
     def __init__(
-        self, target: Target, mark: str, *, sweeper: Sweeper, on_heard: Callable[[], None], on_end: Callable[[str], None]
+        self,
+        target: Target,
+        mark: str,
+        *,
+        sweeper: Sweeper,
+        on_heard: Callable[[], None],
+        on_end: Callable[[str], None],
     ) -> None:
         self.pid: int | None = None  # also its process group; None before the start and after the end
         self._target = target
@@ -60,6 +66,7 @@ class ServerProcess:
         self._on_end = on_end
         self._exited = asyncio.Event()
         self._leaving = False  # its end is no news
+        self._process: subprocess.Popen[bytes] | None = None
         self._pipes: Pipes | None = None
 
     @asynccontextmanager
@@ -73,29 +80,27 @@ class ServerProcess:
             NotStarted: the command cannot be executed.
             OSError: no process can be made.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with ours:
-            with theirs, anyio.CancelScope(shield=True):  # or a process might be made and lost
-                transport, protocol = await self._spawned(theirs)
-            try:
-                await self._launched(ours)
-                assert protocol.stdin is not None
-                assert protocol.stdout is not None
-                self._pipes = Pipes(protocol.stdin, protocol.stdout, on_heard=self._on_heard)
-                with self._watched():
-                    async with anyio.create_task_group() as group:
+        try:
+            stdin, stdout, report = self._start()
+            with stdin, stdout:
+                with report:
+                    await self._launched(report)
+                opening = opened(stdin, stdout, on_heard=self._on_heard)
+                async with opening as self._pipes, anyio.create_task_group() as group:
+                    with self._watched():
                         group.start_soon(self._pipes.write)
                         group.start_soon(self._read, self._pipes)
                         yield self._pipes.read_stream, self._pipes.write_stream
                         with anyio.CancelScope(shield=True):
                             await self._dismiss(self._pipes)
-                        group.cancel_scope.cancel()
-            finally:
-                self._leaving = True
-                with anyio.CancelScope(shield=True):
-                    await self._reap()
-                transport.close()
+                    group.cancel_scope.cancel()
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            self._leaving = True
+            with anyio.CancelScope(shield=True):
+                await self._reap()
 
     def kill(self) -> None:
         """SIGKILL the server's process group."""
@@ -107,23 +112,32 @@ class ServerProcess:
         if self._pipes is not None:
             await self._pipes.all_answered()
 
-    async def _spawned(self, stderr: socket.socket) -> tuple[asyncio.SubprocessTransport, SubprocessStreamProtocol]:
-        loop = asyncio.get_running_loop()
+    def _start(self) -> tuple[socket.socket, socket.socket, socket.socket]:
+        """Make the process; our ends of its standard input, output and error.
+
+        Not by the event loop: uvloop copies the worker for each start, which takes five times the CPU and blocks the
+        loop four times as long; and it closes the descriptor of a pipe twice (uvloop 0.23), hence sockets.
+        """
         target = self._target
-        launcher = ("-I", "-S", launch.__file__, str(os.getpid()), str(target.log), target.directory)
-        transport, protocol = await loop.subprocess_exec(
-            lambda: SubprocessStreamProtocol(limit=MAX_MESSAGE_BYTES, loop=loop),
-            sys.executable,
-            *launcher,
-            *target.command,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=stderr,
-            env={**target.environment, OWNER_VARIABLE: self._mark},
-            start_new_session=True,
-        )
-        self.pid = transport.get_pid()
-        return transport, protocol
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(target.log), target.directory)
+        with ExitStack() as undo, ExitStack() as theirs:
+            pairs = [socket.socketpair() for _ in range(3)]
+            for ours, end in pairs:
+                undo.enter_context(ours)
+                theirs.enter_context(end)
+                ours.setblocking(False)
+            stdin, stdout, stderr = (end for _, end in pairs)
+            self._process = subprocess.Popen(
+                [*launcher, *target.command],
+                stdin=stdin.fileno(),
+                stdout=stdout.fileno(),
+                stderr=stderr.fileno(),
+                env={**target.environment, OWNER_VARIABLE: self._mark},
+                start_new_session=True,
+            )
+            self.pid = self._process.pid
+            undo.pop_all()
+        return pairs[0][0], pairs[1][0], pairs[2][0]
 
     async def _launched(self, report: socket.socket) -> None:
         """Return when the command runs; the launcher's report ends with the exec."""
@@ -166,16 +180,12 @@ class ServerProcess:
 
         def exited() -> None:
             loop.remove_reader(descriptor)
+            if self._process is not None:
+                self._process.poll()
             self._exited.set()
             self._ended("its process ended")
 
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except ProcessLookupError:  # it has ended and was waited for already
-            self._exited.set()
-            loop.call_soon(self._ended, "its process ended")
-            yield
-            return
+        descriptor = os.pidfd_open(self.pid)
         loop.add_reader(descriptor, exited)
         try:
             yield
@@ -185,13 +195,16 @@ class ServerProcess:
 
     async def _reap(self) -> None:
         """Kill what the server left in its group, and what left its group."""
-        if (group := self.pid) is not None:
-            if _signal_group(group, signal.SIGTERM):
-                with anyio.move_on_after(TERM_GRACE_S):
-                    while _signal_group(group, 0):  # noqa: ASYNC110  # the kernel tells nobody of a group's end
-                        await anyio.sleep(GROUP_POLL_S)
-                _signal_group(group, signal.SIGKILL)
-            self.pid = None
+        process, group = self._process, self.pid
+        if process is None or group is None:
+            return
+        for number, grace_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, KILL_GRACE_S)):
+            _signal_group(group, number)
+            with anyio.move_on_after(grace_s):
+                while process.poll() is None or _signal_group(group, 0):  # noqa: ASYNC110  # no event tells of a group's end
+                    await anyio.sleep(GROUP_POLL_S)
+                break
+        self.pid = None
         await self._sweeper.sweep(self._mark)
 
 

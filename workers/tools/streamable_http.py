@@ -1,33 +1,32 @@
 """The HTTP side of a remote server: one failed request fails one call, and says whether it was sent.
 
-Left alone, the MCP SDK lets a refused connection or a cut response end the client with all its calls, and hides the
-status of an error response (measured with mcp 2.3). It does take JSON-RPC errors for what they are, so failures become
-such, with codes of our own.
+Left alone, the MCP SDK lets a refused connection or a cut response end the client with all its calls, hides the status
+of an error response, and reads a JSON body of any size (measured with mcp 2.3). It does take JSON-RPC errors for what
+they are, so failures become such, with codes of our own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import httpx2
 import orjson
 from mcp.client.streamable_http import streamable_http_client
 
+from workers.tools.bounds import MAX_MESSAGE_BYTES, TOO_MUCH, is_too_dense
+from workers.tools.outcomes import CUT, FAILED, NOT_SENT, REFUSED, SESSION_LOST, UNUSABLE
 from workers.tools.target import Target
 
 CONNECT_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
-
-# Codes of JSON-RPC errors made here; the specification leaves what is outside -32768…-32000 to applications.
-NOT_SENT = -39001  # no connection: the server saw nothing of the request
-CUT = -39002  # sent, and the connection ended before the answer
-SESSION_LOST = -39003  # the server does not know the MCP session, so it did nothing
-REFUSED = -39004  # an HTTP error that says the request was not carried out
-FAILED = -39005  # an HTTP error that leaves open whether it was
+GOODBYE_TIMEOUT_S = 2.0  # for a server to hear that its session is over
 
 _SESSION_HEADER = "mcp-session-id"
+_OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_END_OF_EVENT = re.compile(rb"\r?\n\r?\n|\r\r")
 _UNSENT = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -44,34 +43,94 @@ async def http_streams(target: Target) -> AsyncIterator[Any]:
     limits = httpx2.Limits(max_connections=None)  # how many calls run is for others to bound
     async with (
         _Client(headers=dict(target.headers), timeout=timeout, limits=limits) as client,
-        streamable_http_client(target.url, http_client=client) as streams,
+        streamable_http_client(target.url, http_client=client, max_sse_event_size=2 * MAX_MESSAGE_BYTES) as streams,
     ):
         yield streams
 
 
 class _Client(httpx2.AsyncClient):
-    """Answers a POST that failed with a JSON-RPC error; everything else is as it was."""
+    """Answers a POST that failed, or whose answer is too large, with a JSON-RPC error."""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        if request.method == "DELETE":
+            request.extensions["timeout"] = httpx2.Timeout(GOODBYE_TIMEOUT_S).as_dict()
         if request.method != "POST":
             return await super().send(request, **options)
         try:
             response = await super().send(request, **options)
+            return await _bounded(request, response)
         except _UNSENT as error:
             return _error(request, NOT_SENT, f"cannot connect: {error or type(error).__name__}")
         except httpx2.TransportError as error:
             return _error(request, CUT, f"the connection ended before the answer: {error or type(error).__name__}")
-        if not response.is_error:
-            return response
-        return await _explained(request, response)
 
 
-async def _explained(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+async def _bounded(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+    """The response, of which no more is taken than a message may cost."""
+    kind = response.headers.get("content-type", "").lower()
+    if response.is_success and kind.startswith("text/event-stream"):
+        return _with_body(response, stream=_Events(response))
+    if not response.is_error and not (response.is_success and kind.startswith("application/json")):
+        return response
+    body = await _read(response)
+    if response.is_error:
+        return _explained(request, response, body)
+    if body is None or is_too_dense(body):
+        return _error(request, UNUSABLE, TOO_MUCH)
+    return _with_body(response, content=body)
+
+
+async def _read(response: httpx2.Response) -> bytes | None:
+    """The body, decoded; None where it is too large."""
+    body = bytearray()
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_MESSAGE_BYTES:
+                return None
+    return bytes(body)
+
+
+class _Events(httpx2.AsyncByteStream):
+    """The events of a response; one that is too large is an error for the request instead."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pending = bytearray()
+        searched = 0
+        async with aclosing(self._response.aiter_bytes()) as chunks:
+            async for chunk in chunks:
+                pending += chunk
+                while found := _END_OF_EVENT.search(pending, searched):
+                    event = bytes(pending[: found.end()])
+                    del pending[: found.end()]
+                    searched = 0
+                    yield _TOO_LARGE_EVENT if is_too_dense(event) else event
+                searched = max(0, len(pending) - 3)  # the end of an event may be cut by the end of a chunk
+                if len(pending) > MAX_MESSAGE_BYTES:
+                    yield _TOO_LARGE_EVENT
+                    return
+        if pending:
+            yield bytes(pending)
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _with_body(response: httpx2.Response, **body: Any) -> httpx2.Response:
+    """The response with another body, not encoded."""
+    headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in _OF_THE_BODY]
+    return httpx2.Response(response.status_code, headers=headers, request=response.request, **body)
+
+
+def _explained(request: httpx2.Request, response: httpx2.Response, body: bytes | None) -> httpx2.Response:
     """An error response that is a JSON-RPC error says what the server means; of others the status does."""
-    body = await response.aread()
+    body = body or b""
     session_lost = _SESSION_HEADER in request.headers and _is_session_unknown(response.status_code, body)
     if not session_lost and _is_json_rpc_error(body):
-        return response
+        return _with_body(response, content=body)
     said = f"the server answered HTTP {response.status_code} {response.reason_phrase}"
     if session_lost:
         return _error(request, SESSION_LOST, f"the server does not know this session any more: {said}")
@@ -93,5 +152,11 @@ def _is_json_rpc_error(body: bytes) -> bool:
 
 def _error(request: httpx2.Request, code: int, why: str) -> httpx2.Response:
     """The response to a request that the SDK reads as this JSON-RPC error; it puts the request's id in."""
-    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": why}}
-    return httpx2.Response(httpx2.codes.BAD_GATEWAY, json=body, request=request)
+    return httpx2.Response(httpx2.codes.BAD_GATEWAY, json=_json_rpc_error(code, why), request=request)
+
+
+def _json_rpc_error(code: int, why: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": why}}
+
+
+_TOO_LARGE_EVENT = b"event: message\ndata: " + orjson.dumps(_json_rpc_error(UNUSABLE, TOO_MUCH)) + b"\n\n"

@@ -48,5 +48,14 @@ class Toolbox(Protocol):
     async def call(self, call: ToolCall) -> ToolResult:
         """Call a tool. Unknown tools, bad arguments, dead servers and time-outs are results, never exceptions."""
 
+    async def abort(self, grace_s: float) -> None:
+        """See to it that the calls of a stopped turn end; what they still say is dropped. Without such a call: nothing.
+
+        The calls are cancelled with the turn's task, which tells their servers. A server of the session's own that does
+        not show the end of its calls within ``grace_s`` seconds is killed with everything it started, and started again
+        when it is wanted; calls made meanwhile wait for that. Servers that sessions share, and remote ones, only get
+        their calls cancelled. Bounded, a few seconds above ``grace_s``.
+        """
+
     async def close(self) -> None:
         """End this session's own connections and everything they started; bounded."""

@@ -1,0 +1,287 @@
+"""Where failures are staged: a gateway, the models and tool servers it talks to, and an account of what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiohttp
+from fakes.failure_table import Row
+from fakes.mcp_counting import SCRIPT, Counting, free_port
+from fakes.model_server import ModelServer
+from fakes.running_gateway import BOUND_S, KEY, Answer, RunningGateway
+
+from hermes_actors.control import client
+from hermes_actors.home import Home
+
+FAILED = ("429", "502", "504")
+LONGEST_QUOTE = 240  # characters; the page is for people
+
+_HOW = re.compile(r", model \S+ \((.+?)\): ")  # of each provider, in an error
+_ADVICE = re.compile(r"What to do: (.+?)\.?$", re.DOTALL)
+_VARYING = re.compile(r"(?<=127\.0\.0\.1):\d+|/\S+(?=/command\b)")  # ports, directories
+_numbers = itertools.count(1)
+
+
+class Server:
+    """An MCP server as the failures need it: it counts its starts and calls, and can be made to misbehave."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self.counting = Counting(directory)
+        self.config: dict[str, Any] = {}
+
+    @property
+    def calls(self) -> list[str]:
+        return self.counting.calls
+
+    def starts(self, connections: list[dict[str, Any]]) -> int:
+        """How often the gateway began it.
+
+        Args:
+            connections: of the session to it, as the gateway tells them.
+        """
+        raise NotImplementedError
+
+
+class LocalServer(Server):
+    """A program that the gateway starts, behind a command that can change."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        super().__init__(directory)
+        self._command = directory / "command"
+        self.config = {"command": str(self._command), **settings}
+        self.runs(f"{sys.executable} {SCRIPT} {directory}")
+
+    @property
+    def pid(self) -> int:
+        """Of the newest process."""
+        return self._pids()[-1]
+
+    def starts(self, connections: list[dict[str, Any]]) -> int:
+        return len(self._pids())  # its own account, not the gateway's
+
+    def runs(self, line: str) -> None:
+        """From its next start on it is this."""
+        self._command.write_text(f"#!/bin/sh\necho $$ >> {self.counting.directory}/launches\nexec {line}\n")
+        self._command.chmod(0o700)
+
+    def works(self) -> None:
+        self.runs(f"{sys.executable} {SCRIPT} {self.counting.directory}")
+
+    def vanishes(self) -> None:
+        self._command.unlink()
+
+    def _pids(self) -> list[int]:
+        path = self.counting.directory / "launches"
+        return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class RemoteServer(Server):
+    """A server that runs by itself and is reached over HTTP."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        super().__init__(directory)
+        self._port = free_port()
+        self.config = {"url": f"http://127.0.0.1:{self._port}/mcp", **settings}
+
+    def starts(self, connections: list[dict[str, Any]]) -> int:
+        return sum(row["starts"] for row in connections)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.counting.start_http, self._port)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.counting.kill_http)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A gateway and what it talks to; the stage of each failure is one session of it."""
+
+    gateway: RunningGateway
+    model: ModelServer
+    fallback: ModelServer | None
+    servers: Mapping[str, Server]
+
+
+class Stage:
+    """One session for one failure, and what it costs there.
+
+    Args:
+        session: None for requests without one.
+        server: the MCP server that the failure is about.
+    """
+
+    def __init__(self, setting: Setting, session: str | None, server: str) -> None:
+        self.gateway = setting.gateway
+        self.model = setting.model
+        self._fallback = setting.fallback
+        self.session = session
+        self._name = server
+        self._server = setting.servers[server]
+        self._text = ""
+        self._counted_from: list[int] = []
+
+    @property
+    def fallback(self) -> ModelServer:
+        assert self._fallback is not None
+        return self._fallback
+
+    @property
+    def local(self) -> LocalServer:
+        assert isinstance(self._server, LocalServer)
+        return self._server
+
+    @property
+    def remote(self) -> RemoteServer:
+        assert isinstance(self._server, RemoteServer)
+        return self._server
+
+    # -- what people do -------------------------------------------------------------------------------------------
+    async def chat(self, text: str, **headers: str) -> Answer:
+        """A message that nothing else says."""
+        self._text = f"{text} (message {next(_numbers)})"
+        return await self.gateway.chat(self._text, self.session, **headers)
+
+    async def ask(self, text: str = "hello", **headers: str) -> str:
+        """A message; what its caller sees."""
+        return seen(await self.chat(text, **headers))
+
+    async def call(self, tool: str, arguments: str = "{}", *, rounds: int = 1) -> str:
+        """A message that makes the model call a tool; what its caller sees, and what the model was told."""
+        status, body, _ = await self.chat(self.calling(tool, arguments, rounds))
+        assert status == 200, body
+        results = [message["content"] for message in self.model.last.body["messages"] if message["role"] == "tool"]
+        return f"200; the model is told: {quoted(results[-1])}"
+
+    async def again(self, **headers: str) -> Answer:
+        """The last message once more."""
+        return await self.gateway.chat(self._text, self.session, **headers)
+
+    async def streamed(self, text: str = "hello") -> tuple[int, list[str]]:
+        """A message whose answer is streamed: the status, and the data of each event."""
+        body = {"stream": True, "messages": [{"role": "user", "content": text}]}
+        headers = {"Authorization": f"Bearer {KEY}", "X-Hermes-Session-Id": self.session or ""}
+        url = f"{self.gateway.url}/v1/chat/completions"
+        async with (
+            asyncio.timeout(BOUND_S),
+            aiohttp.ClientSession() as http,
+            http.post(url, json=body, headers=headers) as answer,
+        ):
+            events = (await answer.text()).split("\n\n")
+            return answer.status, [event.removeprefix("data: ") for event in events if event]
+
+    def calling(self, tool: str, arguments: str = "{}", rounds: int = 1) -> str:
+        """A message that makes the model call a tool of the server."""
+        return f"[[tool:mcp__{self._name}__{tool}:{arguments}]][[rounds:{rounds}]]"
+
+    async def called(self, tool: str) -> None:
+        """Wait until the newest call of the server is one of this tool."""
+
+        async def arrived() -> bool:
+            return self._server.calls[-1:] == [tool]
+
+        await self.gateway.until(arrived, f"a call of {tool}")
+
+    def count_from_here(self) -> None:
+        """What was asked of the models so far was preparation."""
+        self._counted_from = self._asked()
+
+    # -- what it costs --------------------------------------------------------------------------------------------
+    async def row(self, failure: str, happens: Happening, *, connected: bool) -> Row:
+        """Let it happen, let the next message follow, and say what both came to."""
+        if connected:
+            await self._good_turn()
+        before = await self._account()
+        self._counted_from = before.asked
+        what = await happens(self)
+        asked = self._asked()
+        following = await self._follow(failed=what[:3] in FAILED)
+        after = await self._account()
+        return Row(
+            failure=failure,
+            seen=what,
+            requests=" + ".join(str(now - then) for now, then in zip(asked, self._counted_from, strict=True)),
+            starts=str(after.starts - before.starts),
+            restarts=str(after.restarts - before.restarts) if self.session else "—",
+            following=following,
+        )
+
+    async def _good_turn(self) -> None:
+        """A turn with a tool call: a session's server is connected then."""
+        await self.gateway.say("hello" if self.session is None else self.calling("pid"), self.session)
+
+    async def _follow(self, *, failed: bool) -> str:
+        before = self._asked()
+        await self._good_turn()
+        of_primary, *of_fallback = (now - then for now, then in zip(self._asked(), before, strict=True))
+        if of_fallback:
+            return "answered by the primary" if of_primary else "answered by the fallback, the primary is not asked"
+        carried = any(self._text in str(message["content"]) for message in self.model.last.body["messages"])
+        return "answered, without the failed one" if failed and not carried else "answered"
+
+    async def _account(self) -> _Account:
+        shown: dict[str, Any] = {"mcp": [], "actor": {"restarts": 0}}
+        if self.session is not None:
+            shown = await self._shown(self.session) or shown
+        connections = [row for row in shown["mcp"] if row["server"] == self._name]
+        return _Account(
+            asked=self._asked(), starts=self._server.starts(connections), restarts=shown["actor"]["restarts"]
+        )
+
+    async def _shown(self, session: str) -> dict[str, Any] | None:
+        """The session as an operator is shown it; None before its first message."""
+        home = Home(self.gateway.home)
+        try:
+            return await asyncio.to_thread(client.ask, home, "sessions.show", session=f"api:default:{session}")
+        except client.ControlFailed as error:
+            assert error.code == "not_found", error
+            return None
+
+    def _asked(self) -> list[int]:
+        """Requests to each model, the primary first."""
+        return [self.model.count] + ([] if self._fallback is None else [self._fallback.count])
+
+
+Happening: TypeAlias = Callable[[Stage], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Account:
+    """What was done so far."""
+
+    asked: list[int]
+    starts: int
+    restarts: int
+
+
+def seen(answer: Answer) -> str:
+    """An answer in short: status and code, how the providers failed, what to do."""
+    status, body, headers = answer
+    if status == 200:
+        return "200"
+    assert headers["x-should-retry"] == "false"
+    message = body["error"]["message"]
+    how = "; ".join(_HOW.findall(message))
+    wait = f", `Retry-After: {headers['Retry-After']}`" if "Retry-After" in headers else ""
+    found = _ADVICE.search(message)
+    words = found[1] if found else message.rstrip(".")
+    return f"{status} `{body['error']['code']}`{f' ({how})' if how else ''}{wait}: {plain(words)}"
+
+
+def quoted(text: str) -> str:
+    """What somebody was told; of several lines the last, where it says what was cut."""
+    line = plain(text.splitlines()[-1])
+    return f"“{line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + '…'}”"
+
+
+def plain(text: str) -> str:
+    """Without what differs from run to run."""
+    return _VARYING.sub("", text)
