@@ -61,6 +61,7 @@ async def test_a_failed_run_starts_no_tool_server_and_restarts_no_actor(
     await gateway.say("[[tool:pid:{}]]", "a")
 
     assert len(counting.pids) == 1
+    assert counting.calls == ["pid", "pid"]
     assert await actor(gateway, "a") == before
     assert fallback.count == 5, "one request each: nothing is asked twice that cannot change"
 
@@ -89,6 +90,7 @@ async def test_a_run_that_succeeds_on_the_fallback_restarts_its_actor_once_and_k
     assert model.count > asked, "the next message tried the primary first"
     assert fallback.count == 1
     assert len(counting.pids) == 1
+    assert counting.calls == ["pid", "pid"], "over the same connection"
 
 
 async def test_the_fallback_goes_on_where_the_turn_stands(
