@@ -101,6 +101,14 @@ async def test_the_page_on_several_people_shows_what_happens(tmp_path: Path) -> 
         assert await reader.follow(page) == []
 
 
+async def test_the_page_on_fallbacks_shows_what_happens(tmp_path: Path) -> None:
+    page = HOWTO / "use-a-fallback.md"
+    _, config = blocks(page, "yaml")
+    reader = Reader(tmp_path / "home", config)
+    async with reader.gateway:
+        assert await reader.follow(page) == []
+
+
 async def test_the_programs_on_the_pages_get_their_answers(tmp_path: Path) -> None:
     programs = [*blocks(HOWTO / "use-the-openai-client.md", "python"), *blocks(ROOT / "README.md", "python")]
     reader = Reader(tmp_path / "home", DEMO)

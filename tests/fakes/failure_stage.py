@@ -25,7 +25,8 @@ LONGEST_QUOTE = 240  # characters; the page is for people
 
 _HOW = re.compile(r", model \S+ \((.+?)\): ")  # of each provider, in an error
 _ADVICE = re.compile(r"What to do: (.+?)\.?$", re.DOTALL)
-_VARYING = re.compile(r"(?<=127\.0\.0\.1):\d+|/\S+(?=/command\b)")  # ports, directories
+_PORT = re.compile(r"(?<=127\.0\.0\.1):\d+")
+_DIRECTORY = re.compile(r"/\S+(?=/command\b)")
 _numbers = itertools.count(1)
 
 
@@ -284,4 +285,4 @@ def quoted(text: str) -> str:
 
 def plain(text: str) -> str:
     """Without what differs from run to run."""
-    return _VARYING.sub("", text)
+    return _DIRECTORY.sub("…", _PORT.sub("", text))

@@ -22,6 +22,7 @@ from workers.tools.toolbox import Toolbox, ToolResult
 
 BOUND_S = 20.0  # for anything that a test waits for
 SCRIPT = Path(__file__).with_name("mcp_counting_server.py")
+RAW_SCRIPT = Path(__file__).with_name("mcp_counting_raw.py")
 
 
 class Counting:
@@ -35,6 +36,12 @@ class Counting:
         """A stdio server of the configuration."""
         args = (str(SCRIPT), str(self.directory), *mode)
         return McpServer(**{"command": sys.executable, "args": args, "connect_timeout": BOUND_S, **settings})
+
+    def raw(self, mode: str = "steady", **settings: Any) -> McpServer:
+        """A stdio server of the configuration that misbehaves, and starts quickly."""
+        args = ("-S", str(RAW_SCRIPT), str(self.directory), mode)
+        settings = {"connect_timeout": BOUND_S, "protocol": "legacy", **settings}
+        return McpServer(command=sys.executable, args=args, **settings)
 
     @property
     def starts(self) -> list[int]:

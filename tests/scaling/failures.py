@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from operator import attrgetter, methodcaller
@@ -29,6 +29,7 @@ CONNECTED, CONNECTED_NAME = 8, "connected"  # sessions with a server each, whose
 TURNS_EACH = 20  # of a comparison: histories stay short
 FOR_EVER_S = 600
 FLAPPING = 50  # sessions
+AT_MOST = Limit("at most", 5.0)  # percent of a core, of a gateway whose servers flap
 ASKED_EVERY_S = 1.0  # a session whose server flaps
 PACE_S = 0.2  # of a session beside one that hangs: the machine is busy, not swamped
 START_S = 2.0  # of a load generator, at most
@@ -110,7 +111,7 @@ def failing(stage: Stage) -> Iterator[Figure]:
         yield from _failing(stage, gateway, tools, "failing turns", providers=1)
         yield from _cpu_connected(stage, gateway)
     with _with_tools(stage, SERVERS, spare=True) as (gateway, tools):
-        yield from _failing(stage, gateway, tools, "turns, the fallback fails too", providers=2)
+        yield from _failing(stage, gateway, tools, "turns failing on both", providers=2)
 
 
 def _failing(stage: Stage, gateway: Target, tools: Counting, turns: str, *, providers: int) -> Iterator[Figure]:
@@ -172,32 +173,46 @@ def fallback(stage: Stage) -> Iterator[Figure]:
 
 # -- tool servers that fail -----------------------------------------------------------------------------------------
 def flapping(stage: Stage) -> Iterator[Figure]:
-    """Sessions whose MCP servers die on each call, beside as many whose servers work."""
+    """Sessions whose MCP servers die on each call, beside as many whose servers work; at first, and later."""
     flapping, starts = _paced_calls(stage, "crash", "{}")
     working, _ = _paced_calls(stage, "echo", '{"text":"ping"}')
-    for when, bad, good in zip(("at first", "later"), flapping, working, strict=True):
-        for of, what, target in (
-            (SERVED, "gateway", Limit("at most", 5.0)),
-            (TOOLS, TOOLS, None),
-            (MODEL, MODEL, None),
-        ):
-            yield Figure(
-                name=f"{FLAPPING} servers flap, {when}: {what}",
-                unit="% of a core",
-                value=_share([bad], of),
-                baseline=_share([good], of),
-                against="none flaps",
-                ratio=_share([bad], of).over(_share([good], of)),
-                target=target,
-            )
-        yield compared(
-            f"{FLAPPING} servers flap, {when}: turns",
-            "/s",
-            spread([bad], attrgetter("turns_per_s")),
-            spread([good], attrgetter("turns_per_s")),
+    all_of_them = f"{FLAPPING} servers flap"
+
+    def beside(name: str, unit: str, read: Callable[[Phase], float], target: Limit | None = None) -> Figure:
+        value, baseline = spread(flapping, read), spread(working, read)
+        ratio = value.over(baseline)
+        return Figure(
+            name=f"{all_of_them}: {name}",
+            unit=unit,
+            value=value,
+            baseline=baseline,
             against="none flaps",
+            ratio=ratio,
+            target=target,
         )
-    yield _count(f"{FLAPPING} servers flap: MCP starts", "starts", starts)
+
+    yield beside("gateway", "% of a core", _percent(SERVED), AT_MOST)
+    yield Figure(
+        name=f"{all_of_them}: beyond such turns",
+        unit="% of a core",
+        value=Spread(tuple(_beyond(bad, good) for bad, good in zip(flapping, working, strict=True))),
+        target=AT_MOST,
+    )
+    yield beside(TOOLS, "% of a core", _percent(TOOLS))
+    yield beside(MODEL, "% of a core", _percent(MODEL))
+    yield beside("turns", "/s", attrgetter("turns_per_s"))
+    yield beside("p50 of a turn", "ms", methodcaller("latency_ms", 0.5))
+    yield _count(f"{all_of_them}: MCP starts", "starts", starts)
+
+
+def _beyond(flapping: Phase, working: Phase) -> float:
+    """CPU of the gateway, in percent of one core, less what so many turns with servers that work cost."""
+    return _percent(SERVED)(flapping) - working.cpu_ms(SERVED) * flapping.turns_per_s / 10
+
+
+def _percent(of: str) -> Callable[[Phase], float]:
+    """CPU in percent of one core."""
+    return lambda phase: 100 * phase.outcome.cpu_s[of] / phase.outcome.seconds
 
 
 def _paced_calls(stage: Stage, tool: str, arguments: str) -> tuple[list[Phase], int]:
@@ -217,11 +232,6 @@ def _paced_calls(stage: Stage, tool: str, arguments: str) -> tuple[list[Phase], 
         return [stage.drive(gateway, plan) for _ in range(2)], len(tools.starts) - FLAPPING
 
 
-def _share(phases: list[Phase], of: str) -> Spread:
-    """CPU in percent of one core."""
-    return spread(phases, lambda phase: 100 * phase.outcome.cpu_s[of] / phase.outcome.seconds)
-
-
 def hung(stage: Stage) -> Iterator[Figure]:
     """Sessions beside one whose tool hangs, and beside one whose tool is stopped and asked for again, all the time."""
     plan = stage.plan(concurrency=IN_FLIGHT, pace_s=PACE_S)
@@ -229,6 +239,7 @@ def hung(stage: Stage) -> Iterator[Figure]:
     length_s = plan.warm_up_s + plan.seconds + START_S
     stopped_ms: list[float] = []
     with _with_tools(stage, ["one"], timeout=float(FOR_EVER_S)) as (gateway, tools):
+        _once(stage, gateway, "hanging", _call("one", "pid"))  # else others would start the server, to see its tools
         for _ in range(stage.effort.rounds):
             phases["quiet"].append(stage.drive(gateway, plan))
             with _hanging(stage, gateway, tools, length_s, length_s):
@@ -246,7 +257,9 @@ def hung(stage: Stage) -> Iterator[Figure]:
         f"{of}, it is stopped and asked", "ms", took["stopped"], took["quiet again"], against="none", target=noise
     )
     yield compared(f"{of}, none and again none", "ms", took["quiet again"], took["quiet"], against="none")
-    yield Figure(name="servers of the tool that is stopped", unit="% of a core", value=_share(phases["stopped"], TOOLS))
+    yield Figure(
+        name="servers of the tool that is stopped", unit="% of a core", value=spread(phases["stopped"], _percent(TOOLS))
+    )
     yield Figure(name="/stop until its turn is answered", unit="ms", value=Spread(tuple(stopped_ms)))
 
 
@@ -258,7 +271,7 @@ def _hanging(
     plan = hanging.Plan(
         url=gateway.url,
         token=str(gateway.token),
-        session="hanging",
+        session="hanging-0",
         message=_call("one", "sleep", f'{{"seconds":{FOR_EVER_S}}}'),
         calls=str(tools.directory / "calls"),
         hang_s=hang_s,

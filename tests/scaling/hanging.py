@@ -6,9 +6,9 @@ python -m scaling.hanging < plan.json > outcome.json
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,11 +54,10 @@ class Hanging:
         Raises:
             TimeoutError: no tool was called, or /stop stopped nothing.
             ConnectionClosed: the server closed a connection.
+            OSError: nobody listens there.
         """
-        with contextlib.ExitStack() as connections:
-            asking, stopping = [await Connection.open(self._plan.url) for _ in range(2)]
-            connections.callback(asking.close)
-            connections.callback(stopping.close)
+        url = self._plan.url
+        with closing(await Connection.open(url)) as asking, closing(await Connection.open(url)) as stopping:
             return Outcome(stopped_ms=await self._keep_hanging(asking, stopping))
 
     async def _keep_hanging(self, asking: Connection, stopping: Connection) -> list[float]:
@@ -94,7 +93,7 @@ def main() -> None:
         outcome = uvloop.run(Hanging(plan).run())
     except TimeoutError:
         sys.exit(f"within {REACTION_S:.0f} s the tool was not called, or /stop stopped nothing")
-    except ConnectionClosed as error:
+    except (ConnectionClosed, OSError) as error:
         sys.exit(str(error))
     sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))
 

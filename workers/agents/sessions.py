@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import structlog
@@ -17,6 +17,7 @@ from workers.agents.agent import Agency, TurnRun, Work
 from workers.agents.failures import cut_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
+from workers.agents.names import Names
 from workers.agents.passivation import whom_to_passivate
 from workers.agents.session import OwnedShard, Session
 from workers.background import Background
@@ -31,31 +32,6 @@ RESTART_TIMEOUT_S = 5.0  # how long a session's mail waits for the restart of it
 CUT_TIMEOUT_S = 5.0  # for a cancelled turn to commit its end
 CLOSE_TIMEOUT_S = 10.0  # a session's tool servers end well before; the worker's own end kills what does not
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
-
-
-class Names(Protocol):
-    """Who knows which transcript a session key points to: the supervisor's registry."""
-
-    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> tuple[str, float]:
-        """The session id of a key, and when it was made (seconds since the epoch).
-
-        Raises:
-            Refusal: ``session_not_found`` where it may not be made; ``shard_unavailable``.
-        """
-
-    async def rename(self, key: str, shard: OwnedShard) -> tuple[str, float]:
-        """Point the key to a new, empty transcript: its id, and when the session was made.
-
-        Raises:
-            Refusal: ``shard_unavailable``.
-        """
-
-    async def forget(self, key: str, shard: OwnedShard) -> None:
-        """Drop the key.
-
-        Raises:
-            Refusal: ``shard_unavailable``.
-        """
 
 
 class Sessions:

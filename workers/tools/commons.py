@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from workers.tools.outage import Outage, lined_up, must_line_up
 from workers.tools.sweep import Sweeper
@@ -13,22 +14,41 @@ MAX_CONNECTING_PER_SERVER = 4  # so that one that does not answer cannot hold up
 MAX_PROCESSES = 256  # stdio servers that a worker runs at the same time, each of some 60 MiB
 
 
-def _connecting() -> asyncio.Semaphore:
-    return asyncio.Semaphore(MAX_CONNECTING)
+class TooManyProcesses(Exception):
+    """The worker runs as many stdio servers as it may; the text is for people."""
 
 
-def _processes() -> asyncio.Semaphore:
-    return asyncio.Semaphore(MAX_PROCESSES)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCommons:
-    """Of the worker's connections."""
+    """Of the worker's connections.
 
-    owner_mark: str  # what their processes carry; each completes it with a number
-    connecting: asyncio.Semaphore = field(default_factory=_connecting)
-    processes: asyncio.Semaphore = field(default_factory=_processes)
-    sweeper: Sweeper = field(default_factory=Sweeper)
+    Args:
+        owner_mark: what their processes carry; each connection completes it with a number.
+    """
+
+    def __init__(self, owner_mark: str) -> None:
+        self.owner_mark = owner_mark
+        self.connecting = asyncio.Semaphore(MAX_CONNECTING)
+        self.sweeper = Sweeper()
+        self._processes = 0
+
+    @contextmanager
+    def process(self, server: str) -> Iterator[None]:
+        """One of the places for processes. Nobody's is taken away.
+
+        Raises:
+            TooManyProcesses: none is left.
+        """
+        if self._processes >= MAX_PROCESSES:
+            raise TooManyProcesses(
+                f"this worker runs {MAX_PROCESSES} tool processes already, the most it may (MAX_PROCESSES). Its "
+                "operator can end idle sessions sooner (sessions.idle_ttl_seconds), share the server between sessions "
+                f"(mcp_servers.{server}.scope: worker) or run more workers"
+            )
+        self._processes += 1
+        try:
+            yield
+        finally:
+            self._processes -= 1
 
 
 class ServerCommons:

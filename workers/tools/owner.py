@@ -25,7 +25,7 @@ from mcp.client.session import IncomingMessage
 from mcp_types import Implementation, ToolListChangedNotification
 
 from workers.tools.catalogue import ListedTool
-from workers.tools.commons import MAX_PROCESSES, ServerCommons
+from workers.tools.commons import ServerCommons, TooManyProcesses
 from workers.tools.content import cut
 from workers.tools.listing import follow, list_tools
 from workers.tools.outage import Outage, after_life, next_attempt_in_s, worsened
@@ -78,7 +78,7 @@ class Owner:
         self.answered = False  # a call, since it came up
         self.wanted_at = -math.inf
         self.why: str | None = None  # the attempt ended, where somebody knows better than the SDK
-        self.state = "idle"  # | connecting | up | waiting | closed
+        self.state = "idle"  # | connecting | up | ending | waiting | closed
         self.since = time.time()
         self.starts = 0
         self.last_error: str | None = None
@@ -134,6 +134,7 @@ class Owner:
                 self.process.kill()
             self.client = None
             self.why = why
+            self._enter("ending")
             self._leave.set()
 
     @asynccontextmanager
@@ -194,7 +195,8 @@ class Owner:
         """Attempt after attempt while the connection is wanted."""
         while not self.closed:
             now = time.monotonic()
-            pause = next_attempt_in_s(self._outage, now=now, wanted_at=self.wanted_at, waiting=self._waiting)
+            waiting = self._waiting if self._verdict is not None else 0  # those who have one are about to go
+            pause = next_attempt_in_s(self._outage, now=now, wanted_at=self.wanted_at, waiting=waiting)
             if pause is None:
                 self._enter("idle")
                 return
@@ -223,7 +225,9 @@ class Owner:
         limit_s = self.target.entry.connect_timeout
         try:
             with anyio.CancelScope() as self._giving_up:
-                async with self._place(), AsyncExitStack() as connecting:
+                async with AsyncExitStack() as until_over, AsyncExitStack() as connecting:
+                    if self.target.command:
+                        until_over.enter_context(self._commons.worker.process(self.target.name))
                     for gate in (self._commons.connecting, self._commons.worker.connecting):
                         await connecting.enter_async_context(gate)
                     self.starts += 1
@@ -237,31 +241,12 @@ class Owner:
                         await self._stay(client)
             if self._giving_up.cancelled_caught:
                 self.why = self.why or f"no answer within {limit_s:g} s (connect_timeout)"
+        except TooManyProcesses as error:
+            self.why, self._blameless = str(error), True
         except Exception as error:  # noqa: BLE001  # whatever the SDK lets through is why the connection is down
             self.why = self.why or self._explained(error)
         finally:
             self._depart(came_up_at)
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """One of the worker's places for processes.
-
-        Raises:
-            Unreachable: there is none left. That is no failure of the server.
-        """
-        places = self._commons.worker.processes
-        if not self.target.command:
-            yield
-        elif places.locked():
-            self._blameless = True
-            raise Unreachable(
-                f"this worker runs {MAX_PROCESSES} tool processes already, the most it may (MAX_PROCESSES). Its "
-                "operator can end idle sessions sooner (sessions.idle_ttl_seconds), share the server between sessions "
-                f"(mcp_servers.{self.target.name}.scope: worker) or run more workers"
-            )
-        else:
-            async with places:
-                yield
 
     def _made_client(self) -> Client:
         streams: AbstractAsyncContextManager[Any]

@@ -52,7 +52,7 @@ class ToolServers:
         known: Mapping[str, Catalogue] = MappingProxyType({}),
     ) -> None:
         self._logs = logs
-        self._commons = WorkerCommons(owner_mark=owner_mark)
+        self._commons = WorkerCommons(owner_mark)
         self._joined: dict[tuple[str, ...], bytes] = {}
         self._retiring: dict[asyncio.Task[None], ServerEntry] = {}
         self._entries: tuple[ServerEntry, ...] = ()

@@ -116,7 +116,7 @@ class ServerProcess:
         """Make the process; our ends of its standard input, output and error.
 
         Not by the event loop: uvloop copies the worker for each start, which takes five times the CPU and blocks the
-        loop four times as long; and it closes the descriptor of a pipe twice (uvloop 0.23), hence sockets.
+        loop four times as long (measured with uvloop 0.23).
         """
         target = self._target
         launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(target.log), target.directory)
