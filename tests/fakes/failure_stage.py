@@ -58,7 +58,7 @@ class LocalServer(Server):
         super().__init__(directory)
         self._command = directory / "command"
         self.config = {"command": str(self._command), **settings}
-        self.runs(f"{sys.executable} {SCRIPT} {directory}")
+        self.works()
 
     @property
     def pid(self) -> int:
@@ -184,12 +184,20 @@ class Stage:
         return f"[[tool:mcp__{self._name}__{tool}:{arguments}]][[rounds:{rounds}]]"
 
     async def called(self, tool: str) -> None:
-        """Wait until the newest call of the server is one of this tool."""
+        """Wait until the server was called, and this tool is the newest."""
 
         async def arrived() -> bool:
             return self._server.calls[-1:] == [tool]
 
         await self.gateway.until(arrived, f"a call of {tool}")
+
+    async def missed(self, pid: int) -> None:
+        """Wait until the gateway knows that a process of the server is no more."""
+
+        async def is_known() -> bool:
+            return pid not in [row["pid"] for row in (await self._shown())["mcp"]]
+
+        await self.gateway.until(is_known, f"the end of process {pid} to be noticed")
 
     def count_from_here(self) -> None:
         """What was asked of the models so far was preparation."""
@@ -229,22 +237,21 @@ class Stage:
         return "answered, without the failed one" if failed and not carried else "answered"
 
     async def _account(self) -> _Account:
-        shown: dict[str, Any] = {"mcp": [], "actor": {"restarts": 0}}
-        if self.session is not None:
-            shown = await self._shown(self.session) or shown
+        shown = await self._shown()
         connections = [row for row in shown["mcp"] if row["server"] == self._name]
         return _Account(
             asked=self._asked(), starts=self._server.starts(connections), restarts=shown["actor"]["restarts"]
         )
 
-    async def _shown(self, session: str) -> dict[str, Any] | None:
-        """The session as an operator is shown it; None before its first message."""
-        home = Home(self.gateway.home)
+    async def _shown(self) -> dict[str, Any]:
+        """The session as an operator is shown it; one that is not there yet has done nothing."""
+        home, key = Home(self.gateway.home), f"api:default:{self.session}"
         try:
-            return await asyncio.to_thread(client.ask, home, "sessions.show", session=f"api:default:{session}")
+            return await asyncio.to_thread(client.ask, home, "sessions.show", session=key)
         except client.ControlFailed as error:
-            assert error.code == "not_found", error
-            return None
+            if error.code != "not_found":
+                raise
+            return {"mcp": [], "actor": {"restarts": 0}}
 
     def _asked(self) -> list[int]:
         """Requests to each model, the primary first."""

@@ -162,7 +162,8 @@ async def killed_in_a_call(stage: Stage) -> str:
 
 
 async def killed_between_calls(stage: Stage) -> str:
-    os.kill(stage.local.pid, signal.SIGKILL)
+    os.kill(pid := stage.local.pid, signal.SIGKILL)
+    await stage.missed(pid)
     return await stage.call("echo", '{"text": "here"}')
 
 
@@ -246,13 +247,11 @@ TOOLS = [
     Failure(name="the result has 1 MB of text", happens=calls("big", '{"characters": 1000000}'), session="tools"),
     Failure(name="the result has 100 MB", happens=calls("big", f'{{"characters": {BYTES_100_MB}}}'), session="tools"),
     Failure(name="the list of tools changes", happens=offers_another_tool, session="tools"),
-    Failure(
-        name="the tool never returns", happens=calls("sleep", '{"seconds": 600}'), server="hasty", session="hasty"
-    ),
+    Failure(name="the tool never returns", happens=calls("sleep", '{"seconds": 600}'), server="hasty", session="hasty"),
     Failure(name="the server hangs: no answer to three calls", happens=hangs, server="hasty", session="hasty"),
     Failure(name="the server is killed in a call", happens=killed_in_a_call),
     Failure(name="the server is killed between two turns", happens=killed_between_calls),
-    Failure(name="the server dies in each of three calls", happens=calls("crash", rounds=3)),
+    Failure(name="the server dies in each of two calls", happens=calls("crash", rounds=2)),
     Failure(name="the server crashes when it is started", happens=starts_as("false"), connected=False),
     Failure(name="the server says nothing when it is started", happens=starts_as("sleep 3600"), connected=False),
     Failure(name="its program is gone", happens=has_no_program, connected=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +15,7 @@ from aiohttp import web
 from fakes.mcp_counting import BOUND_S, Counting, call, free_port, until
 
 from hermes_actors.config.model import McpServer
-from workers.tools import connection
+from workers.tools import connection, streamable_http
 from workers.tools.servers import ToolServers
 from workers.tools.toolbox import Toolbox
 
@@ -29,10 +30,16 @@ async def is_answered(toolbox: Toolbox) -> bool:
     return (await call(toolbox, "echo", text="back")).text == "back"
 
 
+RELEASED = web.AppKey("released", asyncio.Event)
+
+
 @asynccontextmanager
-async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
-    """A web server that is no MCP server; its port."""
+async def answering(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], released: asyncio.Event | None = None
+) -> AsyncIterator[int]:
+    """A web server that is no good MCP server; its port."""
     app = web.Application()
+    app[RELEASED] = released or asyncio.Event()
     app.router.add_route("*", "/mcp", answer)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -42,6 +49,36 @@ async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse
         yield port
     finally:
         await runner.cleanup()
+
+
+def answer_to(message: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+async def misbehave(request: web.Request) -> web.StreamResponse:
+    """A server of the older protocol whose tools are ways to answer badly; ``slow`` answers well, after the others."""
+    message = await request.json() if request.can_read_body else {}
+    match message:
+        case {"method": "initialize"}:
+            info = {"name": "bad", "version": "1"}
+            about = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+            return web.json_response(answer_to(message, about))
+        case {"method": "tools/list"}:
+            names = ("slow", "cut", "bomb")
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+            return web.json_response(answer_to(message, {"tools": tools}))
+        case {"method": "tools/call", "params": {"name": "slow"}}:
+            await request.app[RELEASED].wait()
+            return web.json_response(answer_to(message, {"content": [{"type": "text", "text": "slow but sure"}]}))
+        case {"method": "tools/call", "params": {"name": "cut"}}:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await response.write(b": that is all\n\n")
+            return response
+        case {"method": "tools/call", "params": {"name": "bomb"}}:
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            return web.Response(body=gzip.compress(b" " * 100_000_000, 1), headers=headers)
+    return web.Response(status=202)
 
 
 @pytest.mark.parametrize("protocol", ["auto", "legacy"])
@@ -155,3 +192,41 @@ async def test_a_server_that_is_not_there_is_said_to_be_unreachable(serve: Serve
     assert await toolbox.definitions() == b""
 
     assert "cannot connect" in (toolbox.notice or "")
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+async def test_an_answer_that_is_too_large_costs_its_call_alone(
+    serve: Serve, counting: Counting, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    monkeypatch.setattr(streamable_http, "MAX_MESSAGE_BYTES", 1_000_000)
+    port = free_port()
+    counting.start_http(port)
+    servers = serve(count=remote(port, protocol=protocol))
+    toolbox = servers.toolbox("a")
+    await toolbox.definitions()
+
+    big, other = await asyncio.gather(call(toolbox, "big", characters=3_000_000), call(toolbox, "echo", text="hi"))
+
+    assert big.outcome == "tool_error"
+    assert "ask for less" in big.text
+    assert other.text == "hi"
+    assert servers.connections()[0]["starts"] == 1
+
+
+@pytest.mark.parametrize(("tool", "said"), [("cut", "outcome of the call is unknown"), ("bomb", "ask for less")])
+async def test_an_answer_that_is_cut_or_swells_costs_its_call_alone(serve: Serve, tool: str, said: str) -> None:
+    released = asyncio.Event()
+    async with answering(misbehave, released) as port:
+        servers = serve(count=remote(port, protocol="legacy", scope="worker"))
+        toolbox, other = servers.toolbox("a"), servers.toolbox("b")
+        await toolbox.definitions()
+        running = asyncio.create_task(call(other, "slow"))
+        await until(lambda: servers.connections()[0]["calls"] == 1, "the other call is sent")
+
+        assert said in (await call(toolbox, tool)).text
+
+        await asyncio.sleep(0)
+        assert servers.live == 1
+        released.set()
+        assert (await running).text == "slow but sure"
+        assert servers.connections()[0]["starts"] == 1

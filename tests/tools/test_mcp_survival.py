@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fakes.mcp_counting import BOUND_S, Counting, call, runs, until
 
-from workers.tools import bounds, commons, outage, pipes
+from workers.tools import bounds, commons, outage, owner, pipes
 from workers.tools.outcomes import failed
 from workers.tools.servers import ToolServers
 from workers.tools.toolbox import Toolbox, ToolResult
@@ -116,15 +116,16 @@ async def test_a_slow_tool_of_a_server_that_speaks_is_no_reason_to_start_it_anew
 
 @pytest.mark.parametrize("mode", ["short", "useless"])
 async def test_a_flapping_server_is_started_seldom_however_often_it_is_asked_and_others_do_not_notice(
-    serve: Serve, counting: Counting, tmp_path: Path, mode: str
+    serve: Serve, counting: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
+    monkeypatch.setattr(owner, "PATIENCE_S", 0.5)
     (tmp_path / "steady").mkdir()
     steady = Counting(tmp_path / "steady")
     servers = serve(count=counting.raw(mode), steady=steady.raw())
-    toolboxes = [servers.toolbox(str(number)) for number in range(8)]
+    toolboxes = [servers.toolbox(str(number)) for number in range(6)]
     await toolboxes[0].definitions()
     (counting.directory / "known").touch()
-    over = asyncio.get_running_loop().time() + 1.5
+    over = asyncio.get_running_loop().time() + 1.0
 
     async def ask(toolbox: Toolbox) -> set[str]:
         seen: set[str] = set()
@@ -176,7 +177,7 @@ async def test_a_stopped_turn_ends_its_servers_with_all_they_started_and_the_nex
 
     assert not runs(counting.starts[0])
     assert not runs(child)
-    assert servers.connections()[0]["state"] == "idle"
+    assert {row["session"]: row["state"] for row in servers.connections()} == {"a": "idle", "b": "up"}
     assert (await call(toolbox, "echo", text="next")).text == "next"
     assert (await call(other, "pid")).text == theirs
     assert "worked" not in counting.calls
@@ -185,13 +186,15 @@ async def test_a_stopped_turn_ends_its_servers_with_all_they_started_and_the_nex
 async def test_a_stopped_turn_keeps_a_server_whose_call_ends_within_the_grace_and_drops_what_it_said(
     serve: Serve, counting: Counting
 ) -> None:
-    toolbox = serve(count=counting.raw()).toolbox("a")
+    servers = serve(count=counting.raw())
+    toolbox = servers.toolbox("a")
     await toolbox.definitions()
-    doomed = await in_flight(counting, toolbox, "work", seconds=0.3)
+    doomed = await in_flight(counting, toolbox, "work", seconds=0.5)
     doomed.cancel()
     await asyncio.gather(doomed, return_exceptions=True)
 
     aborting = asyncio.create_task(toolbox.abort(BOUND_S))
+    await until(lambda: servers.live == 0, "no call is sent any more")
     following = asyncio.create_task(call(toolbox, "echo", text="next"))
 
     await aborting
@@ -216,9 +219,10 @@ async def test_a_call_that_follows_a_stopped_turn_waits_for_the_new_server(serve
 
 
 async def test_a_stop_without_a_call_in_flight_does_nothing(serve: Serve, counting: Counting) -> None:
-    toolbox = serve(count=counting.raw()).toolbox("a")
+    toolbox = serve(count=counting.entry(timeout=0.5)).toolbox("a")
     await toolbox.abort(BOUND_S)
     await toolbox.definitions()
+    await call(toolbox, "sleep", seconds=60)
     await call(toolbox, "echo", text="hi")
 
     await toolbox.abort(0.0)

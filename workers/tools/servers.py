@@ -60,7 +60,7 @@ class ToolServers:
 
     def toolbox(self, session_key: str) -> Toolbox:
         """The tools of a session."""
-        return SessionTools(session_key, lambda: self._entries, self._join)
+        return SessionTools(session_key, self._configured, self._join)
 
     def reconfigure(self, servers: Mapping[str, McpServer], environment: Mapping[str, str]) -> None:
         """Take up another configuration, at once; what it does not change keeps its connections and catalogues.
@@ -79,6 +79,9 @@ class ToolServers:
             retiring = asyncio.create_task(entry.retire(), name=f"mcp {entry.name} retires")
             self._retiring[retiring] = entry
             retiring.add_done_callback(self._retiring.pop)
+
+    def _configured(self) -> tuple[ServerEntry, ...]:
+        return self._entries
 
     def _configure(
         self, servers: Mapping[str, McpServer], environment: Mapping[str, str], known: Mapping[str, Catalogue]
