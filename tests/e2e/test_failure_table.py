@@ -86,7 +86,7 @@ def measured() -> Iterator[list[dict[str, Row]]]:
         write(ORDER, rows)
 
 
-def of_table(*numbers: int) -> Any:
+def of_table(*numbers: int) -> pytest.MarkDecorator:
     """A test for each failure of these tables."""
     cases = [
         pytest.param(number, failure, id=f"{number}-{failure.name}") for number in numbers for failure in TABLES[number]

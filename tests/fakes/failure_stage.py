@@ -149,7 +149,7 @@ class Stage:
     async def chat(self, text: str, **headers: str) -> Answer:
         """A message that nothing else says."""
         self._text = f"{text} (message {next(_numbers)})"
-        return await self.gateway.chat(self._text, self.session, **headers)
+        return await self.again(**headers)
 
     async def ask(self, text: str = "hello", **headers: str) -> str:
         """A message; what its caller sees."""
@@ -164,7 +164,7 @@ class Stage:
 
     async def again(self, **headers: str) -> Answer:
         """The last message once more."""
-        return await self.gateway.chat(self._text, self.session, **headers)
+        return await self.gateway.chat(self._text, self.session, via=None, **headers)
 
     async def streamed(self, text: str = "hello") -> tuple[int, list[str]]:
         """A message whose answer is streamed: the status, and the data of each event."""

@@ -103,7 +103,7 @@ class Connection:
         back, so most are killed then, with everything they started; whatever is called meanwhile waits.
         """
         client, process = self._owner.client, self._owner.process
-        was_called = True
+        was_called = self._cut or self._owner.in_flight > 0
         self._cut = False
         if self._session is None or not was_called or client is None or process is None:
             return
