@@ -95,6 +95,8 @@ def supervisor(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            console.print("\nStopping the gateway …")
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -177,8 +179,8 @@ async def tour(home: Path, *, once: bool) -> None:
         async with aiohttp.ClientSession(headers=headers, timeout=timeout, raise_for_status=True) as http:
             gateway = Gateway(home, url, http)
             await converse(gateway)
-            explain(gateway, key)
         if not once:
+            explain(gateway, key)
             await asyncio.to_thread(process.wait)
 
 
@@ -186,6 +188,8 @@ async def tour(home: Path, *, once: bool) -> None:
 @click.option("--once", is_flag=True, help="End after the conversation, with exit code 0.")
 def main(once: bool) -> None:
     """Run the tour in a home that is removed afterwards."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed, too, leaves nothing behind
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     with tempfile.TemporaryDirectory(prefix="hermes-actors-") as directory, contextlib.suppress(KeyboardInterrupt):
         asyncio.run(tour(Path(directory), once=once))
 

@@ -20,6 +20,8 @@ MAX_ERROR_BYTES = 64 * 1024
 
 TOOL_PROGRESS = "hermes.tool.progress"
 END_OF_STREAM = "[DONE]"
+WRONG_KEY = "invalid_api_key"
+CUT = "the connection ended in the middle of the reply; the session has what was said"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ async def reply(endpoint: Endpoint, message: str) -> AsyncGenerator[Event]:
                 yield event
     except TimeoutError as error:
         raise ChatFailed("connection", f"{endpoint.url} is silent: {error or 'time-out'}") from error
+    except aiohttp.ClientPayloadError as error:
+        raise ChatFailed("connection", CUT) from error
     except aiohttp.ClientError as error:
         raise ChatFailed("connection", f"{endpoint.url}: {error}") from error
 
@@ -161,7 +165,7 @@ async def _events(body: aiohttp.StreamReader) -> AsyncIterator[Event]:
                 reason = choice.get("finish_reason") or reason
                 if text := (choice.get("delta") or {}).get("content"):
                     yield Piece(text=text)
-    raise ChatFailed("connection", "the connection ended in the middle of the reply; the session has what was said")
+    raise ChatFailed("connection", CUT)
 
 
 def _refusal(status: int, body: bytes) -> ChatFailed:

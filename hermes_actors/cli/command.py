@@ -64,8 +64,10 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except NotRunning as error:
-            start = f"hermes-supervisor start --home {ctx.params['home'].root}"
-            raise NoSupervisor("not_running", f"{error}; start one with: {start}") from error
+            root = ctx.params["home"].root
+            place = "" if root.is_dir() else ", and there is no such directory"
+            start = f"hermes-supervisor start --home {root}"
+            raise NoSupervisor("not_running", f"{error}{place}; start one with: {start}") from error
         except NoAnswer as error:
             raise NoSupervisor("no_answer", str(error)) from error
         except ConfigError as error:
@@ -82,7 +84,7 @@ def home_option(command: F) -> F:
     """``--home``, as a :class:`Home`."""
     return click.option(
         "--home",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # whoever reads it has better words
         metavar="DIRECTORY",
         callback=lambda _ctx, _param, path: Home(path.expanduser().absolute()),
         default=default_home,

@@ -34,6 +34,7 @@ STOP_S = 300.0  # well above agent.restart_drain_timeout: a clean stop must not 
 PAGE = 50
 LARGEST_PAGE = 500
 DEFAULT_SESSION = "cli"
+MAX_SESSION_NAME = 256  # characters of the header in which it travels
 
 _GROUP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -87,7 +88,7 @@ def list_sessions(limit: int, after: str | None, everything: bool, home: Home, a
         rows += page["sessions"]
     _show({**page, "sessions": rows}, as_json, lambda render: render.sessions(rows, time.time()))
     if page["next"]:
-        click.echo(f"more: hermes-ctl sessions list --after {page['next']}", err=True)
+        click.echo(f"more: add --after {page['next']}", err=True)
 
 
 @sessions.command(
@@ -170,8 +171,8 @@ def stop(now: bool, timeout: float, home: Home, as_json: bool) -> None:
 
 
 def _session_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not value.isprintable() or not value.strip():
-        raise click.BadParameter("a session's name has no control characters")  # it travels in a header
+    if not value.isprintable() or not value.strip() or len(value) > MAX_SESSION_NAME:
+        raise click.BadParameter(f"a session's name is 1 to {MAX_SESSION_NAME} printable characters, not blanks alone")
     return value
 
 
@@ -194,13 +195,16 @@ def chat(session: str, message: str | None, key_env: str | None, home: Home, as_
     if as_json and message is None:
         raise click.UsageError("--json wants one message: use -m")
     from hermes_actors.cli import endpoint, render, repl
-    from hermes_actors.cli.chat import ChatFailed, Endpoint
+    from hermes_actors.cli.chat import WRONG_KEY, ChatFailed, Endpoint
 
     url = endpoint.public_url(home)
-    target = Endpoint(url=url, key=endpoint.api_key(home, key_env, os.environ), session=session)
+    key = endpoint.api_key(home, key_env, os.environ)
+    target = Endpoint(url=url, key=key.value, session=session)
     source = _forgiving(sys.stdin)
     screen = repl.Screen(_forgiving(sys.stdout), render.console(stderr=True))
     text = source.read() if message == "-" else message
+    if text is not None and not text.strip():
+        raise click.UsageError("the message is empty")
     try:
         if text is None:
             repl.converse(target, source, screen)
@@ -209,7 +213,10 @@ def chat(session: str, message: str | None, key_env: str | None, home: Home, as_
         else:
             repl.say(target, text, screen)
     except ChatFailed as failed:
-        raise Failed(failed.code, str(failed)) from failed
+        why = f"{failed} It is that of {key.origin}." if failed.code == WRONG_KEY else str(failed)
+        raise Failed(failed.code, why) from failed
+    except KeyboardInterrupt as let_go:
+        raise Failed("interrupted", repl.LET_GO) from let_go
 
 
 def _knowing(home: Home) -> Callable[..., dict[str, Any]]:
@@ -218,6 +225,8 @@ def _knowing(home: Home) -> Callable[..., dict[str, Any]]:
         with client.connect(home):
             return partial(client.ask, home)
     except client.NotRunning as error:
+        if not home.root.is_dir():
+            raise
         from hermes_actors.cli import disk
 
         click.echo(f"{error}: read from the disk", err=True)
@@ -239,7 +248,7 @@ def _show(data: Any, as_json: bool, draw: Callable[[Any], Any]) -> None:
         return
     from hermes_actors.cli import render
 
-    render.console().print(draw(render))
+    render.console().print(draw(render), crop=False)
 
 
 def _forgiving(stream: TextIO) -> TextIO:

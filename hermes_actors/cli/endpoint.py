@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hermes_actors.cli.command import BadConfiguration, Failed
 from hermes_actors.cli.render import url
@@ -12,6 +13,14 @@ from hermes_actors.config.model import API_SERVER_KEY, DEFAULT_PRINCIPAL
 from hermes_actors.config.problems import ConfigError
 from hermes_actors.control.client import ask
 from hermes_actors.home import Home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key to show to the gateway."""
+
+    value: str = field(repr=False)
+    origin: str  # its variable and where that is set
 
 
 def public_url(home: Home) -> str:
@@ -28,7 +37,7 @@ def public_url(home: Home) -> str:
     return found
 
 
-def api_key(home: Home, key_env: str | None, environ: Mapping[str, str]) -> str:
+def api_key(home: Home, key_env: str | None, environ: Mapping[str, str]) -> ApiKey:
     """The bearer key: of the variable ``key_env``, else the one that the home's configuration names.
 
     Variables are looked for in ``environ``, then in the home's ``.env``.
@@ -39,15 +48,16 @@ def api_key(home: Home, key_env: str | None, environ: Mapping[str, str]) -> str:
     variables = {**_dotenv(home), **environ}
     if key_env is None:
         try:
-            keys = load(home, config_path=None, environ=environ, demo=False).api_keys
+            named = load(home, config_path=None, environ=environ, demo=False).config.api_server.key_variables
         except ConfigError:  # a key of the model that only the supervisor's environment has is no matter here
             key_env = API_SERVER_KEY
         else:
-            return keys.get(DEFAULT_PRINCIPAL) or next(iter(keys.values()))
+            key_env = named.get(DEFAULT_PRINCIPAL) or next(iter(named.values()))
     if not variables.get(key_env):
         why = f"no API key: {key_env} is neither in the environment nor in {home.env}; name its variable with --key-env"
         raise BadConfiguration("no_key", why)
-    return variables[key_env]
+    place = "the environment, which wins over .env" if key_env in environ else str(home.env)
+    return ApiKey(value=variables[key_env], origin=f"{key_env} in {place}")
 
 
 def _dotenv(home: Home) -> Mapping[str, str]:

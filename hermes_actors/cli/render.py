@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Column, Table
 from rich.text import Text
 
 from hermes_actors.terminal import printable
 
 PIPE_COLUMNS = 240  # width where there is no terminal: `grep` wants a row on one line
+LONGEST_ROW = 2000
 NOTHING = "-"
 
 _STATE_STYLES = {
@@ -22,6 +23,22 @@ _STATE_STYLES = {
 }
 _WHEN = {"now": "now", "next_turn": "at the next turn", "restart": "only after a restart"}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+class Rows:
+    """A table with a row a line: a narrower terminal wraps the line, and ids in it can still be read and copied."""
+
+    def __init__(self, *names: str) -> None:
+        self._table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+        for name in names:
+            self._table.add_column(name)
+
+    def add(self, *cells: Text) -> None:
+        """One more row."""
+        self._table.add_row(*cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._table, options.update(max_width=LONGEST_ROW))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -53,19 +70,18 @@ def status(data: Mapping[str, Any], now: float) -> RenderableType:
     return Group(head, *(_broken(shard) for shard in broken), Text(), workers(data.get("workers") or []))
 
 
-def workers(rows: Iterable[Mapping[str, Any]]) -> Table:
+def workers(rows: Iterable[Mapping[str, Any]]) -> Rows:
     """The workers of a ``status`` reply."""
-    table = _table("worker", "pid", "state", "shards", "resident", "running", "queued", "turns", "mcp", "heartbeat")
-    table.add_column("restarts", justify="right")
-    table.add_column("last exit")
+    counts = ("resident", "running", "queued", "turns", "mcp")
+    table = Rows("worker", "pid", "state", "shards", *counts, "heartbeat", "restarts", "last exit")
     for row in rows:
         age_s = row.get("heartbeat_age_s")
-        table.add_row(
+        table.add(
             _text(row.get("slot")),
             _text(row.get("pid")),
             _state(row.get("state")),
             _text(len(row.get("shards") or ())),
-            *(_text(row.get(name)) for name in ("resident", "running", "queued", "turns", "mcp")),
+            *(_text(row.get(name)) for name in counts),
             _text(None if age_s is None else f"{age_s:.1f} s ago"),
             _text(row.get("restarts")),
             _text(row.get("last_exit")),
@@ -73,11 +89,11 @@ def workers(rows: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
-def sessions(rows: Iterable[Mapping[str, Any]], now: float) -> Table:
+def sessions(rows: Iterable[Mapping[str, Any]], now: float) -> Rows:
     """A page of ``sessions list``."""
-    table = _table("session", "id", "worker", "state", "last active")
+    table = Rows("session", "id", "worker", "state", "last active")
     for row in rows:
-        table.add_row(
+        table.add(
             *(_text(row.get(name)) for name in ("key", "session_id", "worker")),
             _state(row.get("state")),
             _text(ago(row.get("last_active_at"), now)),
@@ -170,11 +186,11 @@ def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
     return table
 
 
-def _servers(rows: Sequence[Any], now: float) -> Table:
+def _servers(rows: Sequence[Any], now: float) -> Rows:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = _table(*map(_words, names))
+    table = Rows(*map(_words, names))
     for row in rows:
-        table.add_row(*(_fact(name, row.get(name), now) for name in names))
+        table.add(*(_fact(name, row.get(name), now) for name in names))
     return table
 
 
@@ -182,10 +198,3 @@ def _broken(shard: Mapping[str, Any]) -> Text:
     kept = f"; the broken file is kept as {shard['set_aside']}" if shard.get("set_aside") else ""
     serves = "goes on empty" if shard.get("serving") else "does not serve"
     return _text(f"shard {shard.get('shard')} {serves}: {shard.get('why')}{kept}", "red")
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -14,6 +15,8 @@ from hermes_actors.cli.chat import ChatFailed, Endpoint, Event, Finished, Piece,
 from hermes_actors.terminal import printable
 
 PROMPT = "> "
+LET_GO = "not waiting any more; the session finishes this turn by itself"
+WAITING = "waiting for the reply"
 _TOOL_MARKS = {"running": "…", "completed": "✓", "failed": "✗"}
 
 
@@ -25,9 +28,22 @@ class Screen:
         self._notes = notes
         self._visible = printable if out.isatty() else str  # what goes into a file goes there as it is
         self._in_line = False
+        self._spinner = notes.status(WAITING)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Until the first event, show at a terminal that a reply is awaited."""
+        if self._notes.is_terminal:
+            self._spinner.start()
+        try:
+            yield
+        finally:
+            self._spinner.stop()
+            self.end_line()
 
     def show(self, event: Event) -> None:
         """The next event of a reply."""
+        self._spinner.stop()
         match event:
             case Piece(text=text):
                 self._out.write(self._visible(text))
@@ -57,10 +73,8 @@ def say(endpoint: Endpoint, message: str, screen: Screen) -> None:
     Raises:
         ChatFailed: there is none, or not all of it.
     """
-    try:
+    with screen.waiting():
         asyncio.run(tell(endpoint, message, screen.show))
-    finally:
-        screen.end_line()
 
 
 def collect(endpoint: Endpoint, message: str) -> dict[str, Any]:
@@ -77,10 +91,10 @@ def collect(endpoint: Endpoint, message: str) -> dict[str, Any]:
 
 
 def converse(endpoint: Endpoint, source: TextIO, screen: Screen) -> None:
-    """Messages, a line each, until end of file. Ctrl-C lets go of a reply; at a terminal a failure ends nothing.
+    """Messages, a line each, until end of file. At a terminal Ctrl-C lets go of a reply, and a failure ends nothing.
 
     Raises:
-        ChatFailed: a message that no person typed failed; those after it are not sent.
+        ChatFailed, KeyboardInterrupt: a message that no person typed failed or was let go; those after it are not sent.
     """
     interactive = source.isatty()
     for message in _typed(screen) if interactive else (line.strip() for line in source):
@@ -89,7 +103,9 @@ def converse(endpoint: Endpoint, source: TextIO, screen: Screen) -> None:
         try:
             say(endpoint, message, screen)
         except KeyboardInterrupt:
-            screen.note("not waiting any more; the session finishes this turn by itself", "yellow")
+            if not interactive:
+                raise
+            screen.note(LET_GO, "yellow")
         except ChatFailed as failed:
             if not interactive:
                 raise

@@ -48,7 +48,7 @@ class WorkerCount(click.ParamType["int | Literal['auto']"]):
 config_option = click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # the reader has better words
     metavar="FILE",
     help="Another file than config.yaml of the home.",
 )

@@ -15,7 +15,7 @@ from hermes_actors.config.model import Settings
 from hermes_actors.home import Home, default_home
 from hermes_actors.service import Serving
 
-_LEFT_OUT = ("API", "admin", "supervisor")  # of the configuration's summary: said otherwise, or nothing to do with
+_LEFT_OUT = ("API", "supervisor")  # of the configuration's summary: said otherwise, or nothing to do with
 
 
 def welcome(settings: Settings, home: Home, serving: Serving, environ: Mapping[str, str]) -> RenderableType:

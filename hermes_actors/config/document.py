@@ -33,6 +33,7 @@ class Document:
     value: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[KeyPath, int] = field(default_factory=dict)  # of each key and list item, from 1
     problems: tuple[Problem, ...] = ()
+    absent: bool = False  # there is no file, and none has to be
 
     def line_of(self, path: KeyPath) -> int | None:
         """The line of a key, or of the nearest key above it that stands in the text."""

@@ -64,6 +64,9 @@ def load(home: Home, *, config_path: Path | None, environ: Mapping[str, str], de
     following = (*_clashes(config), *resolved.problems)
     apart = [problem for problem in following if () not in broken and _part(problem.path) not in broken]
     problems = (*_placed(config_path or home.config, document, (*document.problems, *invalid, *apart)), *elsewhere)
+    if problems and document.absent:
+        remedy = "write one, or try the built-in model: hermes-supervisor start --demo"
+        problems = (Problem(what="there is no such file", remedy=remedy, file=str(home.config)), *problems)
     if problems:
         raise ConfigError(problems)
     return Settings(config=config, environment=resolved.environment, api_keys=resolved.api_keys)
@@ -100,13 +103,12 @@ def ensure_demo_key(home: Home, environ: Mapping[str, str]) -> str:
 def summary(settings: Settings) -> list[tuple[str, str]]:
     """What a configuration amounts to, as label and text, for people. No secrets. Pure."""
     config = settings.config
-    api, admin, supervisor = config.api_server, config.admin, config.supervisor
+    api, supervisor = config.api_server, config.supervisor
     return [
         ("model", _endpoint(config.model.default, config.model)),
         *(("fallback", _endpoint(entry.model, entry)) for entry in config.fallback_providers),
         *((f"MCP server {name}", _server(server)) for name, server in config.mcp_servers.items()),
         ("API", f"{_address(api.host, api.port)}, callers: {', '.join(settings.api_keys)}"),
-        ("admin", _address(admin.host, admin.port)),
         ("supervisor", f"workers: {supervisor.workers}, shards: {supervisor.shards}"),
         ("store", f"commits survive {_DURABILITY[config.store.durability]}"),
     ]
@@ -124,7 +126,7 @@ def _read_config(file: Path, *, must_exist: bool) -> Document:
         return parse(read_text(file))
     except FileNotFoundError:
         missing = Problem(what="there is no such file", remedy="name an existing file with --config")
-        return Document(problems=(missing,) if must_exist else ())
+        return Document(problems=(missing,)) if must_exist else Document(absent=True)
     except Unreadable as error:
         return Document(problems=(error.problem,))
 

@@ -113,7 +113,7 @@ class ToolFilter(Section):
 class McpServer(Section):
     """One MCP server: ``command`` (stdio) or ``url`` (streamable HTTP)."""
 
-    command: Annotated[ChildText, Field(min_length=1)] | None = None
+    command: Annotated[ChildText, Field(min_length=1), AfterValidator(rules.program)] | None = None
     """Program that speaks MCP on its standard input and output."""
     args: tuple[ChildText, ...] = Field(default=(), repr=False)
     """The program's arguments."""

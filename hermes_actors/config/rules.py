@@ -102,6 +102,18 @@ def child_text(text: str) -> str:
     return text
 
 
+def program(text: str) -> str:
+    """A program to start, without its arguments: a name with blanks in it can only be a path.
+
+    Raises:
+        Unfit: it is a whole command line.
+    """
+    first, _, rest = text.partition(" ")
+    if rest and "/" not in first:
+        raise Unfit("a program alone, without arguments", "put each argument into the list args")
+    return text
+
+
 def child_variable(text: str) -> str:
     """The name of a variable in a child process's environment.
 

@@ -156,9 +156,10 @@ async def test_a_session_is_not_put_to_sleep_between_its_activation_and_its_firs
     sent = [asyncio.ensure_future(bench.send(f"hi {n}", key=f"api:default:{n}")) for n in range(8)]
     await asyncio.sleep(0)
     answer.set()
-    while not bench.sessions.pending:  # as soon as one is active, others come
-        await asyncio.sleep(0)
-        bench.sessions.passivate()
+    async with asyncio.timeout(BOUND_S):
+        while not bench.sessions.pending:  # as soon as one is active, others come
+            await asyncio.sleep(0)
+            bench.sessions.passivate()
 
     feeds = await bounded(asyncio.gather(*sent))
 

@@ -76,6 +76,11 @@ async def test_a_stream_that_ends_without_its_mark_is_no_whole_reply() -> None:
         await told(FakeApi(TALK[:-1]))
 
 
+async def test_a_connection_that_breaks_in_the_middle_is_no_whole_reply() -> None:
+    with pytest.raises(ChatFailed, match="in the middle of the reply"):
+        await told(FakeApi(TALK[:1], cut=True))
+
+
 async def test_an_event_that_is_no_json_is_passed_over() -> None:
     text, _ = await told(FakeApi(["data: [1]\n\n", "data: {\n\n", progress("x", "running"), chunk("yes"), DONE]))
 

@@ -124,6 +124,39 @@ async def test_a_key_that_is_nowhere_is_a_configuration_error_that_says_where_it
     assert f"MY_KEY is neither in the environment nor in {home.env}" in told.stderr
 
 
+async def test_a_key_that_is_not_known_is_told_with_the_place_it_came_from(keyed: Home, supervisor: Start) -> None:
+    api = FakeApi(status=401, error={"error": {"message": "Not known here.", "code": "invalid_api_key"}})
+    line = ctl("chat", "-m", "hi", "--home", str(keyed.root))
+    async with gateway(api, supervisor):
+        kept = await asyncio.to_thread(piped, line)
+        exported = await asyncio.to_thread(piped, line, API_SERVER_KEY="of-yesterday")
+
+    assert kept.stderr == f"Error: Not known here. It is that of API_SERVER_KEY in {keyed.env}.\n"
+    assert exported.stderr.endswith("API_SERVER_KEY in the environment, which wins over .env.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-m", ""), "the message is empty"),
+        (("-m", "-"), "the message is empty"),
+        (("", "-m", "hi"), "1 to 256 printable characters"),
+        (("x" * 257, "-m", "hi"), "1 to 256 printable characters"),
+        (("a\nb", "-m", "hi"), "1 to 256 printable characters"),
+    ],
+)
+async def test_what_cannot_be_sent_is_wrong_usage(
+    keyed: Home, supervisor: Start, arguments: tuple[str, ...], words: str
+) -> None:
+    api = FakeApi()
+    async with gateway(api, supervisor):
+        told = await said(keyed, *arguments)
+
+    assert told.returncode == 2
+    assert words in told.stderr
+    assert api.asked == []
+
+
 # -- at a terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +191,15 @@ async def test_ctrl_c_lets_go_of_a_reply_and_the_conversation_goes_on(keyed: Hom
             await do(terminal.wait_for, "> ")
             terminal.type("\x04")
             assert await do(terminal.end) == 0
+
+
+async def test_a_person_sees_that_a_reply_is_awaited(keyed: Home, supervisor: Start) -> None:
+    async with gateway(FakeApi([], hang=True), supervisor):
+        with at_terminal(ctl("chat", "-m", "hi", "--home", str(keyed.root))) as terminal:
+            await do(terminal.wait_for, "waiting for the reply")
+            terminal.type("\x03")
+            await do(terminal.wait_for, "Error: not waiting any more; the session finishes this turn by itself")
+            assert await do(terminal.end) == 1
 
 
 async def test_ctrl_c_at_the_prompt_drops_the_line(keyed: Home, supervisor: Start) -> None:
@@ -225,16 +267,16 @@ def test_a_supervisor_that_does_not_listen_yet_is_a_clear_failure(home: Home, su
 def test_the_configuration_says_which_variable_has_the_key(home: Home) -> None:
     home.config.write_text("model: {provider: demo}\napi_server: {keys: {alice: {key_env: ALICE_KEY}}}\n")
 
-    assert endpoint.api_key(home, None, {"ALICE_KEY": KEY}) == KEY
+    assert endpoint.api_key(home, None, {"ALICE_KEY": KEY}).value == KEY
 
 
 def test_a_key_of_the_model_that_only_the_supervisor_has_does_not_matter(home: Home) -> None:
-    assert endpoint.api_key(home, None, {"API_SERVER_KEY": KEY}) == KEY
+    assert endpoint.api_key(home, None, {"API_SERVER_KEY": KEY}).value == KEY
 
 
 def test_the_environment_wins_over_the_homes_file(keyed: Home) -> None:
-    assert endpoint.api_key(keyed, "API_SERVER_KEY", {}) == KEY
-    assert endpoint.api_key(keyed, "API_SERVER_KEY", {"API_SERVER_KEY": "another-key"}) == "another-key"
+    assert endpoint.api_key(keyed, "API_SERVER_KEY", {}).value == KEY
+    assert endpoint.api_key(keyed, "API_SERVER_KEY", {"API_SERVER_KEY": "another-key"}).value == "another-key"
 
 
 def test_a_home_without_a_key_has_none(home: Home) -> None:

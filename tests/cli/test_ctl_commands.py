@@ -81,7 +81,7 @@ def test_a_page_of_sessions_tells_how_to_go_on(home: Home, supervisor: Start) ->
 
     assert "api:default:cli" in shown.stdout
     assert "1 h ago" in shown.stdout
-    assert shown.stderr == "more: hermes-ctl sessions list --after c1\n"
+    assert shown.stderr == "more: add --after c1\n"
     assert fake.requests[0].arguments == {"limit": 1, "after": "c0"}
 
 
@@ -100,7 +100,7 @@ def test_all_sessions_are_asked_for_page_by_page(home: Home, supervisor: Start) 
 
 def test_one_session_is_shown_with_what_its_worker_knows(home: Home, supervisor: Start) -> None:
     known = {
-        "actor": {"generation": 2, "restarts": 1, "last_restart_reason": "fallback", "last_restart_at": NOW - 150},
+        "actor": {"generation": 2, "restarts": 1, "last_restart_reason": "fallback", "last_restart_at": NOW - 9000},
         "mcp": [{"server": "time", "state": "up", "since": NOW - 3 * 86400}],
         "turns": {"completed": 7, "failed": 1},
     }
@@ -112,7 +112,7 @@ def test_one_session_is_shown_with_what_its_worker_knows(home: Home, supervisor:
         "ses_1",
         "completed 7, failed 1",
         "3 d ago",
-        "generation 2, restarts 1, last restart reason fallback, last restart at 2 min ago",
+        "generation 2, restarts 1, last restart reason fallback, last restart at 2 h ago",
     ):
         assert text in shown.stdout
     assert fake.requests[0].arguments == {"session": "cli"}
@@ -134,11 +134,22 @@ def test_a_row_is_one_line_where_there_is_no_terminal(home: Home, supervisor: St
     assert any(key in line and "ses_1" in line for line in run(home, "sessions", "list").stdout.splitlines())
 
 
+def test_a_row_is_not_folded_at_a_narrow_terminal(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"status": STATUS}))
+
+    with at_terminal(ctl_line("workers", "--home", str(home.root)), COLUMNS="40") as terminal:
+        assert terminal.end() == 0
+
+    rows = terminal.shown.splitlines()
+    assert any("heartbeat" in row and "last exit" in row for row in rows)
+    assert any("4711" in row and "0.4 s ago" in row for row in rows)
+
+
 # -- mcp and reload ---------------------------------------------------------------------------------------------------
 
 CONNECTION = {
     "worker": 1, "server": "files", "scope": "session", "session": "api:default:cli", "state": "waiting",
-    "since": NOW - 150, "starts": 3, "calls": 12, "last_error": "its command ended", "pid": None,
+    "since": NOW - 9000, "starts": 3, "calls": 12, "last_error": "its command ended", "pid": None,
 }  # fmt: skip
 
 
@@ -150,7 +161,7 @@ def test_mcp_shows_every_connection(home: Home, supervisor: Start) -> None:
 
     head, _, files, time_ = people.stdout.splitlines()
     assert re.split(r" {2,}", head.strip()) == [name.replace("_", " ") for name in CONNECTION]
-    for text in ("files", "api:default:cli", "waiting", "2 min ago", "its command ended"):
+    for text in ("files", "api:default:cli", "waiting", "2 h ago", "its command ended"):
         assert text in files
     for text in ("time", "worker", "up", "4712"):
         assert text in time_
@@ -411,6 +422,14 @@ def test_reading_the_disk_writes_nothing(kept: Home) -> None:
 def test_a_home_without_registry_has_no_sessions(home: Home) -> None:
     assert json.loads(run(home, "sessions", "list", "--json").stdout) == {"sessions": [], "next": None}
     assert run(home, "sessions", "show", "cli").exit_code == 1
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("sessions", "list"), ("sessions", "show", "cli")])
+def test_a_home_that_is_not_there_is_told(home: Home, arguments: tuple[str, ...]) -> None:
+    told = run(Home(home.root / "typo"), *arguments)
+
+    assert (told.exit_code, told.stdout) == (4, "")
+    assert f"no supervisor runs on {home.root}/typo, and there is no such directory" in told.stderr
 
 
 def test_a_broken_registry_and_a_foreign_cursor_are_clear_failures(kept: Home) -> None:

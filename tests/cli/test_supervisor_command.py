@@ -168,7 +168,7 @@ def test_check_config_tells_what_the_configuration_amounts_to(home: Home) -> Non
 
     assert (people.returncode, machines.returncode) == (0, 0)
     assert "http://127.0.0.1:8642" in people.stdout
-    assert {"name": "admin", "value": "http://127.0.0.1:8643"} in json.loads(machines.stdout)["summary"]
+    assert {"name": "supervisor", "value": "workers: auto, shards: auto"} in json.loads(machines.stdout)["summary"]
     assert KEY not in people.stdout + machines.stdout
 
 

@@ -83,6 +83,11 @@ def test_an_unknown_key_unlike_any_other_gets_the_list(desk: Desk) -> None:
             "store.durability",
             "expected 'power_loss' or 'process', got the text 'maybe'",
         ),
+        (
+            "mcp_servers: {a: {command: npx -y x}}",
+            "mcp_servers.a.command",
+            "expected a program alone, without arguments",
+        ),
         ("mcp_servers: {a: {command: x, required: 1}}", "mcp_servers.a.required", "expected true or false, got 1"),
         ("api_server: {port: 65536}", "api_server.port", "expected at most 65535, got 65536"),
         (

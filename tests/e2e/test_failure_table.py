@@ -49,8 +49,9 @@ async def setting(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) 
     remote = RemoteServer(directory / "remote", required=True)
     older = RemoteServer(directory / "older", protocol="legacy")
     servers = {
-        "local": LocalServer(directory / "local", connect_timeout=4),
-        "hasty": LocalServer(directory / "hasty", timeout=1),
+        "local": LocalServer(directory / "local"),
+        "hasty": LocalServer(directory / "hasty", timeout=1.5),
+        "small": LocalServer(directory / "small", small=True, connect_timeout=3),
         "remote": remote,
         "older": older,
     }
@@ -69,7 +70,7 @@ async def setting(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) 
 async def setting_with_fallback(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> AsyncIterator[Setting]:
     """Two models, and a tool server."""
     directory = tmp_path_factory.mktemp("fallback")
-    local = LocalServer(directory / "local")
+    local = LocalServer(directory / "local", small=True)
     async with ModelServer() as fallback:
         providers = [{"provider": "custom", "model": "fake-2", "base_url": fallback.base_url}]
         config = configured(model, mcp_servers={"local": local.config}, fallback_providers=providers)

@@ -42,15 +42,18 @@ TALK = [
 
 
 class FakeApi:
-    """Streams ``talk``; or refuses with ``status`` and ``error``; then waits for ``release`` if told to hang."""
+    """Streams ``talk``; or refuses with ``status`` and ``error``; then hangs or cuts the connection if told to."""
 
-    def __init__(self, talk: list[str] = TALK, status: int = 200, error: Any = None, *, hang: bool = False) -> None:
+    def __init__(
+        self, talk: list[str] = TALK, status: int = 200, error: Any = None, *, hang: bool = False, cut: bool = False
+    ) -> None:
         self.asked: list[tuple[dict[str, str], dict[str, Any]]] = []  # headers, body
         self.gone = asyncio.Event()  # a client left while we hung
         self._talk = talk
         self._status = status
         self._error = error
         self._hang = hang
+        self._cut = cut
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((dict(request.headers), await request.json()))
@@ -65,6 +68,8 @@ class FakeApi:
                 await asyncio.Event().wait()
             finally:
                 self.gone.set()
+        if self._cut and request.transport is not None:
+            request.transport.close()
         return answer
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import aiohttp
 from fakes.failure_table import Row
-from fakes.mcp_counting import SCRIPT, Counting, free_port
+from fakes.mcp_counting import RAW_SCRIPT, SCRIPT, Counting, free_port
 from fakes.model_server import ModelServer
 from fakes.running_gateway import BOUND_S, KEY, Answer, RunningGateway
 
@@ -52,10 +52,15 @@ class Server:
 
 
 class LocalServer(Server):
-    """A program that the gateway starts, behind a command that can change."""
+    """A program that the gateway starts, behind a command that can change.
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    Args:
+        small: it has few tools, and starts at once.
+    """
+
+    def __init__(self, directory: Path, *, small: bool = False, **settings: Any) -> None:
         super().__init__(directory)
+        self._program = f"-S {RAW_SCRIPT}" if small else str(SCRIPT)
         self._command = directory / "command"
         self.config = {"command": str(self._command), **settings}
         self.works()
@@ -63,10 +68,14 @@ class LocalServer(Server):
     @property
     def pid(self) -> int:
         """Of the newest process."""
-        return self._pids()[-1]
+        return int(self._lines("launches")[-1])
+
+    def works_on(self, tool: str) -> bool:
+        """Whether the newest process was called, and the tool was the last."""
+        return self._lines("calls")[-1:] == [f"{self.pid} {tool}"]
 
     def starts(self, connections: list[dict[str, Any]]) -> int:
-        return len(self._pids())  # its own account, not the gateway's
+        return len(self._lines("launches"))  # its own account, not the gateway's
 
     def runs(self, line: str) -> None:
         """From its next start on it is this."""
@@ -74,14 +83,14 @@ class LocalServer(Server):
         self._command.chmod(0o700)
 
     def works(self) -> None:
-        self.runs(f"{sys.executable} {SCRIPT} {self.counting.directory}")
+        self.runs(f"{sys.executable} {self._program} {self.counting.directory}")
 
     def vanishes(self) -> None:
         self._command.unlink()
 
-    def _pids(self) -> list[int]:
-        path = self.counting.directory / "launches"
-        return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+    def _lines(self, name: str) -> list[str]:
+        path = self.counting.directory / name
+        return path.read_text().splitlines() if path.exists() else []
 
 
 class RemoteServer(Server):
@@ -184,10 +193,10 @@ class Stage:
         return f"[[tool:mcp__{self._name}__{tool}:{arguments}]][[rounds:{rounds}]]"
 
     async def called(self, tool: str) -> None:
-        """Wait until the server was called, and this tool is the newest."""
+        """Wait until the server works on this tool."""
 
         async def arrived() -> bool:
-            return self._server.calls[-1:] == [tool]
+            return self.local.works_on(tool)
 
         await self.gateway.until(arrived, f"a call of {tool}")
 

@@ -239,7 +239,7 @@ def hung(stage: Stage) -> Iterator[Figure]:
     length_s = plan.warm_up_s + plan.seconds + START_S
     stopped_ms: list[float] = []
     with _with_tools(stage, ["one"], timeout=float(FOR_EVER_S)) as (gateway, tools):
-        _once(stage, gateway, "hanging", _call("one", "pid"))  # else others would start the server, to see its tools
+        _once(stage, gateway, "hanging", "ping", sessions=2 * WORKERS)  # each worker learns the server's tools
         for _ in range(stage.effort.rounds):
             phases["quiet"].append(stage.drive(gateway, plan))
             with _hanging(stage, gateway, tools, length_s, length_s):
