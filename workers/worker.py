@@ -150,20 +150,27 @@ class Worker:
                 data = await self._local.ask(number, "describe", {"key": query.key})
                 data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
             elif query.about == "restart_mcp":
-                data = {"restarted": await self._tools.restart(query.key)}
+                data = {"restarted": sum(row["server"] == query.key for row in self._tools.connections())}
+                self._background.start(self._restart_server(query.key))  # it may take longer than anybody waits
             else:
                 data = {"mcp": self._tools.connections()}
-        except (Refusal, UnknownServer):
+        except Refusal:
             found = False
         self._tell(Answer(request=query.request, found=found, data=data))
+
+    async def _restart_server(self, name: str) -> None:
+        try:
+            await self._tools.restart(name)
+        except UnknownServer as error:  # a reload took it away since the supervisor looked
+            log.warning("server not restarted", why=str(error))
 
     async def reconfigure(self, order: Reconfigure) -> None:
         """Take over a new configuration; turns that run go on with the one they began with."""
         config = from_plain(order.config)
+        self._tools.reconfigure(config.mcp_servers, order.environment)
         before, self._sessions.agency = self._sessions.agency, agency_of(config, order.environment)
         self._sessions.config = config.sessions
         self._ingress.reconfigure(config.api_server, order.api_keys)
-        self._tools.reconfigure(config.mcp_servers, order.environment)
         self._background.start(before.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
 

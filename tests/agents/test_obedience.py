@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
 
 from workers.models.provider import ModelFailure
+from workers.turns import Refusal
 
 KEY = "api:default:a"
 
@@ -144,3 +146,73 @@ async def test_a_command_waits_its_turn_and_counts_in_the_mailbox(bench: Bench) 
         await end_of(feed)
 
     assert contents(bench.model.requests[-1]) == ["two"]
+
+
+async def test_a_retry_with_the_same_idempotency_key_is_one_turn(bench: Bench) -> None:
+    await bench.talk("one")
+
+    first = await bench.talk("/retry", idempotency_key="k")
+    second = await bench.talk("/retry", idempotency_key="k")
+
+    assert (first.text, second.text) == ("re: one", "re: one")
+    assert first.turn_id == second.turn_id
+    assert len(bench.model.requests) == 2
+
+
+async def test_a_reset_with_the_same_idempotency_key_is_done_once(bench: Bench) -> None:
+    await bench.talk("one")
+
+    told = [(await bench.talk("/reset", idempotency_key="k")).text for _ in range(2)]
+
+    assert told[0] == told[1]
+    assert bench.names.renamed == 1
+
+
+@pytest.mark.parametrize("command", ["/retry", "/reset", "/model"])
+async def test_a_key_that_named_a_message_is_refused_for_a_command(bench: Bench, command: str) -> None:
+    await bench.talk("one", idempotency_key="k")
+
+    with pytest.raises(Refusal) as refused:
+        await bench.send(command, idempotency_key="k")
+
+    assert refused.value.code == "idempotency_conflict"
+    assert bench.names.renamed == 0
+
+
+async def test_a_retry_that_is_handed_over_again_is_not_run_again(bench: Bench) -> None:
+    await bench.talk("one")
+    retry = bench.message("/retry")
+    await bench.talk(retry)
+
+    ended = await end_of(await bench.send(retry, again=True))
+
+    assert ended.text == "re: one"
+    assert len(bench.model.requests) == 2
+
+
+async def test_what_the_store_said_stays_in_the_log(bench: Bench) -> None:
+    bench.store.broken = {"admit running"}
+
+    with pytest.raises(Refusal) as refused:
+        await bench.send("one")
+
+    assert "full" not in refused.value.why
+    assert "log" in refused.value.why
+
+
+async def test_status_and_stop_wake_no_session(bench: Bench) -> None:
+    told = await bench.talk("/status")
+    await bench.talk("/stop")
+
+    assert "asleep" in told.text
+    assert bench.names.activations == []
+
+
+async def test_the_agent_of_a_stateless_conversation_sleeps_soon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.agents.sessions.STATELESS_TTL_S", 0.01)
+
+    await bench.talk("hi", key="conv:default:1", stateless=True)
+
+    async with asyncio.timeout(BOUND_S):
+        await bench.toolboxes[0].closed.wait()
+    assert bench.sessions.resident == 0

@@ -11,6 +11,7 @@ import pytest
 from fakes.sessions import BOUND_S, Bench, FakeToolbox, end_of, text_reply, tool_reply
 
 from hermes_actors.config.model import SessionsConfig
+from workers.agents.failures import cancelled_error
 from workers.models.provider import ModelFailure, ModelRequest, ToolCall
 from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
@@ -241,7 +242,9 @@ class BuggyToolbox(FakeToolbox):
 async def test_a_bug_while_tools_run_leaves_a_transcript_that_the_model_takes(bench: Bench) -> None:
     bench.model.script = [tool_reply("mcp__a__bug", "mcp__a__x")]
     bench.toolbox_class = BuggyToolbox
-    assert (await bench.talk("one")).state == "failed"
+    failed = await bench.talk("one")
+    assert failed.state == "failed"
+    assert roles_are_valid([orjson.loads(row) for row in bench.store.messages[failed.turn_id]])
 
     await bench.talk("two")
     assert roles_are_valid(bench.model.requests[-1])
@@ -274,7 +277,7 @@ async def test_a_turn_cut_while_its_tool_calls_are_committed_leaves_a_transcript
     feed = await bench.send("one")
     await until_journal_has(bench, ("append", feed.turn_id))
 
-    bench.sessions._resident[KEY].cancel(feed.turn_id)
+    bench.sessions._resident[KEY].cancel(feed.turn_id, cancelled_error())
     answer.set()
     assert (await end_of(feed)).state == "cancelled"
 

@@ -52,6 +52,17 @@ def test_a_file_named_with_config_must_exist(desk: Desk, tmp_path: Path) -> None
         desk.load(config=tmp_path / "gone.yaml")
 
 
+def test_where_there_is_no_file_a_failure_says_so_and_names_the_demo(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+
+    with pytest.raises(ConfigError) as caught:
+        load(home, config_path=None, environ={}, demo=False)
+
+    first = caught.value.problems[0]
+    assert (first.file, first.what) == (str(home.config), "there is no such file")
+    assert "hermes-supervisor start --demo" in first.remedy
+
+
 def test_a_file_named_with_config_is_read_instead_of_the_one_of_the_home(desk: Desk, tmp_path: Path) -> None:
     desk.write("agent: {max_turns: 1}")
     (tmp_path / "other.yaml").write_text("agent: {max_turns: 2}")
@@ -280,7 +291,7 @@ def test_a_summary_says_what_will_run(desk: Desk) -> None:
           files: {command: npx, required: true}
           web: {url: "https://h/mcp", scope: worker}
           old: {command: x, enabled: false}
-        admin: {host: "::1", port: 0}
+        api_server: {host: "::1", port: 0}
         store: {durability: process}
         """
     )
@@ -291,8 +302,7 @@ def test_a_summary_says_what_will_run(desk: Desk) -> None:
         ("MCP server files", "stdio, npx, one per session, required"),
         ("MCP server web", "streamable HTTP, one per worker"),
         ("MCP server old", "disabled"),
-        ("API", "http://127.0.0.1:8642, callers: default"),
-        ("admin", "http://[::1]:<any free port>"),
+        ("API", "http://[::1]:<any free port>, callers: default"),
         ("supervisor", "workers: auto, shards: auto"),
         ("store", "commits survive the death of processes, not power loss"),
     ]

@@ -13,7 +13,7 @@ from hermes_actors.config.model import Config, McpServer, ModelConfig, from_plai
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 _SECONDS = st.floats(min_value=0.001, max_value=1e6)
 _STDIO = st.fixed_dictionaries(
-    {"command": _TEXT.filter(bool)},
+    {"command": _TEXT.filter(bool).map(lambda text: text.replace(" ", "-"))},
     optional={
         "args": st.lists(_TEXT, max_size=3),
         "env": st.dictionaries(st.sampled_from(["A", "B"]), _TEXT),

@@ -54,6 +54,19 @@ async def test_one_session_has_one_turn_at_a_time_over_all_workers(gateway: Runn
     assert lengths == [1, 3, 5]
 
 
+async def test_a_session_that_hangs_delays_no_other(gateway: RunningGateway, model: ModelServer) -> None:
+    hung = [asyncio.ensure_future(gateway.chat("[[hang]]", f"hung{n}", Connection="close")) for n in range(4)]
+    await model.until(lambda: model.in_flight == 4)
+
+    for n in range(8):
+        assert await gateway.say("hi", f"quick{n}") == "pong"
+
+    assert not any(waiting.done() for waiting in hung)
+    for n in range(4):
+        await gateway.say("/stop", f"hung{n}")
+    assert {status for status, _, _ in await asyncio.gather(*hung)} == {409}
+
+
 async def test_a_mailbox_that_overflows_answers_429_and_loses_nothing(
     gateway: RunningGateway, model: ModelServer
 ) -> None:

@@ -161,8 +161,8 @@ def killed_in_calls(number: int) -> Happening:
         asked = asyncio.create_task(stage.call("work", '{"seconds": 600}', rounds=number))
         for _ in range(number):
             await stage.called("work")
-            os.kill(stage.local.pid, signal.SIGKILL)
-            await stage.missed(stage.local.pid)
+            os.kill(pid := stage.local.pid, signal.SIGKILL)
+            await stage.missed(pid)
         return await asked
 
     return happens

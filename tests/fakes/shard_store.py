@@ -70,10 +70,14 @@ class FakeShardStore(ShardStore):
         self.journal.append((operation, turn_id))
 
     @operation
-    def admit(self, submission: Submission, session_id: str, state: TurnState) -> None:
+    def admit(
+        self, submission: Submission, session_id: str, state: TurnState, *, instead_of: str | None = None
+    ) -> None:
         if submission.turn_id in self.rows:
             raise StoreFailed("UNIQUE constraint failed: turns.turn_id")
         self._write(f"admit {state}", submission.turn_id)
+        if instead_of is not None:
+            self.messages.pop(instead_of, None)
         self.rows[submission.turn_id] = TurnRow(
             submission=submission, session_id=session_id, state=state, created_at=0.0, ended=None
         )
@@ -146,11 +150,6 @@ class FakeShardStore(ShardStore):
         rows = [(past.turn_id, body) for past in self._past(session_id) for body in past.rows]
         numbered = [TranscriptRow(seq=at, turn_id=turn, body=body) for at, (turn, body) in enumerate(rows, 1)]
         return [row for row in numbered if row.seq > after][:limit]
-
-    @operation
-    def retract(self, turn_id: str) -> None:
-        self._write("retract", turn_id)
-        self.messages.pop(turn_id, None)
 
     @operation
     def chosen_model(self, key: str) -> str | None:

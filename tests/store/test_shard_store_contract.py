@@ -297,21 +297,21 @@ async def test_pruning_takes_many_in_several_calls(store: ShardStore, clock: Clo
 
 
 # -- a session as a whole ---------------------------------------------------------------------------------------------
-async def test_a_retracted_turn_leaves_the_transcript_and_stays_known(store: ShardStore) -> None:
+async def test_a_turn_that_another_takes_the_place_of_leaves_the_transcript_and_stays_known(store: ShardStore) -> None:
     await store.admit(submission(), SESSION, "running")
     await store.finish(ended(), [b"answer"])
 
-    await store.retract("turn_1")
+    await store.admit(submission("turn_2"), SESSION, "running", instead_of="turn_1")
 
     assert await rows_of(store) == []
     assert await state_of(store, "turn_1") == "completed"
 
 
-async def test_a_turn_that_runs_is_not_retracted(store: ShardStore) -> None:
+async def test_a_turn_that_runs_is_not_taken_the_place_of(store: ShardStore) -> None:
     await store.admit(submission(), SESSION, "running")
     await store.append("turn_1", SESSION, [b"calls"])
 
-    await store.retract("turn_1")
+    await store.admit(submission("turn_2"), SESSION, "running", instead_of="turn_1")
 
     assert len(await rows_of(store)) == 2
 

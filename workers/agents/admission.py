@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 import structlog
 
 from workers.agents.agent import TurnRun, store_error, unstored_end
 from workers.agents.commands import Command, command_in
-from workers.agents.failures import cut_error, waiting_error
+from workers.agents.failures import STORE_FAILED_WORDS, cut_error, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.obedience import CommandRun, answer_at_once
 from workers.agents.session import OwnedShard, Session
@@ -20,7 +24,10 @@ from workers.turns import Refusal, Submission
 log = structlog.get_logger(__name__)
 
 SHARD_RETRY_AFTER_S = 1.0
+MAX_NAMED_COMMANDS = 1000  # whose answers are known for a repeated Idempotency-Key; commands are not on disk
 MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
+
+Admit: TypeAlias = Callable[[Submission, OwnedShard], Awaitable[TurnFeed]]
 
 
 class Admission:
@@ -29,6 +36,7 @@ class Admission:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._named: dict[tuple[str, str], asyncio.Event] = {}  # (key, Idempotency-Key) being looked up or admitted
+        self._commands: OrderedDict[tuple[str, str], TurnFeed] = OrderedDict()  # the latest with an Idempotency-Key
 
     async def submit(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
         """Admit a turn: it is on disk when this returns, and its feed will tell the rest.
@@ -42,31 +50,45 @@ class Admission:
             Refusal: not accepted; nothing is kept.
         """
         try:
-            if (command := command_in(submission.messages)) is not None:
-                return await self._obey(command, submission, shard)
+            command = command_in(submission.messages)
+            if command is not None and command.at_once:
+                return await answer_at_once(command, submission, self._sessions)
             if again and (row := await shard.store.turn(submission.turn_id)) is not None:
                 return await self._feed_of(row, shard)
+            admit = self._admit if command is None else partial(self._mail, command)
             if submission.idempotency_key is not None:
-                return await self._named_turn(submission, shard, submission.idempotency_key)
-            return await self._admit(submission, shard)
+                return await self._named_turn(submission, shard, submission.idempotency_key, admit)
+            return await admit(submission, shard)
         except StoreFailed as error:
             log.error("turn not admitted", session=submission.key, turn=submission.turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
             raise refusal_of(error) from error
 
-    async def _named_turn(self, submission: Submission, shard: OwnedShard, name: str) -> TurnFeed:
+    async def _named_turn(self, submission: Submission, shard: OwnedShard, name: str, admit: Admit) -> TurnFeed:
         """The same Idempotency-Key and body give the same turn, running or over; another body is a conflict."""
         handle = (submission.key, name)
         while (first := self._named.get(handle)) is not None:
             await first.wait()  # then the turn is known, or it is up to the next who sent it
         settled = self._named[handle] = asyncio.Event()
         try:
-            row = await shard.store.find(*handle)
-            feed = await (self._admit(submission, shard) if row is None else self._feed_of(row, shard))
+            feed = self._commands.get(handle) or await self._found_or_admitted(submission, shard, handle, admit)
         finally:
             del self._named[handle]
             settled.set()
         if feed.fingerprint != submission.fingerprint:
             raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
+        return feed
+
+    async def _found_or_admitted(
+        self, submission: Submission, shard: OwnedShard, handle: tuple[str, str], admit: Admit
+    ) -> TurnFeed:
+        row = await shard.store.find(*handle)
+        if row is not None:
+            return await self._feed_of(row, shard)
+        feed = await admit(submission, shard)
+        if command_in(submission.messages) is not None:
+            self._commands[handle] = feed
+            if len(self._commands) > MAX_NAMED_COMMANDS:
+                self._commands.popitem(last=False)
         return feed
 
     async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
@@ -85,10 +107,11 @@ class Admission:
             feed.end(replace(ended, replayed=True))
         return feed
 
-    async def _obey(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
-        if command.at_once:
-            return await answer_at_once(command, submission, self._sessions, shard)
+    async def _mail(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        """A command that waits for its turn; it is not on disk, what it begins may be."""
         session = await self._room(submission, shard)
+        if submission.turn_id in self._sessions.feeds:  # handed over again meanwhile
+            return self._sessions.feeds[submission.turn_id]
         run = CommandRun(submission, command, self._sessions)
         self._sessions.count_in(session, run)
         session.mail(run)
@@ -142,7 +165,8 @@ class Admission:
 
     def _not_admitted(self, session: Session, run: TurnRun, error: StoreFailed) -> None:
         self._sessions.unexpect(session, run)
-        why = store_error(f"The message could not be stored: {error}.")
+        log.error("message not stored", session=session.key, turn=run.submission.turn_id, why=str(error))
+        why = store_error(STORE_FAILED_WORDS)
         run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "failed", why))
 
 
@@ -150,4 +174,4 @@ def refusal_of(error: StoreFailed) -> Refusal:
     """What the caller is told of a store that failed before anything was promised."""
     if isinstance(error, StaleFence):
         return Refusal("shard_unavailable", f"The session is moving ({error}).", SHARD_RETRY_AFTER_S)
-    return Refusal("store_failed", f"The disk did not do it: {error}.")
+    return Refusal("store_failed", STORE_FAILED_WORDS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from workers.agents.actor import AsyncActor, contained
-from workers.agents.failures import cut_error, local_error, waiting_error
+from workers.agents.failures import STORE_FAILED_WORDS, cut_error, local_error, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.agents.transcript import carried, closing, split_system, system_message
@@ -245,8 +245,8 @@ class TurnRun:
     def _tell_store_failed(self, session: Session, error: StoreFailed) -> None:
         """No success may be told over lost state; the turn on disk stays as the last commit left it."""
         log.error("turn not stored", session=session.key, turn=self.submission.turn_id, why=str(error))
-        text = f"The turn could not be stored ({error}). What to do: check the disk, then send the message again."
-        self.feed.end(unstored_end(self.submission.turn_id, session.session_id, "failed", store_error(text)))
+        why = store_error(STORE_FAILED_WORDS)
+        self.feed.end(unstored_end(self.submission.turn_id, session.session_id, "failed", why))
 
 
 class AgentActor(AsyncActor):

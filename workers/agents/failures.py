@@ -46,6 +46,9 @@ def _advice(failure: ModelFailure) -> str:
     return _STATUS_ADVICE.get(failure.status or 0, "send the message again later (/retry)")
 
 
+STORE_FAILED_WORDS = "The gateway could not store it; its log says why. What to do: look at its disk, then try again."
+
+
 def max_turns_error(limit: int) -> TurnError:
     """The tool loop did not come to an end."""
     return local_error(
@@ -104,6 +107,11 @@ def too_large_error() -> TurnError:
 def stopped_error() -> TurnError:
     """A turn that /stop ended."""
     return local_error("turn_cancelled", "The turn was stopped with /stop.", http_status=409)
+
+
+def deleted_error() -> TurnError:
+    """A turn whose session was deleted."""
+    return local_error("turn_cancelled", "The session was deleted while this turn ran.", http_status=409)
 
 
 def cancelled_error() -> TurnError:

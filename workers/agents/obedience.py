@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from workers.agents.agent import Agency, TurnRun, error_data
+from workers.agents.agent import Agency, TurnRun, error_data, store_error
 from workers.agents.commands import HELP, Command
-from workers.agents.failures import local_error, stopped_error, waiting_error
+from workers.agents.failures import STORE_FAILED_WORDS, local_error, stopped_error, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
-from workers.agents.session import OwnedShard, Session
+from workers.agents.session import Session
 from workers.models.chain import ModelLine
 from workers.store.shard import StoreFailed
 from workers.turns import Ended, Refusal, Submission, TurnError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT_S = 8.0  # for a stopped turn to end: the grace of its tools, and a commit
+NOTHING_RUNS = "Nothing is running here."
 NAME = "hermes-actors"  # who answers
 IN_SESSIONS_ONLY = (
     "This conversation is kept by your client, not here: send X-Hermes-Session-Id to talk in a session of the gateway."
@@ -65,7 +66,8 @@ class CommandRun:
             else:
                 self._end(session, "completed", await self._obey(session, line))
         except StoreFailed as error:
-            self._end(session, "failed", error=local_error("store_failed", f"{error}.", http_status=500))
+            log.error("command not stored", session=session.key, command=self._command.word, why=str(error))  # noqa: TRY400  # says it all
+            self._end(session, "failed", error=store_error(STORE_FAILED_WORDS))
         except Refusal as refusal:
             self._end(session, "failed", error=local_error(refusal.code, refusal.why, http_status=503))
 
@@ -108,8 +110,7 @@ class CommandRun:
             self._end(session, "completed", "There is no message to send again.")
             return
         submission = replace(self.submission, messages=[last.rows[0]])
-        await session.store.admit(submission, session.session_id, "running")
-        await session.store.retract(last.turn_id)
+        await session.store.admit(submission, session.session_id, "running", instead_of=last.turn_id)
         session.past.pop()
         self._retried = TurnRun(submission, self.feed, queued=False)
         await self._retried.perform(session, agency, line)
@@ -145,17 +146,18 @@ def answer(
     )
 
 
-async def answer_at_once(command: Command, submission: Submission, sessions: Sessions, shard: OwnedShard) -> TurnFeed:
-    """Answer /help, /status or /stop, whatever runs.
-
-    Raises:
-        Refusal: the session cannot be activated.
-    """
+async def answer_at_once(command: Command, submission: Submission, sessions: Sessions) -> TurnFeed:
+    """Answer /help, /status or /stop, whatever runs; a session that sleeps goes on sleeping."""
     session_id, text = "", HELP
     if command.word != "help":
-        session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
-        session_id = session.session_id
-        text = await stop(session) if command.word == "stop" else status(session)
+        session = await sessions.present(submission.key)
+        if session is not None:
+            session_id = session.session_id
+            text = await stop(session) if command.word == "stop" else status(session)
+        elif command.word == "stop":
+            text = NOTHING_RUNS
+        else:
+            text = f"session   {submission.key}\nstate     asleep, or not begun"
     feed = TurnFeed(submission.turn_id, submission.fingerprint)
     feed.end(answer(submission, session_id, "completed", text))
     return feed
@@ -165,7 +167,7 @@ async def stop(session: Session) -> str:
     """End the turn that runs, for good; those that wait come next."""
     running = next(iter(session.runs.values()), None)
     if running is None:
-        return "Nothing is running here."
+        return NOTHING_RUNS
     over = asyncio.Event()
     running.feed.listen(lambda _: over.set(), stream=False)
     running.cut(CutOff(state="cancelled", error=stopped_error()))

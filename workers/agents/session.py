@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import pykka
 
 from workers.agents.agent import Agency, AgentActor, TurnRun, Work
-from workers.agents.failures import cancelled_error
 from workers.agents.machine import CutOff
 from workers.store.shard import PastTurn, ShardStore
 from workers.tools.toolbox import Toolbox
-from workers.turns import Ended
+from workers.turns import Ended, TurnError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +157,8 @@ class Session:
         """The actor is through with a turn."""
         self._on_done(self, run)
 
-    def cancel(self, turn_id: str) -> None:
+    def cancel(self, turn_id: str, why: TurnError) -> None:
         """End a turn that nobody wants any more."""
         run = self.runs.get(turn_id)
         if run is not None:
-            run.cut(CutOff(state="cancelled", error=cancelled_error()))
+            run.cut(CutOff(state="cancelled", error=why))

@@ -14,7 +14,7 @@ import structlog
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.agent import Agency, TurnRun, Work
-from workers.agents.failures import cut_error
+from workers.agents.failures import cancelled_error, cut_error, deleted_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
 from workers.agents.names import Names
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 DRAINING_RETRY_AFTER_S = 5.0  # about a planned restart
 RESTART_TIMEOUT_S = 5.0  # how long a session's mail waits for the restart of its actor after a fallback
+STATELESS_TTL_S = 60.0  # how long the agent of a stateless conversation waits for a follow-up
 CUT_TIMEOUT_S = 5.0  # for a cancelled turn to commit its end
 CLOSE_TIMEOUT_S = 10.0  # a session's tool servers end well before; the worker's own end kills what does not
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
@@ -107,7 +108,7 @@ class Sessions:
         """Count a turn or a command in, which its actor will get."""
         submission, feed = run.submission, run.feed
         if submission.stateless and submission.idempotency_key is None:
-            feed.on_abandoned = lambda: session.cancel(submission.turn_id)
+            feed.on_abandoned = lambda: session.cancel(submission.turn_id, cancelled_error())
         session.expect(run)
         self.feeds[submission.turn_id] = feed
         self._touch(session)
@@ -122,6 +123,8 @@ class Sessions:
         self.unexpect(session, run)
         self.turns_ended += run.started
         self._touch(session)
+        if session.stateless:
+            asyncio.get_running_loop().call_later(STATELESS_TTL_S, self._passivate_stateless, session)
 
     def _touch(self, session: Session) -> None:
         session.active_at = time.monotonic()
@@ -148,6 +151,8 @@ class Sessions:
     async def resume(self, shard: OwnedShard) -> None:
         """Activate the sessions with inherited turns, so that they run."""
         for rows in list(self._inherited.get(shard.number, {}).values()):
+            if self._stopping:
+                return
             submission = rows[0].submission
             try:
                 await self.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
@@ -179,6 +184,13 @@ class Sessions:
                 await asyncio.shield(session.ready)
             finally:
                 session.wanted -= 1
+
+    async def present(self, key: str) -> Session | None:
+        """The session of a key where it is resident, or is just being activated; nothing wakes for this."""
+        session = self._resident.get(key)
+        if session is not None:
+            await session.activation_over()
+        return self._resident.get(key)
 
     async def _activate(self, session: Session, principal: str) -> None:
         try:
@@ -234,6 +246,12 @@ class Sessions:
         for key in keys:
             self.background.start(self._close(self._resident.pop(key)))
 
+    def _passivate_stateless(self, session: Session) -> None:
+        """Its client may never come back, and its tool servers are processes."""
+        idle_s = time.monotonic() - session.active_at
+        if self._resident.get(session.key) is session and not session.busy and idle_s >= STATELESS_TTL_S:
+            self.background.start(self._close(self._resident.pop(session.key)))
+
     async def _close(self, session: Session) -> None:
         """End a session's actor and connections. All its state is on disk."""
         session.actor.stop(block=False)
@@ -282,7 +300,7 @@ class Sessions:
         if session.held:
             session.resume_actor()
         for turn_id in list(session.runs):
-            session.cancel(turn_id)
+            session.cancel(turn_id, deleted_error())
         await _all_quiet([session], CUT_TIMEOUT_S)
         if self._resident.get(key) is session:
             del self._resident[key]

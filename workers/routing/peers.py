@@ -15,7 +15,7 @@ from workers.routing.requests import Requests
 from workers.turns import Refusal
 
 CONNECT_TIMEOUT_S = 2.0
-ACCEPT_TIMEOUT_S = 10.0  # the owner may have to activate the session first
+ACCEPT_TIMEOUT_S = 4.0  # within the router's OWNER_WAIT_S, so that there is time to ask again
 ASK_TIMEOUT_S = 5.0
 
 

@@ -27,6 +27,7 @@ _ADMIT = """
 _EXPIRE_IDEMPOTENCY_KEY = """
     UPDATE turns SET idempotency_key = NULL WHERE key = ? AND idempotency_key = ? AND created_at <= ?
 """
+_RETRACT = "UPDATE turns SET in_transcript = 0 WHERE turn_id = ? AND ended_at IS NOT NULL"
 _BEGIN = "UPDATE turns SET state = 'running', started_at = ? WHERE turn_id = ? AND state = 'queued'"
 _APPEND = """
     UPDATE turns SET written = written + ?, in_transcript = NOT stateless WHERE turn_id = ? AND ended_at IS NULL
@@ -70,8 +71,18 @@ class Rows:
         self._executemany = connection.executemany
         self._now = now
 
-    def admit(self, turn: Submission, session_id: str, state: TurnState, parameters: bytes, origin: bytes) -> None:
+    def admit(
+        self,
+        turn: Submission,
+        session_id: str,
+        state: TurnState,
+        parameters: bytes,
+        origin: bytes,
+        instead_of: str | None,
+    ) -> None:
         """Insert a turn and its messages. They join the transcript when the turn first writes rows of its own."""
+        if instead_of is not None:
+            self._execute(_RETRACT, (instead_of,))
         now = self._now()
         if turn.idempotency_key is not None:
             self._execute(_EXPIRE_IDEMPOTENCY_KEY, (turn.key, turn.idempotency_key, now - IDEMPOTENCY_KEPT_S))
@@ -188,10 +199,6 @@ class Rows:
         """The next rows of a transcript."""
         rows = self._execute(_PAGE, (after, session_id, after >> ROWS_PER_TURN_BITS, limit)).fetchall()
         return [TranscriptRow(seq=seq, turn_id=turn_id, body=body) for seq, turn_id, body in rows]
-
-    def retract(self, turn_id: str) -> None:
-        """Take an ended turn's rows out of the transcript."""
-        self._execute("UPDATE turns SET in_transcript = 0 WHERE turn_id = ? AND ended_at IS NOT NULL", (turn_id,))
 
     def chosen_model(self, key: str) -> str | None:
         """The model a session asked for."""

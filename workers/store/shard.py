@@ -61,8 +61,12 @@ class PastTurn:
 class ShardStore(Protocol):
     """Turns and transcripts of one shard. Every method returns after the commit, in the order of the calls."""
 
-    async def admit(self, submission: Submission, session_id: str, state: TurnState) -> None:
+    async def admit(
+        self, submission: Submission, session_id: str, state: TurnState, *, instead_of: str | None = None
+    ) -> None:
         """Commit a new turn as ``queued`` or at once as ``running``.
+
+        With ``instead_of``, the turn of that id, which is over, leaves the transcript in the same commit.
 
         Raises:
             StoreFailed: nothing was kept.
@@ -108,9 +112,6 @@ class ShardStore(Protocol):
 
     async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
         """Transcript messages with ``seq > after``, oldest first. The numbers grow; they have gaps."""
-
-    async def retract(self, turn_id: str) -> None:
-        """Take a turn that is over out of its session's transcript: its message is sent again as a turn of its own."""
 
     async def chosen_model(self, key: str) -> str | None:
         """The model that a session asked for, instead of the configured one."""

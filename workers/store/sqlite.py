@@ -64,11 +64,13 @@ class SqliteShard(ShardStore):
         self._rows = Rows(file.connection, now)
         self._released: asyncio.Future[None] | None = None
 
-    async def admit(self, submission: Submission, session_id: str, state: TurnState) -> None:
+    async def admit(
+        self, submission: Submission, session_id: str, state: TurnState, *, instead_of: str | None = None
+    ) -> None:
         if self._journal.waiting >= MAX_WAITING_AT_ADMISSION:
             raise StoreFailed(f"{self._journal.waiting} operations wait for the disk already")
         parameters, origin = packed(submission.parameters), packed(submission.origin)
-        await self._submit(self._file, self._rows.admit, submission, session_id, state, parameters, origin)
+        await self._submit(self._file, self._rows.admit, submission, session_id, state, parameters, origin, instead_of)
 
     async def begin(self, turn_id: str) -> None:
         await self._submit(self._file, self._rows.begin, turn_id)
@@ -100,9 +102,6 @@ class SqliteShard(ShardStore):
 
     async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
         return await self._submit(self._file, self._rows.page, session_id, after, limit)
-
-    async def retract(self, turn_id: str) -> None:
-        await self._submit(self._file, self._rows.retract, turn_id)
 
     async def chosen_model(self, key: str) -> str | None:
         return await self._submit(self._file, self._rows.chosen_model, key)

@@ -55,10 +55,11 @@ class SessionTools:
 
     @property
     def notice(self) -> str | None:
-        missing = [entry for entry in self._entries if self._catalogue(entry) is None]
+        # Who was not asked for its tools yet is not missing.
+        missing = [entry.last_error for entry in self._entries if self._catalogue(entry) is None and entry.last_error]
         if not missing:
             return None
-        whys = "; ".join(entry.last_error or f"{entry.name}: not connected yet" for entry in missing)
+        whys = "; ".join(missing)
         return cut(f"Some tools are missing now, because their servers cannot be reached: {whys}", MAX_NOTICE_CHARS)
 
     async def call(self, call: ToolCall) -> ToolResult:
