@@ -9,8 +9,11 @@ from typing import Any
 import openai
 import pytest
 from e2e.conftest import DEMO, on
+from e2e.test_deaths import session_on
 from fakes.model_server import ModelServer, say
 from fakes.running_gateway import BOUND_S, KEY, RunningGateway
+
+from workers.worker import INGRESS_CLOSE_S
 
 
 def ask(client: openai.OpenAI, text: str, **more: Any) -> Any:
@@ -131,19 +134,21 @@ async def test_a_transcript_is_whole_after_a_stop_and_a_start(tmp_path: Path, mo
     assert [message["content"] for message in model.last.body["messages"]] == ["before", "pong", "after"]
 
 
-async def test_a_stop_lets_the_running_turn_end_and_refuses_new_ones(
+async def test_a_stop_lets_running_turns_end_wherever_they_landed_and_refuses_new_ones(
     gateway: RunningGateway, model: ModelServer
 ) -> None:
     gate = asyncio.Event()
-    async with gateway.landing_on(0) as via:
+    name = await session_on(gateway, 1)
+    async with gateway.landing_on(0) as via, gateway.landing_on(1) as probe:
         model.script(say("ended in peace", gate=gate))
-        running = asyncio.ensure_future(gateway.chat("last words", "a"))
+        running = asyncio.ensure_future(gateway.chat("last words", name, via=via))
         await model.until(lambda: model.in_flight == 1)
         stopping = asyncio.ensure_future(gateway.stop())
-        await gateway.until(lambda: refuses(gateway, via), "the gateway to refuse new turns")
+        await gateway.until(lambda: refuses(gateway, probe), "the gateway to refuse new turns")
+        await asyncio.sleep(INGRESS_CLOSE_S + 0.5)  # longer than an answer gets that is ready to leave
         gate.set()
-
         status, body, _ = await running
+
     assert (status, body["choices"][0]["message"]["content"]) == (200, "ended in peace")
     assert await stopping == 0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -62,6 +64,7 @@ class LocalServer(Server):
         super().__init__(directory)
         self._program = f"-S {RAW_SCRIPT}" if small else str(SCRIPT)
         self._command = directory / "command"
+        self._killed: set[int] = set()
         self.config = {"command": str(self._command), **settings}
         self.works()
 
@@ -71,8 +74,13 @@ class LocalServer(Server):
         return int(self._lines("launches")[-1])
 
     def works_on(self, tool: str) -> bool:
-        """Whether the newest process was called, and the tool was the last."""
-        return self._lines("calls")[-1:] == [f"{self.pid} {tool}"]
+        """Whether the newest process lives and was called, and the tool was the last."""
+        return self.pid not in self._killed and self._lines("calls")[-1:] == [f"{self.pid} {tool}"]
+
+    def kill(self) -> None:
+        """End the newest process."""
+        self._killed.add(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
 
     def starts(self, connections: list[dict[str, Any]]) -> int:
         return len(self._lines("launches"))  # its own account, not the gateway's

@@ -161,15 +161,15 @@ def killed_in_calls(number: int) -> Happening:
         asked = asyncio.create_task(stage.call("work", '{"seconds": 600}', rounds=number))
         for _ in range(number):
             await stage.called("work")
-            os.kill(pid := stage.local.pid, signal.SIGKILL)
-            await stage.missed(pid)
+            stage.local.kill()
         return await asked
 
     return happens
 
 
 async def killed_between_calls(stage: Stage) -> str:
-    os.kill(pid := stage.local.pid, signal.SIGKILL)
+    pid = stage.local.pid
+    stage.local.kill()
     await stage.missed(pid)
     return await stage.call("echo", '{"text": "here"}')
 

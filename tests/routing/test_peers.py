@@ -208,6 +208,21 @@ async def test_a_turn_whose_submitter_was_cancelled_is_abandoned_once_it_is_acce
     await until(lambda: owner.abandoned == ["turn_1"])
 
 
+async def test_a_submitter_cancelled_in_the_moment_of_acceptance_abandons_the_turn(raw: RawOwner) -> None:
+    peer = Peer(str(raw.path), HELLO, lambda _: None)
+    submitting = asyncio.ensure_future(peer.submit(0, handover(), again=False))
+    request = await raw.until_told(Submit)
+    assert peer._linked is not None
+
+    peer._linked._received(TurnAccepted(request=request.request, turn_id="turn_1"))
+    submitting.cancel()
+
+    abandoned = await raw.until_told(Abandon)
+    assert abandoned.request == request.request
+    assert peer._linked._accepted == {}
+    peer.close()
+
+
 # -- links that break ---------------------------------------------------------------------------------------------
 
 

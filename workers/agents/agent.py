@@ -238,6 +238,8 @@ class TurnRun:
         )
         await session.store.finish(ended, finish.commit, own_fault=finish.own_fault)
         self.feed.end(ended)
+        if finish.error is not None and not session.failed_before:  # the first of a row is enough for the log
+            _log_failure(session, finish.error, ended)
         rows = (*self.submission.messages, *self._rows, *finish.commit)
         past = PastTurn(turn_id=ended.turn_id, state=finish.state, own_fault=finish.own_fault, rows=rows)
         session.ended(past, self, ended)
@@ -283,6 +285,18 @@ class AgentActor(AsyncActor):
     def on_failure(self, *_: object) -> None:
         """What is no ``Exception`` ended the actor; a new one takes over the mail that waits."""
         self._session.start_actor()
+
+
+def _log_failure(session: Session, error: TurnError, ended: Ended) -> None:
+    log.warning(
+        f"turn {ended.state}",
+        session=session.key,
+        turn=ended.turn_id,
+        code=error.code,
+        provider=error.provider,
+        model=error.model,
+        status=error.upstream_status,
+    )
 
 
 def store_error(text: str) -> TurnError:

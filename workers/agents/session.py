@@ -86,6 +86,11 @@ class Session:
         return bool(self.runs) or self.wanted > 0 or self.ready is not None
 
     @property
+    def failed_before(self) -> bool:
+        """Whether the turn before the present one failed."""
+        return bool(self.past) and self.past[-1].state == "failed"
+
+    @property
     def store(self) -> ShardStore:
         """Where its turns and transcript are."""
         return self.shard.store

@@ -356,10 +356,14 @@ class Sessions:
         """Wait no longer for the turns that run."""
         self._hurry.set()
 
+    async def hurried(self) -> None:
+        """Return when nothing is to be waited for any more."""
+        await self._hurry.wait()
+
     async def _all_quiet_or_hurry(self, sessions: Collection[Session], timeout_s: float) -> None:
         """Wait until no turn runs, at most so long, and not at all once there is hurry."""
         quiet = asyncio.create_task(_all_quiet(sessions, timeout_s))
-        hurry = asyncio.create_task(self._hurry.wait())
+        hurry = asyncio.create_task(self.hurried())
         await asyncio.wait((quiet, hurry), return_when=asyncio.FIRST_COMPLETED)
         quiet.cancel()
         hurry.cancel()
