@@ -29,6 +29,7 @@ _HOW = re.compile(r", model \S+ \((.+?)\): ")  # of each provider, in an error
 _ADVICE = re.compile(r"What to do: (.+?)\.?$", re.DOTALL)
 _PORT = re.compile(r"(?<=127\.0\.0\.1):\d+")
 _DIRECTORY = re.compile(r"/\S+(?=/command\b)")
+_END_OF_START = re.compile(r"it closed the connection(?=; see logs/)")  # a process ends and its pipe does: either first
 _numbers = itertools.count(1)
 
 
@@ -309,4 +310,5 @@ def quoted(text: str) -> str:
 
 def plain(text: str) -> str:
     """Without what differs from run to run."""
+    text = _END_OF_START.sub("its process ended while it started", text)
     return _DIRECTORY.sub("…", _PORT.sub("", text))
