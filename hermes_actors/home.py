@@ -37,6 +37,11 @@ class Home:
         return self.root / "state" / "registry.db"
 
     @property
+    def ledger(self) -> Path:
+        """The restart-failure ledger, written by the supervisor alone."""
+        return self.root / "state" / "restart_failures.json"
+
+    @property
     def shards(self) -> Path:
         """The directory of the shard files, each written by the worker that owns it."""
         return self.root / "state" / "shards"

@@ -1,0 +1,113 @@
+"""Strikes: how often in a row a restart or a crash cut each session's running turn.
+
+A session that is cut again and again is the likely reason for the restarts, or is stuck and restarted by people: at
+the threshold it leaves the ledger and is suspended. A delivered success forgets its strikes; a start alone never does.
+Every function returns the ledger it was given where nothing changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Cause = Literal["restart_timeout", "shutdown_timeout", "crash"]
+
+CAUSES_KEPT = 10  # the last ones of a session; its count goes on
+
+
+class Cut(NamedTuple):
+    """A running turn that was cut."""
+
+    key: str
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """The strikes of one session."""
+
+    count: int  # at least 1
+    causes: tuple[Cause, ...]  # of the last strikes, the latest at the end
+    last_cut: str  # id of the turn that the last strike was for
+    last_at: float  # when that was: seconds since the epoch, in whole milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The entries of all sessions that have strikes, by session key. Two ledgers with the same entries are equal."""
+
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+
+    def count(self, key: str) -> int:
+        """The strikes of a session."""
+        entry = self.entries.get(key)
+        return entry.count if entry else 0
+
+
+def cut(ledger: Ledger, cuts: Iterable[Cut], cause: Cause, at: float) -> Ledger:
+    """One strike more for each session whose turn was cut; ``at`` in seconds since the epoch.
+
+    A turn strikes once, whoever reports it and however often: its session runs no other turn before every report of
+    the cut is in, so the id of the last one tells.
+    """
+    entries = dict(ledger.entries)
+    changed = False
+    for key, turn_id in cuts:
+        before = entries.get(key)
+        if before is None or before.last_cut != turn_id:
+            entries[key] = _struck(before, turn_id, cause, at)
+            changed = True
+    return Ledger(entries) if changed else ledger
+
+
+def _struck(before: Entry | None, turn_id: str, cause: Cause, at: float) -> Entry:
+    causes = (*before.causes, cause) if before else (cause,)
+    return Entry(
+        count=before.count + 1 if before else 1,
+        causes=causes[-CAUSES_KEPT:],
+        last_cut=turn_id,
+        last_at=_whole_ms(at),
+    )
+
+
+def absolve(ledger: Ledger, keys: Iterable[str]) -> Ledger:
+    """Forget the strikes of sessions: a delivered success, a fresh start under the same key, an operator's wish."""
+    struck = ledger.entries.keys() & set(keys)
+    return _without(ledger, struck) if struck else ledger
+
+
+def drop_idle(ledger: Ledger, busy: AbstractSet[str], *, cut_since: float = math.inf) -> Ledger:
+    """Forget the strikes of sessions that were idle when the supervisor stopped, so: that are not stuck.
+
+    Args:
+        ledger: with the strikes of this stop, or of the crash that is recovered from, in it already.
+        busy: keys of the sessions that the stop or crash cut, or that had a message waiting. Where part of the disk
+            could not be asked, the keys that belong there too.
+        cut_since: when the stop began, in seconds since the epoch. Strikes from then on are its own: who recovers
+            from a kill between the strikes and the end of a stop finds nothing running, and must not take the
+            sessions it cut for idle ones.
+    """
+    since = _whole_ms(cut_since)
+    idle = {key for key, entry in ledger.entries.items() if key not in busy and entry.last_at < since}
+    return _without(ledger, idle) if idle else ledger
+
+
+def suspended_at(ledger: Ledger, threshold: int) -> tuple[Ledger, tuple[str, ...]]:
+    """The ledger without the sessions that have so many strikes, and their keys in order: those are suspended."""
+    stuck = {key for key, entry in ledger.entries.items() if entry.count >= threshold}
+    return (_without(ledger, stuck) if stuck else ledger), tuple(sorted(stuck))
+
+
+def _without(ledger: Ledger, keys: AbstractSet[str]) -> Ledger:
+    entries = dict(ledger.entries)
+    for key in keys:
+        del entries[key]
+    return Ledger(entries)
+
+
+def _whole_ms(at: float) -> float:
+    """What a file can hold, so that a ledger is the same after it was written and read."""
+    return round(at, 3)
