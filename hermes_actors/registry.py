@@ -18,21 +18,26 @@ from typing import Any, Self
 
 import structlog
 
+from hermes_actors.chronicle import Chronicle
+from hermes_actors.core.marks import UNMARKED, Marks, Standing
 from hermes_actors.core.model import ActorRecord, Owner, SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.registry_file import (
     ACTOR,
     ENTRY,
+    MARKS,
     Broken,
     RegistryUnusable,
     connect,
+    readable_marks,
     readable_meta,
     readable_sessions,
     reader,
     set_aside,
 )
+from hermes_actors.wire.faults import point
 
-_SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR} FROM sessions"  # noqa: S608  # own words
+_SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS} FROM sessions"  # noqa: S608  # own words
 _INTO_SESSIONS = f"INTO sessions ({ENTRY}) VALUES (?, ?, ?, ?, ?, ?)"
 
 log = structlog.get_logger(__name__)
@@ -60,6 +65,7 @@ class Registry:
     Attributes:
         home_id: names the home, whatever its path.
         set_aside: where a broken registry was moved to at this start, or None.
+        chronicle: what happened, written with the rest.
     """
 
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
@@ -67,6 +73,7 @@ class Registry:
         self._path = path
         self.home_id = ""
         self.set_aside: Path | None = None
+        self.chronicle = Chronicle(database, self._begin)
 
     @classmethod
     def open(cls, home: Home, *, shards: int | None, usual_shards: int, durability: str) -> Self:
@@ -128,6 +135,8 @@ class Registry:
         if self.set_aside is not None:
             saved = readable_sessions(self.set_aside, known["shards"])
             self._database.executemany(f"INSERT OR IGNORE {_INTO_SESSIONS}", saved)
+            marks = readable_marks(self.set_aside)
+            self._database.executemany(f"UPDATE sessions SET ({MARKS}) = (?, ?, ?, ?, ?, ?, ?) WHERE key = ?", marks)  # noqa: S608  # own words
             log.warning("sessions of the broken registry were saved", sessions=self.count())
         self.commit()
 
@@ -173,6 +182,14 @@ class Registry:
             (*actor, key),
         )
 
+    def write_marks(self, key: str, session_id: str, marks: Marks) -> None:
+        """Write how a session stands, and which transcript it goes on with; of a key that is not there nothing is."""
+        self._begin()
+        self._database.execute(
+            f"UPDATE sessions SET (session_id, {MARKS}) = (?, ?, ?, ?, ?, ?, ?, ?) WHERE key = ?",  # noqa: S608  # own words
+            (session_id, *marks, key),
+        )
+
     def forget(self, key: str) -> bool:
         """Drop a session; whether there was one."""
         self._begin()
@@ -205,7 +222,7 @@ class Registry:
             where.append("(last_active_at, key) < (?, ?)")
             values += _from_cursor(after)
         rows = self._database.execute(
-            f"SELECT {ENTRY} FROM sessions {'WHERE ' if where else ''}{' AND '.join(where)}"  # noqa: S608  # own words
+            f"{_SELECT_WHOLE} {'WHERE ' if where else ''}{' AND '.join(where)}"
             " ORDER BY last_active_at DESC, key DESC LIMIT ?",
             (*values, limit + 1),
         ).fetchall()
@@ -217,6 +234,11 @@ class Registry:
         (count,) = self._database.execute("SELECT value FROM meta WHERE name = 'sessions'").fetchone()
         return int(count)
 
+    def standing(self) -> dict[str, int]:
+        """How many sessions are marked, by their standing."""
+        rows = self._database.execute("SELECT mark, count(*) FROM sessions WHERE mark <> 'clear' GROUP BY mark")
+        return {standing.value: 0 for standing in Standing if standing is not Standing.CLEAR} | dict(rows.fetchall())
+
     # -- transaction -------------------------------------------------------------------------------------------------
     def _begin(self) -> None:
         if not self._database.in_transaction:
@@ -225,7 +247,9 @@ class Registry:
     def commit(self) -> None:
         """Make what was written durable. Nothing happens when nothing was."""
         if self._database.in_transaction:
+            point("registry.commit")
             self._database.execute("COMMIT")
+            point("registry.committed")
 
     def close(self) -> None:
         """Close the file; what was not committed is gone."""
@@ -262,8 +286,8 @@ def _shards_of_files(home: Home) -> int | None:
 
 
 def _entry(row: Sequence[Any]) -> SessionEntry:
-    """A row of ``ENTRY``, or of ``ENTRY`` and ``ACTOR``."""
-    key, session_id, principal, shard, created_at, last_active_at, *actor = row
+    """A row of ``ENTRY``, or of ``ENTRY``, ``ACTOR`` and ``MARKS``."""
+    key, session_id, principal, shard, created_at, last_active_at = row[:6]
     return SessionEntry(
         key=key,
         session_id=session_id,
@@ -271,7 +295,8 @@ def _entry(row: Sequence[Any]) -> SessionEntry:
         shard=shard,
         created_at=created_at,
         last_active_at=last_active_at,
-        actor=ActorRecord(*actor),
+        actor=ActorRecord(*row[6:11]),
+        marks=Marks(Standing(row[11]), *row[12:]) if row[11:] else UNMARKED,
     )
 
 

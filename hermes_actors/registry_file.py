@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hermes_actors.core.marks import UNMARKED, Marks, Standing
 from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.wire.sharding import shard_of
 
@@ -18,7 +19,10 @@ BUSY_TIMEOUT_S = 5.0  # for a reader that holds the file for a moment
 
 ENTRY = "key, session_id, principal, shard, created_at, last_active_at"
 ACTOR = "generation, restarts, last_restart_reason, last_restart_at, last_fallback_turn"  # not in the first schema
+MARKS = "mark, mark_reason, mark_at, mark_turn, former_id, untold_reason, untold_at"  # nor these
 ENTRY_TYPES = (str, str, str, int, float, float)
+_TEXT, _TIME = (str, type(None)), (float, type(None))
+_MARK_TYPES = ((str,), _TEXT, _TIME, _TEXT, _TEXT, _TEXT, _TIME, (str,))  # of MARKS, then the key
 
 MIGRATIONS = (  # user_version n is the state after the first n; one that was released is never edited
     """
@@ -46,6 +50,39 @@ MIGRATIONS = (  # user_version n is the state after the first n; one that was re
     ALTER TABLE sessions ADD COLUMN last_restart_reason TEXT;
     ALTER TABLE sessions ADD COLUMN last_restart_at REAL;
     ALTER TABLE sessions ADD COLUMN last_fallback_turn TEXT;
+    """,
+    """
+    ALTER TABLE sessions ADD COLUMN mark TEXT NOT NULL DEFAULT 'clear';
+    ALTER TABLE sessions ADD COLUMN mark_reason TEXT;
+    ALTER TABLE sessions ADD COLUMN mark_at REAL;
+    ALTER TABLE sessions ADD COLUMN mark_turn TEXT;
+    ALTER TABLE sessions ADD COLUMN former_id TEXT;
+    ALTER TABLE sessions ADD COLUMN untold_reason TEXT;
+    ALTER TABLE sessions ADD COLUMN untold_at REAL;
+    CREATE INDEX sessions_marked ON sessions (mark) WHERE mark <> 'clear';
+    CREATE TABLE history (
+        n INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        at REAL NOT NULL,
+        boot TEXT NOT NULL,
+        what TEXT NOT NULL,
+        reason TEXT,
+        turn_id TEXT,
+        session_id TEXT,
+        strikes INTEGER NOT NULL,
+        threshold INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX history_of_key ON history (key, n);
+    CREATE TABLE boots (
+        n INTEGER PRIMARY KEY,
+        boot TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        settled_at REAL,
+        ready_at REAL,
+        stop_began_at REAL,
+        ended_at REAL,
+        how TEXT
+    ) STRICT;
     """,
 )
 
@@ -183,9 +220,22 @@ def readable_meta(aside: Path) -> dict[str, Any]:
 
 
 def readable_sessions(aside: Path, shards: int) -> Iterator[tuple[Any, ...]]:
-    """The rows of sessions that a broken file still has: up to the damage, and from its other end back to it."""
+    """The rows of sessions that a broken file still has."""
+    for row in _readable(aside, f"SELECT {ENTRY} FROM sessions"):  # noqa: S608  # own words
+        if tuple(map(type, row)) == ENTRY_TYPES and row[3] == shard_of(row[0], shards):
+            yield row
+
+
+def readable_marks(aside: Path) -> Iterator[tuple[Any, ...]]:
+    """The marks of sessions, and their keys, that a broken file still has. Chosen here: SQL would read up to damage."""
+    for row in _readable(aside, f"SELECT {MARKS}, key FROM sessions"):  # noqa: S608  # own words
+        fits = all(type(value) in kinds for value, kinds in zip(row, _MARK_TYPES, strict=True))
+        if fits and row[0] in tuple(Standing) and Marks(Standing(row[0]), *row[1:-1]) != UNMARKED:
+            yield row
+
+
+def _readable(aside: Path, query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows up to the damage, and from the other end back to it; of a file without such columns none."""
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.Error), contextlib.closing(reader(aside)) as database:
-            for row in database.execute(f"SELECT {ENTRY} FROM sessions ORDER BY key {order}"):  # noqa: S608  # own words
-                if tuple(map(type, row)) == ENTRY_TYPES and row[3] == shard_of(row[0], shards):
-                    yield row
+            yield from database.execute(f"{query} ORDER BY key {order}")

@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from hermes_actors import registry_file
+from hermes_actors.core import marks
 from hermes_actors.core.model import NEVER_RESTARTED, ActorRecord, Owner
 from hermes_actors.home import Home
 from hermes_actors.registry import BadCursor, Registry, ShardsFixed, find_sessions, new_session_id
 from hermes_actors.registry_file import RegistryUnusable, check, is_damage, mark_suspect
 from hermes_actors.wire.sharding import shard_of
 
-DIGESTS = ["b518f6bc0dfe4ebc", "470454785b6db494"]  # of the released migrations, which no release may edit
+DIGESTS = [
+    "b518f6bc0dfe4ebc",
+    "470454785b6db494",
+    "3b5b5b649fedc683",
+]  # of the released migrations, which no release may edit
 
 
 @pytest.fixture
@@ -290,6 +295,26 @@ def test_the_sessions_that_a_damaged_file_still_has_are_saved(
         entry = registry.session("api:a:000000")
         assert entry is not None
         assert entry.created_at == 0.0
+
+
+def test_the_marks_that_a_damaged_file_still_has_are_saved(home: Home) -> None:
+    suspended = marks.begin_afresh(marks.suspend(marks.cut(marks.UNMARKED, "crash", "turn_1", 5.0), 6.0), "ses_old")
+    filled(home, 2000)
+    with closing(opened(home)) as registry:
+        registry.write_marks("api:a:000000", "ses_1", marks.cut(marks.UNMARKED, "crash", "turn_1", 5.0))
+        registry.write_marks("api:a:001999", "ses_2", suspended)
+        registry.commit()
+    with home.registry.open("r+b") as file:
+        file.seek(home.registry.stat().st_size // 2)
+        file.write(b"\xde\xad" * 2048)
+
+    with closing(opened(home)) as registry:
+        first, last = registry.session("api:a:000000"), registry.session("api:a:001999")
+        assert registry.set_aside is not None
+        assert first is not None
+        assert last is not None
+        assert (first.marks.standing, first.marks.turn_id) == ("resume_pending", "turn_1")
+        assert (last.session_id, last.marks) == ("ses_2", suspended)
 
 
 def test_damage_in_a_large_file_is_found_beside_the_work_and_mended_at_the_next_start(
