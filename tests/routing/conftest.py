@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pykka
 import pytest
 import uvloop
 from fakes.cluster import Cluster
+from fakes.sessions import BOUND_S
 
 from workers.agents.agent import AgentActor
 
@@ -27,9 +28,21 @@ def no_actor_is_left() -> Any:
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+async def make_cluster(tmp_path: Path) -> AsyncIterator[Callable[[float], Awaitable[Cluster]]]:
+    """Two workers that serve; given how long a request waits for an owner."""
+    made: list[Cluster] = []
+
+    async def make(owner_wait_s: float) -> Cluster:
+        made.append(Cluster(tmp_path, owner_wait_s=owner_wait_s))
+        await made[-1].start_all()
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        await cluster.end()
+
+
+@pytest.fixture
+async def cluster(make_cluster: Callable[[float], Awaitable[Cluster]]) -> Cluster:
     """Two workers that serve."""
-    made = Cluster(tmp_path)
-    await made.start_all()
-    yield made
-    await made.end()
+    return await make_cluster(BOUND_S)

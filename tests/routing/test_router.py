@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from hermes_actors.wire.sharding import shard_of
 from workers.gateway import Conversation
 from workers.models.provider import ModelReply, ModelRequest
 from workers.turns import Delta, Ended, Refusal
+
+MakeCluster = Callable[[float], Awaitable[Cluster]]
 
 
 def conversation(history: bytes = b"h", **fields: Any) -> Conversation:
@@ -183,9 +184,8 @@ async def test_what_one_worker_offers_another_claims_once(cluster: Cluster, keep
     assert claimed[1] != "conv:default:known"
 
 
-async def test_a_claim_does_not_wait_for_a_keeper_that_is_down(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, owner_wait_s=3600.0)
-    await cluster.start_all()
+async def test_a_claim_does_not_wait_for_a_keeper_that_is_down(make_cluster: MakeCluster) -> None:
+    cluster = await make_cluster(3600.0)
     await cluster.kill(1)
     router = cluster.nodes[0].router
 
@@ -194,7 +194,6 @@ async def test_a_claim_does_not_wait_for_a_keeper_that_is_down(tmp_path: Path) -
         router.offer(conversation(histories()[1]), key)
 
     assert key.startswith("conv:default:")
-    await cluster.end()
 
 
 async def test_a_new_conversation_is_placed_where_it_landed(cluster: Cluster) -> None:
@@ -232,9 +231,8 @@ async def test_a_request_waits_for_an_owner_that_is_away(cluster: Cluster) -> No
     assert (await ended(await waiting)).text == "re: hi"
 
 
-async def test_a_request_is_refused_when_no_owner_comes(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, owner_wait_s=0.05)
-    await cluster.start_all()
+async def test_a_request_is_refused_when_no_owner_comes(make_cluster: MakeCluster) -> None:
+    cluster = await make_cluster(0.05)
     await cluster.kill(1)
 
     with pytest.raises(Refusal) as refused:
@@ -242,7 +240,6 @@ async def test_a_request_is_refused_when_no_owner_comes(tmp_path: Path) -> None:
 
     assert refused.value.code == "shard_unavailable"
     assert refused.value.retry_after_s
-    await cluster.end()
 
 
 async def test_a_request_follows_its_shard_to_another_owner(cluster: Cluster) -> None:
@@ -305,16 +302,14 @@ async def test_a_turn_that_waited_when_its_owner_died_is_answered_once_as_a_stre
     assert [request[-1]["content"] for request in successor.bench.model.requests] == ["two"]
 
 
-async def test_a_turn_whose_owner_has_no_successor_in_time_is_told_interrupted(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, owner_wait_s=0.05)
-    await cluster.start_all()
+async def test_a_turn_whose_owner_has_no_successor_in_time_is_told_interrupted(make_cluster: MakeCluster) -> None:
+    cluster = await make_cluster(0.05)
     cluster.nodes[1].bench.model.gate.clear()
     turn = await cluster.nodes[0].router.submit(cluster.message("hold", cluster.key_on(1)), stream=True)
 
     await cluster.kill(1)
 
     assert (await ended(turn)).state == "interrupted"
-    await cluster.end()
 
 
 async def test_a_turn_that_completed_while_its_link_was_lost_is_told_with_its_reply(cluster: Cluster) -> None:
