@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from hermes_actors.config.problems import ConfigError
-from hermes_actors.control.client import ControlFailed, NoAnswer, NotRunning
+from hermes_actors.control.client import ControlFailed, NoAnswer, NotRunning, ask, connect
 from hermes_actors.home import Home, default_home
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +24,9 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    MARKED = 3
     NO_SUPERVISOR = 4
+    RESTART = 75  # EX_TEMPFAIL of sysexits.h; systemd: RestartForceExitStatus=75
     CONFIGURATION = 78  # EX_CONFIG of sysexits.h; systemd: RestartPreventExitStatus=78
 
 
@@ -73,6 +76,8 @@ class Command(click.Command):
         except ConfigError as error:
             raise BadConfiguration("configuration", str(error)) from error
         except ControlFailed as error:
+            if error.code == "configuration":
+                raise BadConfiguration(error.code, f"{error}\nNothing changed.") from error
             raise Failed(error.code, str(error)) from error
 
 
@@ -100,9 +105,55 @@ def json_option(command: F) -> F:
     )(command)
 
 
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, readable=False),  # the reader has better words
+    metavar="FILE",
+    help="Another file than config.yaml of the home.",
+)
+
+
 def print_json(document: Any) -> None:
     """A document for machines, in ASCII, so that no locale can spoil it."""
     click.echo(json.dumps(document, indent=2))
+
+
+def show(data: Any, as_json: bool, draw: Callable[[Any], Any]) -> None:
+    """``data`` for machines, or what ``draw`` makes with :mod:`hermes_actors.cli.render` for people."""
+    if as_json:
+        print_json(data)
+        return
+    from hermes_actors.cli import render
+
+    render.console().print(draw(render), crop=False)
+
+
+def knowing(home: Home, done: str = "read from") -> Callable[..., dict[str, Any]]:
+    """Whom to ask about sessions: the supervisor, or the disk where none runs, which stderr says then.
+
+    Raises:
+        NotRunning: nothing is there at all.
+        NoAnswer, ControlFailed: see :func:`hermes_actors.control.client.connect`.
+    """
+    try:
+        with connect(home):
+            return partial(ask, home)
+    except NotRunning as error:
+        if not home.root.is_dir():
+            raise
+        from hermes_actors.cli import disk
+
+        click.echo(f"{error}: {done} the disk", err=True)
+        return partial(disk.ask, home)
+
+
+def workers_asked(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
+    """What the supervisor learns from its workers; those that said nothing are told."""
+    data = ask(home, operation, **arguments)
+    for slot in data.get("missing", ()):
+        click.echo(f"worker {slot} gave no answer", err=True)
+    return data
 
 
 def example(*lines: str) -> str:

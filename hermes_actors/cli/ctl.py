@@ -6,31 +6,33 @@ the configuration 60 ms, where ``--help`` takes 70 ms in all.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from io import TextIOWrapper
 from typing import Any, TextIO
 
 import click
 
+from hermes_actors.cli import marks
 from hermes_actors.cli.command import (
-    BadConfiguration,
     Command,
     Failed,
     Group,
     example,
     home_option,
     json_option,
+    knowing,
     print_json,
+    show,
+    workers_asked,
 )
+from hermes_actors.cli.drain import drain, restart, stop
+from hermes_actors.cli.ledger import ledger
+from hermes_actors.cli.why import why
 from hermes_actors.control import client
 from hermes_actors.home import Home
 
-STOP_S = 300.0  # well above agent.restart_drain_timeout: a clean stop must not look like a failed one
 PAGE = 50
 LARGEST_PAGE = 500
 DEFAULT_SESSION = "cli"
@@ -51,7 +53,7 @@ def ctl() -> None:
 def status(home: Home, as_json: bool) -> None:
     """Show the supervisor, its workers, and what is broken."""
     data = client.ask(home, "status")
-    _show(data, as_json, lambda render: render.status(data, time.time()))
+    show(data, as_json, lambda render: render.status(data, time.time()))
 
 
 @ctl.command(cls=Command, epilog=example("hermes-ctl workers"))
@@ -60,7 +62,7 @@ def status(home: Home, as_json: bool) -> None:
 def workers(home: Home, as_json: bool) -> None:
     """Show the worker processes: their state, load and restarts."""
     rows = client.ask(home, "status")["workers"]
-    _show({"workers": rows}, as_json, lambda render: render.workers(rows))
+    show({"workers": rows}, as_json, lambda render: render.workers(rows))
 
 
 @ctl.group()
@@ -80,13 +82,13 @@ def sessions() -> None:
 @json_option
 def list_sessions(limit: int, after: str | None, everything: bool, home: Home, as_json: bool) -> None:
     """List sessions, those active last first."""
-    ask = _knowing(home)
+    ask = knowing(home)
     page = ask("sessions.list", limit=LARGEST_PAGE if everything else limit, after=after)
     rows = list(page["sessions"])
     while everything and page["next"]:
         page = ask("sessions.list", limit=LARGEST_PAGE, after=page["next"])
         rows += page["sessions"]
-    _show({**page, "sessions": rows}, as_json, lambda render: render.sessions(rows, time.time()))
+    show({**page, "sessions": rows}, as_json, lambda render: render.sessions(rows, time.time()))
     if page["next"]:
         click.echo(f"more: add --after {page['next']}", err=True)
 
@@ -99,8 +101,8 @@ def list_sessions(limit: int, after: str | None, everything: bool, home: Home, a
 @json_option
 def show_session(session: str, home: Home, as_json: bool) -> None:
     """Show one session: SESSION is its key, or a last part that only one key has."""
-    data = _knowing(home)("sessions.show", session=session)
-    _show(data, as_json, lambda render: render.session(data, time.time()))
+    data = knowing(home)("sessions.show", session=session)
+    show(data, as_json, lambda render: render.session(data, time.time()))
 
 
 @ctl.group(cls=Group, invoke_without_command=True, epilog=example("hermes-ctl mcp", "hermes-ctl mcp restart files"))
@@ -112,8 +114,8 @@ def mcp(context: click.Context, home: Home, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         context.default_map = {context.invoked_subcommand: {"home": home.root, "as_json": as_json}}
         return
-    data = _workers_asked(home, "mcp")
-    _show(data, as_json, lambda render: render.connections(data["connections"], time.time()))
+    data = workers_asked(home, "mcp")
+    show(data, as_json, lambda render: render.connections(data["connections"], time.time()))
 
 
 @mcp.command("restart", cls=Command, epilog=example("hermes-ctl mcp restart files"))
@@ -125,8 +127,8 @@ def restart_mcp(name: str, home: Home, as_json: bool) -> None:
 
     What they started ends too; they are made again when a turn needs them.
     """
-    data = _workers_asked(home, "mcp.restart", server=name)
-    _show(data, as_json, lambda _: f"connections of {name} restarted: {data['restarted']}")
+    data = workers_asked(home, "mcp.restart", server=name)
+    show(data, as_json, lambda _: f"connections of {name} restarted: {data['restarted']}")
 
 
 @ctl.command(cls=Command, epilog=example("hermes-ctl reload", "hermes-ctl reload --json | jq -r '.changes[].key'"))
@@ -134,40 +136,14 @@ def restart_mcp(name: str, home: Home, as_json: bool) -> None:
 @json_option
 def reload(home: Home, as_json: bool) -> None:
     """Take a changed configuration over, and say what changes when. A bad one changes nothing."""
-    try:
-        data = _workers_asked(home, "reload")
-    except client.ControlFailed as error:
-        if error.code != "configuration":
-            raise
-        raise BadConfiguration(error.code, f"{error}\nNothing changed.") from error
-    _show(data, as_json, lambda render: render.changes(data["changes"]))
+    data = workers_asked(home, "reload")
+    show(data, as_json, lambda render: render.changes(data["changes"]))
 
 
-@ctl.command(cls=Command, epilog=example("hermes-ctl stop", "hermes-ctl stop --now --timeout 20"))
-@click.option("--now", is_flag=True, help="Give running turns no time to finish.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=STOP_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait until the supervisor is gone.",
-)
-@home_option
-@json_option
-def stop(now: bool, timeout: float, home: Home, as_json: bool) -> None:
-    """Stop the gateway, and wait until it is gone.
-
-    No turn is begun any more; running ones get the configured time to finish.
-    """
-    with _spinner("stopping: running turns may finish" if not now else "stopping", quiet=as_json):
-        gone = client.stop(home, now=now, timeout_s=timeout)
-    if not gone:
-        raise Failed("timeout", f"not gone after {timeout:g} s; it goes on stopping. Look with: hermes-ctl status")
-    if as_json:
-        print_json({"stopped": True})
-    else:
-        click.echo("stopped")
+for change in (marks.suspend, marks.resume, marks.reset, marks.stop):
+    sessions.add_command(change)
+for command in (drain, restart, stop, ledger, why):
+    ctl.add_command(command)
 
 
 def _session_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -219,51 +195,11 @@ def chat(session: str, message: str | None, key_env: str | None, home: Home, as_
         raise Failed("interrupted", repl.LET_GO) from let_go
 
 
-def _knowing(home: Home) -> Callable[..., dict[str, Any]]:
-    """Whom to ask about sessions: the supervisor, or the disk where none runs."""
-    try:
-        with client.connect(home):
-            return partial(client.ask, home)
-    except client.NotRunning as error:
-        if not home.root.is_dir():
-            raise
-        from hermes_actors.cli import disk
-
-        click.echo(f"{error}: read from the disk", err=True)
-        return partial(disk.ask, home)
-
-
-def _workers_asked(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
-    """What the supervisor learns from its workers; those that said nothing are told."""
-    data = client.ask(home, operation, **arguments)
-    for slot in data.get("missing", ()):
-        click.echo(f"worker {slot} gave no answer", err=True)
-    return data
-
-
-def _show(data: Any, as_json: bool, draw: Callable[[Any], Any]) -> None:
-    """``data`` for machines, or what ``draw`` makes with :mod:`hermes_actors.cli.render` for people."""
-    if as_json:
-        print_json(data)
-        return
-    from hermes_actors.cli import render
-
-    render.console().print(draw(render), crop=False)
-
-
 def _forgiving(stream: TextIO) -> TextIO:
     """The stream, made to replace what its encoding does not have: a model may say anything, a diff hold any bytes."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="replace")
     return stream
-
-
-def _spinner(text: str, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
-    if quiet or not sys.stderr.isatty():
-        return contextlib.nullcontext()
-    from hermes_actors.cli import render
-
-    return render.console(stderr=True).status(text)
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -10,6 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Column, Table
 from rich.text import Text
 
+from hermes_actors.core.why import Story
 from hermes_actors.terminal import printable
 
 PIPE_COLUMNS = 240  # width where there is no terminal: `grep` wants a row on one line
@@ -18,7 +20,7 @@ NOTHING = "-"
 
 _STATE_STYLES = {
     **dict.fromkeys(("serving", "ready", "available", "up"), "green"),
-    **dict.fromkeys(("starting", "stopping", "restarting", "connecting", "waiting"), "yellow"),
+    **dict.fromkeys(("starting", "draining", "held", "stopping", "restarting", "connecting", "waiting"), "yellow"),
     **dict.fromkeys(("killed", "given_up", "unavailable"), "red"),
 }
 _WHEN = {"now": "now", "next_turn": "at the next turn", "restart": "only after a restart"}
@@ -63,11 +65,26 @@ def status(data: Mapping[str, Any], now: float) -> RenderableType:
             ("up", _text(span(now - data["started_at"]) if data.get("started_at") else None)),
             ("home", _text(data.get("home"))),
             ("http", _text(url(http.get("host"), http.get("port")))),
-            ("sessions", _text(data.get("sessions"))),
+            *((("drain", _text(drain_line(data["drain"]), "yellow")),) if data.get("drain") else ()),
+            ("sessions", _text(_counted(data))),
             ("shards", _text(f"{total}, {len(broken)} broken" if broken else total)),
         )
     )
-    return Group(head, *(_broken(shard) for shard in broken), Text(), workers(data.get("workers") or []))
+    faults = (*(_broken(shard) for shard in broken), *_ledger_faults(data.get("ledger") or {}))
+    return Group(head, *faults, Text(), workers(data.get("workers") or []))
+
+
+def drain_line(data: Mapping[str, Any]) -> str:
+    """A drain in one line, as ``drain.status`` tells it."""
+    count, left_s = data.get("count"), data.get("left_s")
+    parts = [f"then {data['then']}"] if data.get("then") else []
+    if count is not None:
+        parts.append("1 turn runs" if count == 1 else f"{count or 'no'} turn{'s run' if count else ' runs'}")
+    if data.get("queued"):
+        parts.append(f"{data['queued']} wait for afterwards")
+    if left_s:
+        parts.append(f"{round(left_s)} s left")
+    return ", ".join(parts)
 
 
 def workers(rows: Iterable[Mapping[str, Any]]) -> Rows:
@@ -91,12 +108,30 @@ def workers(rows: Iterable[Mapping[str, Any]]) -> Rows:
 
 def sessions(rows: Iterable[Mapping[str, Any]], now: float) -> Rows:
     """A page of ``sessions list``."""
-    table = Rows("session", "id", "worker", "state", "last active")
+    table = Rows("session", "id", "worker", "state", "mark", "strikes", "last active")
     for row in rows:
         table.add(
             *(_text(row.get(name)) for name in ("key", "session_id", "worker")),
             _state(row.get("state")),
+            _mark(row),
+            _text(row.get("strikes") or None),
             _text(ago(row.get("last_active_at"), now)),
+        )
+    return table
+
+
+def strikes(rows: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
+    """The ledger."""
+    if not rows:
+        return _text("no strikes")
+    table = Rows("session", "strikes", "causes", "last turn cut", "when")
+    for row in rows:
+        table.add(
+            _text(row["key"]),
+            _text(f"{row['strikes']} of {row['threshold']}"),
+            _text(", ".join(row["causes"])),
+            _text(row["last_cut"]),
+            _text(ago(row["last_at"], now)),
         )
     return table
 
@@ -125,6 +160,33 @@ def changes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         for row in found:
             table.add_row(_text(f"  {row.get('key')}"), _text(row.get("what")))
     return table
+
+
+def story(told: Story) -> RenderableType:
+    """The answer to ``why``."""
+    head = (
+        f"{told.key}: {_words(told.standing)}, {told.strikes} of {told.threshold} strikes, transcript {told.session_id}"
+    )
+    parts: list[RenderableType] = [_text(head, "bold")]
+    happened = Table.grid(Column(), Column(overflow="fold"), padding=(0, 2), pad_edge=True)
+    for line in told.lines:
+        happened.add_row(_text(_when(line.at)), _text(line.what))
+        happened.add_row("", _text(line.rule, "dim"))
+    sections: tuple[tuple[str, Table], ...] = (
+        ("what happened", happened),
+        ("what happens next", _pairs((words, "") for words in told.next)),
+        ("what you can do", _pairs((action.do, action.effect) for action in told.actions)),
+        ("what would change it", _pairs((f"{one.key} = {one.value:g}", one.meaning) for one in told.settings)),
+    )
+    for title, table in sections:
+        if table.row_count:
+            parts += [_text(""), _text(title, "bold"), table]
+    return Group(*parts)
+
+
+def plain(text: str) -> Text:
+    """A sentence that may name what users chose."""
+    return _text(text)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
@@ -158,8 +220,29 @@ def _text(value: Any, style: str = "") -> Text:
     return Text(NOTHING if value is None else printable(str(value)), style=style)
 
 
+def _pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2), pad_edge=True)
+    for row in rows:
+        table.add_row(*map(_text, row))
+    return table
+
+
+def _when(at: float) -> str:
+    """A time on this machine's clock."""
+    return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
 def _state(value: Any) -> Text:
     return _text(value, _STATE_STYLES.get(str(value), ""))
+
+
+def _mark(row: Mapping[str, Any]) -> Text:
+    """How a session stands."""
+    if row.get("suspended"):
+        return _text("suspended", "red")
+    if row.get("resume_pending"):
+        return _text(f"resume pending ({row.get('resume_reason')})", "yellow")
+    return _text(None)
 
 
 def _fact(name: str, value: Any, now: float) -> Text:
@@ -192,6 +275,21 @@ def _servers(rows: Sequence[Any], now: float) -> Rows:
     for row in rows:
         table.add(*(_fact(name, row.get(name), now) for name in names))
     return table
+
+
+def _counted(data: Mapping[str, Any]) -> str | None:
+    """How many sessions there are, and how many of them are marked."""
+    if data.get("sessions") is None:
+        return None
+    marked = (f"{data[name]} {_words(name)}" for name in ("suspended", "resume_pending") if data.get(name))
+    return ", ".join((str(data["sessions"]), *marked))
+
+
+def _ledger_faults(ledger: Mapping[str, Any]) -> Iterator[Text]:
+    if ledger.get("fault"):
+        yield _text(f"strikes are only remembered until the end of this supervisor: {ledger['fault']}", "red")
+    if ledger.get("set_aside"):
+        yield _text(f"the ledger was corrupt and began anew; the broken file is kept as {ledger['set_aside']}", "red")
 
 
 def _broken(shard: Mapping[str, Any]) -> Text:

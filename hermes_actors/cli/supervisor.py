@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,27 @@ from typing import Any, Literal, get_args
 import click
 
 from hermes_actors import logs
-from hermes_actors.cli.command import BadConfiguration, Command, Failed, example, home_option, json_option, print_json
+from hermes_actors.cli.command import (
+    BadConfiguration,
+    Command,
+    Exit,
+    Failed,
+    config_option,
+    example,
+    home_option,
+    json_option,
+    print_json,
+)
 from hermes_actors.cli.render import console, facts
+from hermes_actors.cli.unit import unit
 from hermes_actors.cli.welcome import welcome
 from hermes_actors.config.load import load, summary
 from hermes_actors.config.model import MAX_WORKERS, Settings
+from hermes_actors.config.problems import ConfigError
+from hermes_actors.config.programs import missing_programs
+from hermes_actors.handover import CommandLine, Handover, HandoverUnusable, take
 from hermes_actors.home import Home
+from hermes_actors.rehearsal import asked_for, check
 from hermes_actors.service import (
     HomeBusy,
     HomeUnusable,
@@ -45,13 +61,10 @@ class WorkerCount(click.ParamType["int | Literal['auto']"]):
         return int(value)
 
 
-config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, readable=False),  # the reader has better words
-    metavar="FILE",
-    help="Another file than config.yaml of the home.",
-)
+class NotRestarted(Failed):
+    """A restart in place was begun and cannot be ended: a new process may do better."""
+
+    exit_code = Exit.RESTART
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("hermes-supervisor start --demo"))
@@ -88,23 +101,69 @@ def start(
     SIGTERM, Ctrl-C and hermes-ctl stop let running turns finish; a second signal stops at once.
     SIGHUP and hermes-ctl reload take a changed configuration over.
     """
-    environ = dict(os.environ)  # as it was given: it cannot change, and is hidden from workers while they start
-    read = partial(_read, home, config_path, workers, environ=environ, demo=demo)
-    settings = read()
-    logs.protect([*settings.api_keys.values(), *settings.environment.values()])
-    logs.configure(process="supervisor", directory=home.logs, level=log_level, format=log_format)
+    try:
+        inherited = take()
+    except HandoverUnusable as error:
+        raise NotRestarted("not_restarted", str(error)) from error
+    rehearsed = asked_for()
+    command = CommandLine.of_this_process()  # before the environment is hidden from workers while they start
+    read = partial(_read, home, config_path, workers, environ=command.environment, demo=demo)
+    if rehearsed is not None:
+        with _failures_told():
+            check(read(), rehearsed)
+        return
+    log = partial(logs.configure, process="supervisor", directory=home.logs, level=log_level, format=log_format)
+    handover = _live(home, read, log, command, inherited)
+    if handover is not None:
+        try:
+            handover.exec(command)
+        except OSError as error:
+            why = f"{command.words[0]} cannot be run again: {error.strerror}"
+            raise NotRestarted("not_restarted", why) from error
+
+
+def _live(
+    home: Home,
+    read: Callable[[], Settings],
+    log: Callable[[], None],
+    command: CommandLine,
+    inherited: Handover | None,
+) -> Handover | None:
+    """One life of the supervisor; what it leaves to a next one, if that was wanted.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        Failed: it did not start, or it failed.
+    """
+    served = False
 
     def ready(serving: Serving) -> None:
+        nonlocal served
+        served = True
         if sys.stdout.isatty():
             console().print(welcome(settings, home, serving, os.environ), soft_wrap=True)
 
     try:
-        code = serve(settings, home, ready=ready, reload=read)
+        settings = read()
+        logs.protect([*settings.api_keys.values(), *settings.environment.values()])
+        log()
+        with _failures_told():
+            return serve(settings, home, ready=ready, reload=read, command=command, inherited=inherited)
+    except (ConfigError, Failed) as error:
+        if inherited is None or served:
+            raise
+        raise NotRestarted("not_restarted", f"the gateway did not start again: {error}") from error
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """What a start fails of, with its exit code."""
+    try:
+        yield
     except (ShardsFixed, TooManyWorkers) as error:
         raise BadConfiguration("configuration", str(error)) from error
     except (HomeBusy, HomeUnusable, RegistryUnusable, ListenFailed, SupervisorFailed) as error:
         raise Failed("not_started", str(error)) from error
-    sys.exit(code)
 
 
 @supervisor.command("check-config", cls=Command, epilog=example("hermes-supervisor check-config --home /srv/gw"))
@@ -113,11 +172,18 @@ def start(
 @json_option
 def check_config(config_path: Path | None, home: Home, as_json: bool) -> None:
     """Check the configuration, and say what it amounts to."""
-    rows = summary(load(home, config_path=config_path, environ=os.environ, demo=False))
+    settings = load(home, config_path=config_path, environ=os.environ, demo=False)
+    rows = summary(settings)
+    warnings = [str(problem) for problem in missing_programs(settings, os.environ)]
     if as_json:
-        print_json({"summary": [{"name": name, "value": value} for name, value in rows]})
+        print_json({"summary": [{"name": name, "value": value} for name, value in rows], "warnings": warnings})
     else:
         console().print(facts(rows))
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+supervisor.add_command(unit)
 
 
 def _read(

@@ -24,6 +24,7 @@ from hermes_actors.config.files import Unreadable, read_text, replace_private, w
 from hermes_actors.config.model import API_SERVER_KEY, Config, Endpoint, McpServer, Settings
 from hermes_actors.config.problems import ConfigError, KeyPath, Problem
 from hermes_actors.config.resolve import resolve
+from hermes_actors.config.timeouts import contradictions
 from hermes_actors.home import PRIVATE_DIRECTORY, PRIVATE_FILE, Home
 
 DEMO_KEY_LOCK_S = 5.0  # two demos that start at once on one home make one key
@@ -31,7 +32,7 @@ DEMO_KEY_BYTES = 24
 
 _DURABILITY = {"power_loss": "power loss", "process": "the death of processes, not power loss"}
 
-__all__ = ["ConfigError", "Problem", "ensure_demo_key", "load", "summary"]
+__all__ = ["ConfigError", "Problem", "ensure_demo_key", "load", "stored", "summary"]
 
 
 def load(home: Home, *, config_path: Path | None, environ: Mapping[str, str], demo: bool) -> Settings:
@@ -61,7 +62,7 @@ def load(home: Home, *, config_path: Path | None, environ: Mapping[str, str], de
     resolved = resolve(config, variables)
 
     # What only follows from a part that is broken already would distract.
-    following = (*_clashes(config), *resolved.problems)
+    following = (*_clashes(config), *contradictions(config), *resolved.problems)
     apart = [problem for problem in following if () not in broken and _part(problem.path) not in broken]
     problems = (*_placed(config_path or home.config, document, (*document.problems, *invalid, *apart)), *elsewhere)
     if problems and document.absent:
@@ -70,6 +71,11 @@ def load(home: Home, *, config_path: Path | None, environ: Mapping[str, str], de
     if problems:
         raise ConfigError(problems)
     return Settings(config=config, environment=resolved.environment, api_keys=resolved.api_keys)
+
+
+def stored(home: Home) -> Config:
+    """What ``config.yaml`` of the home says, for people who look things up; defaults where it cannot be used."""
+    return _validate(_read_config(home.config, must_exist=False), demo=False)[0]
 
 
 def ensure_demo_key(home: Home, environ: Mapping[str, str]) -> str:
@@ -193,10 +199,17 @@ def _without(plain: Mapping[str, Any], parts: set[KeyPath]) -> dict[str, Any]:
 
 def _clashes(config: Config) -> list[Problem]:
     """Sections that are sound, but not together."""
-    if config.api_server.port == config.admin.port != 0:
+    api = config.api_server
+    problems = []
+    if api.port == config.admin.port != 0:
         what = f"api_server has port {config.admin.port} too"
-        return [Problem(what=what, path=("admin", "port"), remedy="give each listener a port of its own")]
-    return []
+        problems.append(Problem(what=what, path=("admin", "port"), remedy="give each listener a port of its own"))
+    for index, name in enumerate(api.admins):
+        if name not in api.key_variables:
+            callers = ", ".join(api.key_variables)
+            what = f"{name} is no caller of this gateway"
+            problems.append(Problem(what=what, path=("api_server", "admins", index), remedy=f"callers: {callers}"))
+    return problems
 
 
 def _wants_demo_key(config: Config, variables: Mapping[str, str]) -> bool:

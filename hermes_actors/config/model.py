@@ -190,6 +190,8 @@ class SessionsConfig(Section):
     """After how long an idle agent is put to disk."""
     mailbox_limit: Count = 32
     """How many messages may wait in one session; one more gets HTTP 429."""
+    resume_fresh_seconds: Seconds = 3600.0
+    """How long after a cut the agent is asked to go on with it; later it is told of it as history."""
 
 
 class PrincipalKey(Section):
@@ -203,6 +205,11 @@ def _api_server_key(given: dict[str, Any]) -> str | None:
     return None if given.get("keys") else API_SERVER_KEY
 
 
+def _default_admins(given: dict[str, Any]) -> tuple[str, ...]:
+    has_default = given.get("key_env") is not None or DEFAULT_PRINCIPAL in given.get("keys", ())
+    return (DEFAULT_PRINCIPAL,) if has_default else ()
+
+
 class ApiServerConfig(Section):
     """The public HTTP listener, and who may call it."""
 
@@ -214,6 +221,8 @@ class ApiServerConfig(Section):
     """Callers by name, each with a key of its own. A session belongs to the caller that made it."""
     key_env: VariableName | None = Field(default_factory=_api_server_key)
     """Variable with the key of the caller ``default``."""
+    admins: tuple[PrincipalName, ...] = Field(default_factory=_default_admins)
+    """Callers who may restart the gateway with ``/restart`` in a message."""
     max_body_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)] = 10 * 1024 * 1024
     """Size above which a request gets HTTP 413."""
 

@@ -22,7 +22,8 @@ _KEYS: Mapping[When, str] = {
     "now": """
         agent.restart_drain_timeout
         sessions.max_resident_per_worker sessions.idle_ttl_seconds sessions.mailbox_limit
-        api_server.keys api_server.key_env api_server.max_body_bytes
+        sessions.resume_fresh_seconds
+        api_server.keys api_server.key_env api_server.admins api_server.max_body_bytes
     """,
     "next_turn": """
         model.provider model.default model.base_url model.key_env
@@ -105,6 +106,12 @@ def _callers(key: str, old: Settings, new: Settings) -> _Told:
         yield from _named(f"{key}.{principal}", was, now, old, new)
 
 
+def _admins(key: str, old: Settings, new: Settings) -> _Told:
+    before, after = (", ".join(_at(settings, key)) or None for settings in (old, new))
+    if before != after:
+        yield key, _arrow(before, after)
+
+
 def _named(key: str, before: str | None, after: str | None, old: Settings, new: Settings) -> _Told:
     """A key that names a variable: another name, or the same with another value."""
     if before != after:
@@ -159,6 +166,7 @@ _TELLERS: Mapping[str, Callable[[str, Settings, Settings], _Told]] = {
     "agent.system_prompt": _prompt,
     "api_server.key_env": _variable,
     "api_server.keys": _callers,
+    "api_server.admins": _admins,
     "supervisor.shards": _shards,
 }
 

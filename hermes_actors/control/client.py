@@ -5,8 +5,10 @@ No asyncio here: a command asks one question, and importing an event loop costs 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import select
 import socket
 import struct
 import time
@@ -20,6 +22,7 @@ from hermes_actors.wire.codec import ProtocolError, decode, encode
 
 ANSWER_S = 5.0  # a supervisor that is well answers within milliseconds
 LOCK_POLL_S = 0.05  # between two looks at the lock of a supervisor that is ending
+VACANT_S = 15.0  # without anybody in the home, after which no next supervisor is expected: service managers are faster
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # as hermes_actors.wire.link, which would import asyncio
 
 _HEADER = struct.Struct(">I")
@@ -56,22 +59,49 @@ class Control:
             NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
             ControlFailed: the supervisor refused, or did not speak our protocol.
         """
+        self.begin(operation, **arguments)
+        return self.answer()
+
+    def begin(self, operation: str, **arguments: Any) -> None:
+        """Send a request whose answer may take long: see :meth:`answered`, then :meth:`answer`.
+
+        Raises:
+            NoAnswer: the connection ended, or takes nothing for :data:`ANSWER_S`.
+        """
         self._asked += 1
         body = encode(ControlRequest(request=self._asked, operation=operation, arguments=arguments))
-        deadline = time.monotonic() + ANSWER_S
-        try:
+        with self._told_of_silence():
             self._connection.settimeout(ANSWER_S)
             self._connection.sendall(_HEADER.pack(len(body)) + body)
-            reply = self._reply(deadline)
+
+    def answered(self, within_s: float) -> bool:
+        """Whether the answer came within the time, or the end of the connection."""
+        return bool(select.select([self._connection], [], [], within_s)[0])
+
+    def answer(self) -> dict[str, Any]:
+        """The data of the reply to the last request.
+
+        Raises:
+            NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
+            ControlFailed: the supervisor refused, or did not speak our protocol.
+        """
+        with self._told_of_silence():
+            try:
+                reply = self._reply(time.monotonic() + ANSWER_S)
+            except ProtocolError as error:
+                raise ControlFailed("protocol", f"{self._who} is not of this release: {error}") from error
+        if reply.error is not None:
+            raise ControlFailed(reply.error, reply.why)
+        return reply.data
+
+    @contextmanager
+    def _told_of_silence(self) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError as error:
             raise NoAnswer(f"{self._who} gave no answer within {ANSWER_S:g} s") from error
         except OSError as error:  # reset, or broken pipe
             raise NoAnswer(f"{self._who} ended the connection without an answer") from error
-        except ProtocolError as error:
-            raise ControlFailed("protocol", f"{self._who} is not of this release: {error}") from error
-        if reply.error is not None:
-            raise ControlFailed(reply.error, reply.why)
-        return reply.data
 
     def wait_closed(self, timeout_s: float) -> bool:
         """Whether the supervisor ended the connection within the time."""
@@ -145,22 +175,36 @@ def ask(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
         return control.ask(operation, **arguments)
 
 
-def stop(home: Home, *, now: bool, timeout_s: float) -> bool:
-    """Stop the supervisor and wait until it is gone, its lock too: a start right after finds the home free.
-
-    Returns:
-        Whether it was gone within ``timeout_s``; it goes on stopping either way.
-    """
+def wait_free(home: Home, timeout_s: float) -> bool:
+    """Whether nobody holds the home's lock any more, within the time."""
     deadline = time.monotonic() + timeout_s
-    with connect(home) as control:
-        control.ask("stop", now=now)
-        if not control.wait_closed(timeout_s):
-            return False
     while lock_held(home):
         if time.monotonic() > deadline:
             return False
         time.sleep(LOCK_POLL_S)
     return True
+
+
+def wait_successor(home: Home, boot: str, timeout_s: float) -> dict[str, Any] | None:
+    """The ``status`` of the supervisor that serves after that of ``boot``.
+
+    Returns:
+        None where none does within the time, or where nobody held the home for :data:`VACANT_S`.
+    """
+    deadline = time.monotonic() + timeout_s
+    vacant_until = time.monotonic() + VACANT_S
+    while time.monotonic() < min(deadline, vacant_until):
+        status: dict[str, Any] = {}
+        try:
+            with contextlib.suppress(NoAnswer):  # it is between two lives
+                status = ask(home, "status")
+            vacant_until = time.monotonic() + VACANT_S
+        except NotRunning:
+            pass
+        if status.get("boot", boot) != boot and status["phase"] != "starting":
+            return status
+        time.sleep(LOCK_POLL_S)
+    return None
 
 
 def lock_held(home: Home) -> bool:

@@ -19,6 +19,8 @@ from hermes_actors.wire.codec import encode
 Start = Callable[[Behaviour], FakeSupervisor]
 Hold = Callable[[], Callable[[], None]]
 
+NEXT = {"boot": "b2", "phase": "serving"}
+
 
 def test_the_data_of_a_reply_is_returned_as_it_is(home: Home, supervisor: Start) -> None:
     fake = supervisor(answering({"sessions.list": {"sessions": [], "next": "c"}}))
@@ -146,24 +148,9 @@ def test_an_end_of_the_connection_instead_of_an_answer_is_no_answer(home: Home, 
         client.ask(home, "status")
 
 
-def test_a_stop_returns_when_the_connection_ended_and_the_lock_is_free(
-    home: Home, supervisor: Start, hold_lock: Hold
+def test_the_end_of_a_connection_may_take_longer_than_an_answer(
+    home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = hold_lock()
-
-    def end(connection: socket.socket, request: ControlRequest) -> None:
-        answer(connection, request, {})
-        connection.shutdown(socket.SHUT_RDWR)
-        threading.Timer(0.1, free).start()
-
-    fake = supervisor(end)
-
-    assert client.stop(home, now=True, timeout_s=BOUND_S)
-    assert fake.requests[0].arguments == {"now": True}
-    assert not client.lock_held(home)
-
-
-def test_a_stop_may_take_longer_than_an_answer(home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ANSWER_S", 0.1)
 
     def end_later(connection: socket.socket, request: ControlRequest) -> None:
@@ -172,25 +159,70 @@ def test_a_stop_may_take_longer_than_an_answer(home: Home, supervisor: Start, mo
 
     supervisor(end_later)
 
-    assert client.stop(home, now=False, timeout_s=BOUND_S)
+    with client.connect(home) as control:
+        control.ask("stop")
+        assert not control.wait_closed(0.05)
+        assert control.wait_closed(BOUND_S)
 
 
-def test_a_stop_that_takes_too_long_says_so(home: Home, supervisor: Start) -> None:
-    supervisor(answering({"stop": {}}))
+def test_an_answer_may_be_waited_for_longer_than_one_usually_takes(
+    home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.1)
+    released = threading.Event()
 
-    assert not client.stop(home, now=False, timeout_s=0.05)
+    def answer_late(connection: socket.socket, request: ControlRequest) -> None:
+        assert released.wait(BOUND_S)
+        answer(connection, request, {"then": "stop"})
+
+    supervisor(answer_late)
+
+    with client.connect(home) as control:
+        control.begin("drain")
+        assert not control.answered(0.2)
+        released.set()
+        assert control.answered(BOUND_S)
+        assert control.answer() == {"then": "stop"}
 
 
-def test_a_stop_whose_lock_stays_held_is_not_done(home: Home, supervisor: Start, hold_lock: Hold) -> None:
+def test_a_home_is_free_once_its_lock_is(home: Home, hold_lock: Hold) -> None:
+    free = hold_lock()
+
+    assert not client.wait_free(home, 0.05)
+    threading.Timer(0.1, free).start()
+    assert client.wait_free(home, BOUND_S)
+
+
+def test_a_successor_is_whoever_serves_under_another_boot_id(home: Home, supervisor: Start) -> None:
+    said = [
+        {"boot": "b1", "phase": "stopping"},
+        {"boot": "b2", "phase": "starting"},
+        {"boot": "b2", "phase": "serving"},
+    ]
+    fake = supervisor(lambda connection, request: answer(connection, request, said[len(fake.requests) - 1]))
+
+    assert client.wait_successor(home, "b1", BOUND_S) == said[-1]
+
+
+def test_a_successor_is_waited_for_while_somebody_holds_the_home(
+    home: Home, hold_lock: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "VACANT_S", 0.2)
     hold_lock()
+    fakes: list[FakeSupervisor] = []
+    later = threading.Timer(0.5, lambda: fakes.append(FakeSupervisor(home, answering({"status": NEXT}))))
+    later.start()
+    try:
+        assert client.wait_successor(home, "b1", BOUND_S) == NEXT
+    finally:
+        later.join()
+        fakes[0].close()
 
-    def end(connection: socket.socket, request: ControlRequest) -> None:
-        answer(connection, request, {})
-        connection.shutdown(socket.SHUT_RDWR)
 
-    supervisor(end)
+def test_nobody_comes_to_a_home_that_is_vacant(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "VACANT_S", 0.1)
 
-    assert not client.stop(home, now=False, timeout_s=0.1)
+    assert client.wait_successor(home, "b1", BOUND_S) is None
 
 
 def test_looking_at_a_lock_leaves_it_free(home: Home, hold_lock: Hold) -> None:

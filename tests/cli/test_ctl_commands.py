@@ -61,6 +61,18 @@ def test_status_shows_people_the_workers_and_what_is_broken(home: Home, supervis
     assert "shard 3 goes on empty: not a database; the broken file is kept as /x.bad" in shown.stdout
 
 
+def test_status_shows_people_a_drain_the_marks_and_a_ledger_that_is_not_kept(home: Home, supervisor: Start) -> None:
+    ledger = {"sessions": 2, "fault": "it cannot be locked", "set_aside": "/x.corrupt"}
+    drain = {"then": "restart", "left_s": 41.2}
+    marked = {"suspended": 1, "resume_pending": 2, "ledger": ledger, "drain": drain, "phase": "draining"}
+    supervisor(answering({"status": STATUS | marked}))
+
+    shown = run(home, "status").stdout
+
+    for text in ("then restart, 41 s left", "42, 1 suspended, 2 resume pending", "it cannot be locked", "/x.corrupt"):
+        assert text in shown
+
+
 def test_status_gives_machines_the_data_as_it_is(home: Home, supervisor: Start) -> None:
     supervisor(answering({"status": STATUS}))
 
@@ -324,35 +336,6 @@ def test_nothing_runs_on_a_home_that_is_a_file(home: Home) -> None:
     home.config.touch()
 
     assert run(Home(home.config), "status").exit_code == 4
-
-
-# -- stop -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("flags", "now"), [((), False), (("--now",), True)])
-def test_a_stop_waits_until_the_supervisor_is_gone(
-    home: Home, supervisor: Start, flags: tuple[str, ...], now: bool
-) -> None:
-    def end(connection: Any, request: Any) -> None:
-        answer(connection, request, {})
-        connection.shutdown(2)
-
-    fake = supervisor(end)
-
-    stopped = run(home, "stop", *flags)
-
-    assert (stopped.exit_code, stopped.stdout) == (0, "stopped\n")
-    assert fake.requests[0].arguments == {"now": now}
-    assert json.loads(run(home, "stop", "--json").stdout) == {"stopped": True}
-
-
-def test_a_stop_that_takes_longer_than_it_may_fails_and_says_that_it_goes_on(home: Home, supervisor: Start) -> None:
-    supervisor(answering({"stop": {}}))
-
-    stopped = run(home, "stop", "--timeout", "0.05")
-
-    assert stopped.exit_code == 1
-    assert "it goes on stopping" in stopped.stderr
 
 
 # -- from the disk ----------------------------------------------------------------------------------------------------

@@ -22,11 +22,16 @@ from hermes_actors.cli.welcome import welcome
 from hermes_actors.config.load import load
 from hermes_actors.config.model import Settings
 from hermes_actors.config.problems import ConfigError
+from hermes_actors.fork_server import ForkServer
+from hermes_actors.handover import VARIABLE, CommandLine, Handover
 from hermes_actors.home import Home
 from hermes_actors.service import Serving
 
 KEY = "a-long-enough-key"
 DEMO = "model: {provider: demo}\n"
+LEFT = Handover(
+    boot="boot-2", lock=0, listeners=(), fork_server=ForkServer(pid=1, address="/nowhere", alive=0, code="")
+)
 SERVING = Serving(pid=4700, host="127.0.0.1", port=4711, workers=2)
 
 
@@ -37,20 +42,35 @@ def supervisor(*arguments: str) -> list[str]:
 class FakeService:
     """Stands in for ``serve``: keeps what it was called with, and does what a test wants."""
 
-    def __init__(self, fails: Exception | None = None) -> None:
+    def __init__(
+        self, fails: Exception | None = None, *, fails_later: Exception | None = None, leaves: Handover | None = None
+    ) -> None:
         self.settings: Settings
         self.reload: Callable[[], Settings]
+        self.inherited: Handover | None
         self._fails = fails
+        self._fails_later = fails_later
+        self._leaves = leaves
 
     def __call__(
-        self, settings: Settings, home: Home, *, ready: Callable[[Serving], None], reload: Callable[[], Settings]
-    ) -> int:
+        self,
+        settings: Settings,
+        home: Home,
+        *,
+        ready: Callable[[Serving], None],
+        reload: Callable[[], Settings],
+        command: CommandLine,
+        inherited: Handover | None,
+    ) -> Handover | None:
         self.settings = settings
         self.reload = reload
+        self.inherited = inherited
         if self._fails is not None:
             raise self._fails
         ready(SERVING)
-        return 0
+        if self._fails_later is not None:
+            raise self._fails_later
+        return self._leaves
 
 
 @pytest.fixture
@@ -129,6 +149,83 @@ def test_a_start_that_fails_says_why_and_has_its_exit_code(
     assert result.stderr == f"Error: {failure}\n"
 
 
+@pytest.fixture
+def next_life(monkeypatch: pytest.MonkeyPatch) -> Handover:
+    """What a start finds that goes on from an earlier life of the process."""
+    monkeypatch.setattr(command, "take", lambda: LEFT)
+    return LEFT
+
+
+def test_a_start_goes_on_with_what_an_earlier_life_left(start: Callable[..., Result], next_life: Handover) -> None:
+    fake = FakeService()
+
+    assert start(fake).exit_code == 0
+    assert fake.inherited is next_life
+
+
+@pytest.mark.usefixtures("next_life")
+@pytest.mark.parametrize("failure", [service.ListenFailed("no"), service.TooManyWorkers("no")])
+def test_a_restart_in_place_that_cannot_be_ended_exits_75(start: Callable[..., Result], failure: Exception) -> None:
+    result = start(FakeService(failure))
+
+    assert result.exit_code == Exit.RESTART
+    assert result.stderr == "Error: the gateway did not start again: no\n"
+
+
+@pytest.mark.usefixtures("next_life")
+def test_a_configuration_that_was_spoilt_during_a_restart_exits_75(start: Callable[..., Result], home: Home) -> None:
+    assert start(FakeService(), "--config", "/nowhere.yaml").exit_code == Exit.RESTART
+
+
+@pytest.mark.usefixtures("next_life")
+def test_a_gateway_that_fails_after_it_has_served_again_exits_1(start: Callable[..., Result]) -> None:
+    assert start(FakeService(fails_later=service.SupervisorFailed("no"))).exit_code == Exit.FAILED
+
+
+def test_what_an_earlier_life_left_and_nobody_understands_exits_75(
+    start: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, json.dumps({"pid": os.getpid()}))
+
+    assert start(FakeService()).exit_code == Exit.RESTART
+    assert VARIABLE not in os.environ
+
+
+def test_a_program_that_cannot_be_run_again_exits_75(
+    start: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_handover: Handover, command: CommandLine) -> None:
+        raise FileNotFoundError(2, "No such file or directory", command.words[0])
+
+    monkeypatch.setattr(Handover, "exec", gone)
+
+    result = start(FakeService(leaves=LEFT))
+
+    assert result.exit_code == Exit.RESTART
+    assert "cannot be run again: No such file or directory" in result.stderr
+
+
+def test_a_rehearsal_ends_without_having_started_anything(home: Home) -> None:
+    home.config.write_text(DEMO)
+    running = json.dumps({"port": 8642, "shards": 8})
+    before = {path.name for path in home.root.rglob("*")}
+
+    ran = piped(supervisor("start", "--home", str(home.root)), API_SERVER_KEY=KEY, HERMES_ACTORS_REHEARSAL=running)
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert {path.name for path in home.root.rglob("*")} == before
+
+
+def test_a_rehearsal_objects_as_a_start_would(home: Home) -> None:
+    home.config.write_text(f"{DEMO}supervisor: {{shards: 16}}\n")
+    running = json.dumps({"port": 8642, "shards": 8})
+
+    ran = piped(supervisor("start", "--home", str(home.root)), API_SERVER_KEY=KEY, HERMES_ACTORS_REHEARSAL=running)
+
+    assert ran.returncode == Exit.CONFIGURATION
+    assert "made with 8 shards" in ran.stderr
+
+
 def test_a_bad_configuration_exits_78_with_file_and_line(home: Home) -> None:
     home.config.write_text("model:\n  provder: demo\n")
 
@@ -170,6 +267,18 @@ def test_check_config_tells_what_the_configuration_amounts_to(home: Home) -> Non
     assert "http://127.0.0.1:8642" in people.stdout
     assert {"name": "supervisor", "value": "workers: auto, shards: auto"} in json.loads(machines.stdout)["summary"]
     assert KEY not in people.stdout + machines.stdout
+
+
+def test_check_config_warns_of_an_mcp_command_that_is_not_there(home: Home) -> None:
+    home.config.write_text(f"{DEMO}mcp_servers: {{a: {{command: no-such-server}}}}\n")
+
+    people = piped(supervisor("check-config", "--home", str(home.root)), API_SERVER_KEY=KEY)
+    machines = piped(supervisor("check-config", "--home", str(home.root), "--json"), API_SERVER_KEY=KEY)
+
+    assert (people.returncode, machines.returncode) == (0, 0)
+    assert people.stderr.startswith("warning: mcp_servers.a.command: it is not on PATH: no-such-server\n")
+    (warning,) = json.loads(machines.stdout)["warnings"]
+    assert "no-such-server" in warning
 
 
 def test_check_config_of_a_bad_configuration_exits_78(home: Home) -> None:

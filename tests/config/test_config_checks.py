@@ -297,6 +297,21 @@ def test_there_is_at_least_one_caller_and_one_key_for_each(desk: Desk, text: str
     assert desk.problem(text, KEYS | {"A": "a" * 8, "B": "b" * 8}).key == "api_server"
 
 
+def test_an_administrator_must_be_a_caller(desk: Desk) -> None:
+    keys = KEYS | {"A": "a" * 8, "B": "b" * 8}
+
+    problem = desk.problem(f"{_TWO[:-1]}, admins: [alice, eve]}}", keys)
+
+    assert problem.key == "api_server.admins.1"
+    assert "eve is no caller" in problem.what
+    assert "alice, bob" in str(problem.remedy)
+
+
+def test_the_only_caller_is_the_administrator_and_of_named_ones_nobody_is(desk: Desk) -> None:
+    assert desk.accepted("", KEYS | {"API_SERVER_KEY": "s" * 8}).config.api_server.admins == ("default",)
+    assert desk.accepted(_TWO, KEYS | {"A": "a" * 8, "B": "b" * 8}).config.api_server.admins == ()
+
+
 # -- variables of servers ---------------------------------------------------------------------------------------------
 
 

@@ -35,9 +35,10 @@ OTHER: Mapping[str, Any] = {  # for each key another value than its default
         "workers": 3, "shards": 16, "stuck_threshold": 1, "heartbeat_seconds": 1, "max_restarts": 1,
         "restart_window_seconds": 1,
     },
-    "sessions": {"max_resident_per_worker": 1, "idle_ttl_seconds": 1, "mailbox_limit": 1},
+    "sessions": {"max_resident_per_worker": 1, "idle_ttl_seconds": 1, "mailbox_limit": 1, "resume_fresh_seconds": 1},
     "api_server": {
-        "host": "::1", "port": 1, "keys": {"alice": {"key_env": "ALICE_KEY"}}, "key_env": "TOKEN", "max_body_bytes": 1,
+        "host": "::1", "port": 1, "keys": {"alice": {"key_env": "ALICE_KEY"}}, "key_env": "TOKEN", "admins": [],
+        "max_body_bytes": 1,
     },
     "admin": {"host": "::1", "port": 1},
     "store": {"durability": "process"},
@@ -307,5 +308,6 @@ def test_callers_by_name_may_replace_the_only_one() -> None:
     assert [(change.key, change.what) for change in changes(old, new)] == [
         ("api_server.keys.bob", "none → TOKEN"),
         ("api_server.key_env", "API_SERVER_KEY → none"),
+        ("api_server.admins", "default → none"),
     ]
     assert dict(reloaded(old, new).api_keys) == {"bob": VALUES["TOKEN"]}

@@ -100,7 +100,7 @@ def test_no_page_names_a_path_of_the_machine_it_was_written_on(page: Path) -> No
 def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     (unit,) = blocks(_UNIT, "ini")
     path = tmp_path / "hermes-actors.service"
-    path.write_text(unit.replace("/opt/hermes-actors/bin/hermes-supervisor", installed("hermes-supervisor")))
+    path.write_text(unit.replace("/opt/hermes-actors/bin", str(Path(installed("hermes-ctl")).parent)))
 
     told = subprocess.run(
         ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=BOUND_S, check=False

@@ -41,6 +41,9 @@ class Reader:
         for command in commands(page):
             if BY_HAND.match(command.line):
                 continue
+            if command.line.endswith("&"):
+                await self._begin(command.line)
+                continue
             if command.line == "hermes-supervisor start":
                 if self.stopped:
                     await self.gateway.ended()
@@ -56,7 +59,7 @@ class Reader:
         if kill := re.fullmatch(r"kill -9 \d+", line):
             await self._kill_worker_0(kill[0])
             return ""
-        self.stopped = line == "hermes-ctl stop"
+        self.stopped = line in ("hermes-ctl stop", "hermes-ctl drain")
         if line == "hermes-supervisor check-config":  # the page's own file: the gateway's has another port
             line += f" --config {self._config}"
         return await self.run("bash", "-c", line.replace(ADDRESS, self.gateway.url))
@@ -70,6 +73,16 @@ class Reader:
         )
         out, _ = await asyncio.wait_for(process.communicate(), BOUND_S)
         return out.decode()
+
+    async def _begin(self, line: str) -> None:
+        """A command in the background that has a turn run for long; what it shows in the end is not waited for."""
+        await self.run("bash", "-c", f"{line.removesuffix('&')} >/dev/null 2>&1 &")
+
+        async def runs() -> bool:
+            _, plan = await self.gateway.ctl_json("drain", "--plan")
+            return bool(plan["turns"])
+
+        await self.gateway.until(runs, "the turn to run")
 
     async def _kill_worker_0(self, line: str) -> None:
         victim = (await self.gateway.workers())[0]
@@ -107,6 +120,14 @@ async def test_the_page_on_fallbacks_shows_what_happens(tmp_path: Path) -> None:
     reader = Reader(tmp_path / "home", config)
     async with reader.gateway:
         assert await reader.follow(page) == []
+
+
+@pytest.mark.timeout(300)  # five restarts, each of which tries the new start first
+@pytest.mark.parametrize("page", ["planned-restart.md", "stuck-session.md"])
+async def test_the_pages_on_restarts_show_what_happens(page: str, tmp_path: Path) -> None:
+    reader = Reader(tmp_path / "home", DEMO)
+    async with reader.gateway:
+        assert await reader.follow(HOWTO / page) == []
 
 
 async def test_the_programs_on_the_pages_get_their_answers(tmp_path: Path) -> None:

@@ -28,14 +28,15 @@ class FakeSupervisor:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(home.control))
         self._listener.listen()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._serve)]  # the first one accepts, each other has a connection
+        self._threads[0].start()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(BOUND_S)
-        assert not self._thread.is_alive()
+        for thread in self._threads:
+            thread.join(BOUND_S)
+            assert not thread.is_alive()
 
     def _serve(self) -> None:
         while True:
@@ -43,12 +44,13 @@ class FakeSupervisor:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with contextlib.suppress(ConnectionError), connection:  # the client may go away at any moment
-                self._converse(connection)
+            self._threads.append(threading.Thread(target=self._converse, args=(connection,)))
+            self._threads[-1].start()
 
     def _converse(self, connection: socket.socket) -> None:
         connection.settimeout(BOUND_S)
-        with connection.makefile("rb") as stream:
+        # The client may go away at any moment.
+        with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as stream:
             while head := stream.read(HEADER.size):
                 request = decode(stream.read(HEADER.unpack(head)[0]))
                 self.requests.append(request)

@@ -1,0 +1,221 @@
+"""``hermes-ctl drain``, ``restart`` and ``stop``: planned ends, watched until they are over."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hermes_actors.cli.command import (
+    Command,
+    Exit,
+    Failed,
+    example,
+    home_option,
+    json_option,
+    print_json,
+    show,
+    workers_asked,
+)
+from hermes_actors.control import client
+from hermes_actors.home import Home
+from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
+
+STOP_S = 300.0  # well above agent.restart_drain_timeout: a clean stop must not look like a failed one
+POLL_S = 0.5  # between two looks at what still runs
+BEGIN_S = 60.0  # for a drain to have begun: before a restart, the new start is tried
+MARGIN_S = 60.0  # beyond the time that a drain has left, for the supervisor to say how it went
+END_S = 30.0  # for a supervisor that has said so to be gone
+SUCCESSOR_S = 120.0  # for the next one to serve
+
+LET_GO = "let go; it goes on. Look with: hermes-ctl status. Cancel it with: hermes-ctl drain --cancel"
+UNTOLD = "the supervisor ended without saying how it went; see: hermes-ctl ledger show"
+
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="What running turns get; 0: nothing. [default: agent.restart_drain_timeout]",
+)
+
+
+@click.command(
+    cls=Command,
+    epilog=example("hermes-ctl drain --plan", "hermes-ctl drain --timeout 300", "hermes-ctl drain --restart --json"),
+)
+@timeout_option
+@click.option("--restart", is_flag=True, help="Then start anew in place: same process, new code and configuration.")
+@click.option("--hold", is_flag=True, help="Then stay up, without turns, until it is cancelled.")
+@click.option("--cancel", is_flag=True, help="Begin turns again, during a drain or after one with --hold.")
+@click.option("--plan", is_flag=True, help="Say who would finish and who would be cut, and change nothing.")
+@home_option
+@json_option
+def drain(
+    timeout: float | None, restart: bool, hold: bool, cancel: bool, plan: bool, home: Home, as_json: bool
+) -> None:
+    """Begin no turn any more, let running ones finish, mark those that do not, then stop.
+
+    Waits until the supervisor is gone, held, or started anew. Exits with 3 if sessions had to be cut.
+    Ctrl-C lets go of it; it goes on.
+    """
+    if restart + hold + cancel > 1:
+        raise click.UsageError("--restart, --hold and --cancel exclude each other")
+    if cancel and (plan or timeout is not None):
+        raise click.UsageError("--cancel takes neither --plan nor --timeout")
+    if cancel:
+        client.ask(home, "drain.cancel")
+        show({"cancelled": True}, as_json, lambda _: "cancelled: turns begin again")
+    elif plan:
+        _show_plan(home, timeout, as_json)
+    else:
+        _drain(home, timeout, "restart" if restart else "hold" if hold else "stop", as_json)
+
+
+@click.command(cls=Command, epilog=example("hermes-ctl restart", "hermes-ctl restart --timeout 0"))
+@timeout_option
+@home_option
+@json_option
+def restart(timeout: float | None, home: Home, as_json: bool) -> None:
+    """Start the gateway anew in place, as drain --restart does. No connection is refused."""
+    _drain(home, timeout, "restart", as_json)
+
+
+@click.command(cls=Command, epilog=example("hermes-ctl stop", "hermes-ctl stop --now --timeout 20"))
+@click.option("--now", is_flag=True, help="Give running turns no time to finish.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=STOP_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until the supervisor is gone.",
+)
+@home_option
+@json_option
+def stop(now: bool, timeout: float, home: Home, as_json: bool) -> None:
+    """Stop the gateway, and wait until it is gone.
+
+    No turn is begun any more; running ones get the configured time to finish.
+    """
+    deadline = time.monotonic() + timeout
+    with client.connect(home) as control:
+        control.ask("stop", now=now)
+        gone = _watched(home, control.wait_closed, timeout, as_json, extends=False)
+    if not gone or not client.wait_free(home, deadline - time.monotonic()):
+        raise Failed("timeout", f"not gone after {timeout:g} s; it goes on stopping. Look with: hermes-ctl status")
+    show({"stopped": True}, as_json, lambda _: "stopped")
+
+
+def _show_plan(home: Home, timeout: float | None, as_json: bool) -> None:
+    data = workers_asked(home, "drain.plan", timeout=timeout)
+    from hermes_actors.cli import drain_view
+
+    show(data, as_json, lambda _: drain_view.plan(data))
+
+
+def _drain(home: Home, timeout: float | None, then: str, as_json: bool) -> None:
+    """Drain, see to it that what was to follow did, and tell both."""
+    asker = asking_session(home, os.environ)
+    with client.connect(home) as control:
+        boot = control.ask("status")["boot"]
+        control.begin("drain", timeout=timeout, then=then, asker=asker)
+        if asker is not None:
+            _begun(home, control, as_json)
+            return
+        data = _told(home, control, as_json)
+        _followed(home, control, data, boot)
+    if as_json:
+        print_json(data)
+    else:
+        from hermes_actors.cli import drain_view
+
+        click.echo(drain_view.outcome(data))
+    if data["marked"]:
+        click.get_current_context().exit(Exit.MARKED)
+
+
+def asking_session(home: Home, environ: Mapping[str, str]) -> str | None:
+    """The session of this gateway whose turn runs this command, by way of a tool; nobody waits for that turn."""
+    theirs = environ.get(HOME_VARIABLE)
+    if not theirs or Path(theirs).absolute().resolve() != home.root.resolve():
+        return None
+    return environ.get(SESSION_VARIABLE) or None
+
+
+def _begun(home: Home, control: client.Control, as_json: bool) -> None:
+    """Wait until the drain has begun, not for its end: that waits for whoever waits for this command."""
+    deadline = time.monotonic() + BEGIN_S
+    while not control.answered(client.LOCK_POLL_S):
+        if (_status(home) or {}).get("then") is not None:
+            break
+        if time.monotonic() > deadline:
+            raise Failed("timeout", f"the drain has not begun within {BEGIN_S:g} s; look with: hermes-ctl status")
+    else:
+        control.answer()  # it was refused, or is over already
+    words = "the drain begins; it does not wait for the turn that asked for it"
+    show({"begun": True}, as_json, lambda _: words)
+
+
+def _told(home: Home, control: client.Control, as_json: bool) -> dict[str, Any]:
+    """How the drain went."""
+    try:
+        if not _watched(home, control.answered, BEGIN_S + MARGIN_S, as_json):
+            raise Failed("timeout", "the supervisor does not say how it went; look with: hermes-ctl status")
+        return control.answer()
+    except client.NoAnswer as error:
+        raise Failed("ended", UNTOLD) from error
+
+
+def _followed(home: Home, control: client.Control, data: dict[str, Any], boot: str) -> None:
+    """Return once the supervisor is gone, or the next one serves."""
+    if data["then"] == "stop" and not (control.wait_closed(END_S) and client.wait_free(home, END_S)):
+        raise Failed("timeout", f"drained, but not gone after {END_S:g} s. Look with: hermes-ctl status")
+    if data["then"] == "restart":
+        successor = client.wait_successor(home, boot, SUCCESSOR_S)
+        if successor is None:
+            raise Failed("timeout", "drained, but no new supervisor serves; see its log")
+        data |= {name: successor[name] for name in ("boot", "pid", "version")}
+
+
+def _watched(
+    home: Home, over: Callable[[float], bool], patience_s: float, as_json: bool, *, extends: bool = True
+) -> bool:
+    """Show what still runs until it is over; whether it was over in time.
+
+    Args:
+        home: whose supervisor drains.
+        over: waits so many seconds, and says whether it is over.
+        patience_s: how long to wait.
+        as_json: show nothing.
+        extends: wait at least as long as the drain says that it has left, and :data:`MARGIN_S`.
+    """
+    deadline = time.monotonic() + patience_s
+    if over(min(POLL_S, patience_s)):  # the usual case needs no display
+        return True
+    from hermes_actors.cli import drain_view
+
+    try:
+        with drain_view.progress(quiet=as_json) as shown:
+            while not over(min(POLL_S, max(0.0, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline:
+                    return False
+                status = _status(home)
+                if status is not None:
+                    shown(status)
+                    if extends and status.get("left_s"):
+                        deadline = max(deadline, time.monotonic() + status["left_s"] + MARGIN_S)
+    except KeyboardInterrupt as let_go:
+        raise Failed("interrupted", LET_GO) from let_go
+    return True
+
+
+def _status(home: Home) -> dict[str, Any] | None:
+    """What is known of the drain; None where nobody says."""
+    try:
+        return client.ask(home, "drain.status")
+    except (client.NotRunning, client.NoAnswer, client.ControlFailed):  # who waits learns by other means
+        return None

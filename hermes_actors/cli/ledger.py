@@ -1,0 +1,92 @@
+"""``hermes-ctl ledger``: who was cut how often. It is read from the disk, whether a supervisor runs or not."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hermes_actors.cli.command import Command, Failed, example, home_option, json_option, knowing, show
+from hermes_actors.control.client import NotRunning
+from hermes_actors.home import Home
+
+if TYPE_CHECKING:
+    from hermes_actors.core.ledger import Entry
+
+NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
+
+
+@click.group()
+def ledger() -> None:
+    """See and clear strikes: how often in a row a restart or a crash cut a session's running turn."""
+
+
+@ledger.command(
+    "show", cls=Command, epilog=example("hermes-ctl ledger show", "hermes-ctl ledger show api:default:cli --json")
+)
+@click.argument("session", required=False)
+@home_option
+@json_option
+def show_ledger(session: str | None, home: Home, as_json: bool) -> None:
+    """Show the strikes of all sessions that have some, or of SESSION: its key, or a last part that only one has."""
+    from hermes_actors.config.load import stored
+
+    entries = _entries(home)
+    keys = sorted(entries) if session is None else [_meant(session, entries)]
+    threshold = stored(home).supervisor.stuck_threshold
+    rows = [_row(key, entries[key], threshold) for key in keys]
+    show({"sessions": rows}, as_json, lambda render: render.strikes(rows, time.time()))
+
+
+@ledger.command("clear", cls=Command, epilog=example("hermes-ctl ledger clear cli", "hermes-ctl ledger clear --all"))
+@click.argument("session", required=False)
+@click.option("--all", "everything", is_flag=True, help="The strikes of all sessions.")
+@home_option
+@json_option
+def clear(session: str | None, everything: bool, home: Home, as_json: bool) -> None:
+    """Forget the strikes of SESSION, or of all. Marks stay; sessions resume lifts a suspension."""
+    if (session is None) == (not everything):
+        raise click.UsageError("name one session, or say --all")
+    key = None if session is None else _meant(session, _entries(home))
+    data = knowing(home, "changed on")("ledger.clear", session=key)
+    cleared = data["cleared"]
+    show(data, as_json, lambda render: render.plain(f"cleared: {', '.join(cleared) or 'there were no strikes'}"))
+
+
+def _entries(home: Home) -> dict[str, Entry]:
+    """The ledger on disk; no file is no strikes.
+
+    Raises:
+        Failed: it cannot be read.
+        NotRunning: there is no such home.
+    """
+    if not home.root.is_dir():
+        raise NotRunning(f"no supervisor runs on {home.root}")
+    from hermes_actors.ledger_file import LedgerUnusable, read
+
+    try:
+        return dict(read(home.ledger).entries)
+    except LedgerUnusable as error:
+        raise Failed("unreadable", str(error)) from error
+
+
+def _meant(session: str, entries: dict[str, Entry]) -> str:
+    """The key that is named, in full or by a last part."""
+    found = [session] if session in entries else sorted(key for key in entries if key.endswith(session))
+    if not found:
+        raise Failed("not_found", f"no session with strikes is named {session!r}, nor ends with it")
+    if len(found) > 1:
+        raise Failed("ambiguous", f"{session!r} may mean {', '.join(found[:NAMES_SHOWN])}")
+    return found[0]
+
+
+def _row(key: str, entry: Entry, threshold: int) -> dict[str, Any]:
+    return {
+        "key": key,
+        "strikes": entry.count,
+        "threshold": threshold,
+        "causes": list(entry.causes),
+        "last_cut": entry.last_cut,
+        "last_at": entry.last_at,
+    }

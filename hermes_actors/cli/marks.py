@@ -1,0 +1,55 @@
+"""``hermes-ctl sessions suspend``, ``resume``, ``reset`` and ``stop``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hermes_actors.cli.command import Command, example, home_option, json_option, knowing, show
+from hermes_actors.control import client
+from hermes_actors.home import Home
+
+CHANGED_ON = "changed on"
+
+
+@click.command(cls=Command, epilog=example("hermes-ctl sessions suspend cli"))
+@click.argument("session")
+@home_option
+@json_option
+def suspend(session: str, home: Home, as_json: bool) -> None:
+    """Suspend SESSION: its next message begins a fresh transcript. The present one is kept."""
+    _change(home, "suspend", session, as_json, "{key} is suspended; its transcript {session_id} is kept")
+
+
+@click.command(cls=Command, epilog=example("hermes-ctl sessions resume api:default:cli"))
+@click.argument("session")
+@home_option
+@json_option
+def resume(session: str, home: Home, as_json: bool) -> None:
+    """Give SESSION the transcript back that a suspension set aside."""
+    _change(home, "resume", session, as_json, "{key} goes on with its transcript {session_id}")
+
+
+@click.command(cls=Command, epilog=example("hermes-ctl sessions reset cli"))
+@click.argument("session")
+@home_option
+@json_option
+def reset(session: str, home: Home, as_json: bool) -> None:
+    """Begin a fresh transcript in SESSION, without marks and strikes, as /reset does."""
+    _change(home, "reset", session, as_json, "{key} goes on with a fresh transcript, {session_id}")
+
+
+@click.command(cls=Command, epilog=example("hermes-ctl sessions stop cli"))
+@click.argument("session")
+@home_option
+@json_option
+def stop(session: str, home: Home, as_json: bool) -> None:
+    """Stop the turn that runs in SESSION, as /stop does."""
+    data = client.ask(home, "sessions.stop", session=session)
+    show(data, as_json, lambda _: "stopped" if data["stopped"] else "no turn runs in it")
+
+
+def _change(home: Home, what: str, session: str, as_json: bool, words: str) -> None:
+    data: dict[str, Any] = knowing(home, CHANGED_ON)(f"sessions.{what}", session=session)
+    show(data, as_json, lambda render: render.plain(words.format_map(data)))

@@ -1,0 +1,48 @@
+"""``hermes-ctl why``: the chain of causes, from the durable records, whether a supervisor runs or not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+import click
+
+from hermes_actors.cli.command import Command, example, home_option, json_option, show
+from hermes_actors.control import client
+from hermes_actors.home import Home
+
+LIVES_LOOKED_AT = 200  # of the supervisor: all that are kept
+
+
+@click.command(cls=Command, epilog=example("hermes-ctl why cli", "hermes-ctl why api:default:cli --json"))
+@click.argument("session")
+@home_option
+@json_option
+def why(session: str, home: Home, as_json: bool) -> None:
+    """Say what happened to SESSION and by which rule, what happens next, and what can be done.
+
+    SESSION is its key, or a last part that only one key has.
+    """
+    if not home.root.is_dir():
+        raise client.NotRunning(f"no supervisor runs on {home.root}")
+    from hermes_actors.cli import disk
+    from hermes_actors.config.load import stored
+    from hermes_actors.core.why import Records, story
+
+    entry = disk.found(home, session)
+    with disk.opened(home) as registry:
+        incidents, lives = registry.chronicle.of(entry.key), registry.chronicle.lives(LIVES_LOOKED_AT)
+    config, now = stored(home), time.time()
+    records = Records(
+        entry=entry,
+        incidents=incidents,
+        lives=lives,
+        strikes=disk.strikes(home).count(entry.key),
+        threshold=config.supervisor.stuck_threshold,
+        drain_timeout_s=config.agent.restart_drain_timeout,
+        fresh_s=config.sessions.resume_fresh_seconds,
+        heartbeat_s=config.supervisor.heartbeat_seconds,
+        running=client.lock_held(home),
+    )
+    told = story(records, now)
+    show(asdict(told), as_json, lambda render: render.story(told))

@@ -1,0 +1,215 @@
+"""Why a session stands as it does: the records of what happened to it, as a story with its rules. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+
+from hermes_actors.core.history import Incident, Life
+from hermes_actors.core.marks import Standing
+from hermes_actors.core.model import SessionEntry
+
+_DRAINS = {
+    "restart_timeout": "a planned restart came to its deadline",
+    "shutdown_timeout": "a stop or drain came to its deadline",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What is known of a session and of the lives of the supervisor. Times are seconds since the epoch."""
+
+    entry: SessionEntry
+    incidents: Sequence[Incident]  # the oldest first
+    lives: Sequence[Life]  # the latest first
+    strikes: int
+    threshold: int  # supervisor.stuck_threshold, as those below of the configuration as it is now
+    drain_timeout_s: float
+    fresh_s: float
+    heartbeat_s: float
+    running: bool  # whether a supervisor is there now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Something that happened."""
+
+    at: float
+    what: str
+    rule: str = ""  # that made it so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What a person can do."""
+
+    do: str  # a command, or what to write in the session
+    effect: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A configuration key that would have changed it."""
+
+    key: str
+    value: float
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """The answer to ``hermes-ctl why``."""
+
+    key: str
+    session_id: str
+    standing: str
+    strikes: int
+    threshold: int
+    lines: tuple[Line, ...]
+    next: tuple[str, ...]
+    actions: tuple[Action, ...]
+    settings: tuple[Setting, ...]
+
+
+def story(records: Records, now: float) -> Story:
+    """What happened, what happens next, what can be done, and which settings matter."""
+    entry = records.entry
+    return Story(
+        key=entry.key,
+        session_id=entry.session_id,
+        standing=entry.marks.standing.value,
+        strikes=records.strikes,
+        threshold=records.threshold,
+        lines=tuple(sorted(_lines(records), key=lambda line: line.at)),
+        next=tuple(_next(records, now)),
+        actions=tuple(_actions(records)),
+        settings=tuple(_settings(records)),
+    )
+
+
+# -- what happened -----------------------------------------------------------------------------------------------------
+
+
+def _lines(records: Records) -> Iterator[Line]:
+    told = {incident.boot for incident in records.incidents}
+    for life, before in zip_longest(records.lives, records.lives[1:]):
+        if life.boot in told:
+            yield Line(at=life.started_at, what=f"the supervisor started{_after(before)}", rule=f"boot {life.boot}")
+    for incident in records.incidents:
+        yield _line(incident, records.lives)
+
+
+def _after(before: Life | None) -> str:
+    """How the life before had ended."""
+    if before is None:
+        return ""
+    if before.ended_at is not None:
+        return ", in place of one that it restarted" if before.how == "restart" else "; the one before had been stopped"
+    during = " during a stop or restart" if before.stop_began_at is not None else ""
+    return f"; the one before had died{during}, or the machine had"
+
+
+def _line(incident: Incident, lives: Sequence[Life]) -> Line:
+    what, rule = _told(incident, lives)
+    return Line(at=incident.at, what=what, rule=rule)
+
+
+def _told(incident: Incident, lives: Sequence[Life]) -> tuple[str, str]:
+    """An incident in words, and its rule."""
+    count = f"strike {incident.strikes} of {incident.threshold}"
+    match incident.what:
+        case "cut":
+            return (
+                f"{_cause(incident, lives)} and cut turn {incident.turn_id}: {count}",
+                "each restart or crash that cuts a running turn is one strike; the session is to be resumed",
+            )
+        case "suspended" if incident.strikes >= incident.threshold:
+            return (
+                f"suspended after {incident.strikes} cuts in a row; transcript {incident.session_id} is kept",
+                "supervisor.stuck_threshold strikes without a success between them suspend",
+            )
+        case "suspended":
+            return f"an operator suspended it; transcript {incident.session_id} is kept", "sessions suspend"
+        case "fresh":
+            return (
+                f"a message came: a fresh transcript began; {incident.session_id} is kept",
+                "the next message to a suspended session begins afresh, and its reply says so",
+            )
+        case "succeeded":
+            return f"turn {incident.turn_id} succeeded: marks and strikes are gone", "a delivered success clears both"
+        case "reset":
+            return (
+                f"it was reset: a fresh transcript began in place of {incident.session_id}",
+                "/new, /reset and sessions reset clear marks and strikes",
+            )
+        case "resumed":
+            return "the transcript that was set aside came back", "/resume, or sessions resume"
+        case "cleared":
+            return "an operator cleared its strikes", "ledger clear; marks stay"
+        case "idle":
+            return "it was idle at a stop or start: its strikes are gone", "who was idle had no part in a restart"
+
+
+def _cause(incident: Incident, lives: Sequence[Life]) -> str:
+    """What cut a turn."""
+    if incident.reason in _DRAINS:
+        return _DRAINS[incident.reason]
+    for life, before in pairwise(lives):
+        recovering = incident.at <= (life.settled_at or incident.at)
+        if life.boot == incident.boot and recovering and before.ended_at is None:
+            return "the supervisor died"
+    return "its worker died, or hung and was killed,"
+
+
+# -- what happens next -------------------------------------------------------------------------------------------------
+
+
+def _next(records: Records, now: float) -> Iterator[str]:
+    marks, strikes, threshold = records.entry.marks, records.strikes, records.threshold
+    match marks.standing:
+        case Standing.SUSPENDED:
+            yield "the next message begins a fresh transcript, and its reply says why"
+        case Standing.RESUME_PENDING:
+            stale = now - (marks.at or now) > records.fresh_s
+            told = "as history only, for it is long ago" if stale else "and asked to go on from there"
+            yield f"the next message goes on with this transcript; the model is told of the cut, {told}"
+        case Standing.CLEAR if marks.untold_reason is not None:
+            yield f"the next reply says that a fresh transcript began; the earlier one, {marks.former_id}, is kept"
+        case Standing.CLEAR:
+            yield "the next message goes on as if nothing had happened"
+    if strikes:
+        yield "a turn that succeeds clears the strikes" + (" and the mark" if not marks.plain else "")
+        left = threshold - strikes
+        yield "one more cut suspends it" if left <= 1 else f"{left} more cuts in a row suspend it"
+    if not records.running and records.lives and records.lives[0].ended_at is None:
+        yield "the last supervisor died: the next start counts what it was running as cut"
+
+
+def _actions(records: Records) -> Iterator[Action]:
+    marks, key = records.entry.marks, records.entry.key
+    if marks.standing is Standing.SUSPENDED:
+        yield Action(do=f"hermes-ctl sessions resume {key}", effect="goes on with the transcript that is kept")
+    elif marks.former_id is not None:
+        yield Action(do="/resume", effect=f"as a message in the session: brings {marks.former_id} back")
+        yield Action(do=f"hermes-ctl sessions resume {key}", effect="the same, from here")
+    if marks.standing is Standing.RESUME_PENDING:
+        yield Action(do=f"hermes-ctl sessions reset {key}", effect="begins afresh at once, without mark and strikes")
+    if records.strikes:
+        yield Action(do=f"hermes-ctl ledger clear {key}", effect="forgets the strikes; the mark stays")
+
+
+def _settings(records: Records) -> Iterator[Setting]:
+    cuts = [incident for incident in records.incidents if incident.what == "cut"]
+    if cuts or records.strikes:
+        meaning = "how many cuts in a row suspend a session"
+        yield Setting(key="supervisor.stuck_threshold", value=records.threshold, meaning=meaning)
+    if any(incident.reason in _DRAINS for incident in cuts):
+        meaning = "s, what running turns get at a stop or restart before they are cut"
+        yield Setting(key="agent.restart_drain_timeout", value=records.drain_timeout_s, meaning=meaning)
+    if any(_cause(incident, records.lives).startswith("its worker") for incident in cuts):
+        meaning = "s, a worker that is silent for three times this long is killed as hung"
+        yield Setting(key="supervisor.heartbeat_seconds", value=records.heartbeat_s, meaning=meaning)
+    if records.entry.marks.standing is Standing.RESUME_PENDING:
+        meaning = "s, a cut that is older than this is told as history"
+        yield Setting(key="sessions.resume_fresh_seconds", value=records.fresh_s, meaning=meaning)
