@@ -2,98 +2,66 @@
 
 from __future__ import annotations
 
-from hermes_actors.core.events import (
-    Event,
-    PageWanted,
-    QueryAnswered,
-    RenameWanted,
-    SessionDropped,
-    SessionWanted,
-    ShardBroke,
-    TurnFellBack,
-    WorkerBeat,
-    WorkerReady,
-)
+from collections.abc import Mapping
+from typing import Any
+
+from hermes_actors.core import events
+from hermes_actors.core.ledger import Cut
 from hermes_actors.core.model import Load
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.codec import ProtocolError
 
+_SAME: Mapping[type, type[events.FromWorker]] = {  # the event has the message's fields
+    wire.Activate: events.SessionWanted,
+    wire.Forget: events.SessionDropped,
+    wire.Rename: events.RenameWanted,
+    wire.Restore: events.RestoreWanted,
+    wire.Succeeded: events.TurnSucceeded,
+    wire.FellBack: events.TurnFellBack,
+    wire.ListSessions: events.PageWanted,
+    wire.ShardBroken: events.ShardBroke,
+    wire.Drained: events.WorkerDrained,
+    wire.RestartWanted: events.RestartWanted,
+    wire.Answer: events.QueryAnswered,
+}
 
-def event_of(slot: int, generation: int, message: object) -> Event:
+
+def event_of(slot: int, generation: int, message: Any) -> events.Event:
     """What a message of the process with this slot and generation means; what it says of itself does not count.
 
     Raises:
         ProtocolError: no worker says this to the supervisor.
     """
+    same = _SAME.get(type(message))
+    if same is not None:
+        told = {name: getattr(message, name) for name in message.__slots__}
+        return same(slot=slot, generation=generation, **told)  # type: ignore[return-value]  # all of them are events
     match message:
         case wire.Ready():
-            return WorkerReady(slot=slot, generation=generation)
+            return events.WorkerReady(slot=slot, generation=generation)
         case wire.Heartbeat() as beat:
             load = Load(
                 resident=beat.resident, running=beat.running, queued=beat.queued, turns=beat.turns, mcp=beat.mcp
             )
-            return WorkerBeat(slot=slot, generation=generation, load=load, active=beat.active)
-        case wire.Activate() as asked:
-            return SessionWanted(
+            return events.WorkerBeat(slot=slot, generation=generation, load=load, active=beat.active)
+        case wire.Recovered() as found:
+            return events.ShardRecovered(
                 slot=slot,
                 generation=generation,
-                request=asked.request,
-                key=asked.key,
-                principal=asked.principal,
-                shard=asked.shard,
-                fence=asked.fence,
-                create=asked.create,
+                request=found.request,
+                shard=found.shard,
+                fence=found.fence,
+                cut=tuple(Cut(key, turn_id) for key, turn_id in found.cut),
+                queued=tuple(found.queued),
             )
-        case wire.Forget() as asked:
-            return SessionDropped(
+        case wire.Sealed() as sealed:
+            return events.WorkerSealed(
                 slot=slot,
                 generation=generation,
-                request=asked.request,
-                key=asked.key,
-                shard=asked.shard,
-                fence=asked.fence,
-            )
-        case wire.Rename() as asked:
-            return RenameWanted(
-                slot=slot,
-                generation=generation,
-                request=asked.request,
-                key=asked.key,
-                shard=asked.shard,
-                fence=asked.fence,
-            )
-        case wire.FellBack() as told:
-            return TurnFellBack(
-                slot=slot,
-                generation=generation,
-                key=told.key,
-                shard=told.shard,
-                fence=told.fence,
-                turn_id=told.turn_id,
-                provider=told.provider,
-                model=told.model,
-            )
-        case wire.ListSessions() as asked:
-            return PageWanted(
-                slot=slot,
-                generation=generation,
-                request=asked.request,
-                principal=asked.principal,
-                after=asked.after,
-                limit=asked.limit,
-            )
-        case wire.ShardBroken() as broken:
-            return ShardBroke(
-                slot=slot,
-                generation=generation,
-                shard=broken.shard,
-                why=broken.why,
-                set_aside=broken.set_aside,
-                serving=broken.serving,
-            )
-        case wire.Answer() as answer:
-            return QueryAnswered(
-                slot=slot, generation=generation, request=answer.request, found=answer.found, data=answer.data
+                request=sealed.request,
+                cut=tuple(Cut(key, turn_id) for key, turn_id in sealed.cut),
+                busy=frozenset(sealed.busy),
+                stateless=sealed.stateless,
             )
         case _:
             raise ProtocolError(f"a worker does not say {type(message).__name__} to the supervisor")

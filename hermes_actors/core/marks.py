@@ -95,21 +95,33 @@ def cut(marks: Marks, reason: str, turn_id: str, at: float) -> Marks:
 
 def stuck(marks: Marks, reason: str, at: float) -> Marks:
     """Its strikes reached the threshold; ``reason`` of the last one."""
-    return marks._replace(standing=_next(marks, Happening.STUCK), reason=reason, at=at)
+    standing = _next(marks, Happening.STUCK)
+    return marks._replace(standing=standing, reason=reason, at=at, untold_reason=None, untold_at=None)
 
 
 def suspend(marks: Marks, at: float) -> Marks:
-    """An operator suspends it; what a cut left is kept for when it is resumed."""
+    """An operator suspends it, which the person is to be told; what a cut left is kept for when it is resumed."""
     if marks.standing is Standing.SUSPENDED:
         return marks
-    reason = marks.reason if marks.standing is Standing.RESUME_PENDING else BY_OPERATOR
-    return marks._replace(standing=_next(marks, Happening.SUSPEND), reason=reason, at=at)
+    was_cut = marks.standing is Standing.RESUME_PENDING
+    return marks._replace(
+        standing=_next(marks, Happening.SUSPEND),
+        reason=marks.reason if was_cut else BY_OPERATOR,
+        at=marks.at if was_cut else at,
+        untold_reason=BY_OPERATOR,
+        untold_at=at,
+    )
 
 
 def begin_afresh(marks: Marks, session_id: str) -> Marks:
     """A message came to a suspended session: it goes on with another transcript, and is to say so; this one is kept."""
     standing = _next(marks, Happening.MESSAGE)
-    return Marks(standing, former_id=session_id, untold_reason=marks.reason, untold_at=marks.at)
+    return Marks(
+        standing,
+        former_id=session_id,
+        untold_reason=marks.untold_reason or marks.reason,
+        untold_at=marks.untold_at or marks.at,
+    )
 
 
 def succeed(marks: Marks) -> Marks:
@@ -136,7 +148,7 @@ def resume(marks: Marks, session_id: str) -> tuple[str, Marks] | None:
     if marks.standing is Standing.SUSPENDED:
         if marks.reason == BY_OPERATOR:
             return session_id, Marks(former_id=marks.former_id)
-        return session_id, marks._replace(standing=standing)
+        return session_id, marks._replace(standing=standing, untold_reason=None, untold_at=None)
     if marks.former_id is None:
         return None
     return marks.former_id, Marks(standing, former_id=session_id)

@@ -74,10 +74,15 @@ def test_a_session_that_an_operator_suspended_is_resumed_as_if_nothing_was() -> 
 
 
 def test_an_operators_suspension_keeps_what_a_cut_left_to_tell() -> None:
-    resumed = marks.resume(marks.suspend(CUT, 7.0), "ses_old")
+    assert marks.resume(marks.suspend(CUT, 7.0), "ses_old") == ("ses_old", CUT)
 
-    assert resumed is not None
-    assert (resumed[1].standing, resumed[1].reason) == (Standing.RESUME_PENDING, "crash")
+
+def test_the_person_is_told_who_suspended_the_session() -> None:
+    by_operator = marks.begin_afresh(marks.suspend(CUT, 7.0), "ses_old")
+    by_strikes = marks.begin_afresh(marks.stuck(by_operator, "restart_timeout", 9.0), "ses_new")
+
+    assert (by_operator.untold_reason, by_operator.untold_at) == (BY_OPERATOR, 7.0)
+    assert (by_strikes.untold_reason, by_strikes.untold_at) == ("restart_timeout", 9.0)
 
 
 def test_a_session_that_began_afresh_goes_back_and_forth_between_its_two_transcripts() -> None:

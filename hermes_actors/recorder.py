@@ -1,0 +1,223 @@
+"""Registry effects, in the supervisor actor's thread: what they record is durable before their answers leave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from hermes_actors.core import effects as core
+from hermes_actors.core.history import strikes_kept_since
+from hermes_actors.core.marks import Standing
+from hermes_actors.core.model import NEVER_RESTARTED, SessionEntry
+from hermes_actors.core.plan import shown as plan_shown
+from hermes_actors.core.policy import restart_after
+from hermes_actors.core.views import session_line, session_shown
+from hermes_actors.marking import Marking
+from hermes_actors.registry import BadCursor, Registry
+from hermes_actors.wire import messages as wire
+from hermes_actors.wire.faults import point
+
+MOST_LIVES = 50  # looked back at for strikes that no start has reckoned with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """A message for a worker that a registry effect made."""
+
+    slot: int
+    generation: int
+    message: Any
+
+
+Outgoing = core.OutwardEffect | Tell
+
+
+class Recorder:
+    """Registry effects. What they answer leaves only after the commit.
+
+    Args:
+        registry: where they are recorded.
+        marking: marks and strikes, on the same registry.
+        facts: what the status says of the process itself.
+    """
+
+    def __init__(self, registry: Registry, marking: Marking, facts: Mapping[str, Any]) -> None:
+        self._registry = registry
+        self._marking = marking
+        self._facts = facts
+
+    def record(self, effect: core.RegistryEffect) -> Outgoing | None:
+        """Do one effect in the open transaction; its answer, if it has one."""
+        match effect:
+            case core.CommitTable():
+                self._registry.write_owners(effect.owners)
+                return None
+            case core.TouchSessions():
+                self._registry.touch(effect.active)
+                return None
+            case core.ActivateSession():
+                return self._activate(effect)
+            case core.ForgetSession():
+                return self._forget(effect)
+            case core.RenameSession():
+                return self._activated(effect, self._marking.reset(effect.key))
+            case core.RestoreSession():
+                return self._activated(effect, self._marking.resume(effect.key))
+            case core.RecordFallback():
+                return self._fall_back(effect)
+            case core.PageForWorker():
+                return self._page_for_worker(effect)
+            case core.PageForOperator():
+                return self._page_for_operator(effect)
+            case core.ReplyStatus():
+                return self._status(effect)
+            case core.ReplySession():
+                return self._session(effect)
+            case _:
+                return self._reckon(effect)
+
+    def commit(self) -> None:
+        """Make all of it durable."""
+        self._marking.commit()
+
+    # -- sessions ---------------------------------------------------------------------------------------------------
+    def _activate(self, effect: core.ActivateSession) -> Tell:
+        entry = self._registry.session(effect.key)
+        if effect.create:
+            if entry is None:
+                entry = self._registry.add(effect.key, effect.principal, effect.shard, time.time())
+            else:
+                entry = self._marking.spoken_to(entry)
+        return self._activated(effect, entry)
+
+    def _activated(
+        self, effect: core.ActivateSession | core.RenameSession | core.RestoreSession, entry: SessionEntry | None
+    ) -> Tell:
+        message: wire.Activated | wire.Refused
+        if entry is None:
+            restoring = isinstance(effect, core.RestoreSession)
+            why = f"{effect.key} has no earlier transcript" if restoring else f"there is no session {effect.key!r}"
+            message = wire.Refused(request=effect.request, code="not_found", why=why)
+        else:
+            marks = entry.marks
+            pending = marks.standing is Standing.RESUME_PENDING
+            untold = marks.untold_reason is not None
+            message = wire.Activated(
+                request=effect.request,
+                session_id=entry.session_id,
+                created_at=entry.created_at,
+                resume=[marks.reason, marks.at] if pending else None,
+                fresh=[marks.untold_reason, marks.untold_at, marks.former_id] if untold else None,
+                strikes=self._marking.strikes(effect.key),
+            )
+        return Tell(slot=effect.slot, generation=effect.generation, message=message)
+
+    def _forget(self, effect: core.ForgetSession) -> Tell:
+        existed = self._registry.forget(effect.key)
+        self._marking.forget(effect.key)
+        forgotten = wire.Forgotten(request=effect.request, existed=existed)
+        return Tell(slot=effect.slot, generation=effect.generation, message=forgotten)
+
+    def _fall_back(self, effect: core.RecordFallback) -> core.SendRestartActor | None:
+        entry = self._registry.session(effect.key)
+        before = NEVER_RESTARTED if entry is None else entry.actor  # a stateless conversation has no entry
+        after = restart_after(before, effect.turn_id, effect.reason, time.time())
+        if after is None:
+            return None
+        self._registry.write_actor(effect.key, after)
+        return core.SendRestartActor(
+            slot=effect.slot, generation=effect.generation, key=effect.key, reason=effect.reason
+        )
+
+    # -- marks and strikes ------------------------------------------------------------------------------------------
+    def _reckon(self, effect: core.MarkingEffect) -> Outgoing | None:
+        marking, chronicle = self._marking, self._registry.chronicle
+        match effect:
+            case core.RecordRecovered():
+                marking.cut(effect.cuts, "crash")
+                marking.suspend_stuck()
+                return _recorded(effect)
+            case core.RecordSucceeded():
+                marking.succeeded(effect.key, effect.turn_id)
+                return _recorded(effect)
+            case core.RecordStopBegan():
+                chronicle.reached("stop_began_at", effect.at)
+            case core.RecordCuts():
+                point("seal.answered")
+                marking.cut(effect.cuts, effect.reason)
+                if effect.drop_idle:
+                    marking.drop_idle(effect.busy, effect.unknown, effect.shards, cut_since=effect.since)
+            case core.SettleStart():
+                since = strikes_kept_since(chronicle.lives(MOST_LIVES))
+                marking.drop_idle(effect.busy, effect.unread, effect.shards, cut_since=since)
+                chronicle.reached("settled_at", time.time())
+            case core.NoteReady():
+                chronicle.reached("ready_at", time.time())
+            case core.ChangeSession():
+                {"suspend": marking.suspend, "resume": marking.resume, "reset": marking.reset}[effect.change](
+                    effect.key
+                )
+            case core.ClearStrikes():
+                cleared = marking.clear(None if effect.key is None else [effect.key])
+                return core.Reply(client=effect.client, request=effect.request, data={"cleared": list(cleared)})
+            case core.ReplyPlan():
+                data = plan_shown(effect.plan, marking.strikes, marking.threshold)
+                return core.Reply(client=effect.client, request=effect.request, data=data)
+            case _:
+                assert_never(effect)
+        return None
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+    def _page_for_worker(self, effect: core.PageForWorker) -> Outgoing:
+        try:
+            entries, cursor = self._registry.page(effect.principal, effect.after, effect.limit)
+        except BadCursor as error:
+            return core.SendRefused(
+                slot=effect.slot,
+                generation=effect.generation,
+                request=effect.request,
+                code="bad_request",
+                why=str(error),
+            )
+        page = wire.SessionPage(request=effect.request, sessions=[_plain(entry) for entry in entries], next=cursor)
+        return Tell(slot=effect.slot, generation=effect.generation, message=page)
+
+    def _page_for_operator(self, effect: core.PageForOperator) -> core.Reply:
+        client, request = effect.client, effect.request
+        try:
+            entries, cursor = self._registry.page(None, effect.after, effect.limit)
+        except BadCursor as error:
+            return core.Reply(client=client, request=request, error="bad_request", why=f"after: {error}")
+        lines = [session_line(entry, effect.owners, effect.up, self._marking.strikes(entry.key)) for entry in entries]
+        return core.Reply(client=client, request=request, data={"sessions": lines, "next": cursor})
+
+    def _session(self, effect: core.ReplySession) -> core.Reply:
+        entry = self._registry.session(effect.entry.key) or effect.entry
+        strikes = self._marking.strikes(entry.key)
+        data = session_shown(entry, effect.owners, effect.up, strikes, effect.known)
+        return core.Reply(client=effect.client, request=effect.request, data=data)
+
+    def _status(self, effect: core.ReplyStatus) -> core.Reply:
+        data = {
+            **self._facts,
+            **effect.data,
+            **self._registry.standing(),
+            "sessions": self._registry.count(),
+            "ledger": self._marking.facts(),
+        }
+        return core.Reply(client=effect.client, request=effect.request, data=data)
+
+
+def _recorded(effect: core.RecordRecovered | core.RecordSucceeded) -> Tell:
+    return Tell(slot=effect.slot, generation=effect.generation, message=wire.Recorded(request=effect.request))
+
+
+def _plain(entry: SessionEntry) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "session_id": entry.session_id,
+        "created_at": entry.created_at,
+        "last_active_at": entry.last_active_at,
+    }
