@@ -47,14 +47,19 @@ class Home:
         return self.root / "state" / "shards"
 
     @property
+    def run(self) -> Path:
+        """The directory of what only a running gateway has: its lock and its sockets."""
+        return self.root / "run"
+
+    @property
     def lock(self) -> Path:
         """Held by the running supervisor."""
-        return self.root / "run" / "supervisor.lock"
+        return self.run / "supervisor.lock"
 
     @property
     def control(self) -> Path:
         """The control socket."""
-        return self.root / "run" / "supervisor.sock"
+        return self.run / "supervisor.sock"
 
     @property
     def logs(self) -> Path:
@@ -63,7 +68,7 @@ class Home:
 
     def peer(self, slot: int) -> Path:
         """The socket on which the worker of a slot hears the other workers."""
-        return self.root / "run" / f"worker-{slot}.sock"
+        return self.run / f"worker-{slot}.sock"
 
     def make(self) -> None:
         """Make the directories, private to their owner, and tighten those that are not.
@@ -71,6 +76,6 @@ class Home:
         Raises:
             OSError: a directory cannot be made, or belongs to somebody else.
         """
-        for path in (self.root, self.root / "state", self.shards, self.root / "run", self.logs):
+        for path in (self.root, self.root / "state", self.shards, self.run, self.logs):
             path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
             path.chmod(PRIVATE_DIRECTORY)

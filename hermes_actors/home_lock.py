@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import filelock
 from hermes_actors.home import PRIVATE_FILE, Home
 
 LOCK_TIMEOUT_S = 0.5  # a stopping supervisor may hold it for a moment more
+LOCK_POLL_S = 0.05
 SOCKET_PATH_MOST = 107  # bytes; sun_path of unix(7), less the final zero
 
 # Filesystems on which flock does not exclude other machines: the type names of /proc/self/mountinfo.
@@ -36,8 +38,14 @@ class HomeUnusable(Exception):
 
 
 @contextlib.contextmanager
-def hold(home: Home) -> Iterator[None]:
+def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
     """Make the home's directories and hold its lock. What is left of an earlier holder never matters.
+
+    Yields the descriptor that holds it: as long as a copy of that is open, the lock is held.
+
+    Args:
+        home: where it is.
+        inherited: such a copy, of an earlier life of this process.
 
     Raises:
         HomeBusy: another supervisor holds it.
@@ -49,20 +57,43 @@ def hold(home: Home) -> Iterator[None]:
     except OSError as error:
         raise HomeUnusable(f"the home {home.root} cannot be made: {error.strerror or error}") from error
     _refuse_network(home.root)
-    lock = filelock.FileLock(home.lock, mode=PRIVATE_FILE, fallback_to_soft=False, thread_local=False)
+    with _opened(home.lock, inherited) as lock:
+        try:
+            _acquire(lock, home)
+            _pid_file(home).touch(mode=PRIVATE_FILE)
+            _pid_file(home).write_text(f"{os.getpid()}\n")
+        except (OSError, NotImplementedError) as error:
+            raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
+        try:
+            yield lock
+        finally:
+            _pid_file(home).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, inherited: int | None) -> Iterator[int]:
+    """The lock file: the inherited descriptor if it is of the file that has this name now, else one of its own."""
+    if inherited is not None and not (path.exists() and os.path.samestat(os.fstat(inherited), path.stat())):
+        os.close(inherited)
+        inherited = None
     try:
-        lock.acquire(timeout=LOCK_TIMEOUT_S)
-    except filelock.Timeout:
-        raise HomeBusy(home.root, _owner(home)) from None
-    except (OSError, NotImplementedError) as error:
-        raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
+        if inherited is None:
+            inherited = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+    except OSError as error:
+        raise HomeUnusable(f"{path} cannot be opened: {error.strerror}") from error
     try:
-        _pid_file(home).touch(mode=PRIVATE_FILE)
-        _pid_file(home).write_text(f"{os.getpid()}\n")
-        yield
+        yield inherited
     finally:
-        _pid_file(home).unlink(missing_ok=True)
-        lock.release()
+        os.close(inherited)  # unlocks, unless there is a copy
+
+
+def _acquire(lock: int, home: Home) -> None:
+    """Take the lock, or hold it on: an inherited descriptor has it already."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while not filelock.lock_descriptor(lock, blocking=False):
+        if time.monotonic() > deadline:
+            raise HomeBusy(home.root, _owner(home))
+        time.sleep(LOCK_POLL_S)
 
 
 def _pid_file(home: Home) -> Path:
@@ -76,7 +107,8 @@ def _owner(home: Home) -> int | None:
 
 
 def _refuse_long_path(home: Home) -> None:
-    longest = max((home.control, home.peer(999)), key=lambda path: len(os.fsencode(path)))
+    fork_server = home.run / f"listener-{'x' * 8}"  # as multiprocessing calls its socket
+    longest = max((home.control, home.peer(999), fork_server), key=lambda path: len(os.fsencode(path)))
     if len(os.fsencode(longest)) > SOCKET_PATH_MOST:
         raise HomeUnusable(
             f"the home's path is too long: its socket {longest} has {len(os.fsencode(longest))} bytes, "

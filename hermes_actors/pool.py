@@ -9,39 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import pkgutil
 import random
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkServerProcess
-from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
+from hermes_actors import fork_server
 from hermes_actors.background import Background
 from hermes_actors.core.events import Event, WorkerExited, WorkerLost, WorkerSpawned
+from hermes_actors.cores import usable_cores
+from hermes_actors.fork_server import ForkServer
 from hermes_actors.hearing import event_of
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.ownership import OWNER_VARIABLE
 
 WORKER_ENTRY = "workers.main:main"  # called with the link's socket and the listening sockets by slot
 MOST_WORKERS = 240  # a process gets all listening sockets in one message of at most 253 descriptors
 REAP_TIMEOUT_S = 2.0  # for the fork server to tell how a process ended that has ended
 ORPHAN_EXIT_S = 2.0  # for workers to end by themselves when the supervisor fails
 STUCK_S = 5.0  # for the fork server to go on with a start that is not wanted any more
-
-# Of the environment, what a worker inherits: how to run, no secrets. It is told the configuration's variables.
-_INHERITED = frozenset({"PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV"})
-_INHERITED_FAMILIES = ("LC_", "LD_", "PYTHON", "SSL_CERT_", "HERMES_ACTORS_", "NO_COLOR")
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +52,23 @@ class _Entry:
 
     def __call__(self, *_: object) -> None:
         raise AssertionError("the entry of a worker runs in the worker")
+
+
+class TooManyWorkers(Exception):
+    """More workers are configured than one supervisor can have."""
+
+
+def slots(wanted: int | Literal["auto"]) -> int:
+    """How many workers there are to be, for what is configured.
+
+    Raises:
+        TooManyWorkers: more than are possible.
+    """
+    if wanted == "auto":
+        return min(usable_cores(), MOST_WORKERS)
+    if wanted > MOST_WORKERS:
+        raise TooManyWorkers(f"supervisor.workers is {wanted}, at most {MOST_WORKERS} are possible")
+    return wanted
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +105,7 @@ class Pool:
         flooded: Callable[[], bool],
         background: Background,
     ) -> None:
+        self._module = entry.partition(":")[0]
         self._entry = _Entry(entry)
         self._mark = mark
         self._listeners = dict(listeners)
@@ -104,7 +117,7 @@ class Pool:
         self._empty.set()
         self._loop = asyncio.get_running_loop()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([entry.partition(":")[0]])
+        self._context.set_forkserver_preload([self._module])
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
     def spawn(self, slot: int, generation: int) -> None:
@@ -132,6 +145,22 @@ class Pool:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
+    def inherit(self, server: ForkServer) -> None:
+        """Fork from this one, which an earlier life of this process left, before the first is spawned."""
+        if not fork_server.use(server, self._module):
+            log.info("the fork server is started anew: other code is on disk, or it died")
+
+    async def preload(self, mark: str) -> ForkServer:
+        """Start the fork server of the next life of this process, from the code on disk.
+
+        Args:
+            mark: the owner mark of that life's workers.
+
+        Raises:
+            OSError: no memory, no descriptors.
+        """
+        return await self._loop.run_in_executor(self._starter, fork_server.start, self._module, mark)
+
     async def close(self) -> None:
         """Let go of what still runs, so that it ends by itself, and SIGKILL what does not."""
         for child in self._children.values():
@@ -145,6 +174,7 @@ class Pool:
             if child.pidfd >= 0:
                 self._loop.remove_reader(child.pidfd)
         self._starter.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(fork_server.end_own)
 
     # -- one process -------------------------------------------------------------------------------------------------
     async def _spawn(self, child: _Child) -> None:
@@ -216,8 +246,7 @@ class Pool:
 
     def _unstick(self, child: _Child) -> None:
         """A fork server that does not answer would hold up every later start; the next start makes another one."""
-        server = multiprocessing.forkserver._forkserver  # noqa: SLF001  # nothing public names the process
-        pid: int | None = server._forkserver_pid  # type: ignore[attr-defined]  # noqa: SLF001
+        pid = fork_server.own_pid()
         if child.process is None and self._children.get(child.slot) is child and pid is not None:
             log.error("the fork server hangs and is killed", pid=pid)
             with contextlib.suppress(ProcessLookupError):
@@ -225,7 +254,7 @@ class Pool:
 
 
 def _start(process: ForkServerProcess, mark: str) -> None:
-    with _clean_start(mark):
+    with fork_server.clean_start(mark):
         process.start()
 
 
@@ -236,34 +265,3 @@ def _reap(process: ForkServerProcess) -> int | None:
     if exitcode is not None:
         process.close()
     return exitcode
-
-
-@contextlib.contextmanager
-def _clean_start(mark: str) -> Iterator[None]:
-    """What a child inherits while it is started: not this program's main module, directory, or secrets.
-
-    Children would import the parent's ``__main__`` again, the command-line program with all that it needs; the fork
-    server would prefer a package of the current directory to the installed one; and a worker is told the variables that
-    the configuration names, so it needs no others.
-    """
-    main = sys.modules["__main__"]
-    before = dict(os.environ)
-    wanted = {name: value for name, value in before.items() if _is_inherited(name)}
-    wanted |= {OWNER_VARIABLE: mark, "PYTHONSAFEPATH": "1"}
-    sys.modules["__main__"] = ModuleType("__main__")
-    _set_environment(wanted)
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        _set_environment(before)
-
-
-def _is_inherited(name: str) -> bool:
-    return name in _INHERITED or name.startswith(_INHERITED_FAMILIES)
-
-
-def _set_environment(wanted: Mapping[str, str]) -> None:
-    for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
-    os.environ.update(wanted)

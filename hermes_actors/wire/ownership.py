@@ -10,6 +10,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 OWNER_VARIABLE = "HERMES_ACTORS_OWNER"
+HOME_VARIABLE = "HERMES_ACTORS_HOME"  # with the next one, so that a command that a tool calls knows for whom it speaks
+SESSION_VARIABLE = "HERMES_ACTORS_SESSION"
 
 
 def home_mark(home: Path | str) -> str:

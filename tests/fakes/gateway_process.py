@@ -106,11 +106,15 @@ class GatewayProcess:
     def start(self) -> GatewayProcess:
         """Start it and wait until it serves."""
         self.launch()
+        self.await_ready()
+        return self
+
+    def await_ready(self) -> None:
+        """Read what it writes until it says that it serves, for the first time or after a restart in place."""
         assert self.process.stdout is not None
         while not (line := self.process.stdout.readline()).startswith("{"):  # logs go there too
             assert line, self.end()[1]
         self.port = json.loads(line)["port"]
-        return self
 
     def end(self) -> tuple[int, str]:
         """Wait for its end; exit code, and all that it wrote."""
@@ -152,7 +156,11 @@ class GatewayProcess:
     def connect(self) -> socket.socket:
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         control.settimeout(BOUND_S)
-        control.connect(str(self.home.control))
+        try:
+            control.connect(str(self.home.control))
+        except OSError:
+            control.close()
+            raise
         return control
 
     def ask(self, operation: str, **arguments: Any) -> ControlReply:
@@ -187,11 +195,16 @@ def owned_by(slot: int, prefix: str = "api:default:s") -> str:
 
 def exchange(control: socket.socket, operation: str, request: int = 1, **arguments: Any) -> ControlReply:
     """Send a request and read frames until its reply."""
-    body = encode(ControlRequest(request=request, operation=operation, arguments=arguments))
-    control.sendall(struct.pack(">I", len(body)) + body)
+    send(control, operation, request, **arguments)
     reply = receive(control)
     assert isinstance(reply, ControlReply)
     return reply
+
+
+def send(control: socket.socket, operation: str, request: int = 1, **arguments: Any) -> None:
+    """Send a request and do not wait."""
+    body = encode(ControlRequest(request=request, operation=operation, arguments=arguments))
+    control.sendall(struct.pack(">I", len(body)) + body)
 
 
 def receive(control: socket.socket) -> Any:

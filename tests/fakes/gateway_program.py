@@ -1,8 +1,10 @@
 """Runs a gateway with fake workers: ``gateway_program.py HOME CONFIGURATION`` (JSON).
 
-On a reload it reads the home's ``config.yaml`` and ``.env``, with one variable of the environment.
+On a reload, and after a restart in place, it reads the home's ``config.yaml`` and ``.env``, with one variable of the
+environment.
 
-Prints a line of JSON when it is ready. Exits 1 with the error's words when it cannot start or fails.
+Prints a line of JSON when it is ready. Exits 1 with the error's words when it cannot start or fails, 78 when that is
+for its configuration.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hermes_actors import logs, service
+from hermes_actors import logs, rehearsal, service
 from hermes_actors.config.load import load
 from hermes_actors.config.model import Config, Settings
+from hermes_actors.config.problems import ConfigError
+from hermes_actors.handover import CommandLine, take
 from hermes_actors.home import Home
 
+ENTRY = "fakes.fake_worker:main"
 EXPECTED = (
     service.HomeBusy,
     service.HomeUnusable,
@@ -40,16 +45,30 @@ ENVIRONMENT = {"API_SERVER_KEY": "of-default"}
 
 
 def main(home: str, configuration: str) -> int:
-    config = Config.model_validate_json(configuration)
-    settings = Settings(config=config, environment=ENVIRONMENT, api_keys={"default": "of-default"})
+    inherited, rehearsed = take(), rehearsal.asked_for()
+    command = CommandLine.of_this_process()
     at = Home(Path(home))
-    logs.configure(process="supervisor", directory=at.logs)
     read = partial(load, at, config_path=None, environ=ENVIRONMENT, demo=False)
     try:
-        return service.serve(settings, at, ready=ready, reload=read, entry="fakes.fake_worker:main")
+        if rehearsed is not None:
+            rehearsal.check(read(), rehearsed, ENTRY)
+            return 0
+        logs.configure(process="supervisor", directory=at.logs)
+        config = Config.model_validate_json(configuration)
+        given = Settings(config=config, environment=ENVIRONMENT, api_keys={"default": "of-default"})
+        settings = given if inherited is None else read()
+        handover = service.serve(
+            settings, at, ready=ready, reload=read, command=command, inherited=inherited, entry=ENTRY
+        )
     except EXPECTED as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 78
+    if handover is not None:
+        handover.exec(command)
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -23,6 +24,42 @@ def test_a_home_is_made_private_and_held_by_one_at_a_time(home_root: Path) -> No
         assert busy.value.pid == os.getpid()
 
     with hold(home):
+        pass
+
+
+def test_a_home_stays_held_as_long_as_a_copy_of_its_lock_is_open(home_root: Path) -> None:
+    home = Home(home_root)
+    with hold(home) as lock:
+        copy = os.dup(lock)
+    with pytest.raises(HomeBusy), hold(home):
+        pass
+
+    with hold(home, copy) as held:
+        assert held == copy
+        with pytest.raises(HomeBusy), hold(home):
+            pass
+
+    with hold(home):
+        pass
+
+
+def test_an_inherited_descriptor_of_another_file_holds_nothing(home_root: Path) -> None:
+    home = Home(home_root)
+    other = os.open(os.devnull, os.O_RDONLY)
+
+    with hold(home, other) as lock:
+        assert os.path.samestat(os.fstat(lock), home.lock.stat())
+        with pytest.raises(HomeBusy), hold(home):
+            pass
+
+
+def test_a_lock_file_that_was_replaced_is_locked_anew(home_root: Path) -> None:
+    home = Home(home_root)
+    with hold(home) as lock:
+        copy = os.dup(lock)
+    home.lock.unlink()
+
+    with hold(home, copy), pytest.raises(HomeBusy), hold(home):
         pass
 
 
@@ -83,6 +120,60 @@ def test_a_port_that_is_taken_is_refused_even_where_it_could_be_shared() -> None
 
     with open_listeners("127.0.0.1", port, 2):
         pass
+
+
+def inherited(listeners: dict[int, socket.socket]) -> list[int]:
+    return [listener.dup().detach() for listener in listeners.values()]
+
+
+@pytest.mark.parametrize(("slots", "sockets"), [(1, 2), (2, 2), (3, 3)])
+@pytest.mark.parametrize("named", [True, False])
+def test_inherited_sockets_are_kept_and_missing_ones_opened_beside_them(slots: int, sockets: int, named: bool) -> None:
+    with open_listeners("127.0.0.1", 0, 2) as first:
+        address = first[0].getsockname()
+        left = inherited(first)
+    waiting = [socket.create_connection(address, timeout=5) for _ in range(8)]
+
+    with open_listeners("localhost", address[1] if named else 0, slots, left) as listeners:
+        assert [listener.getsockname() for listener in listeners.values()] == [address] * sockets
+        for _ in waiting:
+            selectable, _, _ = select.select(listeners.values(), [], [], 5)
+            selectable[0].accept()[0].close()
+    for connection in waiting:
+        connection.close()
+
+
+def test_inherited_sockets_of_another_address_are_closed_once_the_new_one_is_open() -> None:
+    with open_listeners("127.0.0.1", 0, 1) as first:
+        old = first[0].getsockname()
+        left = inherited(first)
+
+    with open_listeners("::1", old[1], 1, left) as listeners:
+        assert listeners[0].family == socket.AF_INET6
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(old, timeout=5)
+
+
+def test_an_address_that_includes_the_inherited_one_is_not_taken() -> None:
+    with open_listeners("127.0.0.1", 0, 1) as first:
+        port = first[0].getsockname()[1]
+        left = inherited(first)
+
+    with open_listeners("0.0.0.0", port, 1, left) as listeners:
+        assert listeners[0].getsockname() == ("0.0.0.0", port)
+
+
+def test_what_is_inherited_and_does_not_listen_is_closed() -> None:
+    with socket.socket() as idle, socket.create_server(("127.0.0.1", 0)) as alone:
+        port = alone.getsockname()[1]
+        left = [os.open(os.devnull, os.O_RDONLY), idle.dup().detach(), alone.dup().detach()]
+
+    with open_listeners("127.0.0.1", port, 2, left) as listeners:
+        assert len(listeners) == 2
+        assert all(listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for listener in listeners.values())
+    for descriptor in left[:2]:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", ""])

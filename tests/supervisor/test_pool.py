@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fakes.gateway_process import BOUND_S
 
+from hermes_actors import fork_server
 from hermes_actors import pool as pools
 from hermes_actors.background import Background
 from hermes_actors.core.events import Event, WorkerExited, WorkerSpawned
@@ -30,7 +31,7 @@ def test_an_entry_is_imported_by_the_child_alone() -> None:
 def test_a_child_inherits_neither_the_main_module_nor_the_directory() -> None:
     main, before = sys.modules["__main__"], dict(os.environ)
 
-    with pools._clean_start("mark"):
+    with fork_server.clean_start("mark"):
         assert not hasattr(sys.modules["__main__"], "__file__")
         assert (os.environ["HERMES_ACTORS_OWNER"], os.environ["PYTHONSAFEPATH"]) == ("mark", "1")
 
@@ -99,7 +100,8 @@ async def test_a_fork_server_that_hangs_is_replaced(made: Made, monkeypatch: pyt
     monkeypatch.setattr(pools, "STUCK_S", 0.05)
     made.pool.spawn(0, 1)
     await ended(made)
-    server = pools.multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # as the pool
+    server = fork_server.own_pid()
+    assert server is not None
     os.kill(server, signal.SIGSTOP)
     made.pool.spawn(0, 2)
 

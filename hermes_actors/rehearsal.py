@@ -1,0 +1,96 @@
+"""The rehearsal of a restart: the command line is run once beside the gateway, to see whether it could serve again.
+
+It is the code and the configuration on disk that will run after the restart, so they have to judge themselves. The
+rehearsing process finds :data:`VARIABLE` in its environment; it checks, opens nothing, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pkgutil
+import subprocess
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from hermes_actors.config.model import Settings
+from hermes_actors.handover import CommandLine
+from hermes_actors.listeners import refuse_taken, resolve
+from hermes_actors.logs import mask
+from hermes_actors.pool import WORKER_ENTRY, slots
+from hermes_actors.registry import ShardsFixed
+
+VARIABLE = "HERMES_ACTORS_REHEARSAL"
+TIMEOUT_S = 20.0  # to import everything and check; two seconds are usual
+TOLD_CHARS = 2000  # of what it said, from the end
+EX_CONFIG = 78  # of sysexits.h, as the command line exits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What the gateway has that is to be restarted: this much need not be free."""
+
+    port: int
+    shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why there can be no restart."""
+
+    error: Literal["configuration", "cannot_restart"]
+    why: str
+
+
+def asked_for() -> Running | None:
+    """What runs, if this process is to rehearse; removed from the environment, as nothing that it starts is to."""
+    running = os.environ.pop(VARIABLE, None)
+    return None if running is None else Running(**json.loads(running))
+
+
+def check(settings: Settings, running: Running, entry: str = WORKER_ENTRY) -> None:
+    """In the process that rehearses: whether a gateway with these settings could take over. Nothing stays open.
+
+    Raises:
+        ImportError: the workers' code cannot be loaded.
+        TooManyWorkers: more are configured than are possible.
+        ShardsFixed: another number is configured than the home has.
+        ListenFailed: another public address is configured, and it cannot be listened on.
+    """
+    pkgutil.resolve_name(entry)
+    supervisor, api = settings.config.supervisor, settings.config.api_server
+    slots(supervisor.workers)
+    if isinstance(supervisor.shards, int) and supervisor.shards != running.shards:
+        raise ShardsFixed(configured=supervisor.shards, fixed=running.shards)
+    if api.port in (0, running.port):  # which an own socket may have
+        resolve(api.host, api.port)
+    else:
+        refuse_taken(api.host, api.port)
+
+
+async def rehearse(command: CommandLine, running: Running) -> Refusal | None:
+    """Try the command line; None: it could serve."""
+    process = await asyncio.create_subprocess_exec(
+        *command.words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**command.environment, VARIABLE: json.dumps(asdict(running))},
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            _, said = await process.communicate()
+    except TimeoutError:
+        return Refusal(error="cannot_restart", why=f"the new start gave no word within {TIMEOUT_S:g} s")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.returncode == 0:
+        return None
+    error: Literal["configuration", "cannot_restart"]
+    error = "configuration" if process.returncode == EX_CONFIG else "cannot_restart"
+    words = mask(said.decode(errors="replace")).strip().removeprefix("Error: ")[-TOLD_CHARS:]
+    return Refusal(error=error, why=words or f"the new start ended with exit code {process.returncode}")
