@@ -45,6 +45,7 @@ class Gateway(Protocol):
 
         Raises:
             Refusal: not accepted; nothing is kept.
+            Parked: kept, for after the drain that goes on.
         """
 
     async def conversation_key(self, conversation: Conversation) -> str:
@@ -82,4 +83,8 @@ class Gateway(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the worker serves: it has a supervisor and its shards, and is not stopping."""
+        """Whether new turns are welcome: the worker has a supervisor and its shards, and neither drains nor stops."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway drains: no turn begins, those that run may end."""

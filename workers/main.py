@@ -24,14 +24,21 @@ from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink
 from hermes_actors.wire.messages import (
     Activated,
+    Answer,
     Assign,
     Configure,
+    Cut,
+    Drain,
+    DrainOver,
     Forgotten,
     Listen,
     Query,
     Reconfigure,
+    Recorded,
     Refused,
     RestartActor,
+    Seal,
+    Sealed,
     SessionPage,
     Stop,
 )
@@ -64,6 +71,7 @@ class Service:
         self._requests = Requests()
         self._orders: asyncio.Queue[Configure | Reconfigure | Assign | Listen | Stop] = asyncio.Queue(MAX_ORDERS)
         self._worker: Worker | None = None
+        self._drain: Drain | None = None  # that began before the worker was made
         self._background = Background()
         self._told_to_stop = False
         self._stopping = False
@@ -72,14 +80,24 @@ class Service:
 
     def _received(self, message: Any) -> None:
         match message:
-            case Activated() | Refused() | SessionPage() | Forgotten():
+            case Activated() | Recorded() | Refused() | SessionPage() | Forgotten():
                 self._requests.answer(message)
+            case Drain() | DrainOver() | Seal() | Cut() | Query() if self._worker is None:
+                self._unconfigured(message)
             case Query():
                 self._background.start(self._configured(message).answer(message))
             case Stop() if self._told_to_stop:
                 self._hurry()
             case RestartActor():
                 self._configured(message).restart_actor(message.key)
+            case Drain():  # this and what follows overtakes the orders: an order may take long
+                self._configured(message).drain(message)
+            case DrainOver():
+                self._configured(message).drain_over()
+            case Seal():
+                self._configured(message).seal(message)
+            case Cut():
+                self._configured(message).cut(message)
             case Configure() | Reconfigure() | Assign() | Listen() | Stop():
                 self._told_to_stop = self._told_to_stop or isinstance(message, Stop)
                 try:
@@ -88,6 +106,18 @@ class Service:
                     raise ProtocolError(f"the supervisor sent {MAX_ORDERS} orders ahead") from None
             case _:
                 raise ProtocolError(f"a supervisor does not say {type(message).__name__}")
+
+    def _unconfigured(self, message: Drain | DrainOver | Seal | Cut | Query) -> None:
+        """Answer while Configure waits to be obeyed: nothing runs, and nothing shall begin in a drain."""
+        match message:
+            case Drain():
+                self._drain = message
+            case DrainOver():
+                self._drain = None
+            case Seal():
+                self.link.send(Sealed(request=message.request, cut=[], busy=[], stateless=0))
+            case Query():
+                self.link.send(Answer(request=message.request, found=False, data={}))
 
     def _lost(self, why: str) -> None:
         log.error("the supervisor is gone", why=why)
@@ -138,6 +168,8 @@ class Service:
         logs.configure(process=f"worker-{order.slot}", directory=Home(Path(order.home)).logs)
         logs.protect([*order.environment.values(), *order.api_keys.values()])
         self._worker = Worker(order, self.link, self._requests, self._listeners)
+        if self._drain is not None:
+            self._worker.drain(self._drain)
         await self._worker.start()
 
     def _configured(self, message: Any) -> Worker:

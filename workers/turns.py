@@ -1,8 +1,8 @@
 """The vocabulary of a turn: what goes in, what is told while it runs, how it ends, why it may be refused.
 
-Ingress makes a :class:`Submission`; the owner of the session answers with :class:`Delta`, :class:`ToolProgress` and one
-:class:`Ended`, or with a :class:`Refusal` and then nothing of the turn is kept. The same objects travel from worker to
-worker.
+Ingress makes a :class:`Submission`; the owner of the session answers with :class:`Delta`, :class:`ToolProgress`,
+:class:`GatewayDraining` and one :class:`Ended`; or with a :class:`Refusal`, and then nothing of the turn is kept; or
+with :class:`Parked`. The same objects travel from worker to worker.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Submission:
     idempotency_key: str | None
     fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
     origin: dict[str, str]  # ingress, request id
+    park: bool = False  # during a drain: keep the message for later, and nobody waits; not kept on disk
 
 
 @message("delta")
@@ -45,6 +46,15 @@ class ToolProgress:
     status: str  # running | completed | failed
 
 
+@message("gateway_draining")
+class GatewayDraining:
+    """The gateway is about to stop or to restart; the turn may still come to its end."""
+
+    reason: str  # restart_timeout | shutdown_timeout: what the turn is cut by if it does not
+    deadline: float  # seconds since the epoch
+    text: str  # what that means, for people
+
+
 @message("ended")
 class Ended:
     """The turn is over, and on disk."""
@@ -60,7 +70,7 @@ class Ended:
     replayed: bool  # this is the stored outcome of an earlier request with the same Idempotency-Key
 
 
-TurnEvent: TypeAlias = Delta | ToolProgress | Ended
+TurnEvent: TypeAlias = Delta | ToolProgress | GatewayDraining | Ended
 
 
 @message("turn_error")
@@ -74,6 +84,15 @@ class TurnError:
     model: str | None
     upstream_status: int | None
     retry_after_s: float | None
+
+
+class Parked(Exception):
+    """The message is on disk and waits for the end of a drain, as its sender wanted; nobody waits for its turn here."""
+
+    def __init__(self, turn_id: str, retry_after_s: float) -> None:
+        super().__init__(f"turn {turn_id} waits for the end of the drain")
+        self.turn_id = turn_id
+        self.retry_after_s = retry_after_s  # when it is worth while to ask for its result
 
 
 class Refusal(Exception):

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from hermes_actors.wire.messages import (
     Answer,
     Assign,
     Configure,
+    Cut,
+    Drain,
+    Drained,
     FellBack,
     Heartbeat,
     Hello,
@@ -27,12 +30,17 @@ from hermes_actors.wire.messages import (
     Query,
     Ready,
     Reconfigure,
+    RestartWanted,
+    Seal,
 )
 from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
 from workers.agents.admission import Admission
-from workers.agents.agent import Agency, TurnRun
-from workers.agents.session import Session
+from workers.agents.agency import Agency
+from workers.agents.agent import TurnRun
+from workers.agents.obedience import stop_turn
+from workers.agents.running import running_turns
+from workers.agents.session import OwnedShard, Session
 from workers.agents.sessions import Sessions
 from workers.background import Background
 from workers.gateway import Conversation
@@ -55,6 +63,7 @@ log = structlog.get_logger(__name__)
 
 HEARTBEATS_PER_INTERVAL = 2  # so that one that is late is not one that is missing
 PASSIVATION_INTERVAL_S = 1.0
+REOPEN_INTERVAL_S = 30.0  # between two tries to open a shard whose file, or whose recovery, failed
 PRUNE_INTERVAL_S = 600.0
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNE_PAUSE_S = 0.1  # between two pieces: turns go first
@@ -73,6 +82,7 @@ class Worker:
         self._listeners = listeners
         self._slot = configure.slot
         self._generation = configure.generation
+        self._auto_resume = configure.auto_resume
         self._heartbeat_s = config.supervisor.heartbeat_seconds / HEARTBEATS_PER_INTERVAL
         self._background = Background()
         self._listening: set[int] = set()
@@ -83,6 +93,7 @@ class Worker:
             config.mcp_servers,
             configure.environment,
             owner_mark=owner_mark(configure.home, configure.boot, configure.slot, configure.generation),
+            home=home.root,
             logs=home.logs,
         )
         registry = RemoteRegistry(link, requests)
@@ -93,17 +104,23 @@ class Worker:
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
             on_fell_back=self._fell_back,
+            on_drained=lambda: self._tell(Drained()),
         )
         self._shards = ShardFiles(
             self._table,
             self._sessions,
+            registry,
             journal=self._journal,
             directory=home.shards,
             durability=config.store.durability,
             report=self._tell,
         )
-        admission = Admission(self._sessions)
-        self._local = Local(self._table, self._sessions, admission, Directory())
+        self._admission = Admission(
+            self._sessions,
+            admins=config.api_server.admins,
+            on_restart_wanted=lambda key: self._tell(RestartWanted(key=key)),
+        )
+        self._local = Local(self._table, self._sessions, self._admission, Directory())
         hello = Hello(boot=configure.boot, slot=configure.slot, generation=configure.generation)
         self._router = Router(self._table, self._local, registry, hello)
         self._peers = PeerServer(
@@ -118,7 +135,7 @@ class Worker:
         """Everything that does not wait for shards."""
         await self._peers.start()
         await self._ingress.start()
-        for standing in (self._beat(), self._passivate(), self._prune()):
+        for standing in (self._beat(), self._passivate(), self._reopen(), self._prune()):
             self._background.start(standing)
 
     async def assign(self, assign: Assign) -> None:
@@ -128,8 +145,13 @@ class Worker:
         if not self._router.serving:
             self._router.serving = True
             self._tell(Ready(pid=os.getpid(), slot=self._slot, generation=self._generation))
-        for shard in opened:
-            self._background.start(self._sessions.resume(shard))
+        self._resume(opened)
+
+    def _resume(self, shards: Iterable[OwnedShard]) -> None:
+        """Have the turns begin that earlier owners left, unless starts of the gateway die of it."""
+        if self._auto_resume:
+            for shard in shards:
+                self._background.start(self._sessions.resume(shard))
 
     async def listen(self, listen: Listen) -> None:
         """Accept on these slots' sockets and no others."""
@@ -140,6 +162,27 @@ class Worker:
             await self._ingress.listen(slot, self._listeners[slot])
         self._listening = wanted
 
+    # -- drain ----------------------------------------------------------------------------------------------------
+    def drain(self, order: Drain) -> None:
+        """Be ready no more, begin no turn, and tell the supervisor once none runs."""
+        self._router.draining = True
+        self._sessions.draining.begin(order)
+
+    def drain_over(self) -> None:
+        """Serve again, first what waited."""
+        self._sessions.draining.over()
+        self._router.draining = False
+        self._resume(self._table.open.values())
+
+    def seal(self, order: Seal) -> None:
+        """Tell what runs; from now on it does not end but by :meth:`cut`."""
+        self._tell(self._sessions.seal(order.request))
+
+    def cut(self, order: Cut) -> None:
+        """Interrupt what was sealed."""
+        self._sessions.draining.cut(order)
+
+    # -- operators ------------------------------------------------------------------------------------------------
     async def answer(self, query: Query) -> None:
         """What an operator asked through the supervisor."""
         data: dict[str, Any] = {}
@@ -149,6 +192,13 @@ class Worker:
                 number = shard_of(query.key, self._table.shards)
                 data = await self._local.ask(number, "describe", {"key": query.key})
                 data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
+            elif query.about == "running":
+                data = {"turns": await running_turns(self._sessions), "queued": self._sessions.waiting}
+            elif query.about == "stop_turn":
+                session = await self._sessions.present(query.key)
+                data = {"stopped": session is not None and await stop_turn(session)}
+            elif query.about == "evict":
+                await self._sessions.evict(query.key)
             elif query.about == "restart_mcp":
                 data = {"restarted": sum(row["server"] == query.key for row in self._tools.connections())}
                 self._background.start(self._restart_server(query.key))  # it may take longer than anybody waits
@@ -170,6 +220,7 @@ class Worker:
         self._tools.reconfigure(config.mcp_servers, order.environment)
         before, self._sessions.agency = self._sessions.agency, agency_of(config, order.environment)
         self._sessions.config = config.sessions
+        self._admission.admins = config.api_server.admins
         self._ingress.reconfigure(config.api_server, order.api_keys)
         self._background.start(before.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
@@ -233,6 +284,13 @@ class Worker:
             await asyncio.sleep(PASSIVATION_INTERVAL_S)
             self._sessions.passivate()
 
+    async def _reopen(self) -> None:
+        """A disk may have room again, and a supervisor that was too busy to record a recovery time."""
+        while True:
+            await asyncio.sleep(REOPEN_INTERVAL_S)
+            if self._shards.missing and self._router.serving:
+                self._resume(await self._shards.follow_table())
+
     async def _prune(self) -> None:
         """Forget what nobody can ask for any more, a bounded piece at a time."""
         while True:
@@ -283,5 +341,9 @@ class Worker:
 def agency_of(config: Config, environment: Mapping[str, str]) -> Agency:
     """What agents work with, as a configuration says."""
     return Agency(
-        make_chain(config, environment), max_turns=config.agent.max_turns, system_prompt=config.agent.system_prompt
+        make_chain(config, environment),
+        max_turns=config.agent.max_turns,
+        system_prompt=config.agent.system_prompt,
+        resume_fresh_s=config.sessions.resume_fresh_seconds,
+        stuck_threshold=config.supervisor.stuck_threshold,
     )

@@ -354,7 +354,9 @@ async def test_a_stop_lets_running_turns_end_keeps_waiting_ones_queued_and_admit
     assert bench.store.rows[waiting.turn_id].state == "queued"
 
 
-async def test_a_turn_that_outlives_the_grace_is_interrupted_durably(bench: Bench) -> None:
+async def test_a_turn_that_outlives_the_grace_is_cut_and_stays_as_it_is_on_disk_for_its_next_owner(
+    bench: Bench,
+) -> None:
     bench.model.gate.clear()
     feed = await bench.send()
     await bench.model.until_asked(1)
@@ -366,7 +368,7 @@ async def test_a_turn_that_outlives_the_grace_is_interrupted_durably(bench: Benc
     assert ended.state == "interrupted"
     assert ended.error is not None
     assert ended.error["code"] == "turn_interrupted"
-    assert bench.store.rows[feed.turn_id].state == "interrupted"
+    assert bench.store.rows[feed.turn_id].state == "running"
 
 
 async def test_a_deleted_session_is_gone_with_its_running_turn(bench: Bench) -> None:

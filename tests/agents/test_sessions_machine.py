@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pykka
@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hermes_actors.config.model import SessionsConfig
+from hermes_actors.wire.messages import Cut, Drain
 from workers.agents.agent import AgentActor
 from workers.agents.feed import TurnFeed
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.store.shard import StoreFailed
-from workers.turns import Ended, Refusal, Submission, TurnEvent
+from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
 BOUND_S = 5.0
 MAILBOX_LIMIT = 2
@@ -135,6 +136,12 @@ class SessionsMachine(RuleBasedStateMachine):
         self.ever_broken = False
         self.ever_deleted = False
         self.commanded = False
+        self.drains = 0
+        self.drain: Literal["", "draining", "sealed", "held"] = ""
+        self.told_before = 0
+        self.begun_before: set[str] = set()  # texts of the turns that had begun when the drain did
+        self.sealed: list[list[str]] = []
+        self.cut: list[list[str]] = []
         self.run(self._begin())
 
     async def _begin(self) -> None:
@@ -146,10 +153,14 @@ class SessionsMachine(RuleBasedStateMachine):
         return self.runner.run(work)
 
     # -- callers --------------------------------------------------------------------------------------------------
-    @rule(key=st.sampled_from(SESSIONS + CONVERSATIONS), name=st.sampled_from([None, None, "k1", "k2"]))
-    def submit(self, key: str, name: str | None) -> None:
+    @rule(
+        key=st.sampled_from(SESSIONS + CONVERSATIONS),
+        name=st.sampled_from([None, None, "k1", "k2"]),
+        park=st.booleans(),
+    )
+    def submit(self, key: str, name: str | None, park: bool) -> None:
         text = f"{key} {name or len(self.sent)}"  # the same name, the same request
-        message = self.bench.message(text, key=key, stateless=key in CONVERSATIONS, idempotency_key=name)
+        message = self.bench.message(text, key=key, stateless=key in CONVERSATIONS, idempotency_key=name, park=park)
         self.run(self._submit(message, again=False))
 
     @rule(key=st.sampled_from(SESSIONS + CONVERSATIONS), command=st.sampled_from(COMMANDS))
@@ -256,6 +267,46 @@ class SessionsMachine(RuleBasedStateMachine):
     async def _restart_actor(self, key: str) -> None:
         self.bench.sessions.restart_actor(key)
 
+    @precondition(lambda self: not self.stopping and not self.drain)
+    @rule(asker=st.sampled_from([None, *SESSIONS]))
+    def drain_begins(self, asker: str | None) -> None:
+        self.drain, self.drains = "draining", self.drains + 1
+        self.run(self._drain(Drain(reason="restart_timeout", deadline=0.0, asker=asker)))
+
+    async def _drain(self, order: Drain) -> None:
+        runs = [run for session in self.bench.sessions for run in session.runs.values() if run.begun]
+        asked = {text for texts in self.model.begun.values() for text in texts}
+        self.begun_before = asked | {orjson.loads(run.submission.messages[-1])["content"] for run in runs}
+        self.told_before = len(self.bench.drained)
+        self.bench.sessions.draining.begin(order)
+
+    @precondition(lambda self: not self.stopping and self.drain in ("draining", "held"))
+    @rule()
+    def drain_is_cancelled(self) -> None:
+        self.drain = ""
+        self.run(self._drain_over())
+
+    async def _drain_over(self) -> None:
+        self.bench.sessions.draining.over()
+
+    @precondition(lambda self: not self.stopping and self.drain == "draining")
+    @rule()
+    def drain_is_sealed(self) -> None:
+        self.drain = "sealed"
+        self.run(self._seal())
+
+    async def _seal(self) -> None:
+        self.sealed = self.bench.sessions.seal(1).cut
+
+    @precondition(lambda self: not self.stopping and self.drain == "sealed")
+    @rule()
+    def sealed_turns_are_cut(self) -> None:
+        self.drain, self.cut = "held", self.cut + self.sealed
+        self.run(self._cut())
+
+    async def _cut(self) -> None:
+        self.bench.sessions.draining.cut(Cut(reason="restart_timeout", at=0.0))
+
     @precondition(lambda self: not self.stopping and len(self.sent) > 5)
     @rule()
     def stop(self) -> None:
@@ -272,6 +323,24 @@ class SessionsMachine(RuleBasedStateMachine):
     def nothing_went_wrong(self) -> None:
         assert self.model.wrong == []
         assert self.trouble == []
+
+    @invariant()
+    def a_drain_is_told_as_over_at_most_once(self) -> None:
+        assert len(self.bench.drained) <= self.drains
+
+    @invariant()
+    def nothing_begins_in_a_drain(self) -> None:
+        if self.drain and not self.commanded:  # what a command sends again has another text
+            assert {text for texts in self.model.begun.values() for text in texts} <= self.begun_before
+
+    @invariant()
+    def what_is_sealed_does_not_end_before_it_is_cut(self) -> None:
+        if self.drain == "sealed" and not self.stopping:
+            assert all(self._end_on_disk(turn_id) is None for _, turn_id in self.sealed)
+
+    def _end_on_disk(self, turn_id: str) -> Ended | None:
+        row = self.bench.store.rows.get(turn_id)
+        return None if row is None else row.ended
 
     # -- how it ends ----------------------------------------------------------------------------------------------
     def teardown(self) -> None:
@@ -294,11 +363,18 @@ class SessionsMachine(RuleBasedStateMachine):
         await self._disk_answers()
         self.model.answers_at_once = True
         async with asyncio.timeout(BOUND_S):
-            while self._busy():
-                self.model.answer("text", 0)
-                for key in SESSIONS + CONVERSATIONS:
-                    self.bench.sessions.restart_actor(key)
-                await asyncio.sleep(0)
+            if self.drain == "draining" and not self.stopping:
+                await self._until(lambda: len(self.bench.drained) > self.told_before)
+            if not self.stopping:
+                self.bench.sessions.draining.over()
+            await self._until(lambda: not self._busy())
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self.model.answer("text", 0)
+            for key in SESSIONS + CONVERSATIONS:
+                self.bench.sessions.restart_actor(key)
+            await asyncio.sleep(0)
 
     def _busy(self) -> bool:
         sessions = self.bench.sessions
@@ -313,22 +389,34 @@ class SessionsMachine(RuleBasedStateMachine):
     def _check_turns(self) -> None:
         for sent in self.sent:
             if not sent.task.cancelled() and (error := sent.task.exception()) is not None:
-                assert isinstance(error, Refusal), error
+                assert isinstance(error, Refusal | Parked), error
             if sent.feed is not None:
                 ends = [event for event in sent.heard if isinstance(event, Ended)]
                 assert sent.feed.ended is not None
-                assert ends == [sent.feed.ended] if sent.listens else len(ends) <= 1
+                assert len(ends) == 1 if sent.listens else len(ends) <= 1
+                assert self.drains or ends in ([], [sent.feed.ended])  # a drain may send callers away early
         for chore in self.chores:
             assert chore.exception() is None or isinstance(chore.exception(), Refusal | StoreFailed)
         rows = self.bench.store.rows
         if not self.ever_broken:
             unfinished = {row.state for row in rows.values() if row.ended is None}
-            assert unfinished <= ({"queued"} if self.stopping else set())
+            assert unfinished <= ({"queued", "running"} if self.stopping else set())
+            if not self.ever_deleted:
+                assert self._cut_sessions() == sorted(self.cut)
         if not self.ever_deleted and not self.commanded:  # these drop turns, and run one twice
             for key, texts in self.model.begun.items():
                 admitted = [row.submission for row in rows.values() if row.submission.key == key]
                 order = [orjson.loads(submission.messages[-1])["content"] for submission in admitted]
                 assert texts == [text for text in order if text in texts]
+
+    def _cut_sessions(self) -> list[list[str]]:
+        """The sessions' turns that end as cut by a restart."""
+        over = [(row.submission, row.ended) for row in self.bench.store.rows.values() if row.ended is not None]
+        return sorted(
+            [turn.key, turn.turn_id]
+            for turn, end in over
+            if not turn.stateless and end.error is not None and "gateway restarted" in end.error["text"]
+        )
 
     async def _end(self) -> None:
         sessions = self.bench.sessions
@@ -347,4 +435,4 @@ class SessionsMachine(RuleBasedStateMachine):
 
 
 TestSessions = SessionsMachine.TestCase
-TestSessions.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSessions.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

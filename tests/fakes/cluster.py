@@ -51,7 +51,7 @@ class Node:
     async def open(self, number: int, fence: int, store: FakeShardStore) -> None:
         """Serve a shard, after settling it."""
         shard = OwnedShard(number=number, fence=fence, store=store)
-        await settle(shard, self.bench.sessions)
+        await settle(shard, self.bench.sessions, self.bench.names)
         self.table.open[number] = shard
         self.table.changed()
         await self.bench.sessions.resume(shard)

@@ -14,10 +14,13 @@ from hermes_actors.core.events import (
     StopAsked,
     Tick,
     WorkerBeat,
+    WorkerDrained,
     WorkerExited,
     WorkerReady,
+    WorkerSealed,
     WorkerSpawned,
 )
+from hermes_actors.core.ledger import Cut
 from hermes_actors.core.model import Limits, Load, Owner, Phase, State, Worker, WorkerState
 from hermes_actors.core.placement import place
 from hermes_actors.core.step import due, step
@@ -35,10 +38,10 @@ class Desk:
     """Feeds events to ``step`` and checks after each what must always hold."""
 
     def __init__(
-        self, slots: int = 2, *, max_restarts: int = 3, heartbeat_s: float = 5.0, grace_s: float = 60.0
+        self, slots: int = 2, *, max_restarts: int = 3, heartbeat_s: float = 5.0, drain_s: float = 60.0
     ) -> None:
         self.limits = Limits(
-            heartbeat_s=heartbeat_s, max_restarts=max_restarts, restart_window_s=60.0, stop_grace_s=grace_s
+            heartbeat_s=heartbeat_s, max_restarts=max_restarts, restart_window_s=60.0, drain_timeout_s=drain_s
         )
         self.state = State(
             limits=self.limits,
@@ -61,7 +64,7 @@ class Desk:
             if new != old:
                 assert any(table.owners.get(shard) == new for table in of(CommitTable, effects))
         for worker in self.state.workers:
-            if self.state.phase in (Phase.STARTING, Phase.SERVING) and worker.generation:
+            if self.state.phase not in (Phase.STOPPING, Phase.STOPPED) and worker.generation:
                 waits = worker.state in (WorkerState.RESTARTING, WorkerState.GIVEN_UP)
                 assert waits == (worker.retry_at is not None)
                 assert worker.state not in (WorkerState.STOPPED, WorkerState.STOPPING)
@@ -92,6 +95,24 @@ class Desk:
         generation = self.generation(slot)
         return self.tell(QueryAnswered(slot=slot, generation=generation, request=request, found=found, data=data))
 
+    def drained(self, slot: int) -> tuple[Effect, ...]:
+        return self.tell(WorkerDrained(slot=slot, generation=self.generation(slot)))
+
+    def sealed(
+        self, slot: int, *cut: tuple[str, str], busy: Iterable[str] = (), stateless: int = 0, ago: int = 0
+    ) -> tuple[Effect, ...]:
+        """The worker tells what runs, and which sessions have turns that wait; to an earlier question than the last."""
+        return self.tell(
+            WorkerSealed(
+                slot=slot,
+                generation=self.generation(slot),
+                request=self.state.asked - ago,
+                cut=tuple(Cut(key, turn_id) for key, turn_id in cut),
+                busy=frozenset(busy),
+                stateless=stateless,
+            )
+        )
+
     def operator(self, operation: str, **arguments: Any) -> tuple[Effect, ...]:
         """An operator asks; :func:`reply` finds the answer."""
         return self.tell(OperatorAsked(client=3, request=9, operation=operation, arguments=arguments))
@@ -111,6 +132,14 @@ class Desk:
 
     def stop(self, *, now: bool = False) -> tuple[Effect, ...]:
         return self.tell(StopAsked(now=now, by="SIGTERM"))
+
+    def stopping(self) -> tuple[Effect, ...]:
+        """A stop for now, until the workers are asked to go."""
+        effects = self.stop(now=True)
+        for slot in self.state.up:
+            effects += self.sealed(slot)
+        assert self.state.phase is Phase.STOPPING
+        return effects
 
 
 def reply(effects: Iterable[object]) -> Reply:

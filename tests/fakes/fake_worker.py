@@ -8,26 +8,33 @@ A connection sends one line of words and gets one line of JSON:
 ``look KEY``            the same, but none is made
 ``rename KEY [FENCE]``, ``forget KEY``, ``page PRINCIPAL LIMIT [AFTER]``, ``broken SHARD``
 ``fell KEY TURN [FENCE]``  tell of a turn that succeeded on a fallback
-``told``                the actors that were to be restarted, the configuration and how often it came
+``told``                the actors that were to be restarted, the configuration and how often it came, the drains
 ``touch KEY TIME``      tell of activity with a heartbeat
+``run KEY TURN``        a turn begins; the key of a stateless one begins with "conv:"
+``end KEY``             its turn comes to an end
+``wait KEY``            a turn waits
+``restart KEY``         an administrator asks for a restart in this session
 ``child``               start a process that carries the owner's mark in a session of its own; its pid
 ``garble``              send the supervisor what is no frame
 ``exit CODE``           end at once
 ``if SLOT …``           the rest, answered in a list, by the worker of this slot; null by another
 
 A file ``fail-SLOT`` in the home makes the slot's worker exit with 9 before it is ready, ``linger-SLOT`` makes it ignore
-a stop with grace, and with "for ever" in it any stop, ``silent-SLOT`` that it answers no question. A worker that stops
-leaves its grace in ``stopped-SLOT``. Each has two connections to every MCP server that is configured.
+a stop, ``silent-SLOT`` that it answers no question, ``mute-SLOT`` that it does not tell what it sealed. A worker leaves
+in ``cut-SLOT`` what it cuts, and which sessions are marked on disk by then; one that stops leaves its grace in
+``stopped-SLOT``. Each has two connections to every MCP server that is configured.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +49,10 @@ from hermes_actors.wire.messages import (
     Answer,
     Assign,
     Configure,
+    Cut,
+    Drain,
+    Drained,
+    DrainOver,
     FellBack,
     Forget,
     Forgotten,
@@ -51,9 +62,13 @@ from hermes_actors.wire.messages import (
     Query,
     Ready,
     Reconfigure,
+    Recovered,
     Refused,
     Rename,
     RestartActor,
+    RestartWanted,
+    Seal,
+    Sealed,
     SessionPage,
     ShardBroken,
     Stop,
@@ -73,6 +88,11 @@ class FakeWorker:
         self.waiting: dict[int, asyncio.Future[Any]] = {}
         self.active: dict[str, float] = {}
         self.restarted: list[str] = []
+        self.running: dict[str, str] = {}  # session key -> turn id
+        self.queued: list[str] = []
+        self.recovered: set[int] = set()
+        self.drains: list[str] = []
+        self.draining = False
         self.configurations = 1
         self.ready = False
         self.tasks: set[asyncio.Task[None]] = set()
@@ -94,6 +114,7 @@ class FakeWorker:
                     os._exit(9)
             case Assign():
                 self.table = message
+                self.recover()
             case Listen():
                 self.start(self.listen(set(message.slots)))
             case RestartActor():
@@ -107,13 +128,41 @@ class FakeWorker:
             case Query():
                 if not message.key.endswith("silent"):
                     self.answer(message.request, self.known(message))
+            case Drain():
+                self.draining = True
+                self.drains.append(f"{message.reason} {message.asker}")
+                self.drained()
+            case DrainOver():
+                self.draining = False
+                self.drains.append("over")
+            case Seal():
+                if not self.path("mute").exists():
+                    stateful = [[key, turn] for key, turn in self.running.items() if not key.startswith("conv:")]
+                    stateless = len(self.running) - len(stateful)
+                    self.link.send(Sealed(request=message.request, cut=stateful, busy=self.queued, stateless=stateless))
+            case Cut():
+                with contextlib.closing(sqlite3.connect(Path(self.configure.home, "state", "registry.db"))) as registry:
+                    marked = registry.execute("SELECT key, mark, mark_reason FROM sessions WHERE mark != 'clear'")
+                    cut = {"reason": message.reason, "turns": self.running, "marked": marked.fetchall()}
+                self.path("cut").write_text(json.dumps(cut))
+                self.running = {}
             case Stop():
-                linger = self.path("linger")
-                if not linger.exists() or (message.grace_s == 0 and linger.read_text() != "for ever"):
+                if not self.path("linger").exists():
                     self.path("stopped").write_text(f"{message.grace_s}")
                     os._exit(0)
             case Activated() | Refused() | SessionPage() | Forgotten():
                 self.waiting.pop(message.request).set_result(message)
+
+    def recover(self) -> None:
+        """Tell that nothing was left behind in shards that are new."""
+        for shard, (slot, fence) in self.table.owners.items():
+            if slot == self.configure.slot and shard not in self.recovered:
+                self.recovered.add(shard)
+                self.link.send(Recovered(request=shard, shard=shard, fence=fence, cut=[], queued=[]))
+
+    def drained(self) -> None:
+        if self.draining and not self.running:
+            self.link.send(Drained())
 
     def answer(self, request: int, data: dict[str, Any]) -> None:
         if not self.path("silent").exists():
@@ -124,6 +173,18 @@ class FakeWorker:
         match query.about:
             case "mcp":
                 return {"mcp": [{"server": name, "pid": pid} for name in servers for pid in (1, 2)]}
+            case "running":
+                turns = [
+                    {
+                        "key": key,
+                        "turn_id": turn,
+                        "started_at": 0.0,
+                        "stateless": key.startswith("conv:"),
+                        "usual_s": 5.0,
+                    }
+                    for key, turn in self.running.items()
+                ]
+                return {"turns": turns, "queued": len(self.queued)}
             case "restart_mcp":
                 return {"restarted": 2 if query.key in servers else 0}
             case _:
@@ -176,7 +237,17 @@ class FakeWorker:
                     "configurations": self.configurations,
                     "config": configure.config,
                     "environment": configure.environment,
+                    "drains": self.drains,
                 }
+            case "run":
+                self.running[words[0]] = words[1]
+            case "end":
+                del self.running[words[0]]
+                self.drained()
+            case "wait":
+                self.queued.append(words[0])
+            case "restart":
+                self.link.send(RestartWanted(key=words[0]))
             case "fell":
                 shard = shard_of(words[0], configure.shards)
                 fence = int(words[2]) if words[2:] else self.table.owners[shard][1]

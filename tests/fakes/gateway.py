@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from workers.gateway import Conversation
-from workers.turns import Ended, Refusal, Submission, TurnEvent
+from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
 
 def completed(text: str = "hello", **fields: Any) -> Ended:
@@ -82,6 +82,8 @@ class FakeGateway:
         self.held = held
         self.refusal: Refusal | None = None
         self.ready = True
+        self.draining = False
+        self.parks = False  # keeps the messages that want that
         self.earlier_turn: str | None = None  # the turn that an Idempotency-Key names
         self.sessions: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
@@ -102,6 +104,8 @@ class FakeGateway:
         self.submitted.set()
         if self.before_accept is not None:
             await self.before_accept()
+        if self.parks and submission.park:
+            raise Parked(self.earlier_turn or submission.turn_id, 7.5)
         if self.refusal is not None:
             raise self.refusal
         events = self.events if stream else self.events[-1:]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 HERE, MODE = Path(sys.argv[1]), (sys.argv[2:] or ["steady"])[0]
 ANYTHING = {"type": "object"}
-TOOLS = ("echo", "pid", "work", "big", "endless", "variable", "garbled", "spawn")
+TOOLS = ("echo", "pid", "count", "work", "big", "endless", "variable", "garbled", "spawn")
 
 
 def note(name: str, line: str) -> None:
@@ -45,6 +46,10 @@ def call(number: int, tool: str, given: dict[str, Any]) -> None:
             text(number, given["text"])
         case "pid":
             text(number, str(os.getpid()))
+        case "count":
+            note("counted", given["id"])
+            select.select([sys.stdin], [], [], given.get("seconds", 0))  # or until the client says more, or goes
+            text(number, f"counted {given['id']}")
         case "work":  # to the end, whatever happens
             time.sleep(given["seconds"])
             note("calls", f"{os.getpid()} worked")

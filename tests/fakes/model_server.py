@@ -107,7 +107,10 @@ def say(text: str, *, prompt_tokens: int = 1, **how: Any) -> Answer:
     chunks = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": word}) for word in words)]
     if how.get("end", "whole") != "whole":
         return stream(*chunks, done=False, **how)
-    return stream(*chunks, chunk({}, "stop"), usage(prompt_tokens, len(words)), **how)
+    pieces = sse(*chunks, chunk({}, "stop"), usage(prompt_tokens, len(words)))
+    if how.get("gate") is not None:  # all of the end is behind it: what comes after its first chunk is not waited for
+        pieces = (*pieces[:-3], b"".join(pieces[-3:]))
+    return Answer(pieces=pieces, **how)
 
 
 def call_tools(*calls: tuple[str, str], prompt_tokens: int = 1, round_number: int = 1, **how: Any) -> Answer:

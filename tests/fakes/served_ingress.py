@@ -91,6 +91,12 @@ class Served:
             while all(connection.idle for connection in self.ingress._connections()):  # noqa: ASYNC110  # nothing is told
                 await asyncio.sleep(0)
 
+    async def accepted(self) -> None:
+        """Until a connection has been accepted."""
+        async with asyncio.timeout(BOUND_S):
+            while not self.ingress._connections():  # noqa: ASYNC110  # nothing is told
+                await asyncio.sleep(0)
+
     async def deserted(self) -> None:
         """Until the server has seen that every client is gone."""
         async with asyncio.timeout(BOUND_S):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -12,8 +12,11 @@ from fakes.shard_store import FakeShardStore
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.admission import Admission
-from workers.agents.agent import Agency, TurnRun
+from workers.agents.agency import Agency
+from workers.agents.agent import TurnRun
 from workers.agents.feed import ListeningTurn, TurnFeed
+from workers.agents.marks import UNMARKED, Fresh, Marks
+from workers.agents.names import Named, Names
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
 from workers.models.chain import ModelChain
@@ -100,32 +103,74 @@ class FakeToolbox:
         self.closed.set()
 
 
-class FakeNames:
-    """The registry; ``down`` makes it refuse."""
+class FakeNames(Names):
+    """The registry, with marks that a test puts there; ``down`` makes it refuse."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, str] = {}
+        self.former: dict[str, str] = {}  # transcripts that were set aside
+        self.marks: dict[str, Marks] = {}
         self.activations: list[str] = []
+        self.successes: list[tuple[str, str]] = []  # key, turn id
+        self.recoveries: list[tuple[int, list[tuple[str, str]], list[str]]] = []  # shard, cut, queued
         self.renamed = 0
         self.down = False
+        self.asked = asyncio.Event()  # to record a success or a recovery
+        self.gate = asyncio.Event()  # holds the answers to that back while it is cleared
+        self.gate.set()
 
-    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> tuple[str, float]:
-        if self.down:
-            raise Refusal("shard_unavailable", "The supervisor did not answer.", 1.0)
+    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> Named:
+        self._answer()
         self.activations.append(key)
         if key not in self.sessions and not create:
             raise Refusal("session_not_found", f"There is no session {key}.")
-        return self.sessions.setdefault(key, f"ses_{len(self.sessions)}"), 0.0
+        self.sessions.setdefault(key, f"ses_{len(self.sessions)}")
+        return self._named(key)
 
-    async def rename(self, key: str, shard: OwnedShard) -> tuple[str, float]:
-        if self.down:
-            raise Refusal("shard_unavailable", "The supervisor did not answer.", 1.0)
+    async def rename(self, key: str, shard: OwnedShard) -> Named:
+        self._answer()
         self.renamed += 1
         self.sessions[key] = f"ses_renamed_{self.renamed}"
-        return self.sessions[key], 0.0
+        self.marks.pop(key, None)
+        return self._named(key)
+
+    async def restore(self, key: str, shard: OwnedShard) -> Named:
+        self._answer()
+        if key not in self.former:
+            raise Refusal("session_not_found", "Nothing was set aside.")
+        self.sessions[key], self.former[key] = self.former[key], self.sessions[key]
+        self.marks.pop(key, None)
+        return self._named(key)
+
+    async def succeeded(self, key: str, shard: OwnedShard, turn_id: str) -> None:
+        await self._recorded()
+        self.successes.append((key, turn_id))
+        self.marks.pop(key, None)
+
+    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str]], queued: Sequence[str]) -> None:
+        await self._recorded()
+        self.recoveries.append((shard.number, list(cut), list(queued)))
 
     async def forget(self, key: str, shard: OwnedShard) -> None:
         self.sessions.pop(key, None)
+
+    def suspended(self, key: str, *, reason: str = "crash") -> None:
+        """As the next activation finds a session that was suspended."""
+        self.former[key] = self.sessions[key]
+        self.sessions[key] = f"{self.former[key]}_fresh"
+        self.marks[key] = Marks(fresh=Fresh(reason=reason, at=0.0, former_id=self.former[key]))
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Refusal("shard_unavailable", "The supervisor did not answer.", 1.0)
+
+    async def _recorded(self) -> None:
+        self.asked.set()
+        await self.gate.wait()
+        self._answer()
+
+    def _named(self, key: str) -> Named:
+        return Named(session_id=self.sessions[key], created_at=0.0, marks=self.marks.get(key, UNMARKED))
 
 
 class Bench:
@@ -142,6 +187,8 @@ class Bench:
         self.model = FakeModel()
         self.fallback = FakeModel("spare", "fake-2")
         self.fell_back: list[tuple[str, str, str]] = []  # turn id, provider, model
+        self.drained: list[int] = []  # for each time it was told: how many turns ran
+        self.restarts_wanted: list[str] = []
         self.names = names or FakeNames()
         self.store = FakeShardStore()
         self.shard = OwnedShard(number=0, fence=1, store=self.store)
@@ -151,13 +198,16 @@ class Bench:
         models = [self.model, self.fallback] if with_fallback else [self.model]
         self.sessions = Sessions(
             config,
-            agency=Agency(ModelChain(models), max_turns=max_turns, system_prompt=None),
+            agency=Agency(
+                ModelChain(models), max_turns=max_turns, system_prompt=None, resume_fresh_s=3600.0, stuck_threshold=3
+            ),
             names=self.names,
             new_toolbox=self._toolbox,
             on_stateless_end=self._stateless_end,
             on_fell_back=lambda _, *what: self.fell_back.append(what),
+            on_drained=lambda: self.drained.append(self.sessions.running),
         )
-        self.admission = Admission(self.sessions)
+        self.admission = Admission(self.sessions, admins={"default"}, on_restart_wanted=self.restarts_wanted.append)
 
     def _toolbox(self, key: str) -> FakeToolbox:
         self.toolboxes.append(self.toolbox_class(key))

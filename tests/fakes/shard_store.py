@@ -47,6 +47,7 @@ class FakeShardStore(ShardStore):
         self.gates: dict[str, asyncio.Event] = {}  # by method: answers are held back until it is set
         self.models: dict[str, str] = {}
         self.own_fault: set[str] = set()
+        self.took: dict[str, list[float]] = {}  # by session key
         self.closed = False
 
     def reopened(self) -> FakeShardStore:
@@ -166,6 +167,11 @@ class FakeShardStore(ShardStore):
     def counts(self, key: str) -> dict[str, Any]:
         self._read("counts")
         return dict(Counter(row.state for row in self.rows.values() if row.submission.key == key))
+
+    @operation
+    def durations(self, keys: Sequence[str], limit: int) -> dict[str, list[float]]:
+        self._read("durations")
+        return {key: self.took.get(key, [])[:limit] for key in keys}
 
     @operation
     def delete(self, key: str) -> bool:

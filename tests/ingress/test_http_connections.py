@@ -194,6 +194,45 @@ async def test_closing_ends_idle_connections_and_lets_running_requests_finish() 
     assert (reply.status, reply.headers["connection"]) == (200, "close")
 
 
+async def test_a_connection_ends_with_its_answer_while_the_gateway_drains() -> None:
+    async with serving() as served:
+        reader, writer = await served.raw()
+        writer.write(REQUEST)
+        assert "connection" not in (await read_reply(reader)).headers
+        served.gateway.draining = True
+
+        writer.write(REQUEST)
+
+        assert (await read_reply(reader)).headers["connection"] == "close"
+        assert await read_to_end(reader) == b""
+
+
+async def test_a_client_that_has_just_connected_gets_its_answer_though_the_ingress_closes() -> None:
+    async with serving() as served:
+        reader, writer = await served.raw()
+        await served.accepted()
+
+        closing = asyncio.create_task(served.ingress.close(BOUND_S))
+        await asyncio.sleep(0)
+        writer.write(REQUEST)
+
+        assert (await read_reply(reader)).status == 200
+        await closing
+
+
+async def test_a_client_that_connects_and_says_nothing_does_not_hold_up_the_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.ingress.http.server.FRESH_S", 0.01)
+    async with serving() as served:
+        reader, _ = await served.raw()
+        await served.accepted()
+
+        await served.ingress.close(BOUND_S)
+
+        assert await read_to_end(reader) == b""
+
+
 async def test_a_request_that_outlives_the_grace_is_cut_off_and_abandoned() -> None:
     async with serving(FakeGateway(held=True)) as served:
         reader, writer = await served.raw()

@@ -16,9 +16,16 @@ from hermes_actors.wire.messages import (
     Forget,
     Forgotten,
     ListSessions,
+    Recorded,
+    Recovered,
     Refused,
+    Rename,
+    Restore,
     SessionPage,
+    Succeeded,
 )
+from workers.agents.marks import UNMARKED, Fresh, Marks, Resume
+from workers.agents.names import Named
 from workers.agents.session import OwnedShard
 from workers.routing import registry as registry_module
 from workers.routing.registry import RemoteRegistry
@@ -110,15 +117,68 @@ def registry_that(answer: Callable[[Any], Any]) -> RemoteRegistry:
 SHARD = OwnedShard(number=3, fence=7, store=FakeShardStore())
 
 
+def activated(message: Any, **marks: Any) -> Activated:
+    given: dict[str, Any] = {"resume": None, "fresh": None, "strikes": 0}
+    return Activated(request=message.request, session_id="ses", created_at=1.5, **(given | marks))
+
+
 async def test_the_session_of_a_key_is_asked_for_under_the_shards_fence() -> None:
     seen: list[Activate] = []
 
     def answer(message: Activate) -> Activated:
         seen.append(message)
-        return Activated(request=message.request, session_id="ses", created_at=1.5)
+        return activated(message)
 
-    assert await registry_that(answer).activate("key", "anna", SHARD, create=True) == ("ses", 1.5)
+    named = await registry_that(answer).activate("key", "anna", SHARD, create=True)
+
+    assert named == Named(session_id="ses", created_at=1.5, marks=UNMARKED)
     assert seen == [Activate(request=1, key="key", principal="anna", shard=3, fence=7, create=True)]
+
+
+async def test_what_a_session_carries_comes_with_it() -> None:
+    marks = {"resume": ["crash", 2.5], "fresh": ["operator", 3.5, "ses_former"], "strikes": 2}
+
+    named = await registry_that(lambda message: activated(message, **marks)).activate("key", "anna", SHARD, create=True)
+
+    assert named.marks == Marks(
+        resume=Resume(reason="crash", at=2.5),
+        fresh=Fresh(reason="operator", at=3.5, former_id="ses_former"),
+        strikes=2,
+    )
+
+
+async def test_a_session_is_renamed_and_restored_under_the_shards_fence() -> None:
+    seen: list[Any] = []
+
+    def answer(message: Any) -> Activated:
+        seen.append(message)
+        return activated(message)
+
+    registry = registry_that(answer)
+
+    assert (await registry.rename("key", SHARD)).session_id == "ses"
+    assert (await registry.restore("key", SHARD)).session_id == "ses"
+    assert seen == [
+        Rename(request=1, key="key", shard=3, fence=7),
+        Restore(request=2, key="key", shard=3, fence=7),
+    ]
+
+
+async def test_a_success_and_what_was_recovered_are_told_until_they_are_recorded() -> None:
+    seen: list[Any] = []
+
+    def answer(message: Any) -> Recorded:
+        seen.append(message)
+        return Recorded(request=message.request)
+
+    registry = registry_that(answer)
+    await registry.succeeded("key", SHARD, "turn")
+    await registry.recovered(SHARD, [("key", "turn")], ["other"])
+
+    assert seen == [
+        Succeeded(request=1, key="key", shard=3, fence=7, turn_id="turn"),
+        Recovered(request=2, shard=3, fence=7, cut=[["key", "turn"]], queued=["other"]),
+    ]
 
 
 async def test_a_page_of_sessions_comes_with_its_cursor() -> None:
@@ -142,12 +202,15 @@ async def test_what_the_supervisor_refuses_is_refused(code: str, told: str) -> N
 
 
 async def test_a_supervisor_that_is_silent_or_gone_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "REGISTRY_TIMEOUT_S", 0.0)
+    for bound in ("REGISTRY_TIMEOUT_S", "RECOVERY_TIMEOUT_S"):
+        monkeypatch.setattr(registry_module, bound, 0.0)
     silent, gone = FakeLink(), FakeLink()
     gone.close()
 
     for link in (silent, gone):
-        with pytest.raises(Refusal) as refused:
-            await RemoteRegistry(link, Requests()).forget("key", SHARD)
-        assert refused.value.code == "shard_unavailable"
-        assert refused.value.retry_after_s
+        registry = RemoteRegistry(link, Requests())
+        for question in (registry.forget("key", SHARD), registry.recovered(SHARD, [], [])):
+            with pytest.raises(Refusal) as refused:
+                await question
+            assert refused.value.code == "shard_unavailable"
+            assert refused.value.retry_after_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from fakes.sessions import BOUND_S, Bench, FakeNames, end_of
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import ShardBroken
+from workers.agents.session import OwnedShard
 from workers.agents.transcript import OUTCOME_UNKNOWN
 from workers.routing import shards as shards_module
 from workers.routing.shards import ShardFiles, ShardTable
@@ -35,6 +37,7 @@ class Owner:
         self.files = ShardFiles(
             self.table,
             self.bench.sessions,
+            names,
             journal=self.journal,
             directory=directory,
             durability="process",
@@ -293,3 +296,94 @@ async def test_many_turns_are_settled_together(owners: Owners, monkeypatch: pyte
 
     assert await owner.store().unfinished() == []
     assert owner.journal.transactions < 50
+
+
+# -- what the supervisor is told of it ----------------------------------------------------------------------------
+
+
+async def test_cut_and_waiting_turns_of_sessions_are_told_before_anything_of_them_is_changed(owners: Owners) -> None:
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    cut = dead.bench.message("cut", key="api:a")
+    waiting = [dead.bench.message(text, key="api:b") for text in ("one", "two")]
+    stateless = dead.bench.message("stateless", key="conv:a", stateless=True, idempotency_key="k")
+    await dead.store().admit(cut, "ses_a", "running")
+    for turn in waiting:
+        await dead.store().admit(turn, "ses_b", "queued")
+    await dead.store().admit(stateless, "conv_a", "running")
+    await dead.die()
+    told: list[int] = []
+    recovered = FakeNames.recovered
+
+    async def heard(self: FakeNames, shard: OwnedShard, *of: Any) -> None:
+        told.append(len(await shard.store.unfinished()))
+        await recovered(self, shard, *of)
+
+    owner.bench.names.recovered = MethodType(heard, owner.bench.names)  # type: ignore[method-assign]  # the same, told
+    owner.bench.names.recoveries.clear()
+
+    await owner.own({0: 2})
+
+    assert told == [4]
+    assert owner.bench.names.recoveries == [(0, [("api:a", cut.turn_id)], ["api:b"])]
+    assert await state_of(owner.store(), cut.turn_id) == "interrupted"
+
+
+async def test_a_shard_where_nothing_was_left_is_told_too(owners: Owners) -> None:
+    owner = owners.next()
+
+    await owner.own({0: 1, 1: 1})
+
+    assert sorted(owner.bench.names.recoveries) == [(0, [], []), (1, [], [])]
+
+
+async def test_a_shard_whose_recovery_is_not_recorded_stays_closed_and_as_it_is_until_the_next_table(
+    owners: Owners,
+) -> None:
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    cut = dead.bench.message("cut", key=KEY)
+    await dead.store().admit(cut, "ses_a", "running")
+    await dead.die()
+    owner.bench.names.down = True
+
+    assert await owner.own({0: 2}) == []
+
+    (broken,) = owner.broken
+    assert (broken.shard, broken.serving) == (0, False)
+    assert "could not be recorded: The supervisor did not answer." in broken.why
+    owner.bench.names.down = False
+    owner.bench.names.recoveries.clear()
+    assert await owner.own({0: 2}) == [0]
+    assert owner.bench.names.recoveries == [(0, [(KEY, cut.turn_id)], [])]
+
+
+async def test_a_turn_that_a_stop_cut_without_an_order_is_told_by_the_next_owner(owners: Owners) -> None:
+    stopped, owner = owners.next(), owners.next()
+    await stopped.own({0: 1})
+    stopped.bench.model.gate.clear()
+    running, waiting = await stopped.bench.send("one", key=KEY), await stopped.bench.send("two", key=KEY)
+    await stopped.bench.model.until_asked(1)
+
+    await stopped.bench.sessions.stop(0.0, "crash")
+    assert (await end_of(running)).state == "interrupted"
+    await stopped.die()
+    await owner.own({0: 2})
+
+    assert owner.bench.names.recoveries[-1] == (0, [(KEY, running.turn_id)], [KEY])
+    assert await state_of(owner.store(), running.turn_id) == "interrupted"
+    assert await state_of(owner.store(), waiting.turn_id) == "queued"
+
+
+async def test_a_turn_that_was_cut_keeps_its_session(owners: Owners) -> None:
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    await dead.bench.talk("one", key=KEY)
+    await dead.store().admit(dead.bench.message("cut", key=KEY), "ses_0", "running")
+    await dead.die()
+    await owner.own({0: 2})
+
+    ended = await owner.bench.talk("three", key=KEY)
+
+    assert ended.session_id == "ses_0"
+    assert [message["content"] for message in owner.bench.model.requests[-1]] == ["one", "re: one", "cut", "three"]

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,30 @@ from hermes_actors.wire.messages import (
     Answer,
     Assign,
     Configure,
+    Cut,
+    Drain,
+    Drained,
+    DrainOver,
     Heartbeat,
     Listen,
     Query,
     Ready,
+    Reconfigure,
+    Recorded,
+    Recovered,
+    RestartWanted,
+    Seal,
+    Sealed,
     ShardBroken,
     Stop,
+    Succeeded,
 )
+from hermes_actors.wire.sharding import shard_of
 from workers import main
 from workers.main import EXIT_FAILED, EXIT_ORPHANED, EXIT_STOPPED, Service
 from workers.store.journal import Journal
 from workers.store.sqlite import open_shard
-from workers.turns import Ended, Submission
+from workers.turns import Ended, Parked, Refusal, Submission
 from workers.worker import Worker
 
 KEY = "api:default:a"
@@ -51,6 +65,9 @@ class Supervisor:
         self.home = home
         self.service = service
         self.heard: list[Any] = []
+        self.resume: list[Any] | None = None  # the mark of all sessions
+        self.auto_resume = True
+        self.answers_recoveries = True
         self.running: asyncio.Task[int]
         self.link = FrameLink(self._received, lambda _: None)
         self._sock = sock
@@ -63,8 +80,23 @@ class Supervisor:
 
     def _received(self, message: Any) -> None:
         self.heard.append(message)
-        if isinstance(message, Activate):
-            self.say(Activated(request=message.request, session_id=f"ses_{message.key}", created_at=0.0))
+        match message:
+            case Activate():
+                self.say(self.activated(message))
+            case Recovered() if not self.answers_recoveries:
+                pass
+            case Recovered() | Succeeded():
+                self.say(Recorded(request=message.request))
+
+    def activated(self, message: Activate) -> Activated:
+        return Activated(
+            request=message.request,
+            session_id=f"ses_{message.key}",
+            created_at=0.0,
+            resume=self.resume,
+            fresh=None,
+            strikes=0,
+        )
 
     def say(self, *messages: Any) -> None:
         for message in messages:
@@ -81,6 +113,7 @@ class Supervisor:
             config=to_plain(from_plain(plain)),
             environment={},
             api_keys={"default": "secret"},
+            auto_resume=self.auto_resume,
         )
 
     async def serve(self) -> None:
@@ -112,14 +145,19 @@ async def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     service = Service({}, lambda: orphaned.append(1))
     made = Supervisor(home.root, ours, service)
     await made.start(theirs)
-    yield made
-    made.link.close()
-    await made.exit_code()
+    try:
+        yield made
+    finally:
+        made.link.close()
+        made.running.cancel()
+        await asyncio.wait((made.running,))
+        if service._worker is not None:
+            await service._worker.stop(0.0, "crash")  # what a failed test leaves open would hold up the loop's end
     await until(lambda: orphaned == [1])
 
 
-async def turn(supervisor: Supervisor, text: str) -> Any:
-    message = Submission(
+def message(text: str) -> Submission:
+    return Submission(
         turn_id=f"turn_{text}",
         key=KEY,
         principal="default",
@@ -130,7 +168,10 @@ async def turn(supervisor: Supervisor, text: str) -> Any:
         fingerprint=b"",
         origin={},
     )
-    return await supervisor.worker._router.submit(message, stream=False)
+
+
+async def turn(supervisor: Supervisor, text: str) -> Any:
+    return await supervisor.worker._router.submit(message(text), stream=False)
 
 
 async def end_of(accepted: Any) -> Ended:
@@ -189,7 +230,7 @@ async def test_a_second_stop_cuts_the_grace_short(supervisor: Supervisor) -> Non
 
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert (await end_of(accepted)).state == "interrupted"
-    assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "interrupted"}
+    assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "running"}  # for its next owner to tell
 
 
 async def test_an_operator_is_answered_during_a_stop(supervisor: Supervisor) -> None:
@@ -206,7 +247,9 @@ async def test_an_operator_is_answered_during_a_stop(supervisor: Supervisor) -> 
     await supervisor.exit_code()
 
 
-async def test_a_worker_without_a_supervisor_interrupts_what_runs_and_ends(supervisor: Supervisor) -> None:
+async def test_a_worker_without_a_supervisor_leaves_what_runs_to_be_told_by_its_next_owner_and_ends(
+    supervisor: Supervisor,
+) -> None:
     await supervisor.serve()
     accepted = await turn(supervisor, "sleep 60")
 
@@ -214,7 +257,7 @@ async def test_a_worker_without_a_supervisor_interrupts_what_runs_and_ends(super
 
     assert await supervisor.exit_code() == EXIT_ORPHANED
     assert (await end_of(accepted)).state == "interrupted"
-    assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "interrupted"}
+    assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "running"}
 
 
 async def test_a_worker_that_loses_its_supervisor_before_it_knows_who_it_is_ends(supervisor: Supervisor) -> None:
@@ -265,15 +308,12 @@ async def test_an_orphan_ends_in_time_whatever_does_not(
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(supervisor.worker._ingress, "close", never)
+    with monkeypatch.context() as patched:
+        patched.setattr(supervisor.worker._ingress, "close", never)
 
-    supervisor.link.close()
+        supervisor.link.close()
 
-    assert await supervisor.exit_code() == EXIT_ORPHANED
-    await supervisor.worker._shards.close()
-    await supervisor.worker._journal.close()
-    await supervisor.worker._sessions.agency.models.close()
-    await supervisor.worker._peers.close()
+        assert await supervisor.exit_code() == EXIT_ORPHANED
 
 
 @pytest.mark.parametrize(
@@ -327,3 +367,239 @@ def test_an_orphan_that_hangs_is_ended_by_the_kernel() -> None:
     ended = subprocess.run([sys.executable, "-c", program], timeout=BOUND_S * 4, check=False)
 
     assert ended.returncode == -signal.SIGALRM
+
+
+# -- what an earlier owner left -----------------------------------------------------------------------------------
+
+
+async def left_waiting(supervisor: Supervisor, text: str) -> str:
+    """A turn that an earlier owner admitted and never began, in the file of its shard."""
+    number = shard_of(KEY, 2)
+    journal = Journal()
+    path = Home(supervisor.home).shards / f"{number:02d}.db"
+    opened = await open_shard(journal, path, shard=number, fence=0, durability="process")
+    await opened.store.admit(message(text), f"ses_{KEY}", "queued")
+    await opened.store.close()
+    await journal.close()
+    return f"turn_{text}"
+
+
+async def test_a_waiting_turn_of_an_earlier_owner_is_told_then_begun(supervisor: Supervisor) -> None:
+    await left_waiting(supervisor, "hello")
+
+    await supervisor.serve()
+
+    assert [told.queued for told in supervisor.heard if isinstance(told, Recovered) and told.queued] == [[KEY]]
+    await supervisor.until_heard(Activate)
+
+
+async def test_in_a_chain_of_young_deaths_it_is_begun_with_its_sessions_next_message(supervisor: Supervisor) -> None:
+    supervisor.auto_resume = False
+    await left_waiting(supervisor, "hello")
+
+    await supervisor.serve()
+    supervisor.say(Query(request=1, about="mcp", key=""))
+    await supervisor.until_heard(Answer)
+    assert not any(isinstance(told, Activate) for told in supervisor.heard)
+
+    assert (await end_of(await turn(supervisor, "next"))).text == "You said: next"
+    supervisor.link.close()
+    await supervisor.exit_code()
+    assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
+
+
+async def test_a_shard_opens_only_when_its_recovery_is_recorded(supervisor: Supervisor) -> None:
+    supervisor.answers_recoveries = False
+    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={}))
+    asked = await supervisor.until_heard(Recovered)
+
+    assert (asked.fence, asked.cut, asked.queued) == (1, [], [])
+    assert not any(isinstance(told, Ready) for told in supervisor.heard)
+    await until(lambda: sum(isinstance(told, Recovered) for told in supervisor.heard) == 2)
+    supervisor.say(*(Recorded(request=told.request) for told in supervisor.heard if isinstance(told, Recovered)))
+    await supervisor.until_heard(Ready)
+
+
+async def test_a_shard_whose_recovery_was_not_recorded_is_tried_again(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.worker.REOPEN_INTERVAL_S", 0.01)
+    monkeypatch.setattr("workers.routing.registry.RECOVERY_TIMEOUT_S", 0.05)
+    supervisor.answers_recoveries = False
+    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={}))
+    await supervisor.until_heard(ShardBroken)
+
+    supervisor.answers_recoveries = True
+
+    await until(lambda: not supervisor.worker._shards.missing)
+
+
+async def test_a_success_in_a_marked_session_is_told_to_the_supervisor(supervisor: Supervisor) -> None:
+    supervisor.resume = ["crash", 0.0]
+    await supervisor.serve()
+
+    ended = await end_of(await turn(supervisor, "hello"))
+
+    (told,) = [told for told in supervisor.heard if isinstance(told, Succeeded)]
+    assert (told.key, told.turn_id, told.shard, told.fence) == (KEY, ended.turn_id, shard_of(KEY, 2), 1)
+
+
+# -- drain --------------------------------------------------------------------------------------------------------
+
+
+def drain(*, asker: str | None = None) -> Drain:
+    return Drain(reason="restart_timeout", deadline=time.time() + 60.0, asker=asker)
+
+
+async def test_a_drain_ends_readiness_first_and_is_told_as_over_when_no_turn_runs(supervisor: Supervisor) -> None:
+    await supervisor.serve()
+    accepted = await turn(supervisor, "sleep 0.1")
+    assert supervisor.worker._router.ready
+
+    supervisor.say(drain())
+    await until(lambda: supervisor.worker._router.draining)
+
+    assert not supervisor.worker._router.ready
+    with pytest.raises(Refusal) as refusal:
+        await turn(supervisor, "new")
+    assert refusal.value.code == "gateway_draining"
+    await supervisor.until_heard(Drained)
+    assert (await end_of(accepted)).state == "completed"
+
+
+async def test_a_worker_that_starts_during_a_drain_begins_nothing(supervisor: Supervisor) -> None:
+    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+
+    await supervisor.until_heard(Ready)
+
+    await supervisor.until_heard(Drained)
+    assert not supervisor.worker._router.ready
+    with pytest.raises(Refusal):
+        await turn(supervisor, "new")
+
+
+async def test_a_drain_that_was_cancelled_before_the_worker_was_made_is_none(supervisor: Supervisor) -> None:
+    supervisor.say(supervisor.configure(), drain(), DrainOver())
+    supervisor.say(Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+    await supervisor.until_heard(Ready)
+
+    assert (await end_of(await turn(supervisor, "hello"))).state == "completed"
+
+
+async def test_what_is_sealed_is_cut_durably_and_the_worker_goes_on(supervisor: Supervisor) -> None:
+    await supervisor.serve()
+    accepted = await turn(supervisor, "sleep 60")
+    supervisor.say(drain(), Seal(request=3))
+
+    sealed = await supervisor.until_heard(Sealed)
+    supervisor.say(Cut(reason="restart_timeout", at=1.0))
+
+    assert sealed == Sealed(request=3, cut=[[KEY, "turn_sleep 60"]], busy=[], stateless=0)
+    assert (await end_of(accepted)).state == "interrupted"
+    assert not any(isinstance(told, Drained) for told in supervisor.heard)
+    supervisor.say(DrainOver())
+    await until(lambda: supervisor.worker._router.ready)
+    assert (await end_of(await turn(supervisor, "hello"))).state == "completed"
+    supervisor.say(Stop(grace_s=0.0))
+    assert await supervisor.exit_code() == EXIT_STOPPED
+    assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "interrupted", "turn_hello": "completed"}
+
+
+async def test_a_worker_that_loses_its_supervisor_between_seal_and_cut_ends(supervisor: Supervisor) -> None:
+    await supervisor.serve()
+    accepted = await turn(supervisor, "sleep 60")
+    supervisor.say(drain(), Seal(request=3))
+    await supervisor.until_heard(Sealed)
+
+    supervisor.link.close()
+
+    assert await supervisor.exit_code() == EXIT_ORPHANED
+    assert (await end_of(accepted)).state == "interrupted"
+    assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "running"}
+
+
+async def test_a_seal_is_answered_whatever_order_takes_long(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await supervisor.serve()
+    begun = asyncio.Event()
+
+    async def never(_: Worker, __: Assign) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Worker, "assign", never)
+    supervisor.say(Assign(owners={}, peers={}))
+    await asyncio.wait_for(begun.wait(), BOUND_S)
+
+    supervisor.say(drain(), Seal(request=3))
+
+    assert (await supervisor.until_heard(Sealed)).cut == []
+
+
+async def test_a_worker_that_is_not_configured_yet_answers_the_supervisor(supervisor: Supervisor) -> None:
+    supervisor.say(drain(), Query(request=1, about="running", key=""), Seal(request=2), Cut(reason="crash", at=0.0))
+
+    assert await supervisor.until_heard(Answer) == Answer(request=1, found=False, data={})
+    assert await supervisor.until_heard(Sealed) == Sealed(request=2, cut=[], busy=[], stateless=0)
+
+
+async def test_a_parked_message_runs_after_the_drain(supervisor: Supervisor) -> None:
+    await supervisor.serve()
+    supervisor.say(drain())
+    await until(lambda: supervisor.worker._router.draining)
+    parked = replace(message("hello"), park=True)
+    with pytest.raises(Parked):
+        await supervisor.worker._router.submit(parked, stream=False)
+
+    supervisor.say(DrainOver())
+
+    await until(lambda: supervisor.worker._sessions.turns_ended == 1)
+    supervisor.say(Stop(grace_s=0.0))
+    assert await supervisor.exit_code() == EXIT_STOPPED
+    assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
+
+
+async def test_what_an_earlier_owner_left_runs_when_the_drain_is_cancelled(supervisor: Supervisor) -> None:
+    await left_waiting(supervisor, "hello")
+    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+    await supervisor.until_heard(Ready)
+    assert supervisor.worker._sessions.waiting == 1
+
+    supervisor.say(DrainOver())
+
+    await until(lambda: supervisor.worker._sessions.turns_ended == 1)
+
+
+async def test_an_operator_sees_stops_and_evicts_what_runs(supervisor: Supervisor) -> None:
+    await supervisor.serve()
+    await end_of(await turn(supervisor, "hello"))
+    first = await turn(supervisor, "sleep 60")
+
+    async def answer(request: int, about: Any, key: str = KEY) -> dict[str, Any]:
+        supervisor.say(Query(request=request, about=about, key=key))
+        await until(lambda: any(isinstance(told, Answer) and told.request == request for told in supervisor.heard))
+        return next(told.data for told in supervisor.heard if isinstance(told, Answer) and told.request == request)
+
+    told = await answer(1, "running", "")
+    (runs,) = told["turns"]
+    assert (runs["key"], runs["turn_id"], runs["stateless"], told["queued"]) == (KEY, "turn_sleep 60", False, 0)
+    assert runs["usual_s"] is not None
+    assert await answer(2, "stop_turn") == {"stopped": True}
+    assert await answer(3, "stop_turn") == {"stopped": False}
+    assert await answer(4, "stop_turn", "api:default:unknown") == {"stopped": False}
+    assert (await end_of(first)).state == "cancelled"
+    assert await answer(5, "evict") == {}
+    assert supervisor.worker._sessions.resident == 0
+
+
+async def test_an_administrators_message_asks_the_supervisor_for_a_restart(supervisor: Supervisor) -> None:
+    await supervisor.serve()
+
+    assert "going to restart" in (await end_of(await turn(supervisor, "/restart"))).text
+
+    assert (await supervisor.until_heard(RestartWanted)).key == KEY
+    config = supervisor.configure(api_server={"admins": []}).config
+    supervisor.say(Reconfigure(request=1, config=config, environment={}, api_keys={"default": "secret"}))
+    await supervisor.until_heard(Answer)
+    assert "Only administrators" in (await end_of(await turn(supervisor, "/restart"))).text

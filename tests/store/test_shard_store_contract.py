@@ -342,6 +342,24 @@ async def test_turns_are_counted_by_state(store: ShardStore) -> None:
     assert counts == {"queued": 1, "running": 1, "completed": 1, "failed": 0, "interrupted": 0, "cancelled": 0}
 
 
+async def test_how_long_the_last_completed_turns_of_a_session_took_is_known(store: ShardStore, clock: Clock) -> None:
+    for number, state in enumerate(["completed", "completed", "failed", "completed"]):
+        turn_id = f"turn_{number}"
+        await store.admit(submission(turn_id), SESSION, "queued")
+        clock.time += 100.0  # it waits
+        await store.begin(turn_id)
+        clock.time += number + 1.0
+        await store.finish(ended(turn_id, state=state), [])
+    await store.admit(submission("turn_running"), SESSION, "running")
+    await store.admit(submission("turn_other", key="api:default:otto"), "sess_otto", "running")
+    clock.time += 7.0
+    await store.finish(ended("turn_other", session_id="sess_otto"), [])
+
+    took = await store.durations([KEY, "api:default:otto", "api:default:nobody"], 2)
+
+    assert took == {KEY: [4.0, 2.0], "api:default:otto": [7.0], "api:default:nobody": []}
+
+
 async def test_a_deleted_session_is_gone_and_no_other_is(store: ShardStore) -> None:
     await store.admit(submission("turn_1"), "sess_old", "running")
     await store.finish(ended("turn_1", session_id="sess_old"), [])

@@ -37,7 +37,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., ToolServers]]:
     made: list[ToolServers] = []
 
     def serve(variables: Mapping[str, str] = {}, **servers: Any) -> ToolServers:
-        made.append(ToolServers(servers, variables, owner_mark=OWNER_MARK, logs=tmp_path))
+        made.append(ToolServers(servers, variables, owner_mark=OWNER_MARK, home=tmp_path, logs=tmp_path))
         return made[-1]
 
     yield serve

@@ -262,7 +262,9 @@ async def test_a_catalogue_serves_the_same_configuration_again_and_no_other(
 
     def later(token: str) -> ToolServers:
         variables: dict[str, Any] = {"TOKEN": token}
-        return ToolServers({"count": entry}, variables, owner_mark="x:", logs=tmp_path, known=first.catalogues)
+        return ToolServers(
+            {"count": entry}, variables, owner_mark="x:", home=tmp_path, logs=tmp_path, known=first.catalogues
+        )
 
     assert "echo" in names(await later("s3cret").toolbox("a").definitions())
     assert len(counting.starts) == 1

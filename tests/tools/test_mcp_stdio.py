@@ -180,6 +180,21 @@ async def test_a_server_gets_a_minimal_environment_and_what_its_entry_names(
     assert owner.startswith("test-home:boot:0:1:")
 
 
+async def test_a_server_of_one_session_is_told_for_whom_it_works_and_a_shared_one_is_not(
+    serve: Serve, counting: Counting, tmp_path: Path
+) -> None:
+    own, shared = counting.entry(), counting.entry().model_copy(update={"scope": "worker"})
+    toolbox = serve(count=own, shared=shared).toolbox("api:default:a")
+    await toolbox.definitions()
+    names = ("HERMES_ACTORS_HOME", "HERMES_ACTORS_SESSION")
+
+    told = [(await call(toolbox, "variable", name=name)).text for name in names]
+    told_shared = [(await call(toolbox, "mcp__shared__variable", name=name)).text for name in names]
+
+    assert told == [str(tmp_path), "api:default:a"]
+    assert told_shared == ["(not set)", "(not set)"]
+
+
 async def test_a_large_log_of_a_server_is_set_aside_at_its_start(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "mcp-noisy.log").write_bytes(b"x" * (4 * 1024 * 1024 + 1))
     toolbox = serve(noisy=sh("echo new >&2; exit 1")).toolbox("a")

@@ -18,7 +18,15 @@ scalars = (
 @given(st.dictionaries(st.text(), scalars, max_size=5))
 def test_a_message_comes_back_as_it_was_sent(config: dict[str, object]) -> None:
     sent = Configure(
-        boot="b", slot=1, generation=2, shards=8, home="/h", config=config, environment={"A": "b"}, api_keys={}
+        boot="b",
+        slot=1,
+        generation=2,
+        shards=8,
+        home="/h",
+        config=config,
+        environment={"A": "b"},
+        api_keys={},
+        auto_resume=True,
     )
 
     assert decode(encode(sent)) == sent

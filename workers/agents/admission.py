@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 import structlog
 
+from hermes_actors.wire.faults import point
 from workers.agents.agent import TurnRun, store_error, unstored_end
 from workers.agents.commands import Command, command_in
 from workers.agents.failures import STORE_FAILED_WORDS, cut_error, waiting_error
 from workers.agents.feed import TurnFeed
-from workers.agents.obedience import CommandRun, answer_at_once
+from workers.agents.obedience import CommandRun, answer_at_once, at_once, restart_words
 from workers.agents.session import OwnedShard, Session
 from workers.agents.sessions import Sessions
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
-from workers.turns import Refusal, Submission
+from workers.turns import Parked, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +32,19 @@ Admit: TypeAlias = Callable[[Submission, OwnedShard], Awaitable[TurnFeed]]
 
 
 class Admission:
-    """Takes messages for the sessions of this worker's shards."""
+    """Takes messages for the sessions of this worker's shards.
 
-    def __init__(self, sessions: Sessions) -> None:
+    Args:
+        admins: the principals who may restart the gateway.
+        on_restart_wanted: told the session whose message asks for a restart.
+    """
+
+    def __init__(
+        self, sessions: Sessions, *, admins: Collection[str], on_restart_wanted: Callable[[str], None]
+    ) -> None:
+        self.admins = admins
         self._sessions = sessions
+        self._on_restart_wanted = on_restart_wanted
         self._named: dict[tuple[str, str], asyncio.Event] = {}  # (key, Idempotency-Key) being looked up or admitted
         self._commands: OrderedDict[tuple[str, str], TurnFeed] = OrderedDict()  # the latest with an Idempotency-Key
 
@@ -48,20 +58,39 @@ class Admission:
 
         Raises:
             Refusal: not accepted; nothing is kept.
+            Parked: it waits for the end of a drain, as the sender wanted.
         """
         try:
-            command = command_in(submission.messages)
-            if command is not None and command.at_once:
-                return await answer_at_once(command, submission, self._sessions)
-            if again and (row := await shard.store.turn(submission.turn_id)) is not None:
-                return await self._feed_of(row, shard)
-            admit = self._admit if command is None else partial(self._mail, command)
-            if submission.idempotency_key is not None:
-                return await self._named_turn(submission, shard, submission.idempotency_key, admit)
-            return await admit(submission, shard)
+            feed = await self._submitted(submission, shard, again=again)
         except StoreFailed as error:
             log.error("turn not admitted", session=submission.key, turn=submission.turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
             raise refusal_of(error) from error
+        if submission.park and self._sessions.is_held_back(submission.key, feed.turn_id):
+            point("turn.parked")
+            raise Parked(feed.turn_id, self._sessions.draining.retry_after_s)
+        return feed
+
+    async def _submitted(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
+        command = command_in(submission.messages)
+        if command is not None and command.word == "restart":
+            return self._restart(submission)
+        if command is not None and command.at_once:
+            return await answer_at_once(command, submission, self._sessions)
+        if again and (row := await shard.store.turn(submission.turn_id)) is not None:
+            return await self._feed_of(row, shard)
+        admit = self._admit if command is None else partial(self._mail, command)
+        if submission.idempotency_key is not None:
+            return await self._named_turn(submission, shard, submission.idempotency_key, admit)
+        return await admit(submission, shard)
+
+    def _restart(self, submission: Submission) -> TurnFeed:
+        """Ask for a planned restart of the gateway, if the sender may; a drain that goes on is not asked for again."""
+        allowed = submission.principal in self.admins
+        draining = self._sessions.draining.goes_on
+        if allowed and not draining:
+            log.warning("restart asked for in a message", session=submission.key, principal=submission.principal)
+            self._on_restart_wanted(submission.key)
+        return at_once(submission, "", restart_words(allowed=allowed, draining=draining))
 
     async def _named_turn(self, submission: Submission, shard: OwnedShard, name: str, admit: Admit) -> TurnFeed:
         """The same Idempotency-Key and body give the same turn, running or over; another body is a conflict."""
@@ -70,13 +99,18 @@ class Admission:
             await first.wait()  # then the turn is known, or it is up to the next who sent it
         settled = self._named[handle] = asyncio.Event()
         try:
-            feed = self._commands.get(handle) or await self._found_or_admitted(submission, shard, handle, admit)
+            feed = self._done_command(handle) or await self._found_or_admitted(submission, shard, handle, admit)
         finally:
             del self._named[handle]
             settled.set()
         if feed.fingerprint != submission.fingerprint:
             raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
         return feed
+
+    def _done_command(self, handle: tuple[str, str]) -> TurnFeed | None:
+        """The command that was sent under this name, unless the gateway stopped before it was done."""
+        feed = self._commands.get(handle)
+        return None if feed is None or (feed.ended is not None and feed.ended.state == "interrupted") else feed
 
     async def _found_or_admitted(
         self, submission: Submission, shard: OwnedShard, handle: tuple[str, str], admit: Admit
@@ -109,21 +143,21 @@ class Admission:
 
     async def _mail(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
         """A command that waits for its turn; it is not on disk, what it begins may be."""
-        session = await self._room(submission, shard)
+        session = await self._room(submission, shard, parkable=False)
         if submission.turn_id in self._sessions.feeds:  # handed over again meanwhile
             return self._sessions.feeds[submission.turn_id]
-        run = CommandRun(submission, command, self._sessions)
+        run = CommandRun(submission, command)
         self._sessions.count_in(session, run)
         session.mail(run)
         return run.feed
 
     async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
         sessions = self._sessions
-        session = await self._room(submission, shard)
+        session = await self._room(submission, shard, parkable=True)
         if submission.turn_id in sessions.feeds:  # handed over again meanwhile
             return sessions.feeds[submission.turn_id]
         # Counted in before its commit, so that the session is neither overfilled nor put to sleep meanwhile.
-        run = sessions.expect(session, submission, queued=bool(session.runs))
+        run = sessions.expect(session, submission, queued=bool(session.runs) or session.paused)
         try:
             await session.store.admit(submission, session.session_id, "queued" if run.queued else "running")
         except asyncio.CancelledError:
@@ -132,23 +166,30 @@ class Admission:
         except StoreFailed as error:
             self._not_admitted(session, run, error)
             raise
+        point("turn.admitted")
         session.mail(run)
         return run.feed
 
-    async def _room(self, submission: Submission, shard: OwnedShard) -> Session:
+    async def _room(self, submission: Submission, shard: OwnedShard, *, parkable: bool) -> Session:
         """The session, resident and with room in its mailbox; it stays so until the caller awaits something else.
 
         Raises:
             Refusal: ``mailbox_full``, ``gateway_draining``, ``shard_unavailable``.
         """
         sessions = self._sessions
-        sessions.refuse_if_stopping()
+        self._refuse_if_draining(submission, parkable=parkable)
         session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
-        sessions.refuse_if_stopping()  # it may have begun meanwhile
+        self._refuse_if_draining(submission, parkable=parkable)  # it may have begun meanwhile
         if len(session.runs) > sessions.config.mailbox_limit and submission.turn_id not in sessions.feeds:
             why = f"{len(session.runs)} messages of this session run or wait already."
             raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
         return session
+
+    def _refuse_if_draining(self, submission: Submission, *, parkable: bool) -> None:
+        sessions = self._sessions
+        sessions.refuse_if_stopping()
+        if sessions.draining.goes_on and not (parkable and submission.park):
+            raise sessions.draining.refusal(parkable=parkable)
 
     async def _admitted_alone(self, session: Session, run: TurnRun) -> None:
         """The caller went away during the commit, which goes on: what it brought to disk is a turn like any other."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from hermes_actors.wire.faults import point
 from workers.agents.actor import AsyncActor, contained
+from workers.agents.agency import Agency
 from workers.agents.failures import STORE_FAILED_WORDS, cut_error, local_error, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
+from workers.agents.notes import briefly_unknown, fresh_line, resume_note
 from workers.agents.transcript import carried, closing, split_system, system_message
-from workers.models.chain import ModelChain, ModelLine
+from workers.models.chain import ModelLine
 from workers.models.provider import ModelRequest, ToolCall
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
@@ -28,40 +32,6 @@ log = structlog.get_logger(__name__)
 TOOL_GRACE_S = 1.0  # between the cancel of a stopped turn's tool calls and SIGKILL to the servers that still run them
 
 
-class Agency:
-    """What the agents of a worker work with, as one configuration says. A turn keeps to the one it began with.
-
-    Args:
-        models: closed when the agency is retired and its last turn is over.
-        max_turns: model calls in one turn.
-    """
-
-    def __init__(self, models: ModelChain, *, max_turns: int, system_prompt: str | None) -> None:
-        self.models = models
-        self.max_turns = max_turns
-        self.system_prompt = system_prompt
-        self._turns = 0
-        self._no_turn = asyncio.Event()
-        self._no_turn.set()
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """While a turn uses it."""
-        self._turns += 1
-        self._no_turn.clear()
-        try:
-            yield
-        finally:
-            self._turns -= 1
-            if not self._turns:
-                self._no_turn.set()
-
-    async def retire(self) -> None:
-        """Another one has taken over: close the models once the last turn that asks them is over."""
-        await self._no_turn.wait()
-        await self.models.close()
-
-
 class Work(Protocol):
     """What the mailbox of an agent actor holds: a turn, or a command that waits for its turn."""
 
@@ -70,12 +40,26 @@ class Work(Protocol):
     admitted: bool  # its turn may come
     mailed: bool  # in the actor's mailbox, or in that of the incarnation to come
     started: bool
+    since: float  # it began, or was admitted, seconds since the epoch
+
+    @property
+    def begun(self) -> bool:
+        """Whether it runs, or is on disk as running; a drain waits for it."""
 
     def cut(self, cutoff: CutOff) -> None:
         """End it now, or as soon as its turn comes."""
 
+    def seal(self) -> bool:
+        """Have its end wait for a cut, which it then is; whether there is a turn that had not come to its end yet."""
+
+    def unseal(self) -> None:
+        """No cut comes: let it end by itself."""
+
     def leave(self, session_id: str) -> None:
         """Do not start."""
+
+    def send_away(self, session_id: str) -> None:
+        """It may start much later: nobody shall wait for it."""
 
     async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
         """Do it; what fails is told, and is never the actor's failure."""
@@ -98,34 +82,64 @@ class TurnRun:
         self.admitted = False  # on disk
         self.mailed = False
         self.started = False
+        self.since = time.time()
         self._left = False
+        self._seal: asyncio.Event | None = None  # its end waits for this
+        self._ending = False  # its end is on its way to disk
+        self._opening = ""  # what the reply begins with, before the model's own words
         self._cutoff: CutOff | None = None
         self._task: asyncio.Task[Finish | BaseException] | None = None
         self._machine: TurnMachine  # once it is started
         self._rows: list[bytes] = []  # of the transcript, after the messages it was sent with
 
+    @property
+    def begun(self) -> bool:
+        return self.started or not self.queued
+
+    def seal(self) -> bool:
+        if not self.begun or self._ending:
+            return False
+        if self._seal is None or self._seal.is_set():  # what waits already waits for the same cut
+            self._seal = asyncio.Event()
+        return True
+
+    def unseal(self) -> None:
+        if self._seal is not None:
+            self._seal.set()
+
     def cut(self, cutoff: CutOff) -> None:
         """End the turn now, or as soon as its turn comes; a turn that is over stays as it is."""
-        if self._cutoff is None:
+        awaited = cutoff.state == "interrupted" and self._seal is not None and not self._seal.is_set()
+        if self._cutoff is None or awaited:
             self._cutoff = cutoff
             if self._task is not None:
                 self._task.cancel()
+        if awaited:
+            self.unseal()
 
     def leave(self, session_id: str) -> None:
         """Do not start; the turn stays ``queued`` on disk and the next owner of the shard runs it."""
         self._left = True
         self.feed.end(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
 
+    def send_away(self, session_id: str) -> None:
+        self.feed.send_away(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
+
     async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
         """Run the turn to its end, commit that, and tell it. What fails is the turn's failure, never the actor's."""
         if self._left:
             return
         self.started = True
+        self.since = time.time()
         self._machine = TurnMachine(max_model_calls=agency.max_turns)
+        if session.marks.fresh is not None:
+            self._opening = fresh_line(session.marks.fresh, threshold=agency.stuck_threshold)
+            self.feed.text(f"{self._opening}\n\n")
         try:
             if self.queued:
                 await session.store.begin(self.submission.turn_id)
-            finish = await self._run(session, agency, line)
+            point("turn.begun")
+            finish = await self._unless_cut(await self._run(session, agency, line))
             line.turn_ended(finish.state == "completed")
             await self._end(session, finish)
             if finish.state == "completed" and line.position > 0:
@@ -145,7 +159,7 @@ class TurnRun:
         """The turn up to its end, in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
         try:
             if self._cutoff is None:
-                self._task = asyncio.create_task(contained(self._steps, session, agency.system_prompt, line))
+                self._task = asyncio.create_task(contained(self._steps, session, agency, line))
                 outcome = await self._task
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -168,13 +182,26 @@ class TurnRun:
         assert isinstance(finish, Finish)
         return finish
 
-    async def _steps(self, session: Session, prompt: str | None, line: ModelLine) -> Finish:
+    async def _unless_cut(self, finish: Finish) -> Finish:
+        """A sealed turn is marked as cut already, so cut it is, whatever it came to; what its tools gave is kept."""
+        if self._seal is not None:
+            await self._seal.wait()  # bounded by whoever sealed it
+            if self._cutoff is not None and self._cutoff.state == "interrupted":
+                error = self._cutoff.error
+                return replace(
+                    finish, state="interrupted", text="", finish_reason="interrupted", error=error, own_fault=False
+                )
+        return finish
+
+    async def _steps(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
         definitions = await session.toolbox.definitions()
-        action: Action = self._machine.start(self._context(session, prompt))
+        action: Action = self._machine.start(self._context(session, agency))
         while True:
             if not isinstance(action, Finish) and action.commit:
                 self._rows += action.commit  # first: a cut does not take back what the store has begun
+                point("turn.append")
                 await session.store.append(self.submission.turn_id, session.session_id, action.commit)
+                point("turn.appended")
             match action:
                 case CallModel():
                     request = ModelRequest(
@@ -183,19 +210,25 @@ class TurnRun:
                         parameters=self.submission.parameters,
                         model=session.model,
                     )
-                    action = self._machine.feed(await line.complete(request, self.feed.text))
+                    answer = await line.complete(request, self.feed.text)
+                    point("model.answered")
+                    action = self._machine.feed(answer)
                 case CallTools():
                     action = self._machine.feed(ToolResults(results=await self._call(session, action.calls)))
                 case Finish():
                     return action
 
-    def _context(self, session: Session, prompt: str | None) -> list[bytes]:
+    def _context(self, session: Session, agency: Agency) -> list[bytes]:
         """The messages of the first request to the model."""
         own: Sequence[bytes] = self.submission.messages
         system: list[str] = []
         if self.submission.stateless:
             system, own = split_system(own)
-        return [*system_message(prompt, *system, session.toolbox.notice), *carried(session.past), *own]
+        past = carried(session.past)
+        if session.marks.resume is not None:
+            system.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agency.resume_fresh_s))
+            past = briefly_unknown(past)
+        return [*system_message(agency.system_prompt, *system, session.toolbox.notice), *past, *own]
 
     async def _call(self, session: Session, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         results = {}
@@ -209,7 +242,9 @@ class TurnRun:
 
     async def _call_one(self, session: Session, call: ToolCall) -> ToolResult:
         self.feed.tool(call.call_id, call.name, "running")
+        point("tool.call")
         result = await session.toolbox.call(call)
+        point("tool.returned")
         self.feed.tool(call.call_id, call.name, "failed" if result.failed else "completed")
         return result
 
@@ -225,19 +260,35 @@ class TurnRun:
         Raises:
             StoreFailed: it is not on disk.
         """
+        self._ending = True
+        text, error = finish.text, finish.error
+        if self._opening:  # told, but no part of the transcript: they are not the model's words
+            if error is None:
+                text = f"{self._opening}\n\n{text}"
+            else:
+                error = replace(error, text=f"{self._opening}\n{error.text}")
         ended = Ended(
             turn_id=self.submission.turn_id,
             session_id=session.session_id,
             state=finish.state,
-            text=finish.text,
+            text=text,
             finish_reason=finish.finish_reason,
             usage=self._machine.usage,
             model=self._machine.model,
-            error=error_data(finish.error),
+            error=error_data(error),
             replayed=False,
         )
+        if self._cutoff is not None and self._cutoff.unrecorded and finish.state == "interrupted":
+            self.feed.end(ended)
+            return
+        point("turn.finish")
         await session.store.finish(ended, finish.commit, own_fault=finish.own_fault)
+        point("turn.finished")
+        if finish.state == "completed":
+            await session.succeeded(ended.turn_id)
+            point("turn.absolved")
         self.feed.end(ended)
+        point("turn.told")
         if finish.error is not None and not session.failed_before:  # the first of a row is enough for the log
             _log_failure(session, finish.error, ended)
         rows = (*self.submission.messages, *self._rows, *finish.commit)
@@ -268,7 +319,7 @@ class AgentActor(AsyncActor):
     async def on_receive(self, message: Work) -> None:
         """Do what the mail asks for; the next waits."""
         session = self._session
-        if session.held or message.started:  # the next incarnation gets it again, or has had it
+        if message.started or not session.may_begin(message):  # an actor has had it, or gets it again
             return
         agency = self._agency()
         if agency is not self._with:

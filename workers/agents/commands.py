@@ -13,7 +13,7 @@ import orjson
 
 from workers.agents.transcript import text_of
 
-Word = Literal["new", "reset", "stop", "status", "model", "retry", "help"]
+Word = Literal["new", "reset", "stop", "status", "model", "retry", "resume", "restart", "help"]
 
 HELP = """\
 /status          what this session is doing
@@ -21,11 +21,13 @@ HELP = """\
 /model [name]    show or choose the model of this session; /model default takes the choice back
 /retry           send the last message again
 /new, /reset     begin a fresh conversation in this session
+/resume          bring the conversation back that was set aside when this session was suspended
+/restart         restart the gateway, once the turns that run are over or out of time (administrators)
 /help            this list
 
 Anything else, also after a slash, goes to the model."""
 
-_WITHOUT_ARGUMENT = frozenset({"new", "reset", "stop", "status", "retry", "help"})
+_WITHOUT_ARGUMENT = frozenset({"new", "reset", "stop", "status", "retry", "resume", "restart", "help"})
 _LONGEST = 256  # characters; a longer text is no command
 
 
@@ -39,7 +41,7 @@ class Command:
     @property
     def at_once(self) -> bool:
         """Whether it does not wait behind the turn that runs."""
-        return self.word in ("stop", "status", "help")
+        return self.word in ("stop", "status", "restart", "help")
 
 
 def parse(text: str) -> Command | None:

@@ -78,23 +78,31 @@ _CUT_WORDS = {
     "crash": "The gateway's worker died while this turn ran.",
     "moved": "The session moved to another worker while this turn ran.",
 }
+_AFTER_A_CUT = (
+    "The turn is not run again, since its tools may have acted. The conversation is kept: your next message goes on in "
+    "it, and the model is told of the interruption. A session that is cut several times in a row begins a fresh "
+    "conversation then, and says so; /resume brings the earlier one back. "
+    "What to do: look at what the turn did, then send your next message."
+)
 
 
 def cut_error(reason: str) -> TurnError:
     """A turn that a stop, a restart, a crash or a move cut off; its tools may have acted."""
+    return local_error("turn_interrupted", f"{_CUT_WORDS[reason]} {_AFTER_A_CUT}", http_status=503)
+
+
+def waiting_error() -> TurnError:
+    """A turn that had not begun when the gateway stopped, or drained to its end: it is kept."""
     text = (
-        f"{_CUT_WORDS[reason]} What to do: look at what it did, then send your next message; "
-        "the conversation is kept and the turn is not run again."
+        "The gateway stopped before this turn began. It is kept and runs once, as soon as the gateway serves again. "
+        "What to do: read the session's transcript then, or ask again with the same Idempotency-Key."
     )
     return local_error("turn_interrupted", text, http_status=503)
 
 
-def waiting_error() -> TurnError:
-    """A turn that had not begun when the gateway stopped: it is kept."""
-    text = (
-        "The gateway stopped before this turn began. It is kept and will run once after the next start. "
-        "What to do: read the session's transcript then, or ask again with the same Idempotency-Key."
-    )
+def not_done_error() -> TurnError:
+    """A command whose turn had not come when the gateway stopped: nothing of it is kept."""
+    text = "The gateway stopped before this command was done. What to do: send it again once the gateway serves again."
     return local_error("turn_interrupted", text, http_status=503)
 
 
@@ -104,14 +112,23 @@ def too_large_error() -> TurnError:
     return local_error("reply_too_large", text, http_status=502)
 
 
-def stopped_error() -> TurnError:
-    """A turn that /stop ended."""
-    return local_error("turn_cancelled", "The turn was stopped with /stop.", http_status=409)
+def stopped_error(how: str) -> TurnError:
+    """A turn that was ended for good: ``with /stop``, ``by the operator``."""
+    return local_error("turn_cancelled", f"The turn was stopped {how}.", http_status=409)
 
 
 def deleted_error() -> TurnError:
     """A turn whose session was deleted."""
     return local_error("turn_cancelled", "The session was deleted while this turn ran.", http_status=409)
+
+
+def evicted_error() -> TurnError:
+    """A turn whose session the operator suspended, resumed or reset."""
+    text = (
+        "The operator changed this session while the turn ran or waited (suspended, resumed or reset it). "
+        "What to do: look at what the turn did, then send your next message."
+    )
+    return local_error("turn_cancelled", text, http_status=409)
 
 
 def cancelled_error() -> TurnError:

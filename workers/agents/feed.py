@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from workers.turns import Delta, Ended, ToolProgress, TurnEvent
+from workers.turns import Delta, Ended, GatewayDraining, ToolProgress, TurnEvent
 
 Listener = Callable[[TurnEvent], None]
 
@@ -14,7 +14,7 @@ Listener = Callable[[TurnEvent], None]
 class TurnFeed:
     """The events of one turn, told to its listeners as they happen, on the worker's loop."""
 
-    __slots__ = ("_listeners", "_texts", "ended", "fingerprint", "on_abandoned", "turn_id")
+    __slots__ = ("_draining", "_listeners", "_texts", "ended", "fingerprint", "on_abandoned", "turn_id")
 
     def __init__(self, turn_id: str, fingerprint: bytes) -> None:
         self.turn_id = turn_id
@@ -23,6 +23,7 @@ class TurnFeed:
         self.on_abandoned: Callable[[], None] | None = None  # nobody listens any more
         self._listeners: list[tuple[Listener, bool]] = []
         self._texts: list[str] = []
+        self._draining: GatewayDraining | None = None
 
     @property
     def said(self) -> str:
@@ -40,6 +41,19 @@ class TurnFeed:
         if self._listeners:
             self._tell(ToolProgress(call_id=call_id, tool=tool, status=status))
 
+    def draining(self, told: GatewayDraining | None) -> None:
+        """The gateway drains, as whoever comes later to the stream is told too; or it does no more."""
+        self._draining = told
+        if told is not None:
+            self._tell(told)
+
+    def send_away(self, ended: Ended) -> None:
+        """Nobody shall wait for the turn any more, though it is not over; who comes later waits again."""
+        listeners, self._listeners = self._listeners, []
+        for listener, _ in listeners:
+            listener(ended)
+        self.abandon()
+
     def end(self, ended: Ended) -> None:
         """The turn is over and on disk; what is told later changes nothing."""
         if self.ended is not None:
@@ -56,6 +70,8 @@ class TurnFeed:
             return
         if stream and self._texts:
             listener(Delta(text="".join(self._texts)))
+        if stream and self._draining is not None:
+            listener(self._draining)
         self._listeners.append((listener, stream))
 
     def leave(self, listener: Listener) -> None:
@@ -82,7 +98,7 @@ class ListeningTurn:
 
     def __init__(self, turn_id: str) -> None:
         self.turn_id = turn_id
-        self.heard = False  # something came already
+        self.heard = False  # something of the turn came already
         self._events: deque[TurnEvent] = deque()
         self._pieces: list[str] = []  # text after the last of the events
         self._waiter: asyncio.Future[None] | None = None
@@ -105,7 +121,7 @@ class ListeningTurn:
         """The next event; what :meth:`TurnFeed.listen` calls."""
         if self._over:
             return
-        self.heard = True
+        self.heard = self.heard or not isinstance(event, GatewayDraining)
         if isinstance(event, Delta):
             self._pieces.append(event.text)
         else:

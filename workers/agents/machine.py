@@ -44,6 +44,7 @@ class CutOff:
 
     state: TurnState  # cancelled | interrupted
     error: TurnError
+    unrecorded: bool = False  # nobody could note the cut: on disk the turn stays as it is, for its next owner to tell
 
 
 MachineEvent: TypeAlias = ModelReply | ModelFailure | ToolResults | CutOff

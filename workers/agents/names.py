@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from workers.agents.session import OwnedShard
+from workers.agents.marks import Marks
+
+if TYPE_CHECKING:
+    from workers.agents.session import OwnedShard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A session as the registry has it."""
+
+    session_id: str
+    created_at: float  # seconds since the epoch
+    marks: Marks
 
 
 class Names(Protocol):
-    """Who knows which transcript a session key points to: the supervisor's registry."""
+    """Who knows which transcript a session key points to, and what the session carries: the supervisor's registry.
 
-    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> tuple[str, float]:
-        """The session id of a key, and when it was made (seconds since the epoch).
+    Every method raises :class:`workers.turns.Refusal` with ``shard_unavailable`` where it gets no answer in time.
+    """
+
+    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> Named:
+        """The session of a key. With ``create`` a key without one gets one, and a suspended one begins afresh.
 
         Raises:
             Refusal: ``session_not_found`` where it may not be made; ``shard_unavailable``.
         """
 
-    async def rename(self, key: str, shard: OwnedShard) -> tuple[str, float]:
-        """Point the key to a new, empty transcript: its id, and when the session was made.
+    async def rename(self, key: str, shard: OwnedShard) -> Named:
+        """Point the key to a new, empty transcript, without marks.
+
+        Raises:
+            Refusal: ``shard_unavailable``.
+        """
+
+    async def restore(self, key: str, shard: OwnedShard) -> Named:
+        """Point the key to the transcript that a suspension set aside; the one it leaves is set aside instead.
+
+        Raises:
+            Refusal: ``session_not_found`` where none was set aside; ``shard_unavailable``.
+        """
+
+    async def succeeded(self, key: str, shard: OwnedShard, turn_id: str) -> None:
+        """A turn of a marked session succeeded, and is on disk: its marks and strikes are gone, durably.
+
+        Raises:
+            Refusal: ``shard_unavailable``; the session stays marked.
+        """
+
+    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str]], queued: Sequence[str]) -> None:
+        """Tell what an earlier owner left in a shard, before anything of it is changed: marks and strikes are durable.
+
+        Args:
+            shard: just opened.
+            cut: (session key, turn id) of the sessions' turns that were running.
+            queued: keys of the sessions with turns that wait.
 
         Raises:
             Refusal: ``shard_unavailable``.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from workers.agents.agent import Agency, TurnRun, error_data, store_error
+from workers.agents.agency import Agency
+from workers.agents.agent import TurnRun, Work, error_data, store_error
 from workers.agents.commands import HELP, Command
-from workers.agents.failures import STORE_FAILED_WORDS, local_error, stopped_error, waiting_error
+from workers.agents.failures import STORE_FAILED_WORDS, local_error, not_done_error, stopped_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
+from workers.agents.notes import status_lines
 from workers.agents.session import Session
 from workers.models.chain import ModelLine
 from workers.store.shard import StoreFailed
@@ -34,16 +37,20 @@ IN_SESSIONS_ONLY = (
 class CommandRun:
     """A command that waits for its turn in the mailbox. Nothing of it is kept."""
 
-    def __init__(self, submission: Submission, command: Command, sessions: Sessions) -> None:
+    def __init__(self, submission: Submission, command: Command) -> None:
         self.submission = submission
         self.feed = TurnFeed(submission.turn_id, submission.fingerprint)
         self.admitted = False
         self.mailed = False
         self.started = False
+        self.since = time.time()
         self._command = command
-        self._sessions = sessions
         self._error: TurnError | None = None
         self._retried: TurnRun | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self.started
 
     def cut(self, cutoff: CutOff) -> None:
         """End a turn that is sent again; what else a command does takes no time."""
@@ -51,11 +58,26 @@ class CommandRun:
         if self._retried is not None:
             self._retried.cut(cutoff)
 
-    def leave(self, session_id: str) -> None:  # noqa: ARG002  # a command leaves nothing behind
-        self._error = waiting_error()
+    def seal(self) -> bool:
+        """Only a turn that is sent again can be cut."""
+        return self._retried is not None and self._retried.seal()
+
+    def unseal(self) -> None:
+        if self._retried is not None:
+            self._retried.unseal()
+
+    def leave(self, session_id: str) -> None:
+        self.feed.end(answer(self.submission, session_id, "interrupted", "", not_done_error()))
+
+    def send_away(self, session_id: str) -> None:
+        """Nothing of a command is kept."""
+        self.leave(session_id)
 
     async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
+        if self.feed.ended is not None:
+            return
         self.started = True
+        self.since = time.time()
         try:
             if self._error is not None:
                 self._end(session, "cancelled", error=self._error)
@@ -72,7 +94,7 @@ class CommandRun:
             self._end(session, "failed", error=local_error(refusal.code, refusal.why, http_status=503))
 
     async def interrupt(self, session: Session) -> None:
-        if self._retried is not None:
+        if self._retried is not None and self._retried.started:
             await self._retried.interrupt(session)
         elif self.feed.ended is None:
             self._end(session, "failed", error=local_error("internal_error", "The command failed.", http_status=500))
@@ -83,6 +105,8 @@ class CommandRun:
                 return await self._model(session, line)
             case "new" | "reset":
                 return await self._reset(session)
+            case "resume":
+                return await self._resume(session)
             case word:
                 raise ValueError(f"/{word} does not wait in a mailbox")
 
@@ -99,9 +123,20 @@ class CommandRun:
 
     async def _reset(self, session: Session) -> str:
         earlier = session.session_id
-        session.session_id, _ = await self._sessions.rename(session)
-        session.past = []
+        await session.reset()
         return f"This is a fresh conversation. The earlier one is kept as {earlier}."
+
+    async def _resume(self, session: Session) -> str:
+        left = session.session_id
+        try:
+            await session.restore()
+        except Refusal as refusal:
+            if refusal.code != "session_not_found":
+                raise
+            return f"There is nothing to resume: no earlier conversation was set aside. This one is {left}."
+        turns = len(session.past)
+        text = f"The conversation {session.session_id} is back, with {turns} turn{'s' if turns != 1 else ''}."
+        return text if left == session.session_id else f"{text} The one until now is kept as {left}."
 
     async def _retry(self, session: Session, agency: Agency, line: ModelLine) -> None:
         """Send the last message again, as a turn of its own that takes the place of the earlier one."""
@@ -110,9 +145,9 @@ class CommandRun:
             self._end(session, "completed", "There is no message to send again.")
             return
         submission = replace(self.submission, messages=[last.rows[0]])
+        self._retried = TurnRun(submission, self.feed, queued=False)  # before its commit, during which it may be cut
         await session.store.admit(submission, session.session_id, "running", instead_of=last.turn_id)
         session.past.pop()
-        self._retried = TurnRun(submission, self.feed, queued=False)
         await self._retried.perform(session, agency, line)
 
     def _end(
@@ -128,7 +163,7 @@ class CommandRun:
 def answer(
     submission: Submission,
     session_id: str,
-    state: Literal["completed", "cancelled", "failed"],
+    state: Literal["completed", "cancelled", "failed", "interrupted"],
     text: str,
     error: TurnError | None = None,
 ) -> Ended:
@@ -153,40 +188,80 @@ async def answer_at_once(command: Command, submission: Submission, sessions: Ses
         session = await sessions.present(submission.key)
         if session is not None:
             session_id = session.session_id
-            text = await stop(session) if command.word == "stop" else status(session)
+            threshold = sessions.agency.stuck_threshold
+            text = await stop(session) if command.word == "stop" else status(session, threshold)
         elif command.word == "stop":
             text = NOTHING_RUNS
         else:
             text = f"session   {submission.key}\nstate     asleep, or not begun"
+    return at_once(submission, session_id, text)
+
+
+def at_once(submission: Submission, session_id: str, text: str) -> TurnFeed:
+    """An answer that is over when it is given."""
     feed = TurnFeed(submission.turn_id, submission.fingerprint)
     feed.end(answer(submission, session_id, "completed", text))
     return feed
 
 
+def restart_words(*, allowed: bool, draining: bool) -> str:
+    """What the one who sent /restart is told, before anything happens."""
+    if not allowed:
+        return "Only administrators may restart the gateway: its configuration names them in api_server.admins."
+    if draining:
+        return "The gateway drains already: it restarts or stops once the turns that run are over, or their time is up."
+    return (
+        "The gateway is going to restart. Once it is ready for that, in some seconds, no turn begins any more. Turns "
+        "that run may go on for agent.restart_drain_timeout seconds; what is not over then is cut, and its session "
+        "goes on with its next message. Nobody waits for a turn of this session. Messages that wait run after the restart. "
+        "If code or configuration cannot be started anew everything goes on, and the gateway's log says why."
+    )
+
+
 async def stop(session: Session) -> str:
     """End the turn that runs, for good; those that wait come next."""
-    running = next(iter(session.runs.values()), None)
+    running = _running(session)
     if running is None:
-        return NOTHING_RUNS
-    over = asyncio.Event()
-    running.feed.listen(lambda _: over.set(), stream=False)
-    running.cut(CutOff(state="cancelled", error=stopped_error()))
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await over.wait()
-    except TimeoutError:
-        log.error("stopped turn did not end", session=session.key, seconds=STOP_TIMEOUT_S)  # noqa: TRY400
+        return NOTHING_RUNS + (f" {_messages(len(session.runs))} waiting." if session.runs else "")
+    if not await _stopped(session, running, "with /stop"):
         return "The turn is being stopped, and takes long to end."
     waiting = len(session.runs) - (1 if running.submission.turn_id in session.runs else 0)
     return "Stopped." + (f" {_messages(waiting)} waiting." if waiting else "")
 
 
-def status(session: Session) -> str:
-    """What a session is doing, in words."""
+async def stop_turn(session: Session) -> bool:
+    """End the turn that runs, for an operator; whether one did, and is over."""
+    running = _running(session)
+    return running is not None and await _stopped(session, running, "by the operator")
+
+
+def _running(session: Session) -> Work | None:
+    """The turn that runs, or would begin at once."""
+    first = next(iter(session.runs.values()), None)
+    return first if first is not None and (first.begun or session.may_begin(first)) else None
+
+
+async def _stopped(session: Session, running: Work, how: str) -> bool:
+    over = asyncio.Event()
+    running.feed.listen(lambda _: over.set(), stream=False)
+    running.cut(CutOff(state="cancelled", error=stopped_error(how)))
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await over.wait()
+    except TimeoutError:
+        log.error("stopped turn did not end", session=session.key, seconds=STOP_TIMEOUT_S)  # noqa: TRY400
+        return False
+    return True
+
+
+def status(session: Session, stuck_threshold: int) -> str:
+    """What a session is doing, and what it carries, in words."""
     runs = list(session.runs.values())
     doing = "idle"
     if runs:
         doing = f"running {runs[0].submission.turn_id}" if runs[0].started else "about to run"
+        if session.paused and not runs[0].begun:
+            doing = "waiting for the end of the gateway's drain"
         if len(runs) > 1:
             doing += f", {_messages(len(runs) - 1)} waiting"
     lines = [f"session   {session.key}", f"id        {session.session_id}", f"state     {doing}"]
@@ -195,6 +270,7 @@ def status(session: Session) -> str:
         lines.append(f"turns     {len(session.past)} in this conversation")
     if session.toolbox.notice:
         lines.append(f"tools     {session.toolbox.notice}")
+    lines += status_lines(session.marks, now=time.time(), threshold=stuck_threshold)
     return "\n".join(lines)
 
 

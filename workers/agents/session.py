@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pykka
+import structlog
 
-from workers.agents.agent import Agency, AgentActor, TurnRun, Work
+from workers.agents.agency import Agency
+from workers.agents.agent import AgentActor, TurnRun, Work
 from workers.agents.machine import CutOff
-from workers.store.shard import PastTurn, ShardStore
+from workers.agents.marks import UNMARKED, Resume
+from workers.agents.transcript import answered_since_cut
+from workers.store.shard import PastTurn, ShardStore, StoreFailed
 from workers.tools.toolbox import Toolbox
-from workers.turns import Ended, TurnError
+from workers.turns import Ended, Refusal, TurnError
+
+if TYPE_CHECKING:
+    from workers.agents.names import Named, Names
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +41,19 @@ class Session:
 
     __slots__ = (
         "_agency",
+        "_names",
         "_on_done",
         "active_at",
         "actor",
         "created_at",
         "held",
         "key",
+        "marks",
         "model",
         "on_ended",
         "on_fell_back",
         "past",
+        "paused",
         "quiet",
         "ready",
         "runs",
@@ -57,6 +71,7 @@ class Session:
         *,
         stateless: bool,
         agency: Callable[[], Agency],
+        names: Names,
         on_done: Callable[[Session, Work], None],
     ) -> None:
         self.key = key
@@ -66,6 +81,7 @@ class Session:
         self.created_at = 0.0
         self.active_at = time.monotonic()
         self.model: str | None = None  # chosen with /model, instead of the configured one
+        self.marks = UNMARKED
         self.past: list[PastTurn] = []
         self.runs: dict[str, Work] = {}  # running and waiting, by turn id, in order
         self.quiet = asyncio.Event()  # set while no turn runs or waits
@@ -75,9 +91,11 @@ class Session:
         self.ready: asyncio.Task[None] | None = None  # while it is being activated
         self.wanted = 0  # callers that wait for that
         self.held = False  # its mail waits for the actor's next incarnation
+        self.paused = False  # a drain goes on: what waits does not begin
         self.on_fell_back: Callable[[Session, str, str, str], None] | None = None  # turn id, provider, model
         self.on_ended: Callable[[TurnRun, Ended], None] | None = None
         self._agency = agency
+        self._names = names
         self._on_done = on_done
 
     @property
@@ -107,12 +125,85 @@ class Session:
         if self.on_ended is not None:
             self.on_ended(run, ended)
 
+    # -- its name and its marks -------------------------------------------------------------------------------------
+    async def find(self, principal: str) -> None:
+        """Ask which transcript its key points to, and read it.
+
+        Raises:
+            Refusal: ``shard_unavailable``.
+            StoreFailed: it cannot be read.
+        """
+        named = await self._names.activate(self.key, principal, self.shard, create=True)
+        self._go_on_with(named, await self.store.transcript(named.session_id))
+
+    async def reset(self) -> None:
+        """Begin an empty transcript, without marks.
+
+        Raises:
+            Refusal: ``shard_unavailable``; the session stays as it is.
+        """
+        self._go_on_with(await self._names.rename(self.key, self.shard), [])
+
+    async def restore(self) -> None:
+        """Go back to the transcript that a suspension set aside; the present one is set aside instead.
+
+        Raises:
+            Refusal: ``session_not_found`` where none was set aside; ``shard_unavailable``.
+            StoreFailed: it cannot be read; the session stays as it is.
+        """
+        named = await self._names.restore(self.key, self.shard)
+        try:
+            past = await self.store.transcript(named.session_id)
+        except StoreFailed:
+            with contextlib.suppress(Refusal):
+                await self._names.restore(self.key, self.shard)
+            raise
+        self._go_on_with(named, past)
+
+    def _go_on_with(self, named: Named, past: list[PastTurn]) -> None:
+        self.session_id, self.created_at, self.marks, self.past = named.session_id, named.created_at, named.marks, past
+
+    def was_cut(self, reason: str, at: float) -> None:
+        """A drain cut its running turn, and it stays in memory: its next turns are told, as after a start.
+
+        Args:
+            reason: ``restart_timeout`` or ``shutdown_timeout``.
+            at: seconds since the epoch.
+        """
+        if not self.stateless:
+            self.marks = replace(self.marks, resume=Resume(reason=reason, at=at), strikes=self.marks.strikes + 1)
+
+    async def succeeded(self, turn_id: str) -> None:
+        """A turn succeeded and is on disk: its marks are cleared before its end is told.
+
+        Where the supervisor does not answer the session stays marked, and the next success tries again.
+        """
+        marks = self.marks
+        if not marks:
+            return
+        try:
+            await self._names.succeeded(self.key, self.shard, turn_id)
+        except Refusal as refusal:
+            log.warning("marks not cleared after a success", session=self.key, turn=turn_id, why=refusal.why)
+            return
+        if self.marks is marks:  # not marked anew meanwhile
+            self.marks = UNMARKED
+
+    async def catch_up(self) -> None:
+        """Clear the marks for a success whose worker died before the supervisor knew."""
+        answered = answered_since_cut(self.past) if self.marks else None
+        if answered is not None:
+            await self.succeeded(answered)
+
+    # -- its actor and its turns ------------------------------------------------------------------------------------
     def start_actor(self) -> None:
         """Start an actor, the first or one that takes over the mail of one that died."""
         self.actor = AgentActor.start(self, self._agency)
-        for run in self.runs.values():
-            if run.mailed and not run.started:
-                self.actor.tell(run)
+        self._tell_waiting()
+
+    def may_begin(self, run: Work) -> bool:
+        """Whether the actor may take it up; what is on disk as running always may, or it would stay so."""
+        return not self.held and (run.begun or not self.paused)
 
     def mail(self, run: Work) -> None:
         """Give the actor a turn that is on disk, or a command; what was counted in before it goes first."""
@@ -125,7 +216,7 @@ class Session:
                 return
             if not run.mailed:
                 run.mailed = True
-                if not self.held:
+                if self.may_begin(run):
                     self.actor.tell(run)
 
     def fell_back(self, turn_id: str, provider: str, model: str) -> None:
@@ -142,8 +233,17 @@ class Session:
     def resume_actor(self) -> None:
         """Let the held actor go on as it is."""
         self.held = False
+        self._tell_waiting()
+
+    def unpause(self) -> None:
+        """What waited for the end of a drain may begin."""
+        self.paused = False
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        """What the actor dropped because it might not begin, it gets again."""
         for run in self.runs.values():
-            if run.mailed and not run.started:
+            if run.mailed and not run.started and self.may_begin(run):
                 self.actor.tell(run)
 
     def expect(self, run: Work) -> None:

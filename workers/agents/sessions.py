@@ -5,34 +5,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 import structlog
 
 from hermes_actors.config.model import SessionsConfig
-from workers.agents.agent import Agency, TurnRun, Work
-from workers.agents.failures import cancelled_error, cut_error, deleted_error
+from hermes_actors.wire.messages import Sealed
+from workers.agents.agency import Agency
+from workers.agents.agent import TurnRun, Work
+from workers.agents.drain import CUT_TIMEOUT_S, Draining, all_quiet, wind_down
+from workers.agents.failures import cancelled_error, deleted_error, evicted_error
 from workers.agents.feed import TurnFeed
-from workers.agents.machine import CutOff
 from workers.agents.names import Names
 from workers.agents.passivation import whom_to_passivate
+from workers.agents.reading import described, page
 from workers.agents.session import OwnedShard, Session
 from workers.background import Background
 from workers.store.shard import StoreFailed, TurnRow
 from workers.tools.toolbox import Toolbox
-from workers.turns import Ended, Refusal, Submission
+from workers.turns import Ended, Refusal, Submission, TurnError
 
 log = structlog.get_logger(__name__)
 
-DRAINING_RETRY_AFTER_S = 5.0  # about a planned restart
 RESTART_TIMEOUT_S = 5.0  # how long a session's mail waits for the restart of its actor after a fallback
 STATELESS_TTL_S = 60.0  # how long the agent of a stateless conversation waits for a follow-up
-CUT_TIMEOUT_S = 5.0  # for a cancelled turn to commit its end
 CLOSE_TIMEOUT_S = 10.0  # a session's tool servers end well before; the worker's own end kills what does not
-MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
 
 
 class Sessions:
@@ -43,6 +42,7 @@ class Sessions:
         on_stateless_end: told when a stateless turn is over, so that its follow-up finds its agent.
         on_fell_back: told of a session whose turn succeeded on a fallback (turn id, provider, model), so that the
             supervisor decides on its actor.
+        on_drained: told when a drain has nothing left to wait for.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Sessions:
         new_toolbox: Callable[[str], Toolbox],
         on_stateless_end: Callable[[str, TurnRun, Ended], None],
         on_fell_back: Callable[[Session, str, str, str], None],
+        on_drained: Callable[[], None],
     ) -> None:
         self.config = config
         self.agency = agency
@@ -64,12 +65,17 @@ class Sessions:
         self._resident: OrderedDict[str, Session] = OrderedDict()
         self._inherited: dict[int, dict[str, list[TurnRow]]] = {}  # by shard and session key
         self._ending: dict[str, asyncio.Event] = {}  # sessions that are being evicted or deleted
+        self.draining = Draining(self, on_drained)
         self._stopping = False
         self._hurry = asyncio.Event()
         self.feeds: dict[str, TurnFeed] = {}  # of turns that run or wait, by turn id
         self.background = Background()
         self.turns_ended = 0
         self.active: dict[str, float] = {}  # sessions that were active since the last heartbeat, wall-clock
+
+    def __iter__(self) -> Iterator[Session]:
+        """Those in memory."""
+        return iter(list(self._resident.values()))
 
     # -- figures --------------------------------------------------------------------------------------------------
     @property
@@ -87,6 +93,12 @@ class Sessions:
         """Turns that run or wait."""
         return len(self.feeds)
 
+    @property
+    def waiting(self) -> int:
+        """Turns that have not begun, those of sessions that are not in memory too."""
+        inherited = sum(len(rows) for by_key in self._inherited.values() for rows in by_key.values())
+        return inherited + sum(not run.begun for session in self for run in session.runs.values())
+
     # -- turns ----------------------------------------------------------------------------------------------------
     def refuse_if_stopping(self) -> None:
         """Nothing begins any more once a stop began.
@@ -95,7 +107,13 @@ class Sessions:
             Refusal: ``gateway_draining``.
         """
         if self._stopping:
-            raise Refusal("gateway_draining", "The gateway is stopping.", DRAINING_RETRY_AFTER_S)
+            raise self.draining.refusal(parkable=False)
+
+    def is_held_back(self, key: str, turn_id: str) -> bool:
+        """Whether a turn waits for the end of a drain."""
+        session = self._resident.get(key)
+        run = None if session is None else session.runs.get(turn_id)
+        return session is not None and session.paused and run is not None and not run.begun
 
     def expect(self, session: Session, submission: Submission, *, queued: bool) -> TurnRun:
         """Count a turn in."""
@@ -117,6 +135,7 @@ class Sessions:
         """Count a turn out."""
         session.unexpect(run)
         self.feeds.pop(run.submission.turn_id, None)
+        self.draining.done(run)
 
     def _done(self, session: Session, run: Work) -> None:
         """The actor is through with a turn."""
@@ -133,14 +152,6 @@ class Sessions:
         if not session.stateless:
             self.active[session.key] = time.time()
 
-    async def rename(self, session: Session) -> tuple[str, float]:
-        """A fresh transcript under a session's key: its id, and when the session was made.
-
-        Raises:
-            Refusal: ``shard_unavailable``.
-        """
-        return await self._names.rename(session.key, session.shard)
-
     # -- what an earlier owner left -------------------------------------------------------------------------------
     def inherit(self, shard: OwnedShard, rows: Iterable[TurnRow]) -> None:
         """Turns that an earlier owner admitted and never began run first when their session is activated."""
@@ -148,10 +159,15 @@ class Sessions:
         for row in rows:
             by_key.setdefault(row.submission.key, []).append(row)
 
+    def seal(self, request: int) -> Sealed:
+        """Answer a :class:`hermes_actors.wire.messages.Seal`."""
+        inherited = (rows[0].submission for by_key in self._inherited.values() for rows in by_key.values())
+        return self.draining.seal(request, (first.key for first in inherited if not first.stateless))
+
     async def resume(self, shard: OwnedShard) -> None:
         """Activate the sessions with inherited turns, so that they run."""
         for rows in list(self._inherited.get(shard.number, {}).values()):
-            if self._stopping:
+            if self._stopping or self.draining.goes_on:  # the end of the drain, or the next owner, resumes them
                 return
             submission = rows[0].submission
             try:
@@ -173,7 +189,15 @@ class Sessions:
                 continue
             session = self._resident.get(key)
             if session is None:
-                session = Session(key, shard, stateless=stateless, agency=lambda: self.agency, on_done=self._done)
+                session = Session(
+                    key,
+                    shard,
+                    stateless=stateless,
+                    agency=lambda: self.agency,
+                    names=self._names,
+                    on_done=self._done,
+                )
+                session.paused = self.draining.goes_on
                 session.ready = asyncio.create_task(self._activate(session, principal))
                 self._resident[key] = session
                 self.passivate()
@@ -199,10 +223,8 @@ class Sessions:
                 session.created_at = time.time()
                 session.on_ended = lambda run, ended: self._on_stateless_end(session.key, run, ended)
             else:
-                session.session_id, session.created_at = await self._names.activate(
-                    session.key, principal, session.shard, create=True
-                )
-                session.past = await session.store.transcript(session.session_id)
+                await session.find(principal)
+                await session.catch_up()
                 session.model = await session.store.chosen_model(session.key)
             self.refuse_if_stopping()  # it may have begun meanwhile
             session.on_fell_back = self._fell_back
@@ -262,9 +284,9 @@ class Sessions:
             log.warning("tool servers slow to close", session=session.key, seconds=CLOSE_TIMEOUT_S)
 
     async def evict(self, key: str) -> None:
-        """Cancel what runs in a session and put it to sleep, now."""
+        """Cancel what runs or waits in a session and forget it; its next message reads its state anew."""
         async with self._alone(key):
-            await self._evict(key)
+            await self._evict(key, evicted_error())
 
     async def delete(self, key: str, shard: OwnedShard) -> None:
         """Cancel what runs in a session, drop its transcript, then its name. What is sent meanwhile begins a new one.
@@ -275,7 +297,7 @@ class Sessions:
         """
         async with self._alone(key):
             await self._session_id(key, shard)
-            await self._evict(key)
+            await self._evict(key, deleted_error())
             await shard.store.delete(key)
             await self._names.forget(key, shard)
             self.active.pop(key, None)
@@ -292,24 +314,28 @@ class Sessions:
             del self._ending[key]
             over.set()
 
-    async def _evict(self, key: str) -> None:
+    async def _evict(self, key: str, why: TurnError) -> None:
         session = self._resident.get(key)
         if session is None:
             return
         await session.activation_over()
-        if session.held:
-            session.resume_actor()
         for turn_id in list(session.runs):
-            session.cancel(turn_id, deleted_error())
-        await _all_quiet([session], CUT_TIMEOUT_S)
+            session.cancel(turn_id, why)
+        session.held = False
+        session.unpause()
+        await all_quiet([session], CUT_TIMEOUT_S)
         if self._resident.get(key) is session:
             del self._resident[key]
             await self._close(session)
 
     async def stop(self, grace_s: float, reason: str) -> None:
-        """Admit nothing more, let running turns end and interrupt the rest; waiting ones stay on disk as queued."""
+        """Admit nothing more, let running turns end and interrupt the rest; waiting ones stay on disk as queued.
+
+        What is interrupted here and not by the supervisor's order has no mark yet: it stays on disk as running, and its
+        next owner tells of it.
+        """
         self._stopping = True
-        await self._wind_down(self._resident.values(), grace_s, reason)
+        await wind_down(list(self), grace_s, reason, hurry=self._hurry, unrecorded=True)
 
     async def release(self, shard: OwnedShard) -> None:
         """Let go of a shard: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
@@ -317,30 +343,11 @@ class Sessions:
         going = [session for session in self._resident.values() if session.shard.number == shard.number]
         for session in going:
             await session.activation_over()
-        await self._wind_down(going, 0.0, "moved")
+        await wind_down(going, 0.0, "moved", hurry=self._hurry, unrecorded=False)
         for session in going:
             if self._resident.get(session.key) is session:
                 del self._resident[session.key]
                 self.background.start(self._close(session))
-
-    async def _wind_down(self, sessions: Collection[Session], grace_s: float, reason: str) -> None:
-        going = list(sessions)
-        runs = []
-        for session in going:
-            if session.held:  # who would restart its actor stops too
-                session.resume_actor()
-            head, *waiting = session.runs.values() or (None,)
-            if head is not None:
-                runs.append(head)
-            for run in waiting:
-                run.leave(session.session_id)
-        await self._all_quiet_or_hurry(going, grace_s)
-        error = cut_error(reason)
-        for run in runs:
-            run.cut(CutOff(state="interrupted", error=error))
-        if not await _all_quiet(going, CUT_TIMEOUT_S):
-            late = sum(bool(session.runs) for session in going)
-            log.error("interrupted turns did not end in time", turns=late, seconds=CUT_TIMEOUT_S)
 
     async def close(self) -> None:
         """End all actors and connections."""
@@ -360,14 +367,6 @@ class Sessions:
         """Return when nothing is to be waited for any more."""
         await self._hurry.wait()
 
-    async def _all_quiet_or_hurry(self, sessions: Collection[Session], timeout_s: float) -> None:
-        """Wait until no turn runs, at most so long, and not at all once there is hurry."""
-        quiet = asyncio.create_task(_all_quiet(sessions, timeout_s))
-        hurry = asyncio.create_task(self.hurried())
-        await asyncio.wait((quiet, hurry), return_when=asyncio.FIRST_COMPLETED)
-        quiet.cancel()
-        hurry.cancel()
-
     # -- for people -----------------------------------------------------------------------------------------------
     async def describe(self, key: str, shard: OwnedShard) -> dict[str, Any]:
         """What is known of a session here, as plain data.
@@ -380,47 +379,19 @@ class Sessions:
         turns = await shard.store.counts(key)
         if session is None and not any(turns.values()):
             raise Refusal("session_not_found", f"There is no session {key}.")
-        described: dict[str, Any] = {
-            "key": key,
-            "state": "passivated" if session is None else "busy" if session.busy else "idle",
-            "turns": turns,
-        }
-        if session is not None and session.ready is None:
-            described |= {"session_id": session.session_id, "model": session.model}
-        return described
+        return {"key": key, **described(session), "turns": turns}
 
     async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> dict[str, Any]:
-        """A page of a session's transcript, oldest first, and the cursor of the next; large messages make it shorter.
+        """A page of a session's transcript.
 
         Raises:
             Refusal: ``session_not_found``.
             StoreFailed: the disk does not answer.
         """
-        session_id = await self._session_id(key, shard)
-        rows = await shard.store.page(session_id, after, limit + 1)
-        page: list[dict[str, Any]] = []
-        size = 0
-        for row in rows[:limit]:
-            size += len(row.body)
-            if page and size > MAX_PAGE_BYTES:
-                break
-            page.append({"seq": row.seq, "turn_id": row.turn_id, "message": orjson.loads(row.body)})
-        return {"messages": page, "next": page[-1]["seq"] if len(rows) > len(page) else None}
+        return await page(shard.store, await self._session_id(key, shard), after, limit)
 
     async def _session_id(self, key: str, shard: OwnedShard) -> str:
         session = self._resident.get(key)
         if session is not None and session.ready is None:
             return session.session_id
-        session_id, _ = await self._names.activate(key, "", shard, create=False)
-        return session_id
-
-
-async def _all_quiet(sessions: Iterable[Session], timeout_s: float) -> bool:
-    """Wait until no turn runs or waits in these sessions, at most so long; whether that came."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            for session in sessions:
-                await session.quiet.wait()
-    except TimeoutError:
-        return False
-    return True
+        return (await self._names.activate(key, "", shard, create=False)).session_id

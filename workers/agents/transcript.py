@@ -35,6 +35,16 @@ def carried(past: Sequence[PastTurn]) -> list[bytes]:
     return kept
 
 
+def answered_since_cut(past: Sequence[PastTurn]) -> str | None:
+    """The turn that was answered after the last one that was cut, in a transcript; None where none was."""
+    for turn in reversed(past):
+        if turn.state == "interrupted":
+            return None
+        if turn.state == "completed":
+            return turn.turn_id
+    return None
+
+
 def split_system(messages: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
     """The texts of the system (and developer) messages of a stateless request, and its other messages as they are."""
     texts, others = [], []

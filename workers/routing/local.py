@@ -39,6 +39,7 @@ class Local:
 
         Raises:
             Refusal: not accepted.
+            Parked: kept, for after the drain that goes on.
         """
         return await self._admission.submit(submission, self._owned(shard), again=again)
 

@@ -37,6 +37,7 @@ class Owner(Protocol):
 
         Raises:
             Refusal: not accepted.
+            Parked: on disk, for after the drain that goes on; its caller hears nothing.
             OwnerGone: it is not known whether the owner has it.
         """
 

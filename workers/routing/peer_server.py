@@ -17,12 +17,22 @@ import structlog
 from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.wire.codec import ProtocolError, from_parts, to_parts
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.messages import Abandon, Ask, Hello, Submit, Told, TurnAccepted, TurnEventFrame, TurnRefused
+from hermes_actors.wire.messages import (
+    Abandon,
+    Ask,
+    Hello,
+    Submit,
+    Told,
+    TurnAccepted,
+    TurnEventFrame,
+    TurnParked,
+    TurnRefused,
+)
 from workers.agents.agent import error_data
 from workers.agents.failures import too_large_error
 from workers.agents.feed import TurnFeed
 from workers.background import Background
-from workers.turns import Ended, Refusal, Submission, TurnEvent
+from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +48,7 @@ class PeerServer:
     Args:
         path: the socket to listen on.
         boot: the life of the supervisor that all callers must share.
-        submitted: takes a turn; refuses it with a :class:`workers.turns.Refusal`.
+        submitted: takes a turn; refuses it with a :class:`workers.turns.Refusal`, or parks it.
         asked: answers a question, likewise.
     """
 
@@ -125,13 +135,16 @@ class _Caller:
         except Refusal as no:
             self._send(TurnRefused(request=number, code=no.code, why=no.why, retry_after_s=no.retry_after_s))
             return
+        except Parked as parked:
+            self._send(TurnParked(request=number, turn_id=parked.turn_id, retry_after_s=parked.retry_after_s))
+            return
         if self.link.closed:
             feed.abandon()
             return
 
         def tell(event: TurnEvent) -> None:
             self._tell(number, event)
-            if feed.ended is not None:
+            if isinstance(event, Ended):
                 self._turns.pop(number, None)
 
         self._send(TurnAccepted(request=number, turn_id=feed.turn_id))

@@ -9,10 +9,20 @@ from typing import Any
 
 from hermes_actors.wire.codec import ProtocolError, from_parts, to_parts
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.messages import Abandon, Ask, Hello, Submit, Told, TurnAccepted, TurnEventFrame, TurnRefused
+from hermes_actors.wire.messages import (
+    Abandon,
+    Ask,
+    Hello,
+    Submit,
+    Told,
+    TurnAccepted,
+    TurnEventFrame,
+    TurnParked,
+    TurnRefused,
+)
 from workers.routing.owner import NOT_OWNER, Handover, OwnerGone
 from workers.routing.requests import Requests
-from workers.turns import Refusal
+from workers.turns import Parked, Refusal
 
 CONNECT_TIMEOUT_S = 2.0
 ACCEPT_TIMEOUT_S = 4.0  # within the router's OWNER_WAIT_S, so that there is time to ask again
@@ -89,6 +99,8 @@ class _LinkedOwner:
             if answer.code == NOT_OWNER:
                 raise OwnerGone(answer.why)
             raise Refusal(answer.code, answer.why, answer.retry_after_s)
+        if isinstance(answer, TurnParked):
+            raise Parked(answer.turn_id, answer.retry_after_s)
 
     async def ask(self, shard: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
         request = Ask(request=self._requests.number(), shard=shard, what=what, data=data)
@@ -119,7 +131,7 @@ class _LinkedOwner:
             case TurnAccepted():
                 self._accept(message)  # not left to the one who waits: the link may be lost before its turn comes
                 self._requests.answer(message)
-            case TurnRefused() | Told():
+            case TurnRefused() | TurnParked() | Told():
                 self._requests.answer(message)
             case _:
                 raise ProtocolError(f"an owner does not say {type(message).__name__}")

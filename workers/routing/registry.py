@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hermes_actors.wire.link import Link, LinkClosed
@@ -11,15 +12,22 @@ from hermes_actors.wire.messages import (
     Forget,
     Forgotten,
     ListSessions,
+    Recorded,
+    Recovered,
     Refused,
     Rename,
+    Restore,
     SessionPage,
+    Succeeded,
 )
+from workers.agents.marks import Fresh, Marks, Resume
+from workers.agents.names import Named
 from workers.agents.session import OwnedShard
 from workers.routing.requests import Requests
 from workers.turns import Refusal
 
 REGISTRY_TIMEOUT_S = 5.0
+RECOVERY_TIMEOUT_S = 10.0  # for what a dead owner left: after everything was killed, all shards ask at once
 RETRY_AFTER_S = 1.0
 
 _OWN_CODES = {"not_found": "session_not_found", "bad_request": "bad_request"}  # other refusals pass
@@ -32,7 +40,7 @@ class RemoteRegistry:
         self._link = link
         self._requests = requests
 
-    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> tuple[str, float]:
+    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> Named:
         answer = await self._ask(
             Activate(
                 request=self._requests.number(),
@@ -43,15 +51,33 @@ class RemoteRegistry:
                 create=create,
             )
         )
-        assert isinstance(answer, Activated)
-        return answer.session_id, answer.created_at
+        return _named(answer)
 
-    async def rename(self, key: str, shard: OwnedShard) -> tuple[str, float]:
+    async def rename(self, key: str, shard: OwnedShard) -> Named:
+        asked = Rename(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
+        return _named(await self._ask(asked))
+
+    async def restore(self, key: str, shard: OwnedShard) -> Named:
+        asked = Restore(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
+        return _named(await self._ask(asked))
+
+    async def succeeded(self, key: str, shard: OwnedShard, turn_id: str) -> None:
         answer = await self._ask(
-            Rename(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
+            Succeeded(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence, turn_id=turn_id)
         )
-        assert isinstance(answer, Activated)
-        return answer.session_id, answer.created_at
+        assert isinstance(answer, Recorded)
+
+    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str]], queued: Sequence[str]) -> None:
+        answer = await self._ask(
+            Recovered(
+                request=self._requests.number(),
+                shard=shard.number,
+                fence=shard.fence,
+                cut=[list(turn) for turn in cut],
+                queued=list(queued),
+            )
+        )
+        assert isinstance(answer, Recorded)
 
     async def forget(self, key: str, shard: OwnedShard) -> None:
         answer = await self._ask(
@@ -71,8 +97,9 @@ class RemoteRegistry:
         return answer.sessions, answer.next
 
     async def _ask(self, request: Any) -> Any:
+        timeout_s = RECOVERY_TIMEOUT_S if isinstance(request, Recovered) else REGISTRY_TIMEOUT_S
         try:
-            answer = await self._requests.ask(self._link, request, timeout_s=REGISTRY_TIMEOUT_S)
+            answer = await self._requests.ask(self._link, request, timeout_s=timeout_s)
         except (LinkClosed, TimeoutError) as error:
             why = f"The supervisor did not answer ({error or type(error).__name__})."
             raise Refusal("shard_unavailable", why, RETRY_AFTER_S) from error
@@ -81,3 +108,16 @@ class RemoteRegistry:
                 raise Refusal(_OWN_CODES[answer.code], answer.why)
             raise Refusal("shard_unavailable", answer.why, RETRY_AFTER_S)
         return answer
+
+
+def _named(answer: Any) -> Named:
+    assert isinstance(answer, Activated)
+    resume, fresh = None, None
+    if answer.resume is not None:
+        reason, at = answer.resume
+        resume = Resume(reason=reason, at=at)
+    if answer.fresh is not None:
+        reason, at, former_id = answer.fresh
+        fresh = Fresh(reason=reason, at=at, former_id=former_id)
+    marks = Marks(resume=resume, fresh=fresh, strikes=answer.strikes)
+    return Named(session_id=answer.session_id, created_at=answer.created_at, marks=marks)

@@ -67,10 +67,11 @@ class Router:
         self._background = Background()
         self._closed = False
         self.serving = False
+        self.draining = False
 
     @property
     def ready(self) -> bool:
-        return self.serving
+        return self.serving and not self.draining
 
     # -- turns ----------------------------------------------------------------------------------------------------
     async def submit(self, submission: Submission, *, stream: bool) -> ListeningTurn:
@@ -92,7 +93,8 @@ class Router:
     async def _reattach(self, handover: Handover) -> None:
         try:  # who heard something already gets no second beginning
             stream = handover.stream and not handover.turn.heard
-            await self._submit(replace(handover, stream=stream), again=True)
+            waiting = replace(handover.submission, park=False)  # its caller waits already
+            await self._submit(replace(handover, submission=waiting, stream=stream), again=True)
         except Refusal as refusal:
             self._tell_lost(handover, refusal.why)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import structlog
 
+from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import ShardBroken
 from workers.agents.agent import unstored_end
 from workers.agents.failures import cancelled_error, cut_error
+from workers.agents.names import Names
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
 from workers.agents.transcript import closing
@@ -19,7 +21,7 @@ from workers.store.file import Durability, SetAside
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed, TurnRow
 from workers.store.sqlite import open_shard
-from workers.turns import Ended, TurnError, TurnState
+from workers.turns import Ended, Refusal, TurnError, TurnState
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +83,7 @@ class ShardFiles:
         self,
         table: ShardTable,
         sessions: Sessions,
+        names: Names,
         *,
         journal: Journal,
         directory: Path,
@@ -89,28 +92,38 @@ class ShardFiles:
     ) -> None:
         self._table = table
         self._sessions = sessions
+        self._names = names
         self._journal = journal
         self._directory = directory
         self._durability = durability
         self._report = report
+        self._following = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether a shard that is to be open here is not."""
+        return any(number not in self._table.open for number in self._table.mine())
 
     async def follow_table(self) -> list[OwnedShard]:
         """Let go of the shards that were lost, open and settle the new ones; return these.
 
-        A shard that cannot be opened is reported and stays closed; the others serve. The next table tries again.
+        A shard that cannot be opened is reported and stays closed; the others serve. The next call tries again.
         """
-        mine = self._table.mine()
-        lost = [shard for number, shard in self._table.open.items() if mine.get(number) != shard.fence]
-        for shard in lost:
-            del self._table.open[shard.number]
-        await asyncio.gather(*map(self._let_go, lost))
-        missing = [(number, fence) for number, fence in mine.items() if number not in self._table.open]
-        opened = await asyncio.gather(*(self._open(number, fence) for number, fence in missing))
-        self._table.changed()
-        return [shard for shard in opened if shard is not None]
+        async with self._following:
+            mine = self._table.mine()
+            lost = [shard for number, shard in self._table.open.items() if mine.get(number) != shard.fence]
+            for shard in lost:
+                del self._table.open[shard.number]
+            await asyncio.gather(*map(self._let_go, lost))
+            missing = [(number, fence) for number, fence in mine.items() if number not in self._table.open]
+            opened = await asyncio.gather(*(self._open(number, fence) for number, fence in missing))
+            self._table.changed()
+            return [shard for shard in opened if shard is not None]
 
     async def close(self) -> None:
-        """Close all shards."""
+        """Close all shards, for good."""
+        self._closed = True
         shards = list(self._table.open.values())
         self._table.open.clear()
         await asyncio.gather(*(shard.store.close() for shard in shards))
@@ -127,7 +140,7 @@ class ShardFiles:
             aside = opened.set_aside
             shard = OwnedShard(number=number, fence=fence, store=opened.store)
             try:
-                await settle(shard, self._sessions)
+                await settle(shard, self._sessions, self._names)
             except BaseException:
                 await shard.store.close()
                 raise
@@ -136,6 +149,9 @@ class ShardFiles:
             return None
         if aside is not None:
             self._broken(number, aside.why, aside, serving=True)
+        if self._closed:  # meanwhile
+            await shard.store.close()
+            return None
         self._table.open[number] = shard
         return shard
 
@@ -145,15 +161,22 @@ class ShardFiles:
         self._report(ShardBroken(shard=number, why=why, set_aside=path, serving=serving))
 
 
-async def settle(shard: OwnedShard, sessions: Sessions) -> None:
+async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
     """Before a shard serves: running turns of its earlier owner are interrupted and never run again, queued ones kept.
+
+    The supervisor records first whose turns were cut. Were it the other way round, a kill between the two would leave
+    neither a turn that runs nor a mark.
 
     Raises:
         StoreFailed: the shard cannot serve.
     """
+    unfinished = await shard.store.unfinished()
+    point("recovery.found")
+    await _tell(shard, unfinished, names)
+    point("recovery.recorded")
     over: list[tuple[TurnRow, Ended]] = []
     queued = []
-    for row in await shard.store.unfinished():
+    for row in unfinished:
         if row.state == "running":
             over.append((row, _end_of(row, "interrupted", cut_error("crash"))))
         elif row.submission.stateless and row.submission.idempotency_key is None:
@@ -164,7 +187,18 @@ async def settle(shard: OwnedShard, sessions: Sessions) -> None:
             queued.append(row)
     for at in range(0, len(over), SETTLED_TOGETHER):
         await asyncio.gather(*(_settle(shard, row, end) for row, end in over[at : at + SETTLED_TOGETHER]))
+    point("recovery.settled")
     sessions.inherit(shard, queued)
+
+
+async def _tell(shard: OwnedShard, unfinished: Sequence[TurnRow], names: Names) -> None:
+    of_sessions = [row for row in unfinished if not row.submission.stateless]
+    cut = [(row.submission.key, row.submission.turn_id) for row in of_sessions if row.state == "running"]
+    queued = {row.submission.key: None for row in of_sessions if row.state == "queued"}
+    try:
+        await names.recovered(shard, cut, list(queued))
+    except Refusal as refusal:
+        raise StoreFailed(f"what an earlier owner left in it could not be recorded: {refusal.why}") from refusal
 
 
 async def _settle(shard: OwnedShard, row: TurnRow, end: Ended) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple
 
 import structlog
 
+from hermes_actors.wire.faults import point
 from workers.store.shard import StoreFailed
 
 T = TypeVar("T")
@@ -172,7 +173,9 @@ class Journal:
             outcomes: list[_Outcome] = [
                 (future, work(*args), None) for _, work, args, future in operations if work is not None
             ]
+            point("journal.commit")
             database.commit()
+            point("journal.committed")
         except Exception as error:  # noqa: BLE001 - told to the one who waits
             database.rollback()
             if len(operations) == 1:

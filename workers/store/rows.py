@@ -56,6 +56,11 @@ _PAGE = """
     WHERE session_id = ? AND in_transcript AND n >= ?
     ORDER BY n, seq LIMIT ?
 """
+_DURATIONS = """
+    SELECT ended_at - started_at FROM turns
+    WHERE key = ? AND state = 'completed' AND started_at IS NOT NULL
+    ORDER BY n DESC LIMIT ?
+"""
 _AGED = """
     SELECT n, stateless FROM turns
     WHERE (stateless OR idempotency_key IS NOT NULL) AND created_at < ? AND ended_at IS NOT NULL
@@ -216,6 +221,10 @@ class Rows:
         """How many turns of a session stand in each state."""
         counted = self._execute("SELECT state, count(*) FROM turns WHERE key = ? GROUP BY state", (key,)).fetchall()
         return dict.fromkeys(cast("tuple[str, ...]", get_args(TurnState)), 0) | dict(counted)
+
+    def durations(self, keys: Sequence[str], limit: int) -> dict[str, list[float]]:
+        """How long the last completed turns of each session took, the latest first."""
+        return {key: [took for (took,) in self._execute(_DURATIONS, (key, limit)).fetchall()] for key in keys}
 
     def delete(self, key: str) -> bool:
         """Drop a session's turns and their rows."""

@@ -122,6 +122,9 @@ class ShardStore(Protocol):
     async def counts(self, key: str) -> dict[str, Any]:
         """How many turns of a session stand in which state."""
 
+    async def durations(self, keys: Sequence[str], limit: int) -> dict[str, list[float]]:
+        """How long the last completed turns of sessions took, in seconds, by session key; at most ``limit`` of each."""
+
     async def delete(self, key: str) -> bool:
         """Drop all turns and transcripts of a session key; whether there were any."""
 

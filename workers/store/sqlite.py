@@ -112,6 +112,9 @@ class SqliteShard(ShardStore):
     async def counts(self, key: str) -> dict[str, Any]:
         return await self._submit(self._file, self._rows.counts, key)
 
+    async def durations(self, keys: Sequence[str], limit: int) -> dict[str, list[float]]:
+        return await self._submit(self._file, self._rows.durations, keys, limit)
+
     async def delete(self, key: str) -> bool:
         return await self._submit(self._file, self._rows.delete, key)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from workers.tools.outage import Outage, lined_up, must_line_up
 from workers.tools.sweep import Sweeper
@@ -23,10 +24,12 @@ class WorkerCommons:
 
     Args:
         owner_mark: what their processes carry; each connection completes it with a number.
+        home: of the gateway.
     """
 
-    def __init__(self, owner_mark: str) -> None:
+    def __init__(self, owner_mark: str, home: Path) -> None:
         self.owner_mark = owner_mark
+        self.home = home
         self.connecting = asyncio.Semaphore(MAX_CONNECTING)
         self.sweeper = Sweeper()
         self._processes = 0

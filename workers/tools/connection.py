@@ -46,7 +46,7 @@ class Connection:
     ) -> None:
         self.target = target
         self._session = session
-        self._owner = Owner(target, commons=commons, on_tools=on_tools, on_heard=self._heard)
+        self._owner = Owner(target, commons=commons, session=session, on_tools=on_tools, on_heard=self._heard)
         self._calls = 0
         self._running = 0  # calls, from their beginning to their end
         self._quiet = asyncio.Event()  # no call runs

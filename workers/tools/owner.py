@@ -24,6 +24,7 @@ from mcp import Client, MCPError
 from mcp.client.session import IncomingMessage
 from mcp_types import Implementation, ToolListChangedNotification
 
+from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 from workers.tools.catalogue import ListedTool
 from workers.tools.commons import ServerCommons, TooManyProcesses
 from workers.tools.content import cut
@@ -57,6 +58,7 @@ class Owner:
     Args:
         target: the server.
         commons: of the server's connections.
+        session: the session key it belongs to, or None for one that sessions share.
         on_tools: called with each tool listing, and whether the connection was made just now.
         on_heard: called with each sign of life of the server that is no answer.
     """
@@ -66,6 +68,7 @@ class Owner:
         target: Target,
         *,
         commons: ServerCommons,
+        session: str | None,
         on_tools: Callable[[tuple[ListedTool, ...], bool], None],
         on_heard: Callable[[], None],
     ) -> None:
@@ -83,6 +86,7 @@ class Owner:
         self.starts = 0
         self.last_error: str | None = None
         self._commons = commons
+        self._session = session
         self._mark = f"{commons.worker.owner_mark}{next(_numbers)}"
         self._on_tools = on_tools
         self._on_heard = on_heard
@@ -254,6 +258,7 @@ class Owner:
             self.process = ServerProcess(
                 self.target,
                 f"{self._mark}:{self.starts}",
+                environment=self._told(),
                 sweeper=self._commons.worker.sweeper,
                 on_heard=self._on_heard,
                 on_end=self._process_ended,
@@ -264,6 +269,12 @@ class Owner:
         return Client(
             streams, mode=self.target.entry.protocol, message_handler=self._heard, client_info=_CLIENT, cache=None
         )
+
+    def _told(self) -> dict[str, str]:
+        """What a process of one session's own is told of it."""
+        if self._session is None:
+            return {}
+        return {HOME_VARIABLE: str(self._commons.worker.home), SESSION_VARIABLE: self._session}
 
     def _arrive(self, client: Client, tools: tuple[ListedTool, ...]) -> None:
         self.client = client

@@ -35,6 +35,7 @@ class ToolServers:
         servers: the configuration's, by name.
         environment: the values of the variables that the configuration names.
         owner_mark: :func:`hermes_actors.wire.ownership.owner_mark` of the worker.
+        home: of the gateway.
         logs: the directory for the servers' stderr.
         known: the :attr:`catalogues` of an earlier configuration: what did not change need not be learnt again.
 
@@ -48,11 +49,12 @@ class ToolServers:
         environment: Mapping[str, str],
         *,
         owner_mark: str,
+        home: Path,
         logs: Path,
         known: Mapping[str, Catalogue] = MappingProxyType({}),
     ) -> None:
         self._logs = logs
-        self._commons = WorkerCommons(owner_mark)
+        self._commons = WorkerCommons(owner_mark, home)
         self._joined: dict[tuple[str, ...], bytes] = {}
         self._retiring: dict[asyncio.Task[None], ServerEntry] = {}
         self._entries: tuple[ServerEntry, ...] = ()

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -44,6 +44,7 @@ class ServerProcess:
     Args:
         target: the server.
         mark: what its environment carries as owner; no other start has the same.
+        environment: what it gets besides the target's, which wins.
         sweeper: finds what left the process group.
         on_heard: called with each message of the server.
         on_end: called once on the event loop, with the reason, when the server has ended by itself.
@@ -54,6 +55,7 @@ class ServerProcess:
         target: Target,
         mark: str,
         *,
+        environment: Mapping[str, str],
         sweeper: Sweeper,
         on_heard: Callable[[], None],
         on_end: Callable[[str], None],
@@ -61,6 +63,7 @@ class ServerProcess:
         self.pid: int | None = None  # also its process group; None before the start and after the end
         self._target = target
         self._mark = mark
+        self._environment = environment
         self._sweeper = sweeper
         self._on_heard = on_heard
         self._on_end = on_end
@@ -132,7 +135,7 @@ class ServerProcess:
                 stdin=stdin.fileno(),
                 stdout=stdout.fileno(),
                 stderr=stderr.fileno(),
-                env={**target.environment, OWNER_VARIABLE: self._mark},
+                env={**self._environment, **target.environment, OWNER_VARIABLE: self._mark},
                 start_new_session=True,
             )
             self.pid = self._process.pid

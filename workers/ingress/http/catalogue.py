@@ -44,11 +44,13 @@ class Catalogue:
     Args:
         created: of the one model, seconds since the epoch.
         ready: whether new requests are welcome.
+        draining: whether they are not because the gateway drains.
     """
 
-    def __init__(self, *, created: int, ready: Callable[[], bool]) -> None:
+    def __init__(self, *, created: int, ready: Callable[[], bool], draining: Callable[[], bool]) -> None:
         self._model = {"id": MODEL, "object": "model", "created": created, "owned_by": "hermes-actors"}
         self._ready = ready
+        self._draining = draining
 
     async def models(self, _call: Call) -> web.Response:
         """The list with the one model of the API."""
@@ -64,8 +66,10 @@ class Catalogue:
 
     async def health(self, _call: Call) -> web.Response:
         """The process answers."""
-        return reply({"status": "ok"})
+        return reply({"status": "ok", "draining": True} if self._draining() else {"status": "ok"})
 
     async def readyz(self, _call: Call) -> web.Response:
-        """Whether it takes new work: it has a supervisor and its shards, and is not stopping."""
-        return reply({"status": "ready"}) if self._ready() else reply({"status": "not_ready"}, 503)
+        """Whether it takes new work: it has a supervisor and its shards, and neither drains nor stops."""
+        if self._ready():
+            return reply({"status": "ready"})
+        return reply({"status": "draining" if self._draining() else "not_ready"}, 503)

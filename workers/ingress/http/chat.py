@@ -13,20 +13,23 @@ from workers.gateway import Conversation, Gateway, Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import Chunks, completion, error_event
 from workers.ingress.http.connection import Connection, Limits
-from workers.ingress.http.errors import JSON_TYPE, SERVER, ClientGone, ended_without_answer, refused
+from workers.ingress.http.errors import JSON_TYPE, SERVER, ClientGone, ended_without_answer, refused, retry_after
 from workers.ingress.http.events import EventStream
 from workers.ingress.http.names import (
     IDEMPOTENCY_HEADER,
     MAX_MODEL_CHARS,
     REQUEST_ID_HEADER,
     SESSION_ID_HEADER,
+    TURN_ID_HEADER,
     is_name,
     named,
     session_key,
+    wants_to_park,
 )
+from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
 from workers.ingress.http.routes import Call
-from workers.turns import Delta, Ended, Refusal, Submission, ToolProgress
+from workers.turns import Delta, Ended, GatewayDraining, Parked, Refusal, Submission, ToolProgress
 
 
 class ChatCompletions:
@@ -58,17 +61,21 @@ class ChatCompletions:
         """
         request = call.request
         session_id = named(request, SESSION_ID_HEADER)
+        park = wants_to_park(request)
         body = await read_json(request, max_bytes=self.max_body_bytes, timeout_s=self._limits.body_s)
         chat = parse_chat(body)
         try:
-            submission = await self._submission(call, session_id, chat)
+            submission = await self._submission(call, session_id, chat, park=park)
             # A client that leaves does not cancel this: once a message may be on disk, somebody has to know its turn.
             turn = await self._gateway.submit(submission, stream=chat.stream)
         except Refusal as refusal:
             raise refused(refusal) from None
-        return await self._answer(request, chat, turn, self._headers(turn, submission, session_id))
+        except Parked as parked:
+            headers = self._headers(parked.turn_id, submission, session_id) | retry_after(parked.retry_after_s)
+            return _parked(parked, session_id, headers)
+        return await self._answer(request, chat, turn, self._headers(turn.turn_id, submission, session_id))
 
-    async def _submission(self, call: Call, session_id: str | None, chat: ChatRequest) -> Submission:
+    async def _submission(self, call: Call, session_id: str | None, chat: ChatRequest, *, park: bool) -> Submission:
         idempotency_key = named(call.request, IDEMPOTENCY_HEADER)
         turn_id = f"turn_{secrets.token_hex(12)}"
         origin = {"ingress": "http", "request_id": named(call.request, REQUEST_ID_HEADER) or turn_id}
@@ -92,18 +99,19 @@ class ChatCompletions:
             idempotency_key=idempotency_key,
             fingerprint=chat.fingerprint(stateless=stateless) if idempotency_key else b"",
             origin=origin,
+            park=park,
         )
 
-    def _headers(self, turn: Turn, submission: Submission, session_id: str | None) -> dict[str, str]:
+    def _headers(self, turn_id: str, submission: Submission, session_id: str | None) -> dict[str, str]:
         headers = {
             "Server": SERVER,
-            "X-Hermes-Turn-Id": turn.turn_id,
+            TURN_ID_HEADER: turn_id,
             "X-Hermes-Worker": self._slot,
             REQUEST_ID_HEADER: submission.origin["request_id"],
         }
         if session_id is not None:
             headers[SESSION_ID_HEADER] = session_id
-        if turn.turn_id != submission.turn_id:
+        if turn_id != submission.turn_id:
             headers["Idempotency-Replayed"] = "true"
         return headers
 
@@ -154,6 +162,8 @@ class ChatCompletions:
                         await stream.send(chunks.text(event.text))
                     case ToolProgress():
                         await stream.send(chunks.tool(event))
+                    case GatewayDraining():
+                        await stream.send(chunks.draining(event))
                     case Ended() if event.state == "completed":
                         if event.text and not said:  # the turn was over when we came
                             await stream.send(chunks.text(event.text))
@@ -163,6 +173,14 @@ class ChatCompletions:
                     case _:
                         assert_never(event)
         return stream.response
+
+
+def _parked(parked: Parked, session_id: str | None, headers: dict[str, str]) -> web.Response:
+    """A message that is kept for after a drain: the same answer to a stream, which would have nothing to tell."""
+    told = {"id": parked.turn_id, "object": "hermes.turn", "status": "queued", "session_id": session_id}
+    response = reply(told, 202)
+    response.headers.update(headers)
+    return response
 
 
 async def _end_of(turn: Turn) -> Ended:

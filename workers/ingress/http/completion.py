@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
 from workers.ingress.http.errors import ApiError
-from workers.turns import Ended, ToolProgress
+from workers.turns import Ended, GatewayDraining, ToolProgress
 
 MODEL = "hermes-actors"  # the model of the API; which model answered stands in X-Hermes-Model
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 _PASSED_REASONS = frozenset({"stop", "length", "content_filter"})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def completion_id(turn_id: str) -> str:
@@ -80,7 +82,12 @@ class Chunks:
     def tool(self, progress: ToolProgress) -> bytes:
         """A tool began or ended: a named event, which to a client that heeds no names is a chunk that says nothing."""
         told = {"tool": progress.tool, "toolCallId": progress.call_id, "status": progress.status}
-        return b"event: hermes.tool.progress\n" + self._delta({}, **told)
+        return b"event: hermes.tool.progress\n" + self._delta({}, more=told)
+
+    def draining(self, event: GatewayDraining) -> bytes:
+        """The gateway drains: a named event likewise."""
+        told = {"reason": event.reason, "deadline": event.deadline, "message": event.text}
+        return b"event: hermes.gateway.draining\n" + self._delta({}, more=told)
 
     def end(self, ended: Ended) -> bytes:
         """Why the text ends, the usage if asked for, and the end."""
@@ -89,7 +96,7 @@ class Chunks:
             last += _event({**self._shared, "choices": [], "usage": usage(ended.usage)})
         return last + DONE
 
-    def _delta(self, delta: dict[str, Any], reason: str | None = None, **more: str) -> bytes:
+    def _delta(self, delta: dict[str, Any], reason: str | None = None, more: Mapping[str, Any] = _NOTHING) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         chunk = {**self._shared, "choices": [choice], **more}
         return _event(chunk | {"usage": None} if self._include_usage else chunk)

@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 MAX_LINE_BYTES = 8190  # of the request line
 MAX_FIELD_BYTES = 8190  # of one header field, its name included
 MAX_HEADERS = 100
+FRESH_S = 0.1  # within which a client that connects sends its request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +34,11 @@ class Limits:
 class Connection(web.RequestHandler):
     """One connection of a client.
 
-    ``lost`` is done when the connection is gone. ``on_lost`` is called at that moment, by whoever set it.
+    ``lost`` is done when the connection is gone. ``on_lost`` is called at that moment, by whoever set it. ``asked`` is
+    set with the first request.
     """
 
-    __slots__ = ("_stall", "_stalled_s", "lost", "on_lost")
+    __slots__ = ("_made_at", "_stall", "_stalled_s", "asked", "lost", "on_lost")
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
         super().__init__(
@@ -54,6 +56,13 @@ class Connection(web.RequestHandler):
         self.on_lost: Callable[[], object] | None = None
         self._stalled_s = limits.stalled_s
         self._stall: asyncio.TimerHandle | None = None
+        self._made_at = loop.time()
+        self.asked = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was accepted a moment ago, so that its first request is on its way."""
+        return not self.asked and self._loop.time() - self._made_at < FRESH_S
 
     @property
     def idle(self) -> bool:

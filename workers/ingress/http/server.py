@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -17,7 +17,7 @@ from workers.gateway import Gateway
 from workers.ingress.http.catalogue import Catalogue
 from workers.ingress.http.chat import ChatCompletions
 from workers.ingress.http.completion import MODEL
-from workers.ingress.http.connection import Connection, Limits
+from workers.ingress.http.connection import FRESH_S, Connection, Limits
 from workers.ingress.http.errors import ApiError, ClientGone
 from workers.ingress.http.principals import Principals
 from workers.ingress.http.routes import Call, Routes, path_of
@@ -58,7 +58,8 @@ class HttpIngress:
         chat = self._chat = ChatCompletions(
             gateway, slot=slot, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
-        self._routes = _routes(chat, Sessions(gateway), Catalogue(created=int(clock()), ready=lambda: self.ready))
+        catalogue = Catalogue(created=int(clock()), ready=lambda: self.ready, draining=lambda: gateway.draining)
+        self._routes = _routes(chat, Sessions(gateway), catalogue)
         self._gateway = gateway
         self._closing = False
         self._server: web.Server | None = None
@@ -106,14 +107,20 @@ class HttpIngress:
         self._closing = True
         for slot in list(self._listeners):
             await self.unlisten(slot)
-        for connection in self._connections():
-            if connection.idle:
-                connection.force_close()
+        fresh = [connection for connection in self._connections() if connection.fresh]
+        self._close_idle(spare=fresh)
+        await _gone(fresh, FRESH_S)
+        self._close_idle()
         await _gone(self._connections(), grace_s)
         for connection in self._connections():
             if connection.transport is not None:
                 connection.transport.abort()
         await _gone(self._connections(), ABORT_S)
+
+    def _close_idle(self, spare: Collection[Connection] = ()) -> None:
+        for connection in self._connections():
+            if connection.idle and connection not in spare:
+                connection.force_close()
 
     def _connections(self) -> list[Connection]:
         connections = self._server.connections if self._server is not None else []
@@ -127,6 +134,8 @@ class HttpIngress:
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
+        assert isinstance(protocol, Connection)
+        protocol.asked = True
         loop = asyncio.get_running_loop()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=self._max_body_bytes)
 
@@ -137,7 +146,7 @@ class HttpIngress:
             response = error.response()
         except ClientGone:
             response = web.Response()  # which nobody reads
-        if self._closing:
+        if self._closing or self._gateway.draining:  # the next request may find another worker
             response.force_close()
         return response
 

@@ -1,0 +1,238 @@
+"""A drain as a worker does it, from its first word to the cut; and how sessions are wound down.
+
+::
+
+    Drain ──▶ paused ──no turn runs──▶ Drained
+                │  └──DrainOver──▶ what waited begins, in order
+               Seal ──▶ a turn that comes to its end waits with it ──Cut──▶ interrupted
+
+The supervisor notes who is cut between Seal and Cut, so what it notes is exactly what is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable
+
+import structlog
+
+from hermes_actors.wire.faults import point
+from hermes_actors.wire.messages import Cut, Drain, Sealed
+from workers.agents.agent import Work
+from workers.agents.failures import cut_error
+from workers.agents.machine import CutOff
+from workers.agents.session import Session
+from workers.turns import GatewayDraining, Refusal
+
+log = structlog.get_logger(__name__)
+
+SEAL_TIMEOUT_S = 10.0  # for the cut to come after the seal: the supervisor's commit in between takes far less
+CUT_TIMEOUT_S = 5.0  # for a cut turn to commit its end
+RESTART_S = 5.0  # what a planned restart takes after its drain, generously
+LONGEST_RETRY_AFTER_S = 300.0
+
+
+class Draining:
+    """The drain of a worker: whether one goes on, whom it waits for, who is cut in the end.
+
+    Args:
+        resident: the sessions in memory, each time they are gone through.
+        on_drained: told once in each drain that no turn runs any more; not once its end is sealed.
+    """
+
+    def __init__(self, resident: Iterable[Session], on_drained: Callable[[], None]) -> None:
+        self._resident = resident
+        self._on_drained = on_drained
+        self._order: Drain | None = None
+        self._awaited: set[Work] = set()
+        self._sealed: list[tuple[Session, Work]] = []
+        self._no_cut: asyncio.TimerHandle | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether no turn may begin."""
+        return self._order is not None
+
+    @property
+    def retry_after_s(self) -> float:
+        """When the gateway takes messages again, as far as one can say."""
+        left_s = self._order.deadline - time.time() if self._order is not None else 0.0
+        return min(max(left_s, 0.0) + RESTART_S, LONGEST_RETRY_AFTER_S)
+
+    def begin(self, order: Drain) -> None:
+        """Hold back what has not begun, tell the callers of what runs, and wait for its end."""
+        self._order = order
+        self._awaited.clear()
+        for session in self._resident:
+            session.paused = True
+            told = _told(order, session)
+            for run in session.runs.values():
+                if run.begun:
+                    run.feed.draining(told)
+                    if session.key != order.asker:
+                        self._awaited.add(run)
+        point("drain.heard")
+        if not self._awaited:
+            self._on_drained()
+
+    def done(self, run: Work) -> None:
+        """A turn or a command is over."""
+        if run in self._awaited:
+            self._awaited.remove(run)
+            if not self._awaited:
+                self._on_drained()
+
+    def over(self) -> None:
+        """The drain was cancelled: what waited begins, in order."""
+        self._order = None
+        self._awaited.clear()
+        for _, run in self._unsealed():
+            run.unseal()
+        for session in self._resident:
+            for run in session.runs.values():
+                run.feed.draining(None)
+            session.unpause()
+
+    def seal(self, request: int, inherited: Iterable[str]) -> Sealed:
+        """Name the turns that run; those of them that come to their end wait with it for :meth:`cut`.
+
+        Args:
+            request: of the :class:`hermes_actors.wire.messages.Seal`.
+            inherited: keys of the sessions whose turns an earlier owner left, and that are not resident.
+        """
+        self._awaited.clear()
+        self._unsealed()
+        cut: list[list[str]] = []
+        busy = set(inherited)
+        stateless = 0
+        for session in self._resident:
+            session.paused = True
+            sealed = [run for run in session.runs.values() if run.seal()]
+            self._sealed += [(session, run) for run in sealed]
+            if session.stateless:
+                stateless += len(sealed)
+            elif sealed:
+                cut += [[session.key, run.submission.turn_id] for run in sealed]
+            elif session.busy:
+                busy.add(session.key)
+        if self._sealed:
+            self._no_cut = asyncio.get_running_loop().call_later(SEAL_TIMEOUT_S, self._cut_overdue)
+        point("drain.sealed")
+        return Sealed(request=request, cut=cut, busy=sorted(busy), stateless=stateless)
+
+    def cut(self, order: Cut) -> None:
+        """Interrupt the sealed turns, whose marks are durable; the callers of those that wait are sent away."""
+        point("cut.begun")
+        error = cut_error(order.reason)
+        for session, run in self._unsealed():
+            session.was_cut(order.reason, order.at)
+            run.cut(CutOff(state="interrupted", error=error))
+            if session.held:  # it shall not wait for the restart of its actor
+                session.resume_actor()
+        for session in self._resident:
+            for run in list(session.runs.values()):
+                if not run.begun:
+                    run.send_away(session.session_id)
+
+    def _unsealed(self) -> list[tuple[Session, Work]]:
+        """The sealed turns, of which there are none any more."""
+        if self._no_cut is not None:
+            self._no_cut.cancel()
+        sealed, self._sealed = self._sealed, []
+        return sealed
+
+    def _cut_overdue(self) -> None:
+        """The supervisor may have marked the sealed turns all the same: their success is to clear that."""
+        sealed = self._unsealed()
+        log.error("no cut came after the seal", turns=len(sealed), seconds=SEAL_TIMEOUT_S)
+        for session, run in sealed:
+            session.was_cut(self._order.reason if self._order else "shutdown_timeout", time.time())
+            run.unseal()
+
+    def refusal(self, *, parkable: bool) -> Refusal:
+        """What the sender of a message is told while no turn may begin.
+
+        Args:
+            parkable: the message could be kept for later.
+        """
+        park = (
+            ", or now with the headers X-Hermes-When-Draining: park, X-Hermes-Session-Id and Idempotency-Key: "
+            "then it is kept, and runs as soon as the gateway serves again"
+        )
+        doing = "restarts" if self._order is not None and self._order.reason == "restart_timeout" else "stops"
+        wait_s = self.retry_after_s
+        why = f"The gateway {doing} and begins no new turn. What to do: send it again in about {wait_s:.0f} s"
+        return Refusal("gateway_draining", f"{why}{park if parkable else ''}.", wait_s)
+
+
+def _told(order: Drain, session: Session) -> GatewayDraining:
+    """What the callers of running turns are told, honestly."""
+    doing = "restarts" if order.reason == "restart_timeout" else "stops"
+    until = time.strftime("%H:%M:%S UTC", time.gmtime(order.deadline))
+    if session.key == order.asker:
+        until = f"no other turn runs, and no longer than {until}"
+    text = f"The gateway {doing}. This turn may go on until {until}; if it has not come to its end then, it is cut. "
+    if session.stateless:
+        text += "It is not run again: send your request again then."
+    else:
+        text += (
+            "The session then goes on with your next message, and the model is told what happened. "
+            "A session that is cut again and again begins a fresh conversation."
+        )
+    return GatewayDraining(reason=order.reason, deadline=order.deadline, text=text)
+
+
+# -- winding down ---------------------------------------------------------------------------------------------------
+
+
+async def wind_down(
+    sessions: Collection[Session], grace_s: float, reason: str, *, hurry: asyncio.Event, unrecorded: bool
+) -> None:
+    """Let what runs in these sessions end, at most so long and not once there is hurry; interrupt the rest.
+
+    What waits stays on disk as queued.
+
+    Args:
+        sessions: begin nothing any more.
+        grace_s: for running turns.
+        reason: of the interruption.
+        hurry: set when nobody waits any more.
+        unrecorded: no mark was made of the cuts.
+    """
+    begun: list[Work] = []
+    for session in sessions:
+        for run in list(session.runs.values()):
+            if run.begun:
+                begun.append(run)
+            else:
+                run.leave(session.session_id)
+        session.held = False  # who would restart its actor stops too
+        session.unpause()
+    await _all_quiet_or_hurry(sessions, grace_s, hurry)
+    error = cut_error(reason)
+    for run in begun:
+        run.cut(CutOff(state="interrupted", error=error, unrecorded=unrecorded))
+    if not await all_quiet(sessions, CUT_TIMEOUT_S):
+        late = sum(bool(session.runs) for session in sessions)
+        log.error("interrupted turns did not end in time", turns=late, seconds=CUT_TIMEOUT_S)
+
+
+async def _all_quiet_or_hurry(sessions: Iterable[Session], timeout_s: float, hurry: asyncio.Event) -> None:
+    """Wait until no turn runs, at most so long, and not at all once there is hurry."""
+    quiet = asyncio.create_task(all_quiet(sessions, timeout_s))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait((quiet, hurried), return_when=asyncio.FIRST_COMPLETED)
+    quiet.cancel()
+    hurried.cancel()
+
+
+async def all_quiet(sessions: Iterable[Session], timeout_s: float) -> bool:
+    """Wait until no turn runs or waits in these sessions, at most so long; whether that came."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            for session in sessions:
+                await session.quiet.wait()
+    except TimeoutError:
+        return False
+    return True

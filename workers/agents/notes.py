@@ -1,0 +1,98 @@
+"""The words for a session's marks, purely: for its model, and for the people who talk to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+
+from workers.agents.marks import Fresh, Marks, Resume
+from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
+
+BRIEFLY_UNKNOWN = "outcome unknown"  # the rest stands in the note
+_UNKNOWN = orjson.dumps(OUTCOME_UNKNOWN)
+
+_CUT_BY = {
+    "restart_timeout": "the gateway was restarted while it ran",
+    "shutdown_timeout": "the gateway was stopped while it ran",
+    "crash": "a process of the gateway died while it ran",
+}
+_CUT_SOMEHOW = "the gateway cut it off"  # a reason that another release wrote
+_UNITS = ((24 * 3600, "day"), (3600, "hour"), (60, "minute"))
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was, in words; a clock that was set back makes it recent."""
+    for size, unit in _UNITS:
+        if (count := round(seconds / size)) >= 1:
+            return f"about {count} {unit}{'s' if count > 1 else ''} ago"
+    return "less than a minute ago"
+
+
+def resume_note(resume: Resume, *, now: float, fresh_s: float) -> str:
+    """What the model is told of a cut, beside the transcript that ends with it.
+
+    Args:
+        resume: the mark.
+        now: seconds since the epoch.
+        fresh_s: an older mark is history: nothing is asked of the model.
+    """
+    age_s = now - resume.at
+    why = _CUT_BY.get(resume.reason, _CUT_SOMEHOW)
+    if age_s <= fresh_s:
+        cut = f"Note from the gateway: an earlier turn of this conversation was interrupted: {why}."
+        then = (
+            "Go on from where it was, unless the person now asks for something else, "
+            "and say in a few words that it was interrupted."
+        )
+    else:
+        cut = f"Note from the gateway: {ago(age_s)} a turn of this conversation was interrupted: {why}."
+        then = "This is history, not a task: do not take it up again unless asked."
+    unknown = (
+        "Tool calls of it that had not finished have unknown outcomes: they may or may not have acted. "
+        "Check what they did before you repeat any of them."
+    )
+    return f"{cut} {unknown} {then}"
+
+
+def briefly_unknown(rows: Iterable[bytes]) -> list[bytes]:
+    """The messages of a request that carries the note: their own words about unfinished tool calls give way to it."""
+    return [_brief(row) if _UNKNOWN in row else row for row in rows]  # only then is a look inside worth it
+
+
+def _brief(row: bytes) -> bytes:
+    message = orjson.loads(row)
+    if message.get("role") == "tool" and message.get("content") == OUTCOME_UNKNOWN:
+        return tool_message(message["tool_call_id"], BRIEFLY_UNKNOWN)
+    return row
+
+
+def fresh_line(fresh: Fresh, *, threshold: int) -> str:
+    """The line that opens the first answers after a suspension.
+
+    Args:
+        fresh: the mark.
+        threshold: ``supervisor.stuck_threshold``.
+    """
+    return f"[{_set_aside(fresh, threshold)} It is kept as {fresh.former_id}; /resume brings it back.]"
+
+
+def _set_aside(fresh: Fresh, threshold: int) -> str:
+    if fresh.reason == "operator":
+        return "The operator suspended the earlier conversation."
+    times = "once" if threshold == 1 else f"{threshold} times in a row"
+    return f"The earlier conversation was set aside because restarts or crashes cut it {times}."
+
+
+def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:
+    """The marks of a session in ``/status``."""
+    lines = []
+    if marks.resume is not None:
+        why = _CUT_BY.get(marks.resume.reason, _CUT_SOMEHOW)
+        lines.append(f"cut       {ago(now - marks.resume.at)}: {why}; the model is told until a turn succeeds")
+    if marks.fresh is not None:
+        told = _set_aside(marks.fresh, threshold)
+        lines.append(f"fresh     {told} It is kept as {marks.fresh.former_id}; /resume brings it back.")
+    if marks.strikes:
+        lines.append(f"strikes   {marks.strikes} of {threshold}; a turn that succeeds clears them")
+    return lines

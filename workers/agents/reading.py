@@ -1,0 +1,40 @@
+"""What people read of a session: how it stands, and what was said in it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from workers.agents.session import Session
+from workers.store.shard import ShardStore
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
+
+
+def described(session: Session | None) -> dict[str, Any]:
+    """How a session stands, as plain data; of one that sleeps only that is known here."""
+    if session is None:
+        return {"state": "passivated"}
+    state = {"state": "busy" if session.busy else "idle"}
+    if session.ready is not None:
+        return state
+    return state | {"session_id": session.session_id, "model": session.model, "marks": asdict(session.marks)}
+
+
+async def page(store: ShardStore, session_id: str, after: int, limit: int) -> dict[str, Any]:
+    """A page of a transcript, oldest first, and the cursor of the next; large messages make it shorter.
+
+    Raises:
+        StoreFailed: the disk does not answer.
+    """
+    rows = await store.page(session_id, after, limit + 1)
+    messages: list[dict[str, Any]] = []
+    size = 0
+    for row in rows[:limit]:
+        size += len(row.body)
+        if messages and size > MAX_PAGE_BYTES:
+            break
+        messages.append({"seq": row.seq, "turn_id": row.turn_id, "message": orjson.loads(row.body)})
+    return {"messages": messages, "next": messages[-1]["seq"] if len(rows) > len(messages) else None}
