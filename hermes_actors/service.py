@@ -8,33 +8,43 @@ import importlib.metadata
 import os
 import secrets
 import signal
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 import uvloop
 
-from hermes_actors import reaper
+from hermes_actors import fork_server, reaper
 from hermes_actors.background import Background
 from hermes_actors.config.model import Settings, to_plain
 from hermes_actors.control.server import ControlServer
+from hermes_actors.core.effects import SendDrainOver
 from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
+from hermes_actors.core.history import Life, begins_by_itself, young_deaths
 from hermes_actors.core.model import Owner, State, Worker
 from hermes_actors.core.placement import place
 from hermes_actors.cores import usable_cores, usual_shards
+from hermes_actors.handover import SIGNALS, CommandLine, Handover
 from hermes_actors.home import Home
 from hermes_actors.home_lock import HomeBusy, HomeUnusable, hold
 from hermes_actors.listeners import ListenFailed, open_listeners
-from hermes_actors.perform import Outgoing, Performer, Recorder
-from hermes_actors.pool import MOST_WORKERS, WORKER_ENTRY, Pool
+from hermes_actors.marking import Marking, open_ledger
+from hermes_actors.notify import ServiceManager, Watchdog
+from hermes_actors.perform import Performer
+from hermes_actors.pool import WORKER_ENTRY, Pool, TooManyWorkers, slots
 from hermes_actors.reaper_process import ReaperProcess
+from hermes_actors.recorder import Outgoing, Recorder
 from hermes_actors.registry import Registry, ShardsFixed
 from hermes_actors.registry_file import RegistryUnusable, check, is_damage, mark_suspect, unchecked
+from hermes_actors.rehearsal import Running
 from hermes_actors.settings import LiveSettings, limits
+from hermes_actors.succession import Succession
 from hermes_actors.supervisor import START_TIMEOUT_S, Intake, Supervisor, SupervisorFailed
+from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import Configure, Reconfigure
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
 
@@ -50,11 +60,9 @@ __all__ = [
     "serve",
 ]
 
+MOST_LIVES = 20  # looked back at for a chain of young deaths
+
 log = structlog.get_logger(__name__)
-
-
-class TooManyWorkers(Exception):
-    """More workers are configured than one supervisor can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +81,10 @@ def serve(
     *,
     ready: Callable[[Serving], None] = lambda _: None,
     reload: Callable[[], Settings] | None = None,
+    command: CommandLine | None = None,
+    inherited: Handover | None = None,
     entry: str = WORKER_ENTRY,
-) -> int:
+) -> Handover | None:
     """Run the gateway in the foreground until it is stopped. Call it in the main thread.
 
     SIGTERM and SIGINT stop it, SIGHUP has the configuration read again.
@@ -84,10 +94,12 @@ def serve(
         home: where the state is; made when there is none.
         ready: called once, when the first workers serve.
         reload: reads the configuration again, in another thread; raises ConfigError. None: it cannot be read again.
+        command: starts the gateway again, for a restart in place. None: nothing does.
+        inherited: what an earlier life of this process left.
         entry: what a worker runs, ``module:function``.
 
     Returns:
-        The exit code, 0.
+        None: it was stopped. Else it is to restart in place: all is closed but what is left to its next life.
 
     Raises:
         HomeBusy: another supervisor runs on this home.
@@ -99,9 +111,14 @@ def serve(
         SupervisorFailed: an error ended it; the log has it.
     """
     home = Home(home.root.absolute())
-    with hold(home):
-        uvloop.run(_Gateway(settings, reload, home, entry, ready).run())
-    return 0
+    with hold(home, None if inherited is None else inherited.lock) as lock:
+        fork_server.settle(home.run, None if inherited is None else inherited.fork_server)
+        gateway = _Gateway(settings, reload, home, entry, ready, command=command, inherited=inherited, lock=lock)
+        handover = uvloop.run(gateway.run())
+        if handover is not None and gateway.overtaken:
+            handover.discard()
+            return None
+        return handover
 
 
 class _Gateway:
@@ -114,65 +131,101 @@ class _Gateway:
         home: Home,
         entry: str,
         ready: Callable[[Serving], None],
+        *,
+        command: CommandLine | None,
+        inherited: Handover | None,
+        lock: int,
     ) -> None:
+        self._command = command
+        self._inherited = inherited
+        self._lock = lock
         self._settings = LiveSettings(settings, reload)
         self._home = home
         self._entry = entry
         self._ready = ready
-        self._boot = secrets.token_hex(8)
+        self._boot = secrets.token_hex(8) if inherited is None else inherited.boot
         self._intake = Intake()
-        self._ended: asyncio.Future[None]
+        self._ended: asyncio.Future[bool]  # whether the gateway is to run anew
+        self._service_manager = ServiceManager()
+        self._watchdog = Watchdog(self._service_manager, self._intake.put)
         self._performer: Performer
+        self._succession: Succession
         self._tick: asyncio.TimerHandle | None = None
         self._tick_at = 0.0
 
-    async def run(self) -> None:
-        """Open, serve until all workers are gone, close."""
+    async def run(self) -> Handover | None:
+        """Open, serve until all workers are gone, close; what is left to the next life, where one is wanted."""
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
+        handover: Handover | None = None
         async with contextlib.AsyncExitStack() as opened:
-            await self._open(opened)
+            listeners = await self._open(opened)
             try:
-                await self._ended
+                if await self._ended:
+                    handover = await self._succession.hand_over(self._lock, listeners)
             except Exception as error:
                 log.critical("the supervisor failed", why=str(error), exc_info=error)
                 raise SupervisorFailed(f"the supervisor failed: {error}") from error
-        log.info("stopped")
+        log.info("stopped" if handover is None else "restarting in place")
+        if handover is not None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they wait for the next life
+        return handover
 
-    async def _open(self, opened: contextlib.AsyncExitStack) -> None:
-        cores = usable_cores()
+    @property
+    def overtaken(self) -> bool:
+        """Whether a signal wants a stop, so late that the restart has begun."""
+        return self._succession.overtaken
+
+    async def _open(self, opened: contextlib.AsyncExitStack) -> list[socket.socket]:
+        """Everything, in the order in which one needs the other; the listening sockets."""
         settings = self._settings.current
         wanted, api = settings.config.supervisor, settings.config.api_server
-        slots = min(cores, MOST_WORKERS) if wanted.workers == "auto" else wanted.workers
-        if slots > MOST_WORKERS:
-            raise TooManyWorkers(f"supervisor.workers is {slots}, at most {MOST_WORKERS} are possible")
+        workers = slots(wanted.workers)
+        left = () if self._inherited is None else self._inherited.listeners
         registry = Registry.open(
             self._home,
             shards=None if wanted.shards == "auto" else wanted.shards,
-            usual_shards=usual_shards(cores),
+            usual_shards=usual_shards(usable_cores()),
             durability=settings.config.store.durability,
         )
         opened.callback(registry.close)
+        marking = Marking(registry, open_ledger(self._home.ledger), self._stuck_threshold)
+        opened.callback(marking.close)
+        opened.callback(self._end_life, registry)
+        registry.chronicle.begin_life(self._boot, time.time())
         self._sweep_leftovers()
-        reaper_process = ReaperProcess(self._mark)
+        reaper_process = ReaperProcess(f"{OWNER_VARIABLE}={self._mark(self._boot)}")
         opened.callback(reaper_process.dismiss)
-        listeners = opened.enter_context(open_listeners(api.host, api.port, slots))
+        listeners = opened.enter_context(open_listeners(api.host, api.port, workers, left))
         port = listeners[0].getsockname()[1]
-        serving = Serving(pid=os.getpid(), host=api.host, port=port, workers=slots)
+        serving = Serving(pid=os.getpid(), host=api.host, port=port, workers=workers)
 
-        state = _first_state(settings, registry.owners(), slots)
+        state = _first_state(settings, registry.owners(), workers, registry.chronicle.lives(MOST_LIVES))
+        state = replace(state, spare_sockets=len(listeners) - workers)
         background = Background(self._fail)
         opened.callback(background.cancel)
         pool = Pool(
             entry=self._entry,
-            mark=f"{home_mark(self._home.root)}:{self._boot}:",
+            mark=self._mark(self._boot),
             listeners=listeners,
-            tell=self._intake.put,
+            tell=lambda event: self._succession.hear(event),
             flooded=lambda: self._intake.full,
             background=background,
         )
         opened.push_async_callback(self._close_pool, pool)
-        control = ControlServer(self._home.control, self._intake.put)
+        if self._inherited is not None:
+            pool.inherit(self._inherited.fork_server)
+        control = ControlServer(self._home.control, lambda event: self._succession.hear(event))
+        self._succession = Succession(
+            self._command,
+            running=Running(port=port, shards=len(state.owners)),
+            mark=self._mark,
+            pool=pool,
+            tell=self._intake.put,
+            reply=control.reply,
+            background=background,
+        )
+        opened.callback(self._succession.abandon)
         self._performer = Performer(
             pool=pool,
             control=control,
@@ -184,9 +237,10 @@ class _Gateway:
             tell=self._intake.put,
             announce=partial(self._announce, serving),
             finish=self._finish,
+            service_manager=self._service_manager,
             background=background,
         )
-        recorder = Recorder(registry, self._facts(serving))
+        recorder = Recorder(registry, marking, self._facts(serving))
         actor = Supervisor.start(state, recorder, self._deliver, self._failed)
         opened.callback(actor.stop)
         actor.ask((), timeout=START_TIMEOUT_S)  # on_start fails in silence; this does not
@@ -194,16 +248,23 @@ class _Gateway:
             await control.open()
         except OSError as error:
             raise HomeUnusable(f"the control socket {self._home.control} cannot be made: {error}") from error
-        opened.callback(control.close)
+        opened.push_async_callback(control.close)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._intake.put, StopAsked(now=False, by=number.name))
+            self._loop.add_signal_handler(number, self._stop_on, number.name)
         self._loop.add_signal_handler(signal.SIGHUP, self._intake.put, ReloadAsked())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they may wait since an earlier life of this process
         self._intake.open(actor)
         self._intake.put(Started())
+        background.start(self._watchdog.run())
         if unchecked(self._home.registry):
             background.start(self._check_registry())
+        return list(listeners.values())
 
     # -- what others call ---------------------------------------------------------------------------------------------
+    def _stop_on(self, signal_name: str) -> None:
+        self._succession.overtake()
+        self._intake.put(StopAsked(now=False, by=signal_name))
+
     def _deliver(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
         """From the actor's thread: do these, then tell me more."""
         self._loop.call_soon_threadsafe(self._perform, effects, tick_at)
@@ -216,11 +277,14 @@ class _Gateway:
         try:
             for effect in effects:
                 self._performer.perform(effect)
+                if isinstance(effect, SendDrainOver):
+                    self._succession.abandon()
         except Exception as error:  # noqa: BLE001  # our bug: the process ends with it, loudly
             self._fail(error)
             return
         self._arm(tick_at)
         self._intake.done()
+        self._watchdog.handled()
 
     def _fail(self, error: BaseException) -> None:
         if is_damage(error):
@@ -244,12 +308,23 @@ class _Gateway:
     def _announce(self, serving: Serving) -> None:
         log.info("gateway ready", host=serving.host, port=serving.port, workers=serving.workers, boot=self._boot)
         self._ready(serving)
+        self._service_manager.ready()
+        point("announced")
 
-    def _finish(self) -> None:
+    def _end_life(self, registry: Registry) -> None:
+        """The actor is gone, and leaves the registry to us."""
+        if self._ended.done() and self._ended.exception() is None:
+            registry.chronicle.reached("ended_at", time.time(), how="restart" if self._ended.result() else "stop")
+            registry.commit()
+
+    def _finish(self, restart: bool) -> None:
         if not self._ended.done():
-            self._ended.set_result(None)
+            self._ended.set_result(restart)
 
-    def _configure(self, shards: int, slot: int, generation: int) -> Configure:
+    def _stuck_threshold(self) -> int:
+        return self._settings.current.config.supervisor.stuck_threshold
+
+    def _configure(self, shards: int, slot: int, generation: int, auto_resume: bool) -> Configure:
         settings = self._settings.current
         return Configure(
             boot=self._boot,
@@ -260,6 +335,7 @@ class _Gateway:
             config=to_plain(settings.config),
             environment=dict(settings.environment),
             api_keys=dict(settings.api_keys),
+            auto_resume=auto_resume,
         )
 
     def _reconfigure(self, request: int) -> Reconfigure:
@@ -282,18 +358,19 @@ class _Gateway:
         }
 
     # -- what nobody may leave behind ---------------------------------------------------------------------------------
-    @property
-    def _mark(self) -> str:
-        return f"{OWNER_VARIABLE}={home_mark(self._home.root)}:{self._boot}:"
+    def _mark(self, boot: str) -> str:
+        """The owner mark that all processes of a life share."""
+        return f"{home_mark(self._home.root)}:{boot}:"
 
     def _sweep_leftovers(self) -> None:
-        killed = reaper.sweep([f"{OWNER_VARIABLE}={home_mark(self._home.root)}:"])
+        own = () if self._inherited is None else (self._inherited.fork_server.pid,)
+        killed = reaper.sweep([f"{OWNER_VARIABLE}={home_mark(self._home.root)}:"], spare=own)
         if killed:
             log.warning("killed what an earlier supervisor of this home left running", pids=killed)
 
     async def _close_pool(self, pool: Pool) -> None:
         await pool.close()
-        await asyncio.to_thread(reaper.sweep, [self._mark])
+        await asyncio.to_thread(reaper.sweep, [f"{OWNER_VARIABLE}={self._mark(self._boot)}"])
 
     async def _check_registry(self) -> None:
         try:
@@ -304,12 +381,18 @@ class _Gateway:
             log.error("the registry is damaged; the next start makes it anew", why=fault)
 
 
-def _first_state(settings: Settings, owners: Sequence[Owner], slots: int) -> State:
+def _first_state(settings: Settings, owners: Sequence[Owner], slots: int, lives: Sequence[Life]) -> State:
     """The home's shards on the slots of this start; fences grow when the workers are spawned."""
+    deaths = young_deaths(lives)
+    auto_resume = begins_by_itself(deaths)
+    if not auto_resume:
+        log.error("the last lives were killed young: turns that wait are not begun by themselves", lives=deaths)
     placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
     return State(
         limits=limits(settings),
         workers=tuple(Worker(slot=slot) for slot in range(slots)),
         owners=tuple(Owner(slot, owner.fence) for slot, owner in zip(placed, owners, strict=True)),
         servers=tuple(settings.config.mcp_servers),
+        unheard=frozenset(range(len(owners))),
+        auto_resume=auto_resume,
     )

@@ -74,5 +74,5 @@ def limits(settings: Settings) -> Limits:
         heartbeat_s=supervisor.heartbeat_seconds,
         max_restarts=supervisor.max_restarts,
         restart_window_s=supervisor.restart_window_seconds,
-        stop_grace_s=settings.config.agent.restart_drain_timeout,
+        drain_timeout_s=settings.config.agent.restart_drain_timeout,
     )

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +21,7 @@ from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event
 from hermes_actors.core.model import State
 from hermes_actors.core.step import due, step
-from hermes_actors.perform import Outgoing, Recorder
+from hermes_actors.recorder import Outgoing, Recorder
 
 MOST_WAITING = 100_000  # events; workers that make more have lost their mind
 START_TIMEOUT_S = 10.0
@@ -58,6 +59,7 @@ class Supervisor(pykka.ThreadingActor):
     def on_receive(self, events: tuple[Event, ...]) -> None:
         """Handle a batch: nothing leaves before all that it records is committed."""
         outgoing: list[Outgoing] = []
+        self._state = replace(self._state, epoch=time.time() - time.monotonic())
         for event in events:
             self._state, effects = step(self._state, event, time.monotonic())
             for effect in effects:

@@ -4,8 +4,9 @@ Operations and what they answer (``data``):
 
 ``status``
     ``{"version", "pid", "boot", "home", "phase", "started_at", "http": {"host", "port"}, "workers": [worker…],
-    "shards": {"total", "broken": [{"shard", "why", "set_aside", "serving"}…]}, "sessions": <registered>}``; a worker is
-    ``{"slot", "generation", "pid", "state", "shards": [int…], "resident", "running", "queued", "turns", "mcp",
+    "shards": {"total", "broken": [{"shard", "why", "set_aside", "serving"}…]}, "drain",
+    "sessions": <registered>}``; ``drain`` is None or as in ``drain.status``, without turns; a worker is ``{"slot",
+    "generation", "pid", "state", "shards": [int…], "resident", "running", "queued", "turns", "mcp",
     "heartbeat_age_s", "restarts", "last_exit"}``.
 ``sessions.list``
     with ``{"limit", "after"}``:
@@ -24,8 +25,29 @@ Operations and what they answer (``data``):
     ``{"changes": [{"key", "when", "what"}…], "missing"}``, as :class:`hermes_actors.config.reload.Change`: what the
     configuration as it is on disk now makes different. ``configuration``, with everything that is wrong in ``why``,
     where it cannot be used; then nothing changes.
+``drain``
+    with ``{"timeout": <seconds or None>, "then": "stop" | "restart" | "hold", "asker": <session key or None>}``: begins
+    a drain, or joins the one that there is: its deadline comes nearer or stays, and of what follows it stop is stronger
+    than restart, restart than hold. ``timeout``: None is ``agent.restart_drain_timeout``, 0 cuts at once. ``asker``:
+    the session whose turn asks, which is not waited for. Answered when it is over, just before the gateway ends or runs
+    anew, or when it holds: ``{"marked": <sessions>, "cut": [<their keys>…], "stateless": <turns of no session that
+    were cut>, "suspended": [<keys>…], "took_s", "then"}``; ``cancelled`` where an operator cancels it.
+``drain.cancel``
+    ``{}``, and the gateway serves again; ``not_draining`` where there is no drain, or it has begun to cut what ran.
+``drain.status``
+    ``{"phase", "then", "by", "asker", "began_at", "deadline_at", "left_s", "turns": [{"worker", "key", "turn_id",
+    "started_at", "stateless"}…], "count", "queued", "missing"}``: what runs, the oldest first, ``count`` in all.
+    Without a drain the fields about it are None.
+``drain.plan``
+    with ``{"timeout"}`` as above: ``{"timeout_s", "turns": [{"worker", "key", "turn_id", "stateless", "age_s",
+    "usual_s", "outcome", "strikes", "suspends"}…], "finishes", "cut", "unknown", "queued", "missing"}``: what a drain
+    now would come to, its turns and how many of them have which ``outcome``. It changes nothing.
+``restart``
+    with ``{"timeout", "asker"}``: a drain with ``then`` restart. Both are refused, and nothing is drained, where the
+    code and configuration on disk were tried and could not serve: ``configuration``, or else ``cannot_restart``.
 ``stop``
-    with ``{"now": bool}``: ``{}`` at once; the connection ends when the supervisor is gone.
+    with ``{"now": bool}``: a drain with ``then`` stop, and ``timeout`` 0 if ``now``; ``{}`` at once, and the connection
+    ends when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -48,7 +70,8 @@ class ControlRequest:
 class ControlReply:
     """What the supervisor answers.
 
-    ``error`` is None or ``not_found``, ``ambiguous``, ``bad_request``, ``busy``, ``configuration``.
+    ``error`` is None or ``not_found``, ``ambiguous``, ``bad_request``, ``busy``, ``configuration``,
+    ``cancelled``, ``not_draining``, ``cannot_restart``.
     """
 
     request: int

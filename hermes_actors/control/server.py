@@ -21,7 +21,8 @@ from hermes_actors.wire.link import FrameLink, LinkClosed
 
 MOST_CLIENTS = 32
 MOST_WAITING = 16  # requests of one client without a reply
-IDLE_S = 60.0  # without a request, after which a client is let go
+IDLE_S = 60.0  # without a request or the wait for a reply, after which a client is let go
+LAST_WORDS_S = 2.0  # for clients to read their replies when the gateway ends
 BACKLOG = 16
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
@@ -61,13 +62,16 @@ class ControlServer:
             lambda: _Client(self, next(self._numbers)), sock=listener, backlog=BACKLOG
         )
 
-    def close(self) -> None:
-        """Let all clients go and remove the socket."""
+    async def close(self) -> None:
+        """Remove the socket and let all clients go, when they have their replies."""
         if self._server is not None:
             self._server.close()
-        for client in list(self._clients.values()):
-            client.close()
         self._path.unlink(missing_ok=True)
+        clients = list(self._clients.values())
+        for client in clients:
+            client.close()
+        if clients:
+            await asyncio.wait([client.left for client in clients], timeout=LAST_WORDS_S)
 
     def reply(self, client: int, reply: ControlReply) -> None:
         """Answer a client, if it is still there."""
@@ -107,7 +111,9 @@ class _Client(FrameLink):
         self.number = number
         self._server = server
         self._waiting = 0
+        self._stays = False  # it waits for the end of the gateway
         self._timer: asyncio.TimerHandle | None = None
+        self.left = asyncio.get_running_loop().create_future()  # done when the connection is over
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -125,6 +131,7 @@ class _Client(FrameLink):
     def reply(self, reply: ControlReply) -> None:
         """Answer one request."""
         self._waiting -= 1
+        self._expect()
         with contextlib.suppress(LinkClosed):
             try:
                 self.send(reply)
@@ -140,18 +147,22 @@ class _Client(FrameLink):
             self.send(ControlReply(request=message.request, error="busy", why=why, data={}))
             return
         self._waiting += 1
-        self._expect(for_ever=message.operation == "stop")  # it waits for the end, however long that takes
+        self._stays |= message.operation == "stop"
+        self._expect()
         self._server.ask(self, message)
 
     def _left(self, _why: str) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._server.leave(self)
+        self.left.set_result(None)
 
-    def _expect(self, *, for_ever: bool = False) -> None:
+    def _expect(self) -> None:
+        """Let it go after a while, unless it waits: every request has its reply, that of a drain at its end."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if for_ever else asyncio.get_running_loop().call_later(IDLE_S, self.close)
+        waits = self._stays or self._waiting > 0
+        self._timer = None if waits else asyncio.get_running_loop().call_later(IDLE_S, self.close)
 
 
 def _well_formed(message: object) -> bool:

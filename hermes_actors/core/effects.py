@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hermes_actors.core.model import Owner, Process
+from hermes_actors.core.ledger import Cause, Cut
+from hermes_actors.core.model import Owner, Process, SessionEntry
+from hermes_actors.core.plan import Plan
 
-About = Literal["session", "mcp", "restart_mcp"]
+About = Literal["session", "mcp", "restart_mcp", "running", "stop_turn", "evict"]
+SessionChange = Literal["suspend", "resume", "reset"]
 
 # -- on the registry, inside the batch's transaction ----------------------------------------------------------------
 
@@ -57,6 +60,88 @@ class RenameSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreSession:
+    """Give a session back the transcript that a suspension set aside, and answer the worker."""
+
+    slot: int
+    generation: int
+    request: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRecovered:
+    """Strike and mark the sessions that a crash cut, suspend those that are stuck, and answer the worker."""
+
+    slot: int
+    generation: int
+    request: int
+    cuts: tuple[Cut, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSucceeded:
+    """Forget a session's marks and strikes, and answer the worker."""
+
+    slot: int
+    generation: int
+    request: int
+    key: str
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleStart:
+    """Every shard was heard: sessions that were idle before this start lose their strikes."""
+
+    busy: frozenset[str]  # session keys
+    unread: frozenset[int]  # shards that could not be read
+    shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteReady:
+    """This life of the supervisor came to serve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSession:
+    """Suspend, resume or reset a session at an operator's wish."""
+
+    key: str
+    change: SessionChange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearStrikes:
+    """Forget the strikes of a session, or all, and answer an operator."""
+
+    client: int
+    request: int
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordStopBegan:
+    """This life of the supervisor begins to cut what still runs."""
+
+    at: float  # seconds since the epoch; of the hold where a drain was held before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordCuts:
+    """Mark and strike the sessions that a drain cuts. Where the gateway stops, idle ones lose their strikes."""
+
+    cuts: tuple[Cut, ...]
+    reason: Cause
+    drop_idle: bool
+    busy: frozenset[str]  # keys of the sessions that are not idle, those of the cuts among them
+    unknown: frozenset[int]  # shards of which nobody told
+    shards: int
+    since: float  # seconds since the epoch: strikes from then on are the drain's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFallback:
     """Record that a session's actor is restarted and have it restarted, unless this turn had its restart."""
 
@@ -99,6 +184,27 @@ class PageForOperator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplySession:
+    """Answer an operator with a session as it is now; ``known``: by its worker, empty where that knows nothing."""
+
+    client: int
+    request: int
+    entry: SessionEntry  # as it was found
+    known: Mapping[str, Any]
+    owners: tuple[Owner, ...]
+    up: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPlan:
+    """Answer an operator with what a drain would come to; the ledger adds strikes."""
+
+    client: int
+    request: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStatus:
     """Answer an operator with the status; the registry adds its count."""
 
@@ -136,10 +242,11 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendConfigure:
-    """Tell a new process who it is."""
+    """Tell a new process who it is, and whether it begins turns by itself that an earlier owner left."""
 
     slot: int
     generation: int
+    auto_resume: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +265,40 @@ class SendListen:
     slot: int
     generation: int
     slots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendDrain:
+    """Have workers begin no turn any more."""
+
+    to: tuple[Process, ...]
+    reason: Cause
+    deadline: float  # seconds since the epoch
+    asker: str | None  # key of the session whose turn is not waited for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendDrainOver:
+    """Have workers begin turns again."""
+
+    to: tuple[Process, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendSeal:
+    """Ask workers which turns run, none of which ends by itself from then on."""
+
+    to: tuple[Process, ...]
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendCut:
+    """Have workers interrupt the turns that they sealed."""
+
+    to: tuple[Process, ...]
+    reason: Cause
+    at: float  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +370,7 @@ class FindSessions:
     client: int
     request: int
     wanted: str
+    operation: str  # what is to be done with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,23 +396,59 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TellServiceManager:
+    """Tell who started the gateway how it goes on, and for how long to be patient."""
+
+    about: Literal["draining", "restarting", "stopping", "held", "serving"]
+    within_s: float  # until the next notice, or the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """All workers are gone: end the process."""
+    """All workers are gone: end the process, or run it anew."""
+
+    restart: bool
 
 
+MarkingEffect = (
+    RecordRecovered
+    | RecordSucceeded
+    | RecordStopBegan
+    | RecordCuts
+    | SettleStart
+    | NoteReady
+    | ChangeSession
+    | ClearStrikes
+    | ReplyPlan
+)
 RegistryEffect = (
-    CommitTable
+    MarkingEffect
+    | CommitTable
     | ActivateSession
     | ForgetSession
     | RenameSession
+    | RestoreSession
     | RecordFallback
     | TouchSessions
     | PageForWorker
     | PageForOperator
+    | ReplySession
     | ReplyStatus
 )
-MessageEffect = (
-    SendConfigure | SendTable | SendListen | SendStop | SendRestartActor | SendQuery | SendReconfigure | SendRefused
+SendToOne = SendConfigure | SendListen | SendStop | SendRestartActor | SendRefused
+SendToMany = SendTable | SendDrain | SendDrainOver | SendSeal | SendCut | SendQuery | SendReconfigure
+MessageEffect = SendToOne | SendToMany
+OutwardEffect = (
+    Spawn
+    | Kill
+    | Sweep
+    | MessageEffect
+    | Reply
+    | FindSessions
+    | LoadSettings
+    | Log
+    | Announce
+    | TellServiceManager
+    | Finish
 )
-OutwardEffect = Spawn | Kill | Sweep | MessageEffect | Reply | FindSessions | LoadSettings | Log | Announce | Finish
 Effect = RegistryEffect | OutwardEffect

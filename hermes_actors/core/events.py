@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hermes_actors.core.ledger import Cut
 from hermes_actors.core.model import Limits, Load, SessionEntry
 
 
@@ -25,7 +26,7 @@ class Tick:
 class StopAsked:
     """A signal, or an operator, wants the gateway to stop."""
 
-    now: bool  # without grace
+    now: bool  # without waiting for turns
     by: str
 
 
@@ -35,6 +36,21 @@ class FromWorker:
 
     slot: int
     generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromOwner(FromWorker):
+    """Something of the owner of a shard; of one that is not, or not any more, it is refused."""
+
+    shard: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerAsked(FromOwner):
+    """The owner of a shard waits for an answer."""
+
+    request: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,44 +90,56 @@ class WorkerExited(FromWorker):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionWanted(FromWorker):
+class SessionWanted(OwnerAsked):
     """A worker activates a session."""
 
-    request: int
     key: str
     principal: str
-    shard: int
-    fence: int
     create: bool  # make it when there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionDropped(FromWorker):
+class SessionDropped(OwnerAsked):
     """A worker deleted a session's transcript; its name goes too."""
 
-    request: int
     key: str
-    shard: int
-    fence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RenameWanted(FromWorker):
+class RenameWanted(OwnerAsked):
     """A session wants to begin a new transcript."""
 
-    request: int
     key: str
-    shard: int
-    fence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnFellBack(FromWorker):
+class RestoreWanted(OwnerAsked):
+    """A session wants the transcript back that a suspension set aside."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecovered(OwnerAsked):
+    """A worker found this in a shard that it opens, and waits with changing it until that is recorded."""
+
+    cut: tuple[Cut, ...]  # turns that a process died of, or with
+    queued: tuple[str, ...]  # keys of the sessions with turns that wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSucceeded(OwnerAsked):
+    """A turn of a session with marks or strikes succeeded; its end is told when that is recorded."""
+
+    key: str
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFellBack(FromOwner):
     """A turn succeeded on a fallback model, and its reply is delivered."""
 
     key: str
-    shard: int
-    fence: int
     turn_id: str
     provider: str
     model: str
@@ -135,6 +163,28 @@ class ShardBroke(FromWorker):
     why: str
     set_aside: str | None
     serving: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDrained(FromWorker):
+    """No turn runs there any more, and none begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSealed(FromWorker):
+    """What runs there, and does not end by itself any more."""
+
+    request: int
+    cut: tuple[Cut, ...]
+    busy: frozenset[str]  # keys of other sessions with turns that wait
+    stateless: int  # turns that run and belong to no session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartWanted(FromWorker):
+    """An administrator asked for a planned restart in a message."""
+
+    key: str  # of the session whose turn asks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +213,7 @@ class SessionsFound:
     client: int
     request: int
     wanted: str
+    operation: str  # what the operator wants of it
     found: tuple[SessionEntry, ...]
 
 
@@ -204,9 +255,15 @@ Event = (
     | SessionWanted
     | SessionDropped
     | RenameWanted
+    | RestoreWanted
+    | ShardRecovered
+    | TurnSucceeded
     | TurnFellBack
     | PageWanted
     | ShardBroke
+    | WorkerDrained
+    | WorkerSealed
+    | RestartWanted
     | QueryAnswered
     | OperatorAsked
     | SessionsFound

@@ -13,7 +13,6 @@ from typing import assert_never
 from hermes_actors.core.effects import (
     CommitTable,
     Effect,
-    Finish,
     Kill,
     Log,
     SendConfigure,
@@ -23,14 +22,15 @@ from hermes_actors.core.effects import (
     Sweep,
     TouchSessions,
 )
-from hermes_actors.core.events import ShardBroke, StopAsked, WorkerBeat, WorkerExited, WorkerLost, WorkerSpawned
+from hermes_actors.core.events import ShardBroke, WorkerBeat, WorkerExited, WorkerLost, WorkerSpawned
+from hermes_actors.core.history import begins_by_itself
 from hermes_actors.core.model import Load, Owner, Phase, ShardFault, State, Worker, WorkerState
 from hermes_actors.core.policy import Intensity, Verdict, judge, restart_delay_s, slow_delay_s
 
 HEARTBEATS_MISSED = 3  # after which a worker counts as hung
 READY_TIMEOUT_S = 30.0  # from spawn to ready
-STOP_MARGIN_S = 5.0  # beyond the grace that turns get, for a worker to close what it has open
-STOP_NOW_S = 2.0  # between a stop without grace and SIGKILL
+STOP_S = 5.0  # for a worker whose turns are over to close what it has open
+STOP_NOW_S = 2.0  # the same where somebody is in a hurry
 EXIT_WAIT_S = 5.0  # from the last SIGKILL to the end without the exits of the killed
 
 Result = tuple[State, tuple[Effect, ...]]
@@ -69,15 +69,26 @@ def spawn(state: State, slot: int, now: float) -> Result:
     return state, (CommitTable(owners=changed), Spawn(slot=slot, generation=worker.generation + 1))
 
 
-def spawned(state: State, event: WorkerSpawned) -> Result:
-    """Introduce a process; one that was killed while it started only needs to go."""
+def spawned(state: State, event: WorkerSpawned, greeting: tuple[Effect, ...] = ()) -> Result:
+    """Introduce a process; one that was killed while it started only needs to go.
+
+    Args:
+        state: before.
+        event: what happened.
+        greeting: what it has to know before it owns anything.
+    """
     worker = state.workers[event.slot]
     if worker.state is not WorkerState.STARTING:
         return state, ()
     return state.with_worker(replace(worker, pid=event.pid)), (
-        SendConfigure(slot=event.slot, generation=event.generation),
+        SendConfigure(slot=event.slot, generation=event.generation, auto_resume=_auto_resume(state, worker)),
+        *greeting,
         SendTable(to=(state.process(event.slot),), owners=state.owners, up=state.up),
     )
+
+
+def _auto_resume(state: State, worker: Worker) -> bool:
+    return state.auto_resume and begins_by_itself(len(worker.failed_at))
 
 
 def ready(state: State, slot: int, now: float) -> Result:
@@ -114,7 +125,7 @@ def lost(state: State, event: WorkerLost, now: float) -> Result:
     """A worker without a link is of no use; one that stops closes its link by itself."""
     if state.workers[event.slot].state not in _LIVE:
         return state, ()
-    return _kill(state, event.slot, now, f"its link ended: {event.why}")
+    return kill(state, event.slot, now, f"its link ended: {event.why}")
 
 
 def exited(state: State, event: WorkerExited, now: float) -> Result:
@@ -131,9 +142,8 @@ def exited(state: State, event: WorkerExited, now: float) -> Result:
     if event.why:
         fields["why"] = event.why
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
-        state = state.with_worker(replace(worker, state=WorkerState.STOPPED))
-        state, finish = _finish(state)
-        return state, (sweep, Log(level="info", text="worker stopped", fields=fields), *finish)
+        state = _over(state.with_worker(replace(worker, state=WorkerState.STOPPED)))
+        return state, (sweep, Log(level="info", text="worker stopped", fields=fields))
 
     worker = _judged(state, worker, now, event.jitter)
     assert worker.retry_at is not None
@@ -158,24 +168,21 @@ def _judged(state: State, worker: Worker, now: float, jitter: float) -> Worker:
         outcome, delay_s, slow_tries = WorkerState.GIVEN_UP, slow_delay_s(slow_tries, jitter), slow_tries + 1
     else:
         outcome, delay_s = WorkerState.RESTARTING, restart_delay_s(len(failed_at), jitter)
-    return replace(worker, state=outcome, failed_at=failed_at, slow_tries=slow_tries, retry_at=now + delay_s)
+    retry_at = now + delay_s
+    if state.drain is not None and state.drain.seal is not None:
+        retry_at = max(retry_at, state.drain.seal.deadline)  # by then nobody may need a replacement
+    return replace(worker, state=outcome, failed_at=failed_at, slow_tries=slow_tries, retry_at=retry_at)
 
 
-def stop(state: State, event: StopAsked, now: float) -> Result:
-    """Stop every worker in order; asked a second time, or for now, at once."""
-    if state.phase is Phase.STOPPED:
-        return state, ()
-    at_once = event.now or state.phase is Phase.STOPPING
-    grace_s = 0.0 if at_once else state.limits.stop_grace_s
-    deadline = now + (STOP_NOW_S if at_once else grace_s + STOP_MARGIN_S)
-    if state.stop_deadline is not None:
-        deadline = min(deadline, state.stop_deadline)
+def stop(state: State, within_s: float, now: float) -> Result:
+    """Stop every worker; those that are not gone within the time are killed. Again, to have it sooner."""
+    deadline = now + within_s if state.stop_deadline is None else min(now + within_s, state.stop_deadline)
     state = replace(state, phase=Phase.STOPPING, stop_deadline=deadline)
-    effects: list[Effect] = [Log(level="info", text="stopping", fields={"by": event.by, "grace_s": grace_s})]
+    effects: list[Effect] = [Log(level="info", text="stopping", fields={"within_s": round(deadline - now, 2)})]
     for worker in state.workers:
         match worker.state:
             case WorkerState.READY | WorkerState.STOPPING:
-                effects.append(SendStop(slot=worker.slot, generation=worker.generation, grace_s=grace_s))
+                effects.append(SendStop(slot=worker.slot, generation=worker.generation, grace_s=0.0))
                 state = state.with_worker(replace(worker, state=WorkerState.STOPPING, since=now))
             case WorkerState.STARTING:  # it has no turn yet
                 effects.append(Kill(slot=worker.slot, generation=worker.generation))
@@ -186,18 +193,18 @@ def stop(state: State, event: StopAsked, now: float) -> Result:
                 pass
             case _:
                 assert_never(worker.state)
-    state, finish = _finish(state)
-    return state, (*effects, *finish)
+    return _over(state), tuple(effects)
 
 
-def _finish(state: State) -> Result:
-    """The end, once, when no worker is left."""
-    if state.phase is Phase.STOPPED or any(worker.state is not WorkerState.STOPPED for worker in state.workers):
-        return state, ()
-    return replace(state, phase=Phase.STOPPED, stop_deadline=None), (Finish(),)
+def _over(state: State) -> State:
+    """The end, when no worker is left."""
+    if any(worker.state is not WorkerState.STOPPED for worker in state.workers):
+        return state
+    return replace(state, phase=Phase.STOPPED, stop_deadline=None)
 
 
-def _kill(state: State, slot: int, now: float, why: str) -> Result:
+def kill(state: State, slot: int, now: float, why: str) -> Result:
+    """A worker that is of no use any more goes at once; its exit tells the rest."""
     worker = state.workers[slot]
     fields = {"worker": slot, "generation": worker.generation, "pid": worker.pid, "why": why}
     return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now)), (
@@ -236,11 +243,11 @@ def forgive(state: State, now: float) -> State:
 
 
 def _not_ready(slot: int, state: State, now: float) -> Result:
-    return _kill(state, slot, now, f"not ready within {READY_TIMEOUT_S:g} s")
+    return kill(state, slot, now, f"not ready within {READY_TIMEOUT_S:g} s")
 
 
 def _hung(slot: int, state: State, now: float) -> Result:
-    return _kill(state, slot, now, f"no heartbeat for {now - state.workers[slot].heard_at:.1f} s")
+    return kill(state, slot, now, f"no heartbeat for {now - state.workers[slot].heard_at:.1f} s")
 
 
 def _retry(slot: int, state: State, now: float) -> Result:
@@ -254,11 +261,10 @@ def _stop_overdue(state: State, now: float) -> Result:
         fields = {"workers": [worker.slot for worker in left]}
         return replace(state, phase=Phase.STOPPED, stop_deadline=None), (
             Log(level="error", text="stopping without the exit of killed workers", fields=fields),
-            Finish(),
         )
     effects: tuple[Effect, ...] = ()
     for worker in left:
         if worker.state is not WorkerState.KILLED:
-            state, more = _kill(state, worker.slot, now, "it did not stop in time")
+            state, more = kill(state, worker.slot, now, "it did not stop in time")
             effects += more
     return replace(state, stop_deadline=now + EXIT_WAIT_S), effects

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from hermes_actors.core.ledger import Cut
+from hermes_actors.core.marks import UNMARKED, Marks
+
 
 class Phase(StrEnum):
     """Where the gateway is in its life."""
 
     STARTING = "starting"
     SERVING = "serving"
+    DRAINING = "draining"  # turns that run may end, none begins
+    HELD = "held"  # drained: nothing runs until an operator says what follows
     STOPPING = "stopping"
     STOPPED = "stopped"
 
@@ -98,6 +103,7 @@ class SessionEntry:
     created_at: float
     last_active_at: float
     actor: ActorRecord = NEVER_RESTARTED
+    marks: Marks = UNMARKED
 
 
 class Process(NamedTuple):
@@ -112,6 +118,18 @@ class ShowSession:
     """What its worker knows of this session."""
 
     entry: SessionEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Whether its worker let go of a session that an operator changed."""
+
+    entry: SessionEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopTurn:
+    """Whether a turn of a session was ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +149,19 @@ class Reconfigured:
     changes: tuple[Mapping[str, Any], ...]
 
 
-Wanted = ShowSession | ListConnections | RestartServer | Reconfigured
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowDrain:
+    """What still runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDrain:
+    """What a drain would come to."""
+
+    timeout_s: float
+
+
+Wanted = ShowSession | Changed | StopTurn | ListConnections | RestartServer | Reconfigured | ShowDrain | PlanDrain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +183,63 @@ class Limits:
     heartbeat_s: float
     max_restarts: int
     restart_window_s: float
-    stop_grace_s: float
+    drain_timeout_s: float
+
+
+class Then(StrEnum):
+    """What follows a drain."""
+
+    HOLD = "hold"
+    RESTART = "restart"
+    STOP = "stop"
+
+
+class Waiting(NamedTuple):
+    """A request of an operator that is answered when a drain is over."""
+
+    client: int
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedTurns:
+    """What ran in a worker when it was sealed."""
+
+    cut: tuple[Cut, ...]
+    busy: frozenset[str]  # keys of other sessions that had turns waiting
+    stateless: int  # turns of no session
+    whole: bool  # it had read all its shards by then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """The workers were asked what runs: no turn ends by itself any more."""
+
+    request: int
+    deadline: float
+    waiting: frozenset[Process]  # they were asked and have not answered
+    answers: Mapping[Process, SealedTurns] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """A drain on its way, until its end or the gateway's. Times are monotonic seconds."""
+
+    then: Then
+    by: str  # who asked, in words
+    asker: str | None  # key of the session whose turn asked, which is not waited for
+    before: Phase  # where a cancelled drain goes back to
+    began_at: float
+    deadline: float
+    signals: int = 0  # that asked for it
+    waiting: tuple[Waiting, ...] = ()
+    drained: frozenset[Process] = frozenset()  # no turn runs there
+    seal: Seal | None = None
+    sealed_at: float | None = None  # for the first time
+    stop_noted: bool = False  # it is recorded that this life of the supervisor began to cut what ran
+    cut: tuple[str, ...] = ()  # keys of the sessions that it cut, in order
+    stateless: int = 0  # turns of no session that it cut
+    took_s: float = 0.0  # until it held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +254,18 @@ class State:
     broken: Mapping[int, ShardFault] = field(default_factory=dict)  # by shard
     questions: Mapping[int, Question] = field(default_factory=dict)  # by the request id that the workers got
     asked: int = 0  # questions so far
+    unheard: frozenset[int] = frozenset()  # shards that no worker of this life has opened yet
+    unread: frozenset[int] = frozenset()  # of those that were, which could not be read
+    busy: frozenset[str] = frozenset()  # sessions that were not idle before this start, until all shards are heard
+    auto_resume: bool = True  # turns that wait are begun without being asked for
+    drain: Drain | None = None
     stop_deadline: float | None = None
+    spare_sockets: int = 0  # that listen beyond the slots' own: left by a life with more workers
+    epoch: float = 0.0  # the time of monotonic zero, in seconds since the epoch; told before each batch of events
+
+    def wall(self, at: float) -> float:
+        """A monotonic time in seconds since the epoch."""
+        return self.epoch + at
 
     def with_worker(self, worker: Worker) -> State:
         """The same, with this worker in its slot."""

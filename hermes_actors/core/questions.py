@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
-from hermes_actors.core.effects import About, Effect, Log, Reply, SendQuery
+from hermes_actors.core import plan
+from hermes_actors.core.effects import About, Effect, Log, Reply, ReplyPlan, ReplySession, SendQuery
 from hermes_actors.core.events import OperatorAsked, QueryAnswered, SessionsFound
 from hermes_actors.core.lifecycle import Alarm, Result
 from hermes_actors.core.model import (
+    Changed,
     ListConnections,
+    PlanDrain,
     Process,
     Question,
     Reconfigured,
     RestartServer,
+    SessionEntry,
+    ShowDrain,
     ShowSession,
     State,
+    StopTurn,
     Wanted,
 )
-from hermes_actors.core.views import session_shown
+from hermes_actors.core.views import drain_shown
 
 QUERY_TIMEOUT_S = 3.0  # for the workers' answers
 
@@ -70,7 +77,7 @@ def settle(state: State, now: float) -> Result:
     if not over:
         return state, ()
     left = {number: question for number, question in state.questions.items() if number not in over}
-    return replace(state, questions=left), tuple(_concluded(state, question) for question in over.values())
+    return replace(state, questions=left), tuple(_concluded(state, question, now) for question in over.values())
 
 
 def alarms(state: State) -> list[Alarm]:
@@ -78,21 +85,60 @@ def alarms(state: State) -> list[Alarm]:
     return [(question.deadline, lambda later, _: (later, ())) for question in state.questions.values()]
 
 
-def _concluded(state: State, question: Question) -> Effect:
-    data = _data(state, question)
+def _concluded(state: State, question: Question, now: float) -> Effect:
+    match question.wanted:
+        case ShowSession(entry=entry):
+            return _session(state, question, entry, question.answers.get(state.owners[entry.shard].slot, {}))
+        case Changed(entry=entry):
+            return _session(state, question, entry, {})
+        case PlanDrain(timeout_s=timeout_s):
+            return _plan(state, question, timeout_s, now)
+        case ShowDrain():
+            turns, queued = plan.running(question.answers), plan.queued(question.answers)
+            data = {**drain_shown(state, turns, queued, now), "missing": _missing(question)}
+        case wanted:
+            data = _data(wanted, question)
     if question.client is None:
         return Log(level="info", text="workers told of the configuration", fields={"missing": data["missing"]})
     return Reply(client=question.client, request=question.request, data=data)
 
 
-def _data(state: State, question: Question) -> dict[str, Any]:
+def _session(state: State, question: Question, entry: SessionEntry, known: Mapping[str, Any]) -> Effect:
+    assert question.client is not None
+    return ReplySession(
+        client=question.client,
+        request=question.request,
+        entry=entry,
+        known=known,
+        owners=state.owners,
+        up=state.up,
+    )
+
+
+def _plan(state: State, question: Question, timeout_s: float, now: float) -> Effect:
+    assert question.client is not None
+    planned = plan.Plan(
+        timeout_s=timeout_s,
+        at=state.wall(now),
+        turns=plan.running(question.answers),
+        queued=plan.queued(question.answers),
+        missing=tuple(_missing(question)),
+    )
+    return ReplyPlan(client=question.client, request=question.request, plan=planned)
+
+
+def _missing(question: Question) -> list[int]:
+    """The slots of the workers that gave no answer."""
+    return sorted(slot for slot, _ in question.waiting)
+
+
+def _data(wanted: StopTurn | ListConnections | RestartServer | Reconfigured, question: Question) -> dict[str, Any]:
     """What the answers amount to, as in hermes_actors.control.messages."""
     answers = sorted(question.answers.items())
-    missing = sorted(slot for slot, _ in question.waiting)
-    match question.wanted:
-        case ShowSession(entry=entry):
-            known = question.answers.get(state.owners[entry.shard].slot, {})
-            return session_shown(entry, state.owners, state.up, known)
+    missing = _missing(question)
+    match wanted:
+        case StopTurn():
+            return {"stopped": any(known.get("stopped", False) for _, known in answers), "missing": missing}
         case ListConnections():
             rows = [{"worker": slot, **row} for slot, known in answers for row in known.get("mcp", [])]
             return {"connections": rows, "missing": missing}
@@ -101,4 +147,4 @@ def _data(state: State, question: Question) -> dict[str, Any]:
         case Reconfigured(changes=changes):
             return {"changes": [dict(change) for change in changes], "missing": missing}
         case _:
-            assert_never(question.wanted)
+            assert_never(wanted)

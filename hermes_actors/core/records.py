@@ -35,7 +35,8 @@ def shard_recovered(state: State, event: ShardRecovered) -> Result:
     record = RecordRecovered(slot=event.slot, generation=event.generation, request=event.request, cuts=event.cut)
     busy = {turn.key for turn in event.cut} | set(event.queued)
     state, settled = heard(state, event.shard, frozenset(busy))
-    return state, (record, *settled)
+    mended = {shard: fault for shard, fault in state.broken.items() if shard != event.shard}
+    return replace(state, broken=mended), (record, *settled)
 
 
 def heard(state: State, shard: int, busy: frozenset[str] | None) -> Result:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from hermes_actors.core import reload
+from hermes_actors.core import drain_requests, records, reload
+from hermes_actors.core.arguments import BadArgument, text
 from hermes_actors.core.effects import (
     ActivateSession,
+    ClearStrikes,
     Effect,
     FindSessions,
     ForgetSession,
@@ -21,16 +20,17 @@ from hermes_actors.core.effects import (
     SendRefused,
 )
 from hermes_actors.core.events import (
+    FromOwner,
     OperatorAsked,
+    OwnerAsked,
     PageWanted,
     RenameWanted,
     SessionDropped,
     SessionsFound,
     SessionWanted,
-    StopAsked,
     TurnFellBack,
 )
-from hermes_actors.core.lifecycle import Result, stop
+from hermes_actors.core.lifecycle import Result
 from hermes_actors.core.model import ListConnections, Owner, Process, RestartServer, ShowSession, State
 from hermes_actors.core.questions import query
 from hermes_actors.core.views import status
@@ -40,18 +40,11 @@ PAGE_USUAL = 100  # sessions
 NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
 
 
-class BadArgument(Exception):
-    """An operator's request has an argument that cannot be used."""
-
-
 # -- workers -----------------------------------------------------------------------------------------------------------
 
 
 def session_wanted(state: State, event: SessionWanted) -> Result:
-    """Activate for the shard's owner only."""
-    refused = _stale(state, event)
-    if refused is not None:
-        return state, (refused,)
+    """Which transcript a session goes on with."""
     activate = ActivateSession(
         slot=event.slot,
         generation=event.generation,
@@ -65,30 +58,19 @@ def session_wanted(state: State, event: SessionWanted) -> Result:
 
 
 def session_dropped(state: State, event: SessionDropped) -> Result:
-    """Forget for the shard's owner only."""
-    refused = _stale(state, event)
-    if refused is not None:
-        return state, (refused,)
+    """A session was deleted."""
     forget = ForgetSession(slot=event.slot, generation=event.generation, request=event.request, key=event.key)
     return state, (forget,)
 
 
 def rename_wanted(state: State, event: RenameWanted) -> Result:
-    """Give a fresh id for the shard's owner only."""
-    refused = _stale(state, event)
-    if refused is not None:
-        return state, (refused,)
+    """A session begins another transcript."""
     rename = RenameSession(slot=event.slot, generation=event.generation, request=event.request, key=event.key)
     return state, (rename,)
 
 
 def fell_back(state: State, event: TurnFellBack) -> Result:
-    """Have the actor restarted for the shard's owner only: with another owner the session has another actor."""
-    if not _owns(state, event):
-        fields = {"worker": event.slot, "session": event.key, "turn": event.turn_id}
-        return state, (
-            Log(level="warning", text="a fallback was reported by who does not own the shard", fields=fields),
-        )
+    """Have the session's actor restarted, once."""
     reason = f"{event.turn_id} succeeded on fallback {event.provider}/{event.model}"
     record = RecordFallback(
         slot=event.slot, generation=event.generation, key=event.key, turn_id=event.turn_id, reason=reason
@@ -109,17 +91,14 @@ def page_wanted(state: State, event: PageWanted) -> Result:
     return state, (page,)
 
 
-def _stale(state: State, event: SessionWanted | SessionDropped | RenameWanted) -> SendRefused | None:
-    """The refusal of a worker that does not own the shard, or not any more."""
-    if _owns(state, event):
+def refusal(state: State, event: FromOwner) -> Effect | None:
+    """What becomes of the word of a worker that does not own the shard, or not any more; None where it does."""
+    if 0 <= event.shard < len(state.owners) and state.owners[event.shard] == Owner(event.slot, event.fence):
         return None
     why = f"shard {event.shard} is not owned by worker {event.slot} with fence {event.fence}"
+    if not isinstance(event, OwnerAsked):
+        return Log(level="warning", text=f"ignored {type(event).__name__}", fields={"why": why})
     return SendRefused(slot=event.slot, generation=event.generation, request=event.request, code="stale_fence", why=why)
-
-
-def _owns(state: State, event: SessionWanted | SessionDropped | RenameWanted | TurnFellBack) -> bool:
-    owner = state.owners[event.shard] if 0 <= event.shard < len(state.owners) else None
-    return owner == Owner(event.slot, event.fence)
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------
@@ -134,21 +113,21 @@ def operator_asked(state: State, event: OperatorAsked, now: float) -> Result:
                 return state, (ReplyStatus(client=client, request=request, data=status(state, now)),)
             case "sessions.list":
                 return state, (_page(state, event),)
-            case "sessions.show":
-                wanted = _text(arguments, "session")
-                return state, (FindSessions(client=client, request=request, wanted=wanted),)
+            case "sessions.show" | "sessions.suspend" | "sessions.resume" | "sessions.reset" | "sessions.stop":
+                wanted = text(arguments, "session")
+                find = FindSessions(client=client, request=request, wanted=wanted, operation=event.operation)
+                return state, (find,)
+            case "ledger.clear":
+                key = None if arguments.get("session") is None else text(arguments, "session")
+                return state, (ClearStrikes(client=client, request=request, key=key),)
             case "mcp":
                 return query(state, event, ListConnections(), _serving(state), "mcp", "", now)
             case "mcp.restart":
                 return _restart_server(state, event, now)
             case "reload":
                 return reload.asked(state, client, request)
-            case "stop":
-                at_once = arguments.get("now", False)
-                if not isinstance(at_once, bool):
-                    raise BadArgument("now: a boolean is wanted")
-                state, effects = stop(state, StopAsked(now=at_once, by="hermes-ctl"), now)
-                return state, (Reply(client=client, request=request), *effects)
+            case operation if operation in drain_requests.OPERATIONS:
+                return drain_requests.answer(state, event, now)
             case unknown:
                 raise BadArgument(f"unknown operation {unknown!r}")
     except BadArgument as error:
@@ -167,13 +146,16 @@ def sessions_found(state: State, event: SessionsFound, now: float) -> Result:
         why = f"{event.wanted!r} may mean {names}{more}"
         return state, (Reply(client=client, request=request, error="ambiguous", why=why),)
     (entry,) = found
-    owner = state.owners[entry.shard].slot
-    to = (state.process(owner),) if owner in state.up else ()
+    if event.operation in records.CHANGES:
+        return records.change(state, event, entry, records.CHANGES[event.operation], now)
+    if event.operation == "sessions.stop":
+        return records.stop_turn(state, event, entry, now)
+    to = records.owner_of(state, entry)
     return query(state, event, ShowSession(entry=entry), to, "session", entry.key, now)
 
 
 def _restart_server(state: State, event: OperatorAsked, now: float) -> Result:
-    server = _text(event.arguments, "server")
+    server = text(event.arguments, "server")
     if server in state.servers:
         return query(state, event, RestartServer(), _serving(state), "restart_mcp", server, now)
     why = f"no MCP server is named {server!r}; configured: {', '.join(state.servers) or 'none'}"
@@ -194,10 +176,3 @@ def _page(state: State, event: OperatorAsked) -> Effect:
     return PageForOperator(
         client=event.client, request=event.request, after=after, limit=limit, owners=state.owners, up=state.up
     )
-
-
-def _text(arguments: Mapping[str, Any], name: str) -> str:
-    value = arguments.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadArgument(f"{name}: a text is wanted")
-    return value

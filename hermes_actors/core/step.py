@@ -9,35 +9,44 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from hermes_actors.core import lifecycle, questions, reload, requests
-from hermes_actors.core.effects import Announce, Effect, SendListen, SendTable
+from hermes_actors.core import drain, lifecycle, questions, records, reload, requests
+from hermes_actors.core.effects import Announce, Effect, NoteReady, SendListen, SendTable
 from hermes_actors.core.events import (
     Event,
+    FromOwner,
     FromWorker,
     OperatorAsked,
     PageWanted,
     QueryAnswered,
     ReloadAsked,
     RenameWanted,
+    RestartWanted,
+    RestoreWanted,
     SessionDropped,
     SessionsFound,
     SessionWanted,
     SettingsLoaded,
     SettingsRefused,
     ShardBroke,
+    ShardRecovered,
     Started,
     StopAsked,
     Tick,
     TurnFellBack,
+    TurnSucceeded,
     WorkerBeat,
+    WorkerDrained,
     WorkerExited,
     WorkerLost,
     WorkerReady,
+    WorkerSealed,
     WorkerSpawned,
 )
 from hermes_actors.core.lifecycle import Result
 from hermes_actors.core.model import Phase, Process, State, WorkerState
 from hermes_actors.core.placement import covered
+
+_OPEN = (Phase.SERVING, Phase.DRAINING, Phase.HELD)  # new turns are taken, or refused with an answer
 
 LATE_S = 1.0  # a tick later than this shows that the supervisor itself did not run
 
@@ -46,10 +55,14 @@ def step(state: State, event: Event, now: float) -> Result:
     """What becomes of the state, and what is to be done, when this happens now."""
     if isinstance(event, FromWorker) and event.generation != state.workers[event.slot].generation:
         return state, ()
+    if isinstance(event, FromOwner) and (refused := requests.refusal(state, event)) is not None:
+        return state, (refused,)
     after, effects = _react(state, event, now)
+    after, drained = drain.settle(after, now)
     after, answers = questions.settle(after, now)
     after, announced = _announced(after)
-    return after, (*effects, *answers, *_changes(state, after), *announced)
+    ended = drain.ended(after, now) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
+    return after, (*effects, *drained, *answers, *_changes(state, after), *announced, *ended)
 
 
 def due(state: State) -> float | None:
@@ -64,9 +77,9 @@ def _react(state: State, event: Event, now: float) -> Result:
         case Tick():
             return _tick(state, event, now)
         case StopAsked():
-            return lifecycle.stop(state, event, now)
+            return drain.asked(state, drain.signalled(event), now)
         case WorkerSpawned():
-            return lifecycle.spawned(state, event)
+            return lifecycle.spawned(state, event, drain.greeting(state, Process(event.slot, event.generation)))
         case WorkerReady():
             return lifecycle.ready(state, event.slot, now)
         case WorkerBeat():
@@ -76,7 +89,21 @@ def _react(state: State, event: Event, now: float) -> Result:
         case WorkerExited():
             return lifecycle.exited(state, event, now)
         case ShardBroke():
-            return lifecycle.shard_broke(state, event)
+            state, logged = lifecycle.shard_broke(state, event)
+            state, settled = (state, ()) if event.serving else records.heard(state, event.shard, None)
+            return state, (*logged, *settled)
+        case WorkerDrained():
+            return drain.drained(state, event)
+        case WorkerSealed():
+            return drain.sealed(state, event)
+        case RestartWanted():
+            return drain.asked(state, drain.wanted(event), now)
+        case ShardRecovered():
+            return records.shard_recovered(state, event)
+        case TurnSucceeded():
+            return records.turn_succeeded(state, event)
+        case RestoreWanted():
+            return records.restore_wanted(state, event)
         case SessionWanted():
             return requests.session_wanted(state, event)
         case SessionDropped():
@@ -105,12 +132,13 @@ def _react(state: State, event: Event, now: float) -> Result:
 
 def _alarms(state: State) -> Iterator[lifecycle.Alarm]:
     yield from lifecycle.alarms(state)
+    yield from drain.alarms(state)
     yield from questions.alarms(state)
 
 
 def _tick(state: State, event: Tick, now: float) -> Result:
     if now - event.due > LATE_S:
-        state = lifecycle.forgive(state, now)
+        state = drain.forgive(lifecycle.forgive(state, now), now)
     effects: tuple[Effect, ...] = ()
     for act in [act for at, act in _alarms(state) if at <= now]:
         state, more = act(state, now)
@@ -124,7 +152,7 @@ def _announced(state: State) -> Result:
         return state, ()
     if any(worker.state is WorkerState.STARTING for worker in state.workers):
         return state, ()
-    return replace(state, phase=Phase.SERVING), (Announce(),)
+    return replace(state, phase=Phase.SERVING), (NoteReady(), Announce())
 
 
 # -- what follows from a changed state --------------------------------------------------------------------------------
@@ -146,5 +174,6 @@ def _listening(state: State) -> dict[Process, tuple[int, ...]]:
 
     Workers that start together do not cover for each other: connections wait in the sockets for that moment.
     """
-    accepts = covered(state.up, len(state.workers)) if state.phase is Phase.SERVING else {}
+    sockets = len(state.workers) + state.spare_sockets
+    accepts = covered(state.up, sockets) if state.phase in _OPEN else {}
     return {process: accepts.get(process.slot, (process.slot,)) for process in state.live}

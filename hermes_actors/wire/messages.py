@@ -25,6 +25,7 @@ class Configure:
     config: dict[str, Any]  # hermes_actors.config.model.Config as plain data
     environment: dict[str, str]  # the variables the configuration names: secrets
     api_keys: dict[str, str]  # principal -> bearer key: secrets
+    auto_resume: bool  # begin the turns that an earlier owner left waiting; false in a chain of young deaths
 
 
 @message("assign")
@@ -44,11 +45,14 @@ class Listen:
 
 @message("activated")
 class Activated:
-    """Answer to :class:`Activate`."""
+    """Answer to :class:`Activate`, :class:`Rename` and :class:`Restore`: a session as the registry has it."""
 
     request: int
     session_id: str
-    created_at: float  # seconds since the epoch
+    created_at: float  # seconds since the epoch, as all times here
+    resume: list[Any] | None  # [reason, time] of the cut that its next turns are told of
+    fresh: list[Any] | None  # [reason, time, former session id]: it was suspended, and the person is to be told
+    strikes: int
 
 
 @message("refused")
@@ -77,6 +81,42 @@ class Forgotten:
     existed: bool
 
 
+@message("recorded")
+class Recorded:
+    """Answer to :class:`Recovered` and :class:`Succeeded`: it is durable."""
+
+    request: int
+
+
+@message("drain")
+class Drain:
+    """Begin no turn any more, tell those whose turns run, and say :class:`Drained` once none does."""
+
+    reason: str  # restart_timeout | shutdown_timeout: what a turn that is cut in the end was cut by
+    deadline: float  # seconds since the epoch
+    asker: str | None  # session key: the turn that asked for this is not waited for
+
+
+@message("drain_over")
+class DrainOver:
+    """The drain was cancelled: begin turns again, those that waited first."""
+
+
+@message("seal")
+class Seal:
+    """Say which turns run at this moment, and let none of them end by itself before :class:`Cut` comes."""
+
+    request: int
+
+
+@message("cut")
+class Cut:
+    """Interrupt the sealed turns: their marks are durable."""
+
+    reason: str  # restart_timeout | shutdown_timeout
+    at: float  # of the marks
+
+
 @message("restart_actor")
 class RestartActor:
     """Replace a session's agent actor by a fresh one, which tries the primary model first. Its tools stay connected."""
@@ -99,8 +139,8 @@ class Query:
     """The supervisor asks a worker something on behalf of an operator."""
 
     request: int
-    about: str  # session | mcp | restart_mcp
-    key: str  # the session's; the server's name
+    about: str  # session | mcp | restart_mcp | running | stop_turn | evict
+    key: str  # the session's; the server's name; empty where it is about all
 
 
 @message("stop")
@@ -190,6 +230,60 @@ class FellBack:
     model: str
 
 
+@message("recovered")
+class Recovered:
+    """What an earlier owner of a shard left behind; asked before anything of it is changed on disk."""
+
+    request: int
+    shard: int
+    fence: int
+    cut: list[list[str]]  # [session key, turn id] of the sessions' turns that were running: each is a crash's cut
+    queued: list[str]  # keys of the sessions with turns that wait
+
+
+@message("succeeded")
+class Succeeded:
+    """A turn of a session with marks or strikes succeeded, and is on disk; its end is told after the answer."""
+
+    request: int
+    key: str
+    shard: int
+    fence: int
+    turn_id: str
+
+
+@message("restore")
+class Restore:
+    """A suspended session wants its earlier transcript back; answered with :class:`Activated`, or ``not_found``."""
+
+    request: int
+    key: str
+    shard: int
+    fence: int
+
+
+@message("drained")
+class Drained:
+    """After :class:`Drain`: no turn runs here any more, but for the one that asked for the drain."""
+
+
+@message("sealed")
+class Sealed:
+    """Answer to :class:`Seal`."""
+
+    request: int
+    cut: list[list[str]]  # [session key, turn id] of the sessions' turns that run
+    busy: list[str]  # keys of other sessions with turns that wait, or that are being activated
+    stateless: int  # turns that run and belong to no session
+
+
+@message("restart_wanted")
+class RestartWanted:
+    """An administrator asked for a planned restart in a message; nobody waits for that session's turn."""
+
+    key: str
+
+
 @message("answer")
 class Answer:
     """Answer to :class:`Query`; ``found`` false: the worker knows nothing of it. Also to :class:`Reconfigure`."""
@@ -238,6 +332,15 @@ class TurnAccepted:
 
     request: int
     turn_id: str  # of the earlier turn where an Idempotency-Key named one
+
+
+@message("turn_parked")
+class TurnParked:
+    """The submitted turn is on disk and waits for the end of a drain, as its sender wanted; no events follow."""
+
+    request: int
+    turn_id: str  # of the earlier turn where an Idempotency-Key named one
+    retry_after_s: float
 
 
 @message("turn_event")

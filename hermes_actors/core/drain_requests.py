@@ -1,0 +1,58 @@
+"""What operators ask about a drain: to have one, to be rid of it, how far it is, what it would come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hermes_actors.core import drain
+from hermes_actors.core.arguments import BadArgument, boolean, seconds, text
+from hermes_actors.core.drain import Wish
+from hermes_actors.core.effects import Reply
+from hermes_actors.core.events import OperatorAsked
+from hermes_actors.core.lifecycle import Result
+from hermes_actors.core.model import PlanDrain, ShowDrain, State, Then, Waiting
+from hermes_actors.core.questions import query
+
+MOST_TIMEOUT_S = 366 * 24 * 3600.0  # as agent.restart_drain_timeout
+OPERATIONS = frozenset({"drain", "drain.cancel", "drain.status", "drain.plan", "restart", "stop"})
+
+
+def answer(state: State, event: OperatorAsked, now: float) -> Result:
+    """One request of the control socket.
+
+    Raises:
+        BadArgument: an argument cannot be used.
+    """
+    waiting = Waiting(event.client, event.request)
+    arguments = event.arguments
+    match event.operation:
+        case "drain.cancel":
+            return drain.cancel(state, waiting)
+        case "drain.status":
+            return query(state, event, ShowDrain(), state.live, "running", "", now)
+        case "drain.plan":
+            timeout_s = _timeout(arguments)
+            plan = PlanDrain(timeout_s=state.limits.drain_timeout_s if timeout_s is None else timeout_s)
+            return query(state, event, plan, state.live, "running", "", now)
+        case "stop":
+            timeout_s = 0.0 if boolean(arguments, "now") else None
+            wish = Wish(then=Then.STOP, timeout_s=timeout_s, by="hermes-ctl stop")
+            state, effects = drain.asked(state, wish, now)
+            return state, (Reply(client=event.client, request=event.request), *effects)
+        case _:
+            then = Then.RESTART if event.operation == "restart" else _then(arguments)
+            asker = text(arguments, "asker") if arguments.get("asker") is not None else None
+            wish = Wish(then=then, timeout_s=_timeout(arguments), by="hermes-ctl", asker=asker, waiting=waiting)
+            return drain.asked(state, wish, now)
+
+
+def _timeout(arguments: Mapping[str, Any]) -> float | None:
+    return seconds(arguments, "timeout", MOST_TIMEOUT_S)
+
+
+def _then(arguments: Mapping[str, Any]) -> Then:
+    value = arguments.get("then", Then.STOP.value)
+    if value not in tuple(Then):
+        raise BadArgument(f"then: one of {', '.join(Then)} is wanted")
+    return Then(value)
