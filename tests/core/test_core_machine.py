@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hermes_actors.core import effects as fx
+from hermes_actors.core.drain import SEAL_ANSWER_S
 from hermes_actors.core.events import (
     Event,
     OperatorAsked,
@@ -25,7 +26,7 @@ from hermes_actors.core.events import (
     WorkerExited,
     WorkerLost,
 )
-from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_MARGIN_S
+from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_S
 from hermes_actors.core.model import NEVER_RESTARTED, Load, Owner, Phase, WorkerState
 from hermes_actors.core.policy import restart_after
 from hermes_actors.core.questions import QUERY_TIMEOUT_S
@@ -33,6 +34,7 @@ from hermes_actors.core.step import due
 
 SLOTS = 3
 slots = st.integers(0, SLOTS - 1)
+END_S = 10.0 + SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 0.001  # from a signal to the end, even if nobody answers
 
 
 class World(RuleBasedStateMachine):
@@ -40,7 +42,7 @@ class World(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk = Desk(SLOTS, max_restarts=2, heartbeat_s=5.0, grace_s=10.0)
+        self.desk = Desk(SLOTS, max_restarts=2, heartbeat_s=5.0, drain_s=10.0)
         self.alive: dict[int, int] = {}  # slot -> generation of a live process
         self.starting: dict[int, int] = {}  # slot -> generation being started
         self.doomed: set[tuple[int, int]] = set()  # SIGKILL is on its way
@@ -58,7 +60,7 @@ class World(RuleBasedStateMachine):
                 case fx.Spawn():
                     assert effect.slot not in self.alive, "two processes would own the same shards"
                     assert effect.slot not in self.starting
-                    assert self.stop_by is None, "nothing starts while stopping"
+                    assert self.desk.state.phase is not Phase.STOPPING, "nothing starts while stopping"
                     self.starting[effect.slot] = effect.generation
                     self.owned[effect.slot] = {
                         shard: owner.fence
@@ -219,14 +221,14 @@ class World(RuleBasedStateMachine):
             if self.stop_by is None:
                 assert not of(fx.Kill, effects)
             else:
-                self.stop_by += seconds
+                self.stop_by += seconds + SEAL_ANSWER_S
 
     @precondition(lambda self: self.desk.state.phase is not Phase.STOPPED)
     @rule(now=st.booleans(), often=st.integers(0, 9))
     def a_stop_is_asked(self, now: bool, often: int) -> None:
         if often == 0:  # rarely, or no run gets far
             if self.stop_by is None:
-                self.stop_by = self.desk.now + 10.0 + STOP_MARGIN_S + EXIT_WAIT_S + 0.001
+                self.stop_by = self.desk.now + END_S
             self.tell(lambda: StopAsked(now=now, by="SIGTERM"))
 
     @invariant()
@@ -240,7 +242,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def a_dead_worker_has_a_replacement_or_a_time_for_one(self) -> None:
-        if self.stop_by is not None:
+        if self.desk.state.phase in (Phase.STOPPING, Phase.STOPPED):
             return
         for worker in self.desk.state.workers:
             there = worker.slot in self.alive or worker.slot in self.starting
@@ -251,7 +253,7 @@ class World(RuleBasedStateMachine):
         if self.desk.worker(0).generation == 0:
             return
         if self.stop_by is None:
-            self.stop_by = self.desk.now + 10.0 + STOP_MARGIN_S + EXIT_WAIT_S + 0.001
+            self.stop_by = self.desk.now + END_S
             self.tell(lambda: StopAsked(now=False, by="SIGTERM"))
         self.perform(self.desk.wait(max(0.0, self.stop_by - self.desk.now)))
         assert self.desk.state.phase is Phase.STOPPED

@@ -9,17 +9,16 @@ from fakes.core_desk import Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import QueryAnswered, SessionsFound
-from hermes_actors.core.model import ActorRecord, SessionEntry
+from hermes_actors.core.model import SessionEntry
 from hermes_actors.core.questions import QUERY_TIMEOUT_S
 
 ENTRY = SessionEntry(
     key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0
 )  # shard 5 is slot 1's
-FIRST_ACTOR = {"generation": 1, "restarts": 0, "last_restart_reason": None, "last_restart_at": None}
 
 
-def found(entry: SessionEntry = ENTRY) -> SessionsFound:
-    return SessionsFound(client=3, request=9, wanted="x", found=(entry,))
+def found() -> SessionsFound:
+    return SessionsFound(client=3, request=9, wanted="x", operation="sessions.show", found=(ENTRY,))
 
 
 def ask(desk: Desk, operation: str = "mcp", **arguments: object) -> int:
@@ -40,38 +39,26 @@ def show() -> tuple[Desk, int]:
 # -- one worker --------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_worker_knows_of_its_session_is_added() -> None:
+def shown(desk: Desk, *effects: object) -> fx.ReplySession:
+    (answer,) = of(fx.ReplySession, effects)
+    assert (answer.client, answer.request, answer.entry) == (3, 9, ENTRY)
+    assert desk.state.questions == {}
+    return answer
+
+
+def test_what_a_worker_knows_of_its_session_is_shown_with_it() -> None:
     desk, number = show()
 
-    answer = reply(desk.answer(1, number, {"turns": {"completed": 2}, "session_id": None, "actor": {"busy": True}}))
+    answer = shown(desk, *desk.answer(1, number, {"turns": {"completed": 2}}))
 
-    assert answer.data["turns"] == {"completed": 2}
-    assert answer.data["session_id"] == "ses_1", "what the worker does not know does not hide what the registry does"
-    assert answer.data["worker"] == 1
-    assert answer.data["actor"] == {"busy": True, **FIRST_ACTOR}
-    assert desk.state.questions == {}
-
-
-def test_a_session_tells_why_and_how_often_its_actor_was_restarted() -> None:
-    desk = serving()
-    desk.die(1)
-
-    answer = reply(desk.tell(found(replace(ENTRY, actor=ActorRecord(3, 2, "why", 5.0, "turn_1")))))
-
-    assert answer.data["actor"] == {
-        "generation": 3,
-        "restarts": 2,
-        "last_restart_reason": "why",
-        "last_restart_at": 5.0,
-    }
+    assert answer.known == {"turns": {"completed": 2}}
+    assert answer.up == (0, 1)
 
 
 def test_a_worker_that_does_not_answer_in_time_is_left_out() -> None:
     desk, number = show()
 
-    answer = reply(desk.wait(QUERY_TIMEOUT_S))
-
-    assert (answer.data["actor"], answer.data["session_id"]) == (FIRST_ACTOR, "ses_1")
+    assert shown(desk, *desk.wait(QUERY_TIMEOUT_S)).known == {}
     assert desk.answer(1, number, {}) == ()
 
 
@@ -86,9 +73,9 @@ def test_a_session_of_a_worker_that_is_down_is_shown_from_the_registry_alone() -
     desk = serving()
     desk.die(1)
 
-    answer = reply(desk.tell(found()))
+    answer = shown(desk, *desk.tell(found()))
 
-    assert (answer.data["state"], answer.data["actor"]) == ("unavailable", FIRST_ACTOR)
+    assert (answer.known, answer.up) == ({}, (0,))
 
 
 # -- all workers -------------------------------------------------------------------------------------------------------
@@ -158,7 +145,7 @@ def test_a_stop_answers_those_who_wait() -> None:
     desk = serving()
     ask(desk)
 
-    assert reply(desk.stop()).data["missing"] == [0, 1]
+    assert reply(desk.stopping()).data["missing"] == [0, 1]
 
 
 # -- restarting a server -----------------------------------------------------------------------------------------------

@@ -75,6 +75,17 @@ def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_spares_its_
     assert settle.unread == {0}
 
 
+def test_a_shard_that_opens_after_all_is_broken_no_more() -> None:
+    desk = serving()
+    owner = desk.state.owners[0].slot
+    desk.tell(ShardBroke(slot=owner, generation=1, shard=0, why="disk", set_aside=None, serving=False))
+    assert set(desk.state.broken) == {0}
+
+    desk.tell(recovered(desk, 0))
+
+    assert desk.state.broken == {}
+
+
 def test_nothing_is_settled_while_a_shard_is_unheard() -> None:
     desk = started()
 

@@ -20,7 +20,7 @@ def loaded(desk: Desk, *, client: int | None = 3, nothing: bool = False) -> Sett
         client=client,
         request=9,
         changes=() if nothing else (CHANGE,),
-        limits=replace(desk.limits, stop_grace_s=7.0),
+        limits=replace(desk.limits, drain_timeout_s=7.0),
         servers=("time",),
     )
 
@@ -60,8 +60,8 @@ def test_the_supervisor_goes_by_its_new_limits_and_server_names() -> None:
     desk.tell(loaded(desk))
 
     assert desk.state.servers == ("time",)
-    (stop, _) = of(fx.SendStop, desk.stop())
-    assert stop.grace_s == 7.0
+    (drain,) = of(fx.SendDrain, desk.stop())
+    assert drain.deadline == desk.now + 7.0
 
 
 def test_a_worker_that_starts_is_told_too_if_it_was_configured_before() -> None:
@@ -110,7 +110,7 @@ def test_a_configuration_that_cannot_be_used_changes_nothing_and_says_why(client
 
 def test_a_gateway_that_stops_takes_no_new_configuration() -> None:
     desk = serving()
-    desk.stop()
+    desk.stopping()
 
     effects = desk.operator("reload")
 

@@ -114,11 +114,11 @@ def test_a_stop_is_answered_before_it_begins() -> None:
     effects = serving().operator("stop")
 
     assert isinstance(effects[0], fx.Reply)
-    assert of(fx.SendStop, effects)
+    assert of(fx.SendDrain, effects)
 
 
 def found(*entries: SessionEntry) -> SessionsFound:
-    return SessionsFound(client=3, request=9, wanted="x", found=entries)
+    return SessionsFound(client=3, request=9, wanted="x", operation="sessions.show", found=entries)
 
 
 def test_a_session_that_is_not_there_is_not_found() -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.gateway_process import BOUND_S
+from fakes.gateway_process import BOUND_S, exchange
 
 from hermes_actors.control import server as control
 from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.core.events import Event, OperatorAsked
 from hermes_actors.wire import link
+from hermes_actors.wire.codec import encode
 from hermes_actors.wire.link import FrameLink
 
 
@@ -59,7 +62,7 @@ async def server(home_root: Path) -> AsyncIterator[Server]:
     made = Server(home_root / "s")
     await made.control.open()
     yield made
-    made.control.close()
+    await made.control.close()
 
 
 async def test_a_request_becomes_an_event_and_its_reply_finds_the_client(server: Server) -> None:
@@ -111,15 +114,61 @@ async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "IDLE_S", 0.05)
-    idle, stopping = await server.operator(), await server.operator()
+    idle, stopping, draining = await server.operator(), await server.operator(), await server.operator()
     stopping.ask(1, "stop")
-    await server.next()
+    event = await server.next()
+    server.control.reply(event.client, ControlReply(request=1, error=None, why="", data={}))
+    await stopping.next()
+    draining.ask(1, "drain")
+    event = await server.next()
 
     assert await idle.next() == "closed by the other end"
 
     again = await server.operator()
     assert await again.next() == "closed by the other end"
     assert stopping.heard.empty()
+    assert draining.heard.empty()
+    server.control.reply(event.client, ControlReply(request=1, error="cancelled", why="", data={}))
+    assert (await draining.next()).error == "cancelled"
+    assert await draining.next() == "closed by the other end", "it waits for nothing any more"
+
+
+def test_the_last_reply_reaches_its_client_though_the_loop_ends(home_root: Path) -> None:
+    data = {"cut": ["k" * 1000] * 5000}  # more than a socket takes at once
+
+    def ask() -> ControlReply:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as operator:
+            operator.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(BOUND_S), 0))
+            operator.connect(str(home_root / "s"))
+            return exchange(operator, "drain")
+
+    async def live() -> Future[ControlReply]:
+        server = Server(home_root / "s")
+        await server.control.open()
+        asked = operators.submit(ask)
+        event = await server.next()
+        server.control.reply(event.client, ControlReply(request=1, error=None, why="", data=data))
+        await server.control.close()
+        return asked
+
+    with ThreadPoolExecutor(max_workers=1) as operators:
+        assert asyncio.run(live()).result(BOUND_S).data == data
+
+
+async def test_a_client_that_does_not_read_does_not_hold_up_the_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "LAST_WORDS_S", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
+        deaf.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(deaf, str(server.path))
+        body = encode(ControlRequest(request=1, operation="drain", arguments={}))
+        await asyncio.get_running_loop().sock_sendall(deaf, struct.pack(">I", len(body)) + body)
+        event = await server.next()
+        server.control.reply(event.client, ControlReply(request=1, error=None, why="", data={"cut": ["k"] * 10**6}))
+
+        async with asyncio.timeout(BOUND_S):
+            await server.control.close()
 
 
 @pytest.mark.parametrize("message", [ControlReply(request=1, error=None, why="", data={})])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from fakes.gateway_process import BOUND_S
 
 from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event, Started, StopAsked
-from hermes_actors.perform import Outgoing
+from hermes_actors.recorder import Outgoing
 from hermes_actors.supervisor import Intake, Supervisor
 
 
@@ -22,12 +23,14 @@ class Disk:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.effects: list[core.RegistryEffect] = []
         self.full = False
 
     def record(self, effect: core.RegistryEffect) -> Outgoing | None:
         if self.full:
             raise OSError("disk full")
         self.done.append(type(effect).__name__)
+        self.effects.append(effect)
         return None
 
     def commit(self) -> None:
@@ -70,7 +73,16 @@ def test_nothing_leaves_before_the_whole_batch_is_committed(actor: Any, disk: Di
 
     effects = loop.delivered.get(timeout=BOUND_S)
     assert effects[:3] == ["Spawn", "Spawn", "Log"]
-    assert disk.done == ["CommitTable", "CommitTable", "commit", "deliver"]
+    assert disk.done == ["CommitTable", "CommitTable", "RecordStopBegan", "RecordCuts", "commit", "deliver"]
+
+
+def test_what_is_recorded_of_a_drain_has_the_time_of_the_wall_clock(actor: Any, disk: Disk, loop: Loop) -> None:
+    before = time.time()
+    actor.tell((Started(), StopAsked(now=False, by="SIGTERM")))
+    loop.delivered.get(timeout=BOUND_S)
+
+    (began,) = [effect for effect in disk.effects if isinstance(effect, core.RecordStopBegan)]
+    assert before - 1 < began.at < time.time() + 1  # the two clocks are not read at the same moment
 
 
 def test_a_write_that_fails_ends_the_actor_loudly_and_nothing_leaves(actor: Any, disk: Disk, loop: Loop) -> None:

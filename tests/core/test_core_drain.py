@@ -1,0 +1,689 @@
+"""A drain: who is waited for, what is cut and when, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fakes.core_desk import Desk, of, reply, serving
+
+from hermes_actors.core import effects as fx
+from hermes_actors.core.drain import MOST_WAITING, SEAL_ANSWER_S
+from hermes_actors.core.events import OperatorAsked, RestartWanted, ShardBroke, Started, Tick, WorkerDrained
+from hermes_actors.core.ledger import Cut
+from hermes_actors.core.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
+from hermes_actors.core.model import Phase, Process, WorkerState
+from hermes_actors.core.views import DRAIN_FIELDS
+
+EPOCH = 1.7e9  # the wall clock at monotonic zero
+BOTH = (Process(0, 1), Process(1, 1))
+A, B = ("api:default:a", "turn_a"), ("api:default:b", "turn_b")
+
+
+def gateway(slots: int = 2, **limits: float) -> Desk:
+    desk = serving(slots, **limits)
+    desk.state = replace(desk.state, epoch=EPOCH)
+    return desk
+
+
+def draining(operation: str = "drain", **arguments: Any) -> Desk:
+    desk = gateway(heartbeat_s=1e4)  # nobody is hung
+    desk.operator(operation, **arguments)
+    assert desk.state.phase is Phase.DRAINING
+    return desk
+
+
+def sealing(**arguments: Any) -> Desk:
+    """Both workers were asked what runs."""
+    desk = draining(timeout=0, **arguments)
+    assert of(fx.SendSeal, desk.log)
+    return desk
+
+
+def held(*cut: tuple[str, str]) -> Desk:
+    desk = sealing(then="hold")
+    desk.sealed(0, *cut)
+    desk.sealed(1)
+    assert desk.state.phase is Phase.HELD
+    desk.log.clear()
+    return desk
+
+
+def cuts(effects: Any) -> fx.RecordCuts:
+    (record,) = of(fx.RecordCuts, effects)
+    return record
+
+
+def stop_all(desk: Desk) -> tuple[fx.Effect, ...]:
+    effects: tuple[fx.Effect, ...] = ()
+    for worker in desk.state.workers:
+        effects += desk.die(worker.slot, exitcode=0)
+    return effects
+
+
+# -- it begins ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
+    desk = gateway()
+
+    effects = desk.operator("drain", timeout=30)
+
+    assert of(fx.SendDrain, effects) == [
+        fx.SendDrain(to=BOTH, reason="shutdown_timeout", deadline=EPOCH + desk.now + 30, asker=None)
+    ]
+    assert not of(fx.SendStop, effects)
+    assert not of(fx.Reply, effects), "it is answered at the end"
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "reason"),
+    [
+        ("drain", {"then": "restart"}, "restart_timeout"),
+        ("restart", {}, "restart_timeout"),
+        ("drain", {"then": "hold"}, "shutdown_timeout"),
+        ("drain", {}, "shutdown_timeout"),
+        ("stop", {}, "shutdown_timeout"),
+    ],
+)
+def test_what_follows_names_the_reason_of_the_cuts(operation: str, arguments: dict[str, Any], reason: str) -> None:
+    desk = gateway()
+
+    (told,) = of(fx.SendDrain, desk.operator(operation, **arguments))
+
+    assert told.reason == reason
+    assert told.deadline == EPOCH + desk.now + desk.limits.drain_timeout_s
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"timeout": -1}, "timeout: seconds from 0"),
+        ({"timeout": float("nan")}, "timeout: seconds from 0"),
+        ({"timeout": True}, "timeout: seconds from 0"),
+        ({"then": "dance"}, "then: one of hold, restart, stop"),
+        ({"then": ["stop"]}, "then: one of hold, restart, stop"),
+        ({"asker": 3}, "asker: a text"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_begins_nothing(arguments: dict[str, Any], why: str) -> None:
+    desk = gateway()
+
+    answer = reply(desk.operator("drain", **arguments))
+
+    assert answer.error == "bad_request"
+    assert answer.why.startswith(why)
+    assert desk.state.phase is Phase.SERVING
+
+
+def test_a_message_of_an_administrator_begins_a_restart_that_does_not_wait_for_its_session() -> None:
+    desk = gateway()
+
+    effects = desk.tell(RestartWanted(slot=1, generation=1, key="api:default:a"))
+
+    (told,) = of(fx.SendDrain, effects)
+    assert (told.reason, told.asker) == ("restart_timeout", "api:default:a")
+
+
+def test_the_turn_that_asks_over_the_control_socket_is_not_waited_for_either() -> None:
+    desk = gateway()
+
+    (told,) = of(fx.SendDrain, desk.operator("drain", asker="api:default:a"))
+
+    assert told.asker == "api:default:a"
+
+
+def test_workers_go_on_accepting_connections_for_those_that_are_down() -> None:
+    desk = draining()
+
+    desk.die(1)
+
+    assert [listen.slots for listen in of(fx.SendListen, desk.log) if listen.slot == 0][-1] == (0, 1)
+
+
+def test_before_the_gateway_serves_nothing_is_waited_for() -> None:
+    desk = Desk(2)
+    desk.tell(Started())
+    desk.spawned(0)
+
+    effects = desk.stop()
+
+    assert of(fx.SendSeal, effects) == [fx.SendSeal(to=(Process(0, 1),), request=1)]
+    effects = desk.sealed(0, A)
+    assert cuts(effects).cuts == (Cut(*A),)
+    assert of(fx.Kill, effects) == [fx.Kill(slot=0, generation=1), fx.Kill(slot=1, generation=1)]
+
+
+# -- it ends -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_over_as_soon_as_no_worker_has_a_turn() -> None:
+    desk = draining(timeout=3600)
+    assert not of(fx.SendSeal, desk.drained(0))
+
+    effects = desk.drained(1)
+
+    assert of(fx.SendSeal, effects) == [fx.SendSeal(to=BOTH, request=1)]
+
+
+def test_what_runs_at_the_deadline_decides_not_what_ran_when_it_began() -> None:
+    desk = draining(timeout=30)
+    desk.drained(0)
+    assert not of(fx.SendSeal, desk.wait(29.9))
+
+    assert of(fx.SendSeal, desk.wait(0.2))
+    assert not of(fx.RecordCuts, desk.sealed(0))
+    assert cuts(desk.sealed(1, B)).cuts == (Cut(*B),)
+
+
+def test_cuts_are_recorded_before_anybody_is_cut_and_stopped() -> None:
+    desk = sealing()
+    desk.sealed(0, A, B, busy=["api:default:q"], stateless=2)
+
+    effects = desk.sealed(1, busy=["api:default:r"])
+
+    assert cuts(effects) == fx.RecordCuts(
+        cuts=(Cut(*A), Cut(*B)),
+        reason="shutdown_timeout",
+        drop_idle=True,
+        busy=frozenset({A[0], B[0], "api:default:q", "api:default:r"}),
+        unknown=frozenset(),
+        shards=8,
+        since=EPOCH + desk.now,
+    )
+    assert of(fx.SendCut, effects) == [fx.SendCut(to=BOTH, reason="shutdown_timeout", at=EPOCH + desk.now)]
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(fx.RecordCuts) < kinds.index(fx.SendCut) < kinds.index(fx.SendStop)
+
+
+def test_that_the_end_of_this_life_began_is_recorded_before_the_workers_are_asked() -> None:
+    desk = gateway()
+
+    effects = desk.operator("drain", timeout=0)
+
+    assert of(fx.RecordStopBegan, effects) == [fx.RecordStopBegan(at=EPOCH + desk.now)]
+    desk.sealed(0)
+    assert not of(fx.RecordStopBegan, desk.sealed(1))
+
+
+def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
+    desk = draining()
+    desk.wait(10.0)
+    desk.operator("drain", timeout=0)
+    desk.sealed(0, A, stateless=1)
+    assert not of(fx.Reply, desk.sealed(1))
+    desk.wait(1.0)
+
+    effects = stop_all(desk)
+
+    first, second = of(fx.Reply, effects)
+    assert first == second
+    assert first.data == {
+        "marked": 1,
+        "cut": [A[0]],
+        "stateless": 1,
+        "suspended": [],
+        "took_s": 11.0,
+        "then": "stop",
+    }
+    assert effects[-1] == fx.Finish(restart=False)
+
+
+def test_a_stop_is_answered_at_once() -> None:
+    desk = gateway()
+
+    assert reply(desk.operator("stop", now=False)).data == {}
+    assert reply(desk.operator("stop", now=1)).error == "bad_request"
+
+
+def test_a_restart_runs_the_gateway_anew() -> None:
+    desk = draining("restart", timeout=0)
+    desk.sealed(0)
+    desk.sealed(1)
+
+    assert of(fx.Finish, stop_all(desk)) == [fx.Finish(restart=True)]
+
+
+# -- workers that die, hang, or come up ----------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_is_replaced_and_told_before_it_owns_anything() -> None:
+    desk = draining(asker="api:default:a")
+    assert of(fx.Spawn, desk.die(1))
+
+    effects = desk.spawned(1)
+
+    kinds = [type(effect) for effect in effects]
+    assert kinds[:3] == [fx.SendConfigure, fx.SendDrain, fx.SendTable]
+    (told,) = of(fx.SendDrain, effects)
+    assert (told.to, told.asker) == ((Process(1, 2),), "api:default:a")
+    assert not of(fx.SendDrain, desk.ready(1)), "once is enough"
+
+
+def test_a_worker_that_comes_up_is_waited_for_but_not_one_that_is_down() -> None:
+    desk = gateway(max_restarts=0)
+    desk.operator("drain", timeout=3600)
+    desk.drained(0)
+    assert desk.state.drain is not None
+
+    effects = desk.die(1)
+
+    assert desk.worker(1).state is WorkerState.GIVEN_UP
+    assert of(fx.SendSeal, effects) == [fx.SendSeal(to=(Process(0, 1),), request=1)]
+
+    desk = draining(timeout=3600)
+    desk.drained(0)
+    desk.die(1)
+    desk.spawned(1)
+    assert not of(fx.SendSeal, desk.ready(1))
+    assert of(fx.SendSeal, desk.drained(1))
+
+
+def test_what_a_dead_process_said_counts_no_more_for_its_replacement() -> None:
+    desk = draining(timeout=3600)
+    desk.drained(0)
+    desk.die(0)
+    desk.spawned(0)
+    desk.tell(WorkerDrained(slot=0, generation=1))
+
+    assert not of(fx.SendSeal, desk.drained(1))
+
+
+def test_a_worker_that_does_not_tell_what_runs_is_killed_and_its_shards_are_unknown() -> None:
+    desk = sealing()
+    desk.sealed(0, A)
+
+    effects = desk.wait(SEAL_ANSWER_S)
+
+    assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
+    assert cuts(effects).unknown == frozenset(range(4, 8))
+    assert of(fx.SendCut, effects) == [fx.SendCut(to=(Process(0, 1),), reason="shutdown_timeout", at=EPOCH + desk.now)]
+    assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1, grace_s=0.0)]
+
+
+def test_the_shards_of_a_worker_that_dies_before_it_tells_are_unknown() -> None:
+    desk = sealing()
+    desk.sealed(0)
+
+    assert cuts(desk.die(1)).unknown == frozenset(range(4, 8))
+
+
+def test_a_worker_that_dies_while_the_others_tell_is_replaced_only_if_the_gateway_stays() -> None:
+    desk = sealing()
+    assert not of(fx.Spawn, desk.die(1) + desk.sealed(0))
+    assert desk.state.phase is Phase.STOPPING
+
+    desk = sealing(then="hold")
+    assert not of(fx.Spawn, desk.die(1) + desk.sealed(0))
+    assert of(fx.Spawn, desk.wait(SEAL_ANSWER_S))
+    assert of(fx.SendDrain, desk.spawned(1))
+
+
+def test_what_a_worker_told_before_it_died_is_recorded() -> None:
+    desk = sealing()
+    desk.sealed(0, A)
+    desk.die(0)
+
+    record = cuts(desk.sealed(1))
+
+    assert record.cuts == (Cut(*A),)
+    assert record.unknown == frozenset()
+
+
+def test_a_worker_that_has_not_read_all_its_shards_tells_only_of_what_it_runs() -> None:
+    desk = gateway()
+    desk.die(1)
+    desk.spawned(1)
+    desk.operator("drain", timeout=0)
+    desk.sealed(0)
+
+    record = cuts(desk.sealed(1, B))
+
+    assert record.cuts == (Cut(*B),)
+    assert record.unknown == frozenset(range(4, 8))
+
+
+def test_a_shard_that_nobody_could_read_is_unknown() -> None:
+    desk = gateway()
+    desk.tell(ShardBroke(slot=0, generation=1, shard=2, why="torn", set_aside=None, serving=False))
+    desk.tell(ShardBroke(slot=0, generation=1, shard=3, why="torn", set_aside="/aside", serving=True))
+    desk.operator("drain", timeout=0)
+    desk.sealed(0)
+
+    assert cuts(desk.sealed(1)).unknown == {2}
+
+
+def test_an_answer_to_an_earlier_question_is_nobodys() -> None:
+    desk = held()
+    desk.operator("drain", timeout=0)
+
+    assert not of(fx.RecordCuts, desk.sealed(0, A, ago=1) + desk.sealed(1, B, ago=1))
+    desk.sealed(0)
+    assert cuts(desk.sealed(1)).cuts == ()
+
+
+def test_a_supervisor_that_did_not_run_kills_nobody_whose_answer_waits() -> None:
+    desk = sealing()
+    due = desk.now + SEAL_ANSWER_S
+    desk.now += 3600
+
+    effects = desk.tell(Tick(due=due))
+
+    assert not of(fx.Kill, effects)
+    assert not of(fx.RecordCuts, desk.sealed(0))
+    assert cuts(desk.sealed(1)).unknown == frozenset()
+
+
+def test_a_hung_worker_is_killed_during_a_drain_too() -> None:
+    desk = gateway()
+    desk.operator("drain", timeout=3600)
+
+    assert len(of(fx.Kill, desk.wait(READY_TIMEOUT_S))) == 2
+
+
+# -- signals, and drains that join ---------------------------------------------------------------------------------
+
+
+def test_a_signal_drains_for_the_configured_time() -> None:
+    desk = gateway(drain_s=60.0, heartbeat_s=1e4)
+    assert of(fx.SendDrain, desk.stop())
+    assert not of(fx.SendSeal, desk.wait(59.9))
+
+    assert of(fx.SendSeal, desk.wait(0.2))
+
+
+def test_a_second_signal_seals_at_once_and_a_third_waits_for_nobody() -> None:
+    desk = gateway()
+    desk.stop()
+
+    assert of(fx.SendSeal, desk.stop())
+
+    desk.sealed(0, A)
+    effects = desk.stop()
+    assert cuts(effects).cuts == (Cut(*A),)
+    assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
+    desk.stop()
+    assert of(fx.Kill, desk.wait(STOP_NOW_S)) == [fx.Kill(slot=0, generation=1)]
+
+
+def test_a_signal_makes_a_stop_of_a_restart() -> None:
+    desk = draining("restart", timeout=3600)
+    desk.stop()
+    desk.stop()
+    desk.sealed(0)
+
+    assert cuts(desk.sealed(1)).reason == "shutdown_timeout"
+    assert of(fx.Finish, stop_all(desk)) == [fx.Finish(restart=False)]
+
+
+def test_a_signal_while_the_workers_stop_makes_a_stop_of_a_restart() -> None:
+    desk = draining("restart", timeout=0)
+    desk.sealed(0)
+    desk.sealed(1)
+    assert desk.state.phase is Phase.STOPPING
+
+    desk.stop()
+
+    assert of(fx.Finish, stop_all(desk)) == [fx.Finish(restart=False)]
+
+
+def test_a_drain_that_joins_brings_the_deadline_nearer_never_further() -> None:
+    desk = draining(timeout=10)
+    desk.operator("drain", timeout=3600)
+    assert desk.state.drain is not None
+    assert desk.state.drain.deadline == desk.now + 10
+
+    effects = desk.operator("drain", timeout=5)
+
+    assert desk.state.drain.deadline == desk.now + 5
+    assert not of(fx.SendDrain, effects), "a worker is told once"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wins"),
+    [("hold", "restart", "restart"), ("restart", "hold", "restart"), ("restart", "stop", "stop")],
+)
+def test_of_two_drains_the_stronger_wish_follows(first: str, second: str, wins: str) -> None:
+    desk = draining(timeout=3600, then=first)
+
+    desk.operator("drain", timeout=0, then=second)
+
+    desk.sealed(0)
+    desk.sealed(1)
+    assert {line.data["then"] for line in of(fx.Reply, stop_all(desk))} == {wins}
+
+
+def test_only_so_many_may_wait_for_the_end() -> None:
+    desk = draining()
+    for _ in range(MOST_WAITING - 1):
+        desk.operator("drain")
+
+    assert reply(desk.operator("drain")).error == "busy"
+    assert reply(desk.operator("stop", now=False)).error is None
+
+
+def test_after_the_end_there_is_nothing_to_drain() -> None:
+    desk = sealing()
+    desk.sealed(0)
+    desk.sealed(1)
+    stop_all(desk)
+
+    assert reply(desk.operator("drain")).error == "busy"
+
+
+# -- cancelled, held ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_drain_serves_on_and_tells_those_who_waited() -> None:
+    desk = draining()
+
+    effects = desk.tell(OperatorAsked(client=4, request=1, operation="drain.cancel", arguments={}))
+
+    assert of(fx.SendDrainOver, effects) == [fx.SendDrainOver(to=BOTH)]
+    waited, cancelled = of(fx.Reply, effects)
+    assert (waited.client, waited.error) == (3, "cancelled")
+    assert (cancelled.client, cancelled.error) == (4, None)
+    assert desk.state.phase is Phase.SERVING
+    assert not of(fx.SendSeal, desk.drained(0) + desk.drained(1)), "what was said before does not count"
+
+
+def test_a_drain_after_a_cancelled_one_starts_from_nothing() -> None:
+    desk = draining(timeout=3600)
+    desk.drained(0)
+    desk.operator("drain.cancel")
+
+    effects = desk.operator("drain", timeout=3600)
+
+    assert of(fx.SendDrain, effects)
+    assert not of(fx.SendSeal, desk.drained(1))
+
+
+@pytest.mark.parametrize("prepare", [gateway, sealing])
+def test_what_is_no_drain_or_cuts_already_cannot_be_cancelled(prepare: Any) -> None:
+    desk = prepare()
+
+    assert reply(desk.operator("drain.cancel")).error == "not_draining"
+
+    if desk.state.phase is Phase.DRAINING:
+        desk.sealed(0)
+        desk.sealed(1)
+        assert reply(desk.operator("drain.cancel")).error == "not_draining"
+
+
+def test_a_held_gateway_stays_up_with_what_it_cut_marked_and_no_strike_dropped() -> None:
+    desk = sealing(then="hold")
+    desk.sealed(0, A)
+
+    effects = desk.sealed(1)
+
+    record = cuts(effects)
+    assert (record.reason, record.drop_idle) == ("shutdown_timeout", False)
+    assert of(fx.SendCut, effects)
+    assert not of(fx.SendStop, effects)
+    assert not of(fx.RecordStopBegan, desk.log)
+    answer = reply(effects)
+    assert (answer.data["marked"], answer.data["then"]) == (1, "hold")
+    assert reply(desk.operator("drain", then="hold")).data == answer.data, "it is held already"
+    assert desk.state.phase is Phase.HELD
+
+
+def test_a_held_gateway_serves_again_when_the_drain_is_cancelled() -> None:
+    desk = held(A)
+
+    effects = desk.operator("drain.cancel")
+
+    assert of(fx.SendDrainOver, effects) == [fx.SendDrainOver(to=BOTH)]
+    assert reply(effects).error is None
+    assert desk.state.phase is Phase.SERVING
+
+
+def test_a_gateway_that_was_held_before_it_served_is_announced_when_it_may() -> None:
+    desk = Desk(1)
+    desk.tell(Started())
+    desk.operator("drain", then="hold")
+    assert desk.state.phase is Phase.HELD
+    assert of(fx.SendDrain, desk.spawned(0))
+    assert not of(fx.Announce, desk.ready(0))
+
+    assert of(fx.Announce, desk.operator("drain.cancel"))
+
+
+def test_a_worker_that_is_replaced_while_held_begins_no_turn() -> None:
+    desk = held()
+    desk.die(0)
+
+    assert of(fx.SendDrain, desk.spawned(0))
+
+
+@pytest.mark.parametrize("then", ["stop", "restart"])
+def test_from_held_it_goes_on_at_once_and_keeps_the_strikes_of_its_own_cuts(then: str) -> None:
+    desk = held(A)
+    since = EPOCH + desk.now
+    desk.wait(10.0)
+
+    effects = desk.operator("drain", then=then, timeout=3600)
+
+    assert of(fx.SendSeal, effects)
+    assert not of(fx.SendDrain, effects), "they are drained"
+    assert of(fx.RecordStopBegan, effects) == [fx.RecordStopBegan(at=since)]
+    desk.sealed(0)
+    record = cuts(desk.sealed(1, busy=["api:default:q"]))
+    assert (record.cuts, record.drop_idle, record.since) == ((), True, since)
+    assert record.busy == {"api:default:q"}
+    (answer,) = of(fx.Reply, stop_all(desk))
+    assert (answer.data["marked"], answer.data["took_s"]) == (0, 0.0)
+
+
+def test_a_signal_while_held_stops_at_once() -> None:
+    desk = held()
+
+    assert of(fx.SendSeal, desk.stop())
+
+
+# -- what is seen ------------------------------------------------------------------------------------------------------
+
+
+def turn(key: str, started_at: float, **more: Any) -> dict[str, Any]:
+    return {"key": key, "turn_id": f"turn_{key}", "started_at": started_at, "stateless": False, "usual_s": None, **more}
+
+
+def test_what_still_runs_is_shown_oldest_first() -> None:
+    desk = draining(timeout=30, then="restart")
+    began_at = EPOCH + desk.now
+    desk.wait(5.0)
+    (query,) = of(fx.SendQuery, desk.operator("drain.status"))
+    assert (query.to, query.about, query.key) == (BOTH, "running", "")
+
+    desk.answer(0, query.request, {"turns": [turn("c", EPOCH + 3), turn("a", EPOCH + 1)], "queued": 2})
+    answer = reply(desk.answer(1, query.request, {"turns": [turn("b", EPOCH + 2, stateless=True)], "queued": 3}))
+
+    told = dict(answer.data)
+    assert [line["key"] for line in told.pop("turns")] == ["a", "b", "c"]
+    assert told == {
+        "phase": "draining",
+        "then": "restart",
+        "by": "hermes-ctl",
+        "asker": None,
+        "began_at": began_at,
+        "deadline_at": began_at + 30,
+        "left_s": 25.0,
+        "count": 3,
+        "queued": 5,
+        "missing": [],
+    }
+
+
+def test_without_a_drain_there_is_only_what_runs() -> None:
+    desk = gateway(1)
+    (query,) = of(fx.SendQuery, desk.operator("drain.status"))
+
+    data = reply(desk.answer(0, query.request, {"turns": [], "queued": 0})).data
+
+    assert {name for name, value in data.items() if value is None} == set(DRAIN_FIELDS)
+
+
+def test_the_status_tells_of_the_drain() -> None:
+    desk = draining(timeout=30)
+
+    (status,) = of(fx.ReplyStatus, desk.operator("status"))
+
+    assert (status.data["phase"], status.data["drain"]["left_s"]) == ("draining", 30.0)
+    (status,) = of(fx.ReplyStatus, gateway().operator("status"))
+    assert status.data["drain"] is None
+
+
+def test_a_plan_is_made_of_what_the_workers_tell_and_changes_nothing() -> None:
+    desk = gateway()
+    before = desk.state
+    (query,) = of(fx.SendQuery, desk.operator("drain.plan", timeout=7))
+    desk.answer(0, query.request, {"turns": [turn("a", EPOCH + desk.now - 4, usual_s=9.0)], "queued": 1})
+
+    (planned,) = of(fx.ReplyPlan, desk.wait(10.0))
+
+    assert (planned.client, planned.request) == (3, 9)
+    assert [(line.key, line.worker, line.usual_s) for line in planned.plan.turns] == [("a", 0, 9.0)]
+    assert (planned.plan.timeout_s, planned.plan.queued, planned.plan.missing) == (7.0, 1, (1,))
+    assert replace(desk.state, asked=0) == before
+
+
+@pytest.mark.parametrize(("arguments", "timeout_s"), [({}, 60.0), ({"timeout": 0}, 0.0)])
+def test_a_plan_is_for_the_configured_time_unless_another_is_named(arguments: dict[str, Any], timeout_s: float) -> None:
+    desk = gateway(1)
+    (query,) = of(fx.SendQuery, desk.operator("drain.plan", **arguments))
+
+    (planned,) = of(fx.ReplyPlan, desk.answer(0, query.request, {"turns": [], "queued": 0}))
+
+    assert planned.plan.timeout_s == timeout_s
+
+
+# -- the service manager -------------------------------------------------------------------------------------------
+
+
+def notices(effects: Any) -> list[str]:
+    return [notice.about for notice in of(fx.TellServiceManager, effects)]
+
+
+def test_the_service_manager_hears_of_the_end_when_nothing_can_cancel_it() -> None:
+    desk = draining(timeout=3600)
+    assert notices(desk.log) == ["draining"]
+    assert notices(desk.operator("drain.cancel")) == ["serving"]
+
+    desk.operator("drain", timeout=3600)
+    assert notices(desk.wait(0.0)) == []
+    assert notices(desk.operator("drain", timeout=0)) == ["draining", "stopping"]
+
+
+def test_the_service_manager_is_asked_to_be_patient_until_after_the_deadline() -> None:
+    desk = draining(timeout=30)
+
+    (notice,) = of(fx.TellServiceManager, desk.log)
+
+    assert notice.within_s > 30 + SEAL_ANSWER_S + STOP_NOW_S
+
+
+def test_the_service_manager_hears_of_a_restart_and_of_a_hold() -> None:
+    assert notices(sealing(then="restart").log)[-1] == "restarting"
+    desk = sealing(then="hold")
+    desk.sealed(0)
+    assert notices(desk.sealed(1)) == ["held"]

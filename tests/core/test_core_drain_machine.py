@@ -1,0 +1,266 @@
+"""Whatever happens while turns run and drains come and go: what is cut is what is recorded, and it always ends."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from fakes.core_desk import Desk, of
+from hypothesis import Phase as Step
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hermes_actors.core import effects as fx
+from hermes_actors.core.drain import SEAL_ANSWER_S
+from hermes_actors.core.events import (
+    Event,
+    OperatorAsked,
+    RestartWanted,
+    Started,
+    StopAsked,
+    WorkerDrained,
+    WorkerExited,
+    WorkerReady,
+    WorkerSealed,
+    WorkerSpawned,
+)
+from hermes_actors.core.ledger import Cut
+from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_S
+from hermes_actors.core.model import Phase, Process
+
+SLOTS = 3
+DRAIN_S = 10.0
+END_S = DRAIN_S + SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 0.001  # from a signal to the end, even if nobody answers
+slots = st.integers(0, SLOTS - 1)
+
+
+@dataclass
+class Host:
+    """A worker process that keeps its side: what it says comes later, in order."""
+
+    process: Process
+    configured: bool = False
+    owns: bool = False
+    draining: bool = False
+    told: int = 0  # Drain, since the last DrainOver
+    sealed: frozenset[Cut] | None = None
+    running: set[Cut] = field(default_factory=set)
+    says: deque[Event] = field(default_factory=deque)
+
+    def drained(self) -> None:
+        if self.draining and not self.running:
+            self.says.append(WorkerDrained(slot=self.process.slot, generation=self.process.generation))
+
+    def seal(self, request: int) -> None:
+        self.sealed = frozenset(self.running)
+        slot, generation = self.process
+        self.says.append(
+            WorkerSealed(
+                slot=slot, generation=generation, request=request, cut=tuple(self.sealed), busy=frozenset(), stateless=0
+            )
+        )
+
+
+class Draining(RuleBasedStateMachine):
+    """Workers that may be slow or die at any moment, and a supervisor that sees only events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk(SLOTS, max_restarts=50, heartbeat_s=1e6, drain_s=DRAIN_S)
+        self.starting: dict[int, Process] = {}
+        self.hosts: dict[int, Host] = {}  # by slot
+        self.recorded: set[Cut] = set()
+        self.succeeded: set[Cut] = set()
+        self.turns = 0
+        self.waiting: set[int] = set()  # requests without a reply
+        self.requests = 0
+        self.noted = 0  # that the end of this life began
+
+    # -- what the supervisor does ------------------------------------------------------------------------------------
+    def tell(self, event: Event) -> None:
+        self.perform(self.desk.tell(event))
+
+    def perform(self, effects: tuple[fx.Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case fx.Spawn():
+                    assert effect.slot not in self.hosts
+                    self.starting[effect.slot] = Process(effect.slot, effect.generation)
+                case fx.SendConfigure():
+                    self.host(Process(effect.slot, effect.generation)).configured = True
+                case fx.SendTable():
+                    for process in effect.to:
+                        self.table(process)
+                case fx.RecordCuts():
+                    assert not self.succeeded.intersection(effect.cuts), "it came to its end before"
+                    self.recorded.update(effect.cuts)
+                case fx.RecordStopBegan():
+                    self.noted += 1
+                case fx.SendDrain() | fx.SendDrainOver() | fx.SendSeal() | fx.SendCut():
+                    assert effect.to
+                    for process in effect.to:
+                        self.hear(self.host(process), effect)
+                case fx.SendStop():
+                    self.stopped(self.host(Process(effect.slot, effect.generation)))
+                case fx.Reply():
+                    self.waiting.remove(effect.request)
+                case fx.Finish():
+                    assert self.noted == 1
+                case _:
+                    pass
+
+    def host(self, process: Process) -> Host:
+        host = self.hosts[process.slot]
+        assert host.process == process
+        return host
+
+    def live(self) -> list[Host]:
+        """The processes that are not about to be killed."""
+        return [host for host in self.hosts.values() if host.process in self.desk.state.live]
+
+    def table(self, process: Process) -> None:
+        host = self.host(process)
+        assert host.configured
+        if not host.owns and self.desk.state.phase in (Phase.DRAINING, Phase.HELD):
+            assert host.draining, "it would begin what waits"
+        host.owns = True
+        host.drained()
+
+    def hear(self, host: Host, effect: fx.SendDrain | fx.SendDrainOver | fx.SendSeal | fx.SendCut) -> None:
+        match effect:
+            case fx.SendDrain():
+                host.told += 1
+                assert host.told == 1, "once a drain"
+                host.draining = True
+                host.drained()
+            case fx.SendDrainOver():
+                host.draining, host.told, host.sealed = False, 0, None
+            case fx.SendSeal():
+                assert host.draining
+                host.seal(effect.request)
+            case fx.SendCut():
+                assert host.sealed is not None
+                assert host.sealed <= self.recorded, "what is cut is on disk by then"
+                assert host.running == host.sealed, "and nothing else, and nothing is forgotten"
+                host.running.clear()
+
+    def stopped(self, host: Host) -> None:
+        assert not host.running, "its turns are over by then"
+        assert self.desk.state.phase in (Phase.STOPPING, Phase.STOPPED)
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+    @initialize(ready=st.sampled_from([True, True, True, False]))
+    def start(self, ready: bool) -> None:
+        self.tell(Started())
+        for slot in range(SLOTS):
+            self.a_process_comes_up(slot)
+        if ready:
+            self.all_are_heard()
+
+    @rule(slot=slots)
+    def a_process_comes_up(self, slot: int) -> None:
+        if slot in self.starting:
+            process = self.starting.pop(slot)
+            self.hosts[slot] = Host(process)
+            self.tell(WorkerSpawned(slot=slot, generation=process.generation, pid=100 + slot))
+            self.hosts[slot].says.append(WorkerReady(slot=slot, generation=process.generation))
+
+    @rule(slot=slots, jitter=st.floats(0, 1, exclude_max=True))
+    def a_worker_dies(self, slot: int, jitter: float) -> None:
+        if slot in self.hosts:
+            _, generation = self.hosts.pop(slot).process
+            self.tell(WorkerExited(slot=slot, generation=generation, exitcode=-9, jitter=jitter))
+
+    @rule(slot=slots)
+    def a_worker_is_heard(self, slot: int) -> None:
+        if slot in self.hosts and self.hosts[slot].says:
+            self.tell(self.hosts[slot].says.popleft())
+
+    @rule()
+    def all_are_heard(self) -> None:
+        for slot in range(SLOTS):
+            while slot in self.hosts and self.hosts[slot].says:
+                self.a_worker_is_heard(slot)
+
+    @rule()
+    def turns_begin(self) -> None:
+        for host in self.hosts.values():
+            if host.owns and not host.draining:
+                self.turns += 1
+                host.running.add(Cut(f"k{self.turns}", f"turn_{self.turns}"))
+
+    @rule(slot=slots)
+    def a_turn_ends(self, slot: int) -> None:
+        host = self.hosts.get(slot)
+        if host is not None and host.running and host.sealed is None:
+            self.succeeded.add(host.running.pop())
+            host.drained()
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 20.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.perform(self.desk.wait(seconds))
+
+    # -- who wants what ----------------------------------------------------------------------------------------------
+    def ask(self, operation: str, **arguments: object) -> None:
+        self.requests += 1
+        self.waiting.add(self.requests)
+        self.tell(OperatorAsked(client=1, request=self.requests, operation=operation, arguments=arguments))
+
+    @rule(then=st.sampled_from(["hold"] * 6 + ["restart", "stop"]), timeout=st.sampled_from([None, 0, 5]))
+    def a_drain_is_asked(self, then: str, timeout: float | None) -> None:
+        self.ask("drain", then=then, timeout=timeout)
+
+    @rule()
+    def it_is_cancelled(self) -> None:
+        self.ask("drain.cancel")
+
+    @rule(often=st.integers(0, 9))
+    def a_signal_comes(self, often: int) -> None:
+        if often == 0:  # rarely, or no run gets far
+            self.tell(StopAsked(now=False, by="SIGTERM"))
+
+    @precondition(lambda self: self.hosts)
+    @rule(often=st.integers(0, 9))
+    def a_message_asks(self, often: int) -> None:
+        if often == 0:
+            slot, generation = next(iter(self.hosts.values())).process
+            self.tell(RestartWanted(slot=slot, generation=generation, key="k"))
+
+    # -- what always holds -------------------------------------------------------------------------------------------
+    @invariant()
+    def who_lives_during_a_drain_knows_of_it(self) -> None:
+        if self.desk.state.phase in (Phase.DRAINING, Phase.HELD):
+            assert all(host.told == 1 for host in self.live())
+
+    @invariant()
+    def nothing_runs_while_it_is_held(self) -> None:
+        if self.desk.state.phase is Phase.HELD:
+            assert not any(host.running for host in self.live())
+
+    @invariant()
+    def serving_workers_may_begin_turns(self) -> None:
+        if self.desk.state.phase is Phase.SERVING:
+            assert not any(host.draining or host.sealed is not None for host in self.live())
+
+    @invariant()
+    def nobody_waits_when_nothing_is_on_its_way(self) -> None:
+        if self.desk.state.phase in (Phase.SERVING, Phase.HELD, Phase.STOPPED):
+            assert not self.waiting
+
+    def teardown(self) -> None:
+        """It ends, even when no worker says another word."""
+        self.tell(StopAsked(now=False, by="SIGTERM"))
+        self.perform(self.desk.wait(END_S))
+        assert self.desk.state.phase is Phase.STOPPED
+        assert len(of(fx.Finish, self.desk.log)) == 1
+        assert not self.waiting
+
+
+TestDraining = Draining.TestCase
+TestDraining.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Step.explicit, Step.reuse, Step.generate, Step.shrink],  # to explain is slow
+)
