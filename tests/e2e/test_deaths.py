@@ -91,7 +91,9 @@ async def test_a_turn_cut_by_a_crash_is_interrupted_told_and_never_run_again(
     assert body["error"]["code"] == "turn_interrupted"
     assert headers["x-should-retry"] == "false"
     await gateway.say("go on", name)
-    assert [message["content"] for message in model.last.body["messages"]] == ["[[tool:echo:{}]] hold", "go on"]
+    note, *conversation = [message["content"] for message in model.last.body["messages"]]
+    assert "a process of the gateway died" in note
+    assert conversation == ["[[tool:echo:{}]] hold", "go on"]
     assert model.count == asked + 2
 
 

@@ -28,8 +28,7 @@ SERVERS = ("one", "two", "three")
 CONNECTED, CONNECTED_NAME = 8, "connected"  # sessions with a server each, whose turns are compared
 TURNS_EACH = 20  # of a comparison: histories stay short
 FOR_EVER_S = 600
-FLAPPING = 50  # sessions
-AT_MOST = Limit("at most", 5.0)  # percent of a core, of a gateway whose servers flap
+FLAPPING_LIMIT = Limit("at most", 5.0)  # percent of a core, of a gateway whose servers flap
 ASKED_EVERY_S = 1.0  # a session whose server flaps
 PACE_S = 0.2  # of a session beside one that hangs: the machine is busy, not swamped
 START_S = 2.0  # of a load generator, at most
@@ -176,7 +175,7 @@ def flapping(stage: Stage) -> Iterator[Figure]:
     """Sessions whose MCP servers die on each call, beside as many whose servers work; at first, and later."""
     flapping, starts = _paced_calls(stage, "crash", "{}")
     working, _ = _paced_calls(stage, "echo", '{"text":"ping"}')
-    all_of_them = f"{FLAPPING} servers flap"
+    all_of_them = f"{stage.effort.flapping} servers flap"
 
     def beside(name: str, unit: str, read: Callable[[Phase], float], target: Limit | None = None) -> Figure:
         value, baseline = spread(flapping, read), spread(working, read)
@@ -191,12 +190,12 @@ def flapping(stage: Stage) -> Iterator[Figure]:
             target=target,
         )
 
-    yield beside("gateway", "% of a core", _percent(SERVED), AT_MOST)
+    yield beside("gateway", "% of a core", _percent(SERVED), FLAPPING_LIMIT)
     yield Figure(
         name=f"{all_of_them}: beyond such turns",
         unit="% of a core",
         value=Spread(tuple(_beyond(bad, good) for bad, good in zip(flapping, working, strict=True))),
-        target=AT_MOST,
+        target=FLAPPING_LIMIT,
     )
     yield beside(TOOLS, "% of a core", _percent(TOOLS))
     yield beside(MODEL, "% of a core", _percent(MODEL))
@@ -218,7 +217,7 @@ def _percent(of: str) -> Callable[[Phase], float]:
 def _paced_calls(stage: Stage, tool: str, arguments: str) -> tuple[list[Phase], int]:
     """Two phases in which sessions call a tool of their connected servers all the time; how many were started anew."""
     plan = stage.plan(
-        concurrency=FLAPPING,
+        concurrency=stage.effort.flapping,
         named="paced",
         message=_call("one", tool, arguments),
         turns_per_session=ENDLESS,
@@ -228,8 +227,8 @@ def _paced_calls(stage: Stage, tool: str, arguments: str) -> tuple[list[Phase], 
         turn_s=LONGEST_S,  # servers come up a few at a time
     )
     with _with_tools(stage, ["one"]) as (gateway, tools):
-        _once(stage, gateway, "paced", _call("one", "pid"), sessions=FLAPPING)
-        return [stage.drive(gateway, plan) for _ in range(2)], len(tools.starts) - FLAPPING
+        _once(stage, gateway, "paced", _call("one", "pid"), sessions=plan.concurrency)
+        return [stage.drive(gateway, plan) for _ in range(2)], len(tools.starts) - plan.concurrency
 
 
 def hung(stage: Stage) -> Iterator[Figure]:

@@ -16,6 +16,7 @@ from scaling.failures import failing, failure, fallback, flapping, hung
 from scaling.figures import Figure, Limit, Spread, compared
 from scaling.load import LOAD
 from scaling.processes import cpu_between, cpu_by_pid, pss_mib
+from scaling.restarts import cuts, restart, start
 from scaling.stage import IN_FLIGHT, MODEL, SERVED, WORKERS, Phase, PhaseFailed, Stage, Target, spread
 
 Measurement = Callable[[Stage], Iterator[Figure]]
@@ -174,6 +175,7 @@ def recover(stage: Stage) -> Iterator[Figure]:
         name="worker killed until its sessions answer",
         unit="ms",
         value=Spread(tuple(took)),
+        target=Limit("at most", 500.0),
         budget=Limit("at most", 500.0),
     )
     yield Figure(name="connections refused meanwhile", unit="", value=Spread((refused,)))
@@ -194,5 +196,8 @@ MEASUREMENTS: dict[str, Measurement] = {
         memory,
         idle,
         recover,
+        cuts,
+        restart,
+        start,
     )
 }

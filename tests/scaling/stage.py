@@ -44,11 +44,25 @@ class Effort:
     warm_up_s: float = 1.0
     idle_s: float = 20.0
     resident: int = 10_000  # sessions
-    flapping_s: float = 20.0  # of a phase beside tool servers that flap
-    lives: int = 4  # of a gateway whose workers are killed
+    flapping: int = 50  # sessions whose tool servers flap
+    flapping_s: float = 20.0  # of a phase of theirs
+    lives: int = 4  # of a gateway whose workers are killed, or whose turns are cut
+    running: int = 1_000  # turns that are cut together
+    registered: int = 100_000  # sessions of a home that starts
 
 
-QUICK = Effort(rounds=2, seconds=1.2, warm_up_s=0.3, idle_s=4.0, resident=2_000, flapping_s=6.0, lives=1)
+QUICK = Effort(
+    rounds=2,
+    seconds=0.8,
+    warm_up_s=0.2,
+    idle_s=2.0,
+    resident=1_000,
+    flapping=12,
+    flapping_s=3.0,
+    lives=1,
+    running=100,
+    registered=5_000,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +144,24 @@ class Stage:
 
     @contextlib.contextmanager
     def gateway(
-        self, *, workers: int, sections: Mapping[str, Any] | None = None, tool_servers: str = ""
+        self,
+        *,
+        workers: int,
+        sections: Mapping[str, Any] | None = None,
+        tool_servers: str = "",
+        fill: Callable[[Path], None] = lambda _: None,
     ) -> Iterator[Target]:
-        """A gateway in a new home; ``sections`` are of its configuration, ``tool_servers`` as in :class:`Target`."""
+        """A gateway in a new home.
+
+        Args:
+            workers: how many.
+            sections: of its configuration, instead of the usual ones.
+            tool_servers: as in :class:`Target`.
+            fill: makes what the home has in it before the start.
+        """
         self.say(f"starting a gateway with {workers} workers")
         home, port = self.place("home"), free_port()
+        fill(home)
         config: dict[str, Any] = {
             "model": {
                 "provider": "custom",
