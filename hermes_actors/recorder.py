@@ -19,6 +19,7 @@ from hermes_actors.registry import BadCursor, Registry
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.faults import point
 
+NAMED = 1000  # sessions in a reply
 MOST_LIVES = 50  # looked back at for strikes that no start has reckoned with
 
 
@@ -162,6 +163,10 @@ class Recorder:
             case core.ClearStrikes():
                 cleared = marking.clear(None if effect.key is None else [effect.key])
                 return core.Reply(client=effect.client, request=effect.request, data={"cleared": list(cleared)})
+            case core.ReplyDrained():
+                stuck = [key for key in effect.cut if marking.strikes(key) >= marking.threshold]
+                data = {**effect.data, "suspended": stuck[:NAMED]}
+                return core.Reply(client=effect.client, request=effect.request, data=data)
             case core.ReplyPlan():
                 data = plan_shown(effect.plan, marking.strikes, marking.threshold)
                 return core.Reply(client=effect.client, request=effect.request, data=data)

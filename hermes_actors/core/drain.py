@@ -21,6 +21,7 @@ from hermes_actors.core.effects import (
     RecordCuts,
     RecordStopBegan,
     Reply,
+    ReplyDrained,
     SendCut,
     SendDrain,
     SendDrainOver,
@@ -350,8 +351,7 @@ def _replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
         "marked": len(drain.cut),
         "cut": list(drain.cut[:CUT_SHOWN]),
         "stateless": drain.stateless,
-        "suspended": [],
         "took_s": round(drain.took_s, 3),
         "then": drain.then.value,
     }
-    return tuple(Reply(client=client, request=request, data=data) for client, request in to)
+    return tuple(ReplyDrained(client=client, request=request, data=data, cut=drain.cut) for client, request in to)

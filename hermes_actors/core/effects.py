@@ -196,6 +196,16 @@ class ReplySession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyDrained:
+    """Answer an operator with how a drain ended; the ledger adds who of the cut will be suspended."""
+
+    client: int
+    request: int
+    data: Mapping[str, Any]
+    cut: tuple[str, ...]  # session keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyPlan:
     """Answer an operator with what a drain would come to; the ledger adds strikes."""
 
@@ -420,6 +430,7 @@ MarkingEffect = (
     | ChangeSession
     | ClearStrikes
     | ReplyPlan
+    | ReplyDrained
 )
 RegistryEffect = (
     MarkingEffect

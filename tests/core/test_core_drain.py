@@ -74,7 +74,7 @@ def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
         fx.SendDrain(to=BOTH, reason="shutdown_timeout", deadline=EPOCH + desk.now + 30, asker=None)
     ]
     assert not of(fx.SendStop, effects)
-    assert not of(fx.Reply, effects), "it is answered at the end"
+    assert not of(fx.ReplyDrained, effects), "it is answered at the end"
 
 
 @pytest.mark.parametrize(
@@ -212,18 +212,17 @@ def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
     desk.wait(10.0)
     desk.operator("drain", timeout=0)
     desk.sealed(0, A, stateless=1)
-    assert not of(fx.Reply, desk.sealed(1))
+    assert not of(fx.ReplyDrained, desk.sealed(1))
     desk.wait(1.0)
 
     effects = stop_all(desk)
 
-    first, second = of(fx.Reply, effects)
+    first, second = of(fx.ReplyDrained, effects)
     assert first == second
     assert first.data == {
         "marked": 1,
         "cut": [A[0]],
         "stateless": 1,
-        "suspended": [],
         "took_s": 11.0,
         "then": "stop",
     }
@@ -451,7 +450,7 @@ def test_of_two_drains_the_stronger_wish_follows(first: str, second: str, wins: 
 
     desk.sealed(0)
     desk.sealed(1)
-    assert {line.data["then"] for line in of(fx.Reply, stop_all(desk))} == {wins}
+    assert {line.data["then"] for line in of(fx.ReplyDrained, stop_all(desk))} == {wins}
 
 
 def test_only_so_many_may_wait_for_the_end() -> None:
@@ -522,9 +521,10 @@ def test_a_held_gateway_stays_up_with_what_it_cut_marked_and_no_strike_dropped()
     assert of(fx.SendCut, effects)
     assert not of(fx.SendStop, effects)
     assert not of(fx.RecordStopBegan, desk.log)
-    answer = reply(effects)
-    assert (answer.data["marked"], answer.data["then"]) == (1, "hold")
-    assert reply(desk.operator("drain", then="hold")).data == answer.data, "it is held already"
+    (answer,) = of(fx.ReplyDrained, effects)
+    assert (answer.data["marked"], answer.data["then"], answer.cut) == (1, "hold", (A[0],))
+    (again,) = of(fx.ReplyDrained, desk.operator("drain", then="hold"))
+    assert again.data == answer.data, "it is held already"
     assert desk.state.phase is Phase.HELD
 
 
@@ -571,7 +571,7 @@ def test_from_held_it_goes_on_at_once_and_keeps_the_strikes_of_its_own_cuts(then
     record = cuts(desk.sealed(1, busy=["api:default:q"]))
     assert (record.cuts, record.drop_idle, record.since) == ((), True, since)
     assert record.busy == {"api:default:q"}
-    (answer,) = of(fx.Reply, stop_all(desk))
+    (answer,) = of(fx.ReplyDrained, stop_all(desk))
     assert (answer.data["marked"], answer.data["took_s"]) == (0, 0.0)
 
 

@@ -103,7 +103,7 @@ class Draining(RuleBasedStateMachine):
                         self.hear(self.host(process), effect)
                 case fx.SendStop():
                     self.stopped(self.host(Process(effect.slot, effect.generation)))
-                case fx.Reply():
+                case fx.Reply() | fx.ReplyDrained():
                     self.waiting.remove(effect.request)
                 case fx.Finish():
                     assert self.noted == 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hermes_actors import ledger_file, registry_file
-from hermes_actors.core.ledger import Cut
+from hermes_actors.core.ledger import Cause, Cut
 from hermes_actors.core.marks import Standing
 from hermes_actors.core.model import SessionEntry
 from hermes_actors.home import Home
@@ -62,7 +62,7 @@ class Book:
         self.close()
         self.open()
 
-    def cut(self, turn_id: str, cause: ledger_file.Cause = "crash", key: str = KEY) -> None:
+    def cut(self, turn_id: str, cause: Cause = "crash", key: str = KEY) -> None:
         self.marking.cut([Cut(key, turn_id)], cause)
 
     @property
@@ -363,7 +363,7 @@ class Lives(RuleBasedStateMachine):
         else:
             self.marking.commit()
 
-    def cut(self, cause: ledger_file.Cause, keys: frozenset[str]) -> dict[str, str]:
+    def cut(self, cause: Cause, keys: frozenset[str]) -> dict[str, str]:
         turns = {key: turn for key in sorted(keys) if (turn := self.known[key].running) is not None}
         self.marking.cut([Cut(*item) for item in turns.items()], cause)
         for key in turns:
