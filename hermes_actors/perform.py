@@ -142,7 +142,9 @@ class Performer:
             case core.SendListen():
                 return wire.Listen(slots=list(effect.slots))
             case core.SendDrain():
-                return wire.Drain(reason=effect.reason, deadline=effect.deadline, asker=effect.asker)
+                return wire.Drain(
+                    number=effect.number, reason=effect.reason, deadline=effect.deadline, asker=effect.asker
+                )
             case core.SendDrainOver():
                 return wire.DrainOver()
             case core.SendSeal():

@@ -104,7 +104,7 @@ class Worker:
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
             on_fell_back=self._fell_back,
-            on_drained=lambda: self._tell(Drained()),
+            on_drained=lambda drain: self._tell(Drained(number=drain)),
         )
         self._shards = ShardFiles(
             self._table,

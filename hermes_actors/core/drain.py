@@ -104,6 +104,7 @@ def _begin(state: State, wish: Wish, timeout_s: float, now: float) -> Result:
     if state.phase is Phase.STARTING:
         timeout_s = 0.0  # nobody was told yet that it serves
     drain = Drain(
+        number=state.drains + 1,
         then=wish.then,
         by=wish.by,
         asker=wish.asker,
@@ -113,7 +114,7 @@ def _begin(state: State, wish: Wish, timeout_s: float, now: float) -> Result:
         signals=int(wish.signal),
         waiting=(wish.waiting,) if wish.waiting else (),
     )
-    state = replace(state, phase=Phase.DRAINING, drain=drain)
+    state = replace(state, phase=Phase.DRAINING, drains=drain.number, drain=drain)
     fields = {"by": wish.by, "then": wish.then.value, "timeout_s": timeout_s, "asker": wish.asker}
     told = _message(state, drain, state.live)
     return state, (Log(level="info", text="draining", fields=fields), _notice(state, drain, now), *told)
@@ -174,7 +175,7 @@ def greeting(state: State, process: Process) -> tuple[Effect, ...]:
 
 def drained(state: State, event: WorkerDrained) -> Result:
     """One worker less to wait for."""
-    if state.drain is None:
+    if state.drain is None or event.number != state.drain.number:  # that one was cancelled
         return state, ()
     drained = state.drain.drained | {Process(event.slot, event.generation)}
     return replace(state, drain=replace(state.drain, drained=drained)), ()
@@ -318,7 +319,7 @@ def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effec
     if not to:
         return ()
     deadline = state.wall(drain.deadline)
-    return (SendDrain(to=to, reason=_reason(drain), deadline=deadline, asker=drain.asker),)
+    return (SendDrain(to=to, number=drain.number, reason=_reason(drain), deadline=deadline, asker=drain.asker),)
 
 
 def _notice(state: State, drain: Drain, now: float) -> Effect:

@@ -282,6 +282,7 @@ class SendDrain:
     """Have workers begin no turn any more."""
 
     to: tuple[Process, ...]
+    number: int  # which drain
     reason: Cause
     deadline: float  # seconds since the epoch
     asker: str | None  # key of the session whose turn is not waited for

@@ -169,6 +169,8 @@ class ShardBroke(FromWorker):
 class WorkerDrained(FromWorker):
     """No turn runs there any more, and none begins."""
 
+    number: int  # of the drain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSealed(FromWorker):

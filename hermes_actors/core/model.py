@@ -225,6 +225,7 @@ class Seal:
 class Drain:
     """A drain on its way, until its end or the gateway's. Times are monotonic seconds."""
 
+    number: int  # workers repeat it
     then: Then
     by: str  # who asked, in words
     asker: str | None  # key of the session whose turn asked, which is not waited for
@@ -254,6 +255,7 @@ class State:
     broken: Mapping[int, ShardFault] = field(default_factory=dict)  # by shard
     questions: Mapping[int, Question] = field(default_factory=dict)  # by the request id that the workers got
     asked: int = 0  # questions so far
+    drains: int = 0  # so far
     unheard: frozenset[int] = frozenset()  # shards that no worker of this life has opened yet
     unread: frozenset[int] = frozenset()  # of those that were, which could not be read
     busy: frozenset[str] = frozenset()  # sessions that were not idle before this start, until all shards are heard

@@ -92,6 +92,7 @@ class Recorded:
 class Drain:
     """Begin no turn any more, tell those whose turns run, and say :class:`Drained` once none does."""
 
+    number: int  # which drain
     reason: str  # restart_timeout | shutdown_timeout: what a turn that is cut in the end was cut by
     deadline: float  # seconds since the epoch
     asker: str | None  # session key: the turn that asked for this is not waited for
@@ -265,6 +266,8 @@ class Restore:
 @message("drained")
 class Drained:
     """After :class:`Drain`: no turn runs here any more, but for the one that asked for the drain."""
+
+    number: int  # of the drain
 
 
 @message("sealed")

@@ -42,7 +42,7 @@ async def spare() -> AsyncIterator[Bench]:
 
 
 def order(*, asker: str | None = None, left_s: float = LEFT_S, reason: str = "restart_timeout") -> Drain:
-    return Drain(reason=reason, deadline=time.time() + left_s, asker=asker)
+    return Drain(number=1, reason=reason, deadline=time.time() + left_s, asker=asker)
 
 
 def begin(bench: Bench, **fields: Any) -> None:

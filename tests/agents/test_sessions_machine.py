@@ -271,7 +271,7 @@ class SessionsMachine(RuleBasedStateMachine):
     @rule(asker=st.sampled_from([None, *SESSIONS]))
     def drain_begins(self, asker: str | None) -> None:
         self.drain, self.drains = "draining", self.drains + 1
-        self.run(self._drain(Drain(reason="restart_timeout", deadline=0.0, asker=asker)))
+        self.run(self._drain(Drain(number=1, reason="restart_timeout", deadline=0.0, asker=asker)))
 
     async def _drain(self, order: Drain) -> None:
         runs = [run for session in self.bench.sessions for run in session.runs.values() if run.begun]

@@ -71,7 +71,7 @@ def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
     effects = desk.operator("drain", timeout=30)
 
     assert of(fx.SendDrain, effects) == [
-        fx.SendDrain(to=BOTH, reason="shutdown_timeout", deadline=EPOCH + desk.now + 30, asker=None)
+        fx.SendDrain(number=1, to=BOTH, reason="shutdown_timeout", deadline=EPOCH + desk.now + 30, asker=None)
     ]
     assert not of(fx.SendStop, effects)
     assert not of(fx.ReplyDrained, effects), "it is answered at the end"
@@ -279,12 +279,26 @@ def test_a_worker_that_comes_up_is_waited_for_but_not_one_that_is_down() -> None
     assert of(fx.SendSeal, desk.drained(1))
 
 
+def test_what_was_said_of_a_cancelled_drain_counts_no_more_for_the_next() -> None:
+    desk = draining(timeout=3600)
+    assert desk.state.drain is not None
+    before = desk.state.drain.number
+    desk.operator("drain.cancel")
+    desk.operator("drain", timeout=3600)
+    for slot in (0, 1):
+        desk.tell(WorkerDrained(slot=slot, generation=1, number=before))
+
+    assert not of(fx.SendSeal, desk.drained(0))
+    assert of(fx.SendSeal, desk.drained(1))
+
+
 def test_what_a_dead_process_said_counts_no_more_for_its_replacement() -> None:
     desk = draining(timeout=3600)
     desk.drained(0)
     desk.die(0)
     desk.spawned(0)
-    desk.tell(WorkerDrained(slot=0, generation=1))
+    assert desk.state.drain is not None
+    desk.tell(WorkerDrained(slot=0, generation=1, number=desk.state.drain.number))
 
     assert not of(fx.SendSeal, desk.drained(1))
 

@@ -42,7 +42,7 @@ class Host:
     process: Process
     configured: bool = False
     owns: bool = False
-    draining: bool = False
+    draining: int = 0  # the number of the drain
     told: int = 0  # Drain, since the last DrainOver
     sealed: frozenset[Cut] | None = None
     running: set[Cut] = field(default_factory=set)
@@ -50,7 +50,8 @@ class Host:
 
     def drained(self) -> None:
         if self.draining and not self.running:
-            self.says.append(WorkerDrained(slot=self.process.slot, generation=self.process.generation))
+            slot, generation = self.process
+            self.says.append(WorkerDrained(slot=slot, generation=generation, number=self.draining))
 
     def seal(self, request: int) -> None:
         self.sealed = frozenset(self.running)
@@ -132,10 +133,10 @@ class Draining(RuleBasedStateMachine):
             case fx.SendDrain():
                 host.told += 1
                 assert host.told == 1, "once a drain"
-                host.draining = True
+                host.draining = effect.number
                 host.drained()
             case fx.SendDrainOver():
-                host.draining, host.told, host.sealed = False, 0, None
+                host.draining, host.told, host.sealed = 0, 0, None
             case fx.SendSeal():
                 assert host.draining
                 host.seal(effect.request)

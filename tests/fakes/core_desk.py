@@ -96,7 +96,13 @@ class Desk:
         return self.tell(QueryAnswered(slot=slot, generation=generation, request=request, found=found, data=data))
 
     def drained(self, slot: int) -> tuple[Effect, ...]:
-        return self.tell(WorkerDrained(slot=slot, generation=self.generation(slot)))
+        return self.tell(
+            WorkerDrained(
+                slot=slot,
+                generation=self.generation(slot),
+                number=self.state.drain.number if self.state.drain else 0,
+            )
+        )
 
     def sealed(
         self, slot: int, *cut: tuple[str, str], busy: Iterable[str] = (), stateless: int = 0, ago: int = 0

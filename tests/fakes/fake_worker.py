@@ -92,7 +92,7 @@ class FakeWorker:
         self.queued: list[str] = []
         self.recovered: set[int] = set()
         self.drains: list[str] = []
-        self.draining = False
+        self.draining = 0  # the number of the drain
         self.configurations = 1
         self.ready = False
         self.tasks: set[asyncio.Task[None]] = set()
@@ -129,11 +129,11 @@ class FakeWorker:
                 if not message.key.endswith("silent"):
                     self.answer(message.request, self.known(message))
             case Drain():
-                self.draining = True
+                self.draining = message.number
                 self.drains.append(f"{message.reason} {message.asker}")
                 self.drained()
             case DrainOver():
-                self.draining = False
+                self.draining = 0  # the number of the drain
                 self.drains.append("over")
             case Seal():
                 if not self.path("mute").exists():
@@ -162,7 +162,7 @@ class FakeWorker:
 
     def drained(self) -> None:
         if self.draining and not self.running:
-            self.link.send(Drained())
+            self.link.send(Drained(number=self.draining))
 
     def answer(self, request: int, data: dict[str, Any]) -> None:
         if not self.path("silent").exists():

@@ -205,7 +205,7 @@ class Bench:
             new_toolbox=self._toolbox,
             on_stateless_end=self._stateless_end,
             on_fell_back=lambda _, *what: self.fell_back.append(what),
-            on_drained=lambda: self.drained.append(self.sessions.running),
+            on_drained=lambda _: self.drained.append(self.sessions.running),
         )
         self.admission = Admission(self.sessions, admins={"default"}, on_restart_wanted=self.restarts_wanted.append)
 

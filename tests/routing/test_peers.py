@@ -15,7 +15,7 @@ from fakes.sessions import BOUND_S
 from fakes.store_samples import submission
 
 from hermes_actors.wire.codec import to_parts
-from hermes_actors.wire.link import FrameLink
+from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import Abandon, Ask, Hello, Stop, Submit, Told, TurnAccepted, TurnEventFrame
 from workers.agents.agent import unstored_end
 from workers.agents.failures import cancelled_error
@@ -229,6 +229,18 @@ async def test_a_submitter_cancelled_in_the_moment_of_acceptance_abandons_the_tu
 async def test_nobody_at_the_path_counts_as_gone(tmp_path: Path) -> None:
     with pytest.raises(OwnerGone, match=r"missing\.sock"):
         await Peer(str(tmp_path / "missing.sock"), HELLO, lambda _: None).ask(0, "describe", {})
+
+
+async def test_an_owner_that_dies_as_soon_as_it_has_accepted_is_gone(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(_link: FrameLink, _message: object) -> None:
+        raise LinkClosed("closed by the other end")
+
+    monkeypatch.setattr(FrameLink, "send", send)  # as after the kernel's word of it, which comes at no certain time
+
+    with pytest.raises(OwnerGone, match="closed by the other end"):
+        await peer.ask(0, "describe", {})
 
 
 async def test_a_link_lost_before_acceptance_leaves_it_unknown(raw: RawOwner, cut: list[Handover]) -> None:

@@ -448,7 +448,7 @@ async def test_a_success_in_a_marked_session_is_told_to_the_supervisor(superviso
 
 
 def drain(*, asker: str | None = None) -> Drain:
-    return Drain(reason="restart_timeout", deadline=time.time() + 60.0, asker=asker)
+    return Drain(number=1, reason="restart_timeout", deadline=time.time() + 60.0, asker=asker)
 
 
 async def test_a_drain_ends_readiness_first_and_is_told_as_over_when_no_turn_runs(supervisor: Supervisor) -> None:

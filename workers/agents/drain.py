@@ -38,10 +38,10 @@ class Draining:
 
     Args:
         resident: the sessions in memory, each time they are gone through.
-        on_drained: told once in each drain that no turn runs any more; not once its end is sealed.
+        on_drained: told once in each drain, with its number, that no turn runs any more; not once its end is sealed.
     """
 
-    def __init__(self, resident: Iterable[Session], on_drained: Callable[[], None]) -> None:
+    def __init__(self, resident: Iterable[Session], on_drained: Callable[[int], None]) -> None:
         self._resident = resident
         self._on_drained = on_drained
         self._order: Drain | None = None
@@ -74,14 +74,14 @@ class Draining:
                         self._awaited.add(run)
         point("drain.heard")
         if not self._awaited:
-            self._on_drained()
+            self._on_drained(order.number)
 
     def done(self, run: Work) -> None:
         """A turn or a command is over."""
         if run in self._awaited:
             self._awaited.remove(run)
-            if not self._awaited:
-                self._on_drained()
+            if not self._awaited and self._order is not None:
+                self._on_drained(self._order.number)
 
     def over(self) -> None:
         """The drain was cancelled: what waited begins, in order."""

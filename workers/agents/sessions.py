@@ -42,7 +42,7 @@ class Sessions:
         on_stateless_end: told when a stateless turn is over, so that its follow-up finds its agent.
         on_fell_back: told of a session whose turn succeeded on a fallback (turn id, provider, model), so that the
             supervisor decides on its actor.
-        on_drained: told when a drain has nothing left to wait for.
+        on_drained: told when a drain, by its number, has nothing left to wait for.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Sessions:
         new_toolbox: Callable[[str], Toolbox],
         on_stateless_end: Callable[[str, TurnRun, Ended], None],
         on_fell_back: Callable[[Session, str, str, str], None],
-        on_drained: Callable[[], None],
+        on_drained: Callable[[int], None],
     ) -> None:
         self.config = config
         self.agency = agency

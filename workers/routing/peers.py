@@ -66,9 +66,9 @@ class Peer:
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         await loop.create_unix_connection(lambda: linked.link, self._path)
-                except (OSError, TimeoutError) as error:
+                    linked.link.send(self._hello)
+                except (OSError, TimeoutError, LinkClosed) as error:  # it may die as soon as it has accepted
                     raise OwnerGone(f"{self._path}: {error or 'no answer in time'}") from error
-                linked.link.send(self._hello)
                 self._linked = linked
             return self._linked
 
