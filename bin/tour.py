@@ -188,6 +188,7 @@ async def tour(home: Path, *, once: bool) -> None:
 @click.option("--once", is_flag=True, help="End after the conversation, with exit code 0.")
 def main(once: bool) -> None:
     """Run the tour in a home that is removed afterwards."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a script's background job is started without
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed, too, leaves nothing behind
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     with tempfile.TemporaryDirectory(prefix="hermes-actors-") as directory, contextlib.suppress(KeyboardInterrupt):
