@@ -45,6 +45,7 @@ class Marking:
         self._threshold = threshold
         self._now = now
         self._ledger = strikes.absolve(file.ledger, self._left_over(file.ledger))
+        self._recorded = self._ledger  # as it goes with what the registry has
         self._not_written: str | None = None
 
     def _left_over(self, ledger: strikes.Ledger) -> list[str]:
@@ -66,9 +67,12 @@ class Marking:
             if self._ledger.entries.get(turn.key) is not before.entries.get(turn.key):
                 self._tell(entry, "cut", reason=cause, turn_id=turn.turn_id)
 
-    def suspend_stuck(self) -> tuple[str, ...]:
-        """Suspend the sessions with too many strikes; their keys."""
-        ledger, keys = strikes.suspended_at(self._ledger, self._threshold())
+    def suspend_stuck(self, shard: int, shards: int) -> tuple[str, ...]:
+        """Suspend the sessions of a shard that have too many strikes; their keys.
+
+        The shard is one that nobody serves yet: elsewhere a session may be about to succeed.
+        """
+        ledger, keys = strikes.suspended_at(self._ledger, self._threshold(), lambda key: shard_of(key, shards) == shard)
         for key in keys:
             entry = self._registry.session(key)
             if entry is not None:  # it may have been deleted meanwhile
@@ -106,7 +110,7 @@ class Marking:
     def succeeded(self, key: str, turn_id: str) -> None:
         """A turn was answered: marks and strikes are over."""
         entry = self._registry.session(key)
-        if entry is None:
+        if entry is None or entry.marks.standing is Standing.SUSPENDED:  # meanwhile, by an operator
             return
         if not entry.marks.plain or self._ledger.count(key):
             self._changed(entry, entry.session_id, marks.succeed(entry.marks), "succeeded", turn_id=turn_id)
@@ -200,6 +204,7 @@ class Marking:
     def commit(self) -> None:
         """Make all of it durable. A ledger that cannot be written is told, remembered, and tried again each time."""
         self._registry.commit()
+        self._recorded = self._ledger
         try:
             self._file.commit(self._ledger)
         except LedgerNotWritten as error:
@@ -210,6 +215,11 @@ class Marking:
         if self._not_written is not None:
             log.info("the ledger is written again")
             self._not_written = None
+
+    def rollback(self) -> None:
+        """Forget what was not committed."""
+        self._registry.rollback()
+        self._ledger = self._recorded
 
     def close(self) -> None:
         """Let go of the ledger."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
+
+import structlog
 
 from hermes_actors.core import effects as core
 from hermes_actors.core.history import strikes_kept_since
@@ -16,11 +19,14 @@ from hermes_actors.core.policy import restart_after
 from hermes_actors.core.views import session_line, session_shown
 from hermes_actors.marking import Marking
 from hermes_actors.registry import BadCursor, Registry
+from hermes_actors.registry_file import is_short_of_space
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.faults import point
 
 NAMED = 1000  # sessions in a reply
 MOST_LIVES = 50  # looked back at for strikes that no start has reckoned with
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +54,51 @@ class Recorder:
         self._registry = registry
         self._marking = marking
         self._facts = facts
+        self._fault: str | None = None  # why the registry is not written at this moment
 
-    def record(self, effect: core.RegistryEffect) -> Outgoing | None:
+    def record(self, effects: Sequence[core.Effect]) -> list[Outgoing]:
+        """Do the registry effects among these, durable when this returns; their answers stand where they stood.
+
+        While the disk cannot be written, what would write is refused, and what nobody waits for is left out.
+
+        Raises:
+            sqlite3.Error: the registry is damaged, or the disk cannot be written and the gateway cannot go on so.
+        """
+        before = self._registry.writes
+        try:
+            outgoing = [out for effect in effects if (out := self._outcome(effect)) is not None]
+            self._marking.commit()
+        except sqlite3.Error as error:
+            if not is_short_of_space(error) or any(isinstance(effect, _INDISPENSABLE) for effect in effects):
+                raise
+            self._fail(error)
+            return [out for effect in effects if (out := self._outcome_without_writing(effect)) is not None]
+        if self._fault is not None and self._registry.writes > before:
+            log.info("the registry is written again")
+            self._fault = None
+        return outgoing
+
+    def _outcome(self, effect: core.Effect) -> Outgoing | None:
+        return self._record(effect) if isinstance(effect, core.RegistryEffect) else effect
+
+    def _outcome_without_writing(self, effect: core.Effect) -> Outgoing | None:
+        """The answer to what only reads, and the refusal of what would write."""
+        before = self._registry.writes
+        try:
+            outcome = self._outcome(effect)
+            wrote = self._registry.writes > before
+        except sqlite3.Error:  # it is told already
+            wrote = True
+        self._marking.rollback()
+        return _refused(effect) if wrote else outcome
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        self._marking.rollback()
+        if self._fault is None:
+            log.error("the registry cannot be written; what would write to it is refused", why=str(error))
+        self._fault = str(error)
+
+    def _record(self, effect: core.RegistryEffect) -> Outgoing | None:
         """Do one effect in the open transaction; its answer, if it has one."""
         match effect:
             case core.CommitTable():
@@ -78,10 +127,6 @@ class Recorder:
                 return self._session(effect)
             case _:
                 return self._reckon(effect)
-
-    def commit(self) -> None:
-        """Make all of it durable."""
-        self._marking.commit()
 
     # -- sessions ---------------------------------------------------------------------------------------------------
     def _activate(self, effect: core.ActivateSession) -> Tell:
@@ -138,7 +183,7 @@ class Recorder:
         match effect:
             case core.RecordRecovered():
                 marking.cut(effect.cuts, "crash")
-                marking.suspend_stuck()
+                marking.suspend_stuck(effect.shard, effect.shards)
                 return _recorded(effect)
             case core.RecordSucceeded():
                 marking.succeeded(effect.key, effect.turn_id)
@@ -211,8 +256,32 @@ class Recorder:
             **self._registry.standing(),
             "sessions": self._registry.count(),
             "ledger": self._marking.facts(),
+            "registry": {"fault": self._fault},
         }
         return core.Reply(client=effect.client, request=effect.request, data=data)
+
+
+_INDISPENSABLE = (core.CommitTable, core.RecordCuts)  # nobody may act on them before they are durable
+
+
+def _refused(effect: core.Effect) -> Outgoing | None:
+    why = "the registry cannot be written; the log says why"
+    match effect:
+        case (
+            core.ActivateSession()
+            | core.ForgetSession()
+            | core.RenameSession()
+            | core.RestoreSession()
+            | core.RecordRecovered()
+            | core.RecordSucceeded()
+        ):
+            return core.SendRefused(
+                slot=effect.slot, generation=effect.generation, request=effect.request, code="store_failed", why=why
+            )
+        case core.ClearStrikes() | core.ReplySession():
+            return core.Reply(client=effect.client, request=effect.request, error="store_failed", why=why)
+        case _:  # nobody waits for it
+            return None
 
 
 def _recorded(effect: core.RecordRecovered | core.RecordSucceeded) -> Tell:

@@ -251,6 +251,16 @@ class Registry:
             self._database.execute("COMMIT")
             point("registry.committed")
 
+    def rollback(self) -> None:
+        """Forget what was written since the last commit."""
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    @property
+    def writes(self) -> int:
+        """How many rows were changed so far; it only grows."""
+        return self._database.total_changes
+
     def close(self) -> None:
         """Close the file; what was not committed is gone."""
         self._database.close()
@@ -262,14 +272,16 @@ def new_session_id(now: float) -> str:
 
 
 def find_sessions(path: Path, wanted: str, limit: int) -> tuple[SessionEntry, ...]:
-    """The session with this key, else at most ``limit`` whose keys end with it. For any thread; reads the whole table.
+    """The session with this key, else at most ``limit`` whose keys end with it after a colon; reads the whole table.
+
+    For any thread.
 
     Raises:
         sqlite3.Error: the file cannot be read.
     """
     with contextlib.closing(reader(path)) as database:
         exact = database.execute(f"{_SELECT_WHOLE} WHERE key = ?", (wanted,)).fetchall()
-        ends = f"{_SELECT_WHOLE} WHERE substr(key, -length(?1)) = ?1 ORDER BY key LIMIT ?2"
+        ends = f"{_SELECT_WHOLE} WHERE substr(key, -length(?1) - 1) = ':' || ?1 ORDER BY key LIMIT ?2"
         return tuple(_entry(row) for row in exact or database.execute(ends, (wanted, limit)))
 
 

@@ -179,6 +179,12 @@ def is_damage(error: BaseException) -> bool:
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
+def is_short_of_space(error: BaseException) -> bool:
+    """Whether an error says that the disk cannot be written at this moment: full, failing, or held by a reader."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
+
+
 def _suspicion(path: Path) -> Path:
     return path.with_name(path.name + ".suspect")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pykka
 
-from hermes_actors.core import effects as core
+from hermes_actors.core.effects import Effect
 from hermes_actors.core.events import Event
 from hermes_actors.core.model import State
 from hermes_actors.core.step import due, step
@@ -58,19 +58,12 @@ class Supervisor(pykka.ThreadingActor):
 
     def on_receive(self, events: tuple[Event, ...]) -> None:
         """Handle a batch: nothing leaves before all that it records is committed."""
-        outgoing: list[Outgoing] = []
+        wanted: list[Effect] = []
         self._state = replace(self._state, epoch=time.time() - time.monotonic())
         for event in events:
             self._state, effects = step(self._state, event, time.monotonic())
-            for effect in effects:
-                if isinstance(effect, core.RegistryEffect):
-                    answer = self._recorder.record(effect)
-                    if answer is not None:
-                        outgoing.append(answer)
-                else:
-                    outgoing.append(effect)
-        self._recorder.commit()
-        self._deliver(outgoing, due(self._state))
+            wanted += effects
+        self._deliver(self._recorder.record(wanted), due(self._state))
 
     def on_failure(
         self,

@@ -71,11 +71,13 @@ class RestoreSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRecovered:
-    """Strike and mark the sessions that a crash cut, suspend those that are stuck, and answer the worker."""
+    """Strike and mark the sessions that a crash cut, suspend those of the shard that are stuck, answer the worker."""
 
     slot: int
     generation: int
     request: int
+    shard: int
+    shards: int
     cuts: tuple[Cut, ...]
 
 
@@ -356,7 +358,7 @@ class SendRefused:
     slot: int
     generation: int
     request: int
-    code: Literal["stale_fence", "bad_request"]
+    code: Literal["stale_fence", "bad_request", "store_failed"]
     why: str
 
 

@@ -8,7 +8,7 @@ Every function returns the ledger it was given where nothing changes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -95,9 +95,17 @@ def drop_idle(ledger: Ledger, busy: AbstractSet[str], *, cut_since: float = math
     return _without(ledger, idle) if idle else ledger
 
 
-def suspended_at(ledger: Ledger, threshold: int) -> tuple[Ledger, tuple[str, ...]]:
-    """The ledger without the sessions that have so many strikes, and their keys in order: those are suspended."""
-    stuck = {key for key, entry in ledger.entries.items() if entry.count >= threshold}
+def suspended_at(
+    ledger: Ledger, threshold: int, among: Callable[[str], bool] = lambda _: True
+) -> tuple[Ledger, tuple[str, ...]]:
+    """The ledger without the sessions that have so many strikes, and their keys in order: those are suspended.
+
+    Args:
+        ledger: with all strikes.
+        threshold: how many.
+        among: of whom it is known that no turn of theirs is on its way, so that nothing contradicts it later.
+    """
+    stuck = {key for key, entry in ledger.entries.items() if entry.count >= threshold and among(key)}
     return (_without(ledger, stuck) if stuck else ledger), tuple(sorted(stuck))
 
 

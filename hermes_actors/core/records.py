@@ -32,7 +32,14 @@ CHANGES: Mapping[str, SessionChange] = {
 
 def shard_recovered(state: State, event: ShardRecovered) -> Result:
     """A crash cut what ran in the shard. The first time in this life, it also tells who was not idle before."""
-    record = RecordRecovered(slot=event.slot, generation=event.generation, request=event.request, cuts=event.cut)
+    record = RecordRecovered(
+        slot=event.slot,
+        generation=event.generation,
+        request=event.request,
+        shard=event.shard,
+        shards=len(state.owners),
+        cuts=event.cut,
+    )
     busy = {turn.key for turn in event.cut} | set(event.queued)
     state, settled = heard(state, event.shard, frozenset(busy))
     mended = {shard: fault for shard, fault in state.broken.items() if shard != event.shard}

@@ -40,7 +40,7 @@ def test_what_a_crash_cut_is_recorded_before_the_worker_goes_on() -> None:
 
     (record,) = desk.tell(recovered(desk, 5, cut=(turn,)))
 
-    assert record == fx.RecordRecovered(slot=1, generation=1, request=1, cuts=(turn,))
+    assert record == fx.RecordRecovered(slot=1, generation=1, request=1, shard=5, shards=SHARDS, cuts=(turn,))
 
 
 def test_who_does_not_own_the_shard_is_refused() -> None:

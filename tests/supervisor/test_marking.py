@@ -22,6 +22,7 @@ from hermes_actors.home import Home
 from hermes_actors.ledger_file import LedgerFile, LedgerUnreadable
 from hermes_actors.marking import Marking, open_ledger
 from hermes_actors.registry import Registry
+from hermes_actors.wire.sharding import shard_of
 
 KEY = "api:a:x"
 SHARDS = 8
@@ -64,6 +65,10 @@ class Book:
 
     def cut(self, turn_id: str, cause: Cause = "crash", key: str = KEY) -> None:
         self.marking.cut([Cut(key, turn_id)], cause)
+
+    def suspend_stuck(self) -> tuple[str, ...]:
+        """Its shard is recovered."""
+        return self.marking.suspend_stuck(shard_of(KEY, SHARDS), SHARDS)
 
     @property
     def entry(self) -> SessionEntry:
@@ -142,7 +147,7 @@ def test_a_session_that_was_deleted_meanwhile_gets_no_strike(book: Book) -> None
 def stick(book: Book) -> None:
     for number in range(3):
         book.cut(f"turn_{number}")
-    assert book.marking.suspend_stuck() == (KEY,)
+    assert book.suspend_stuck() == (KEY,)
 
 
 def test_three_cuts_in_a_row_suspend_and_remove_the_strikes(book: Book) -> None:
@@ -152,11 +157,29 @@ def test_three_cuts_in_a_row_suspend_and_remove_the_strikes(book: Book) -> None:
     assert book.told[-1] == ("suspended", "crash", 3)
 
 
+def test_a_session_of_another_shard_is_left_alone_it_may_be_about_to_succeed(book: Book) -> None:
+    for number in range(3):
+        book.cut(f"turn_{number}")
+
+    assert book.marking.suspend_stuck((shard_of(KEY, SHARDS) + 1) % SHARDS, SHARDS) == ()
+    assert book.standing == ("resume_pending", "crash", 3)
+
+
+def test_a_success_in_a_session_that_an_operator_suspended_meanwhile_changes_nothing(book: Book) -> None:
+    book.cut("turn_1")
+    book.marking.suspend(KEY)
+    told = book.told
+
+    book.marking.succeeded(KEY, "turn_2")
+
+    assert (book.standing[0], book.told) == ("suspended", told)
+
+
 def test_two_do_not(book: Book) -> None:
     book.cut("turn_1")
     book.cut("turn_2")
 
-    assert book.marking.suspend_stuck() == ()
+    assert book.suspend_stuck() == ()
     assert book.standing == ("resume_pending", "crash", 2)
 
 
@@ -168,18 +191,18 @@ def test_a_success_between_them_begins_the_count_anew(book: Book) -> None:
 
     book.cut("turn_4")
 
-    assert book.marking.suspend_stuck() == ()
+    assert book.suspend_stuck() == ()
 
 
 def test_a_kill_after_the_suspension_and_before_the_ledger_suspends_again_and_no_more(book: Book) -> None:
     for number in range(3):
         book.cut(f"turn_{number}")
     book.marking.commit()
-    book.marking.suspend_stuck()
+    book.suspend_stuck()
     book.registry.commit()
     book.killed()
 
-    assert book.marking.suspend_stuck() == (KEY,)
+    assert book.suspend_stuck() == (KEY,)
     assert book.standing == ("suspended", "crash", 0)
 
 
@@ -374,7 +397,8 @@ class Lives(RuleBasedStateMachine):
         return turns
 
     def suspend(self) -> None:
-        self.marking.suspend_stuck()
+        for shard in range(SHARDS):
+            self.marking.suspend_stuck(shard, SHARDS)
         for known in self.known.values():
             if known.strikes >= 3:
                 known.strikes, known.standing = 0, Standing.SUSPENDED

@@ -116,10 +116,13 @@ def test_a_session_is_found_by_its_key_or_the_end_of_it(home: Home, registry: Re
     registry.commit()
 
     assert [entry.key for entry in find_sessions(home.registry, "work", 5)] == ["work"]
-    assert [entry.key for entry in find_sessions(home.registry, ":work", 5)] == ["api:a:work", "api:b:work"]
-    assert [entry.key for entry in find_sessions(home.registry, "%_done", 5)] == ["api:a:100%_done"]
+    assert [entry.key for entry in find_sessions(home.registry, "a:work", 5)] == ["api:a:work"]
+    assert [entry.key for entry in find_sessions(home.registry, "100%_done", 5)] == ["api:a:100%_done"]
     assert find_sessions(home.registry, "%", 5) == ()
-    assert len(find_sessions(home.registry, "k", 2)) == 2
+    assert find_sessions(home.registry, "ork", 5) == (), "a part of a name is none"
+    registry.add("api:b:100%_done", "x", shard_of("api:b:100%_done", 8), 1.0)
+    registry.commit()
+    assert [len(find_sessions(home.registry, "100%_done", most)) for most in (1, 5)] == [1, 2]
 
 
 def test_a_renamed_session_has_a_fresh_id_and_is_otherwise_the_same(home: Home) -> None:

@@ -26,15 +26,14 @@ class Disk:
         self.effects: list[core.RegistryEffect] = []
         self.full = False
 
-    def record(self, effect: core.RegistryEffect) -> Outgoing | None:
+    def record(self, effects: Sequence[core.Effect]) -> list[Outgoing]:
         if self.full:
             raise OSError("disk full")
-        self.done.append(type(effect).__name__)
-        self.effects.append(effect)
-        return None
-
-    def commit(self) -> None:
+        recorded = [effect for effect in effects if isinstance(effect, core.RegistryEffect)]
+        self.done += [type(effect).__name__ for effect in recorded]
+        self.effects += recorded
         self.done.append("commit")
+        return [effect for effect in effects if not isinstance(effect, core.RegistryEffect)]
 
 
 class Loop:

@@ -30,7 +30,7 @@ REGISTRY_TIMEOUT_S = 5.0
 RECOVERY_TIMEOUT_S = 10.0  # for what a dead owner left: after everything was killed, all shards ask at once
 RETRY_AFTER_S = 1.0
 
-_OWN_CODES = {"not_found": "session_not_found", "bad_request": "bad_request"}  # other refusals pass
+_OWN_CODES = {"not_found": "session_not_found", "bad_request": "bad_request", "store_failed": "store_failed"}
 
 
 class RemoteRegistry:

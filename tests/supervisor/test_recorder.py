@@ -1,0 +1,141 @@
+"""Effects on a real registry: what they answer, and what becomes of them while the disk is full."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hermes_actors.core import effects as fx
+from hermes_actors.core.ledger import Cut
+from hermes_actors.core.model import Owner
+from hermes_actors.home import Home
+from hermes_actors.marking import Marking, open_ledger
+from hermes_actors.recorder import Recorder, Tell
+from hermes_actors.registry import Registry
+from hermes_actors.wire import messages as wire
+
+SHARDS = 8
+KNOWN = "api:a:known"
+
+
+class Desk:
+    """A recorder, whose disk can be full."""
+
+    def __init__(self, root: Path) -> None:
+        home = Home(root)
+        home.make()
+        self.registry = Registry.open(home, shards=SHARDS, usual_shards=SHARDS, durability="process")
+        self.marking = Marking(self.registry, open_ledger(home.ledger), lambda: 3)
+        self.recorder = Recorder(self.registry, self.marking, {"version": "1"})
+        self.registry.add(KNOWN, "a", 3, 1.0)
+        self.marking.commit()
+
+    def full(self, full: bool) -> None:
+        database = self.registry._database
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages if full else 1_000_000}")
+
+    def activate(self, key: str) -> fx.ActivateSession:
+        """Keys so long that each new session needs a page of its own."""
+        return fx.ActivateSession(slot=0, generation=1, request=7, key=key, principal="a", shard=3, create=True)
+
+    def status(self) -> dict[str, Any]:
+        (reply,) = self.recorder.record([fx.ReplyStatus(client=1, request=1, data={})])
+        assert isinstance(reply, fx.Reply)
+        return dict(reply.data)
+
+
+NEW = "api:a:" + "n" * 5000
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.marking.close()
+    made.registry.close()
+
+
+def test_answers_stand_where_their_effects_stood(desk: Desk) -> None:
+    log = fx.Log(level="info", text="hello")
+
+    first, middle, last = desk.recorder.record([desk.activate(KNOWN), log, desk.activate(NEW)])
+
+    assert isinstance(first, Tell)
+    assert isinstance(first.message, wire.Activated)
+    assert middle is log
+    assert isinstance(last, Tell)
+    assert desk.registry.session(NEW) is not None
+
+
+def test_while_the_disk_is_full_what_would_write_is_refused_and_the_rest_is_answered(desk: Desk) -> None:
+    desk.full(True)
+
+    known, refused = desk.recorder.record([desk.activate(KNOWN), desk.activate(NEW)])
+
+    assert isinstance(known, Tell)
+    assert isinstance(known.message, wire.Activated)
+    assert isinstance(refused, fx.SendRefused)
+    assert (refused.code, refused.request) == ("store_failed", 7)
+    assert desk.registry.session(NEW) is None
+    assert "full" in desk.status()["registry"]["fault"]
+
+
+def test_what_nobody_waits_for_is_left_out_while_the_disk_is_full(desk: Desk) -> None:
+    desk.full(True)
+
+    assert desk.recorder.record([desk.activate(NEW), fx.TouchSessions(active={KNOWN: 9.0})])[1:] == []
+
+
+def test_the_fault_is_over_when_the_disk_has_room_again(desk: Desk) -> None:
+    desk.full(True)
+    desk.recorder.record([desk.activate(NEW)])
+    desk.full(False)
+
+    (told,) = desk.recorder.record([desk.activate(NEW)])
+
+    assert isinstance(told, Tell)
+    assert isinstance(told.message, wire.Activated)
+    assert desk.status()["registry"]["fault"] is None
+
+
+def test_strikes_of_what_could_not_be_recorded_are_forgotten_with_the_marks(desk: Desk) -> None:
+    desk.full(True)
+    cut = fx.RecordRecovered(
+        slot=0, generation=1, request=7, shard=3, shards=SHARDS, cuts=(Cut(KNOWN, "turn_" + "1" * 5000),)
+    )
+
+    (refused,) = desk.recorder.record([cut])
+
+    assert isinstance(refused, fx.SendRefused)
+    assert desk.marking.strikes(KNOWN) == 0
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        fx.CommitTable(owners={0: Owner(0, 5)}),
+        fx.RecordCuts(
+            cuts=(), reason="crash", drop_idle=False, busy=frozenset(), unknown=frozenset(), shards=SHARDS, since=0.0
+        ),
+    ],
+)
+def test_what_others_rely_on_is_never_refused_but_ends_the_gateway(desk: Desk, effect: fx.Effect) -> None:
+    desk.full(True)
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        desk.recorder.record([effect, desk.activate(NEW)])
+
+
+def test_who_of_the_cut_was_cut_too_often_is_told_with_the_end_of_a_drain(desk: Desk) -> None:
+    for number in range(3):
+        desk.marking.cut([Cut(KNOWN, f"turn_{number}")], "shutdown_timeout")
+
+    (reply,) = desk.recorder.record([fx.ReplyDrained(client=1, request=1, data={"marked": 1}, cut=(KNOWN, "b"))])
+
+    assert isinstance(reply, fx.Reply)
+    assert reply.data == {"marked": 1, "suspended": [KNOWN]}
