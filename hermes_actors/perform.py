@@ -25,6 +25,7 @@ from hermes_actors.notify import ServiceManager
 from hermes_actors.pool import Pool
 from hermes_actors.recorder import Outgoing, Tell
 from hermes_actors.registry import find_sessions
+from hermes_actors.succession import Succession
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.faults import point
 from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
@@ -56,6 +57,7 @@ class Performer:
         tell: where events go.
         announce: called once, when the gateway serves.
         finish: called once, when all workers are gone, with whether the gateway is to run anew.
+        succession: makes the next life ready.
         service_manager: who is told how the gateway goes on.
         background: what runs the effects that take longer.
     """
@@ -73,6 +75,7 @@ class Performer:
         tell: Callable[[Event], None],
         announce: Callable[[], None],
         finish: Callable[[bool], None],
+        succession: Succession,
         service_manager: ServiceManager,
         background: Background,
     ) -> None:
@@ -86,6 +89,7 @@ class Performer:
         self._tell = tell
         self._announce = announce
         self._finish = finish
+        self._succession = succession
         self._service_manager = service_manager
         self._background = background
 
@@ -107,6 +111,10 @@ class Performer:
                 self._background.start(self._find(effect))
             case core.LoadSettings():
                 self._background.start(self._load(effect))
+            case core.PrepareRestart():
+                self._succession.prepare(effect.number)
+            case core.DropNextLife():
+                self._succession.abandon()
             case core.Log():
                 getattr(log, effect.level)(effect.text, **effect.fields)
             case core.Announce():

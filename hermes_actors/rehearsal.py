@@ -11,9 +11,13 @@ import contextlib
 import json
 import os
 import pkgutil
+import re
 import subprocess
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
+
+import structlog
 
 from hermes_actors.config.model import Settings
 from hermes_actors.handover import CommandLine
@@ -25,7 +29,18 @@ from hermes_actors.registry import ShardsFixed
 VARIABLE = "HERMES_ACTORS_REHEARSAL"
 TIMEOUT_S = 20.0  # to import everything and check; two seconds are usual
 TOLD_CHARS = 2000  # of what it said, from the end
+LOGGED_CHARS = 50_000  # the same, in the log
 EX_CONFIG = 78  # of sysexits.h, as the command line exits
+
+BROKEN = (
+    "The code on disk cannot be started: {}. Nothing changed; the gateway goes on. "
+    "The whole traceback is in logs/supervisor.log."
+)
+
+_FRAME = re.compile(r'^ *File "(?P<path>[^"]+)", line (?P<line>\d+).*$', re.MULTILINE)
+_ROOT = f"{Path(__file__).parents[1]}/"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +103,34 @@ async def rehearse(command: CommandLine, running: Running) -> Refusal | None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-    if process.returncode == 0:
+    return _refused(process.returncode, mask(said.decode(errors="replace")).strip())
+
+
+def _refused(code: int | None, said: str) -> Refusal | None:
+    """What follows from the exit code of a rehearsal, and what it said."""
+    if code == 0:
         return None
-    error: Literal["configuration", "cannot_restart"]
-    error = "configuration" if process.returncode == EX_CONFIG else "cannot_restart"
-    words = mask(said.decode(errors="replace")).strip().removeprefix("Error: ")[-TOLD_CHARS:]
-    return Refusal(error=error, why=words or f"the new start ended with exit code {process.returncode}")
+    raised = None if code == EX_CONFIG else _raised(said)
+    if raised is not None:
+        log.error("the code on disk cannot be started", exception=_end(said, LOGGED_CHARS))
+        return Refusal(error="cannot_restart", why=BROKEN.format(raised))
+    told = _end(said.removeprefix("Error: "), TOLD_CHARS) or f"the new start ended with exit code {code}"
+    return Refusal(error="configuration" if code == EX_CONFIG else "cannot_restart", why=told)
+
+
+def _raised(said: str) -> str | None:
+    """The exception of the last traceback in it, and where it was raised; None: there is none."""
+    frames = [found for found in _FRAME.finditer(said) if not found["path"].startswith("<")]
+    if not frames:
+        return None
+    after = said[frames[-1].end() :].splitlines()
+    error = next((line for line in after if line[:1].strip()), "an error").rstrip(".")
+    return f"{error[:TOLD_CHARS]} ({frames[-1]['path'].removeprefix(_ROOT)}:{frames[-1]['line']})"
+
+
+def _end(text: str, most: int) -> str:
+    """The last lines of a text, of about so many characters at most."""
+    if len(text) <= most:
+        return text
+    tail = text[-most:]
+    return tail.partition("\n")[2] or tail

@@ -22,7 +22,6 @@ from hermes_actors import fork_server, reaper
 from hermes_actors.background import Background
 from hermes_actors.config.model import Settings, to_plain
 from hermes_actors.control.server import ControlServer
-from hermes_actors.core.effects import SendDrainOver
 from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
 from hermes_actors.core.history import Life, begins_by_itself, young_deaths
 from hermes_actors.core.model import Owner, State, Worker
@@ -208,21 +207,20 @@ class _Gateway:
             entry=self._entry,
             mark=self._mark(self._boot),
             listeners=listeners,
-            tell=lambda event: self._succession.hear(event),
+            tell=self._intake.put,
             flooded=lambda: self._intake.full,
             background=background,
         )
         opened.push_async_callback(self._close_pool, pool)
         if self._inherited is not None:
             pool.inherit(self._inherited.fork_server)
-        control = ControlServer(self._home.control, lambda event: self._succession.hear(event))
+        control = ControlServer(self._home.control, self._intake.put)
         self._succession = Succession(
             self._command,
             running=Running(port=port, shards=len(state.owners)),
             mark=self._mark,
             pool=pool,
             tell=self._intake.put,
-            reply=control.reply,
             background=background,
         )
         opened.callback(self._succession.abandon)
@@ -237,6 +235,7 @@ class _Gateway:
             tell=self._intake.put,
             announce=partial(self._announce, serving),
             finish=self._finish,
+            succession=self._succession,
             service_manager=self._service_manager,
             background=background,
         )
@@ -277,8 +276,6 @@ class _Gateway:
         try:
             for effect in effects:
                 self._performer.perform(effect)
-                if isinstance(effect, SendDrainOver):
-                    self._succession.abandon()
         except Exception as error:  # noqa: BLE001  # our bug: the process ends with it, loudly
             self._fail(error)
             return

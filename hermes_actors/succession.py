@@ -14,30 +14,14 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from hermes_actors import fork_server
 from hermes_actors.background import Background
-from hermes_actors.control.messages import ControlReply
-from hermes_actors.core.events import Event, OperatorAsked, RestartWanted
+from hermes_actors.core.events import Event, RestartPrepared, RestartRefused
 from hermes_actors.fork_server import ForkServer
 from hermes_actors.handover import CommandLine, Handover
 from hermes_actors.pool import Pool
 from hermes_actors.rehearsal import Refusal, Running, rehearse
 from hermes_actors.wire.faults import point
-
-log = structlog.get_logger(__name__)
-
-
-def wants_restart(event: Event) -> bool:
-    """Whether somebody asks for a restart in place."""
-    match event:
-        case OperatorAsked(operation="restart"):
-            return True
-        case OperatorAsked(operation="drain", arguments=arguments):
-            return arguments.get("then") == "restart"
-        case _:
-            return isinstance(event, RestartWanted)
 
 
 class Succession:
@@ -49,7 +33,6 @@ class Succession:
         mark: the owner mark of a life of this id.
         pool: starts the fork server.
         tell: where events go.
-        reply: answers an operator.
         background: runs the preparation.
     """
 
@@ -61,7 +44,6 @@ class Succession:
         mark: Callable[[str], str],
         pool: Pool,
         tell: Callable[[Event], None],
-        reply: Callable[[int, ControlReply], None],
         background: Background,
     ) -> None:
         self._command = command
@@ -69,39 +51,39 @@ class Succession:
         self._mark = mark
         self._pool = pool
         self._tell = tell
-        self._reply = reply
         self._background = background
         self._boot = secrets.token_hex(8)
         self._server: ForkServer | None = None
+        self._wanted: int | None = None  # the preparation that counts
         self._one_at_a_time = asyncio.Lock()
         self.overtaken = False  # a stop came later than the last wish for a restart
 
-    def hear(self, event: Event) -> None:
-        """Pass an event on; a wish for a restart when that is ready, unless it is impossible."""
-        if wants_restart(event):
-            self._background.start(self._prepare_for(event))
-        else:
-            self._tell(event)
+    def prepare(self, number: int) -> None:
+        """Make the next life ready: RestartPrepared or RestartRefused follows, unless it is dropped before."""
+        self.abandon()
+        self._wanted = number
+        self.overtaken = False
+        self._background.start(self._prepare(number))
 
     def overtake(self) -> None:
         """A signal stops the gateway, even where it comes too late for the actor to hear of it."""
         self.overtaken = True
 
-    async def _prepare_for(self, event: Event) -> None:
+    async def _prepare(self, number: int) -> None:
         async with self._one_at_a_time:
-            refusal = await self._prepare()
-        if refusal is None:
-            self.overtaken = False
-            point("restart.prepared")
-            self._tell(event)
+            if number != self._wanted:
+                return
+            refusal = await self._attempt(number)
+        if number != self._wanted:
             return
-        log.error("the restart is refused, and everything goes on", why=refusal.why)
-        if isinstance(event, OperatorAsked):
-            reply = ControlReply(request=event.request, error=refusal.error, why=refusal.why, data={})
-            self._reply(event.client, reply)
+        if refusal is None:
+            point("restart.prepared")
+            self._tell(RestartPrepared(number=number))
+        else:
+            self._tell(RestartRefused(number=number, error=refusal.error, why=refusal.why))
 
-    async def _prepare(self) -> Refusal | None:
-        """Get ready; None: a restart may begin."""
+    async def _attempt(self, number: int) -> Refusal | None:
+        """Get ready; None: a restart may begin, where it is still wanted."""
         if self._command is None:
             return Refusal(error="cannot_restart", why="this gateway was started without a way to start it again")
         with contextlib.ExitStack() as unless_ready:
@@ -111,14 +93,14 @@ class Succession:
                 refusal = await rehearse(self._command, self._running)
             except OSError as error:
                 return Refusal(error="cannot_restart", why=f"nothing can be started: {error}")
-            if refusal is None:
-                self.abandon()
+            if refusal is None and number == self._wanted:
                 self._server = server
                 unless_ready.pop_all()
             return refusal
 
     def abandon(self) -> None:
-        """There is no next life, for now."""
+        """There is no next life, for now; what is being made ready for it is ended when it is."""
+        self._wanted = None
         if self._server is not None:
             fork_server.end(self._server)
             self._server = None

@@ -96,7 +96,7 @@ class Parked(Exception):
 
 
 class Refusal(Exception):
-    """The message was not accepted; nothing of it is kept.
+    """The message was not accepted; nothing of it is kept, but what was accepted under its Idempotency-Key before.
 
     ``code`` is one of ``mailbox_full``, ``shard_unavailable``, ``idempotency_conflict``, ``gateway_draining``,
     ``session_not_found``, ``store_failed``, ``message_too_large``.

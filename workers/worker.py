@@ -63,6 +63,7 @@ log = structlog.get_logger(__name__)
 
 HEARTBEATS_PER_INTERVAL = 2  # so that one that is late is not one that is missing
 PASSIVATION_INTERVAL_S = 1.0
+SETTLED_S = 60.0  # from ready on; a life that comes so far did not die of its start
 REOPEN_INTERVAL_S = 30.0  # between two tries to open a shard whose file, or whose recovery, failed
 PRUNE_INTERVAL_S = 600.0
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
@@ -145,13 +146,30 @@ class Worker:
         if not self._router.serving:
             self._router.serving = True
             self._tell(Ready(pid=os.getpid(), slot=self._slot, generation=self._generation))
+            if not self._auto_resume:
+                self._background.start(self._resume_late())
         self._resume(opened)
 
     def _resume(self, shards: Iterable[OwnedShard]) -> None:
-        """Have the turns begin that earlier owners left, unless starts of the gateway die of it."""
+        """Have the turns begin that earlier owners left; :meth:`_resume_late` does where starts may have died of it."""
         if self._auto_resume:
             for shard in shards:
                 self._background.start(self._sessions.resume(shard))
+
+    async def _resume_late(self) -> None:
+        """After young deaths in a row: begin what earlier owners left once this life is no young one any more."""
+        if self._sessions.inherited:
+            log.warning(
+                "the last lives died young: turns that wait are begun later",
+                turns=len(self._sessions.inherited),
+                seconds=SETTLED_S,
+            )
+        await asyncio.sleep(SETTLED_S)
+        self._auto_resume = True  # a drain that goes on now begins them at its end
+        if self._sessions.inherited:
+            log.info("turns that waited since the start are begun", turns=len(self._sessions.inherited))
+        for shard in list(self._table.open.values()):
+            await self._sessions.resume(shard)
 
     async def listen(self, listen: Listen) -> None:
         """Accept on these slots' sockets and no others."""
@@ -271,7 +289,7 @@ class Worker:
                     generation=self._generation,
                     resident=self._sessions.resident,
                     running=running,
-                    queued=self._sessions.pending - running,
+                    queued=self._sessions.pending - running + len(self._sessions.inherited),
                     turns=self._sessions.turns_ended,
                     mcp=self._tools.live,
                     active=active,

@@ -126,26 +126,46 @@ def show(data: Any, as_json: bool, draw: Callable[[Any], Any]) -> None:
         return
     from hermes_actors.cli import render
 
-    render.console().print(draw(render), crop=False)
+    render.write(draw(render))
 
 
-def knowing(home: Home, done: str = "read from") -> Callable[..., dict[str, Any]]:
+def knowing(home: Home) -> Callable[..., dict[str, Any]]:
     """Whom to ask about sessions: the supervisor, or the disk where none runs, which stderr says then.
 
     Raises:
         NotRunning: nothing is there at all.
         NoAnswer, ControlFailed: see :func:`hermes_actors.control.client.connect`.
     """
+    asked, absent = _asked(home)
+    if absent is not None:
+        click.echo(f"{absent}: read from the disk", err=True)
+    return asked
+
+
+def changed(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
+    """Have something changed by the supervisor, or on the disk where none runs, which stderr says once it is done.
+
+    Raises:
+        Failed, NotRunning, NoAnswer, ControlFailed: as :func:`knowing` and whom it returns.
+    """
+    asked, absent = _asked(home)
+    data = asked(operation, **arguments)
+    if absent is not None:
+        click.echo(f"{absent}: changed on the disk", err=True)
+    return data
+
+
+def _asked(home: Home) -> tuple[Callable[..., dict[str, Any]], NotRunning | None]:
+    """Who answers, and why it is not the supervisor if it is not."""
     try:
         with connect(home):
-            return partial(ask, home)
+            return partial(ask, home), None
     except NotRunning as error:
         if not home.root.is_dir():
             raise
         from hermes_actors.cli import disk
 
-        click.echo(f"{error}: {done} the disk", err=True)
-        return partial(disk.ask, home)
+        return partial(disk.ask, home), error
 
 
 def workers_asked(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:

@@ -41,7 +41,16 @@ MAX_SESSION_NAME = 256  # characters of the header in which it travels
 _GROUP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(context_settings=_GROUP, epilog=example("hermes-ctl status", 'hermes-ctl chat -m "Hello"'))
+@click.group(
+    context_settings=_GROUP,
+    epilog=example(
+        "hermes-ctl status",
+        'hermes-ctl chat -m "Hello"',
+        "hermes-ctl why cli",
+        "hermes-ctl drain --plan",
+        "hermes-ctl restart",
+    ),
+)
 @click.version_option(package_name="hermes-actors", prog_name="hermes-ctl")
 def ctl() -> None:
     """Look after a running gateway, and talk to it."""
@@ -67,7 +76,10 @@ def workers(home: Home, as_json: bool) -> None:
 
 @ctl.group()
 def sessions() -> None:
-    """Find sessions. Without a running supervisor they are read from the disk."""
+    """Find, repair and stop sessions.
+
+    Without a running supervisor they are read, and their marks changed, on the disk.
+    """
 
 
 @sessions.command(
@@ -94,7 +106,10 @@ def list_sessions(limit: int, after: str | None, everything: bool, home: Home, a
 
 
 @sessions.command(
-    "show", cls=Command, epilog=example("hermes-ctl sessions show api:default:cli", "hermes-ctl sessions show cli")
+    "show",
+    cls=Command,
+    short_help="Show one session, and what its worker knows of it.",
+    epilog=example("hermes-ctl sessions show api:default:cli", "hermes-ctl sessions show cli"),
 )
 @click.argument("session")
 @home_option

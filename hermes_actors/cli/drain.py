@@ -32,12 +32,27 @@ MARGIN_S = 60.0  # beyond the time that a drain has left, for the supervisor to 
 END_S = 30.0  # for a supervisor that has said so to be gone
 SUCCESSOR_S = 120.0  # for the next one to serve
 
-LET_GO = "let go; it goes on. Look with: hermes-ctl status. Cancel it with: hermes-ctl drain --cancel"
+LONGEST_S = 366 * 86_400.0  # of a time on a command line
+
+LET_GO = "No longer waiting; the drain goes on. Look: hermes-ctl status. Cancel: hermes-ctl drain --cancel"
 UNTOLD = "the supervisor ended without saying how it went; see: hermes-ctl ledger show"
+
+_ENDED = {"stop": "stopped", "restart": "restarted", "hold": "held"}
+
+
+class Seconds(click.FloatRange):
+    """A time that ends: not ``nan``, and at most :data:`LONGEST_S`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not seconds <= LONGEST_S:
+            self.fail(f"{value!r} is no number of seconds, at most 366 days.", param, ctx)
+        return seconds
+
 
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     metavar="SECONDS",
     help="What running turns get; 0: nothing. [default: agent.restart_drain_timeout]",
 )
@@ -45,13 +60,16 @@ timeout_option = click.option(
 
 @click.command(
     cls=Command,
+    short_help="Let running turns finish, mark the rest, then stop.",
     epilog=example("hermes-ctl drain --plan", "hermes-ctl drain --timeout 300", "hermes-ctl drain --restart --json"),
 )
 @timeout_option
-@click.option("--restart", is_flag=True, help="Then start anew in place: same process, new code and configuration.")
-@click.option("--hold", is_flag=True, help="Then stay up, without turns, until it is cancelled.")
+@click.option(
+    "--restart", is_flag=True, help="Instead of stopping: start anew in place, with the code and configuration on disk."
+)
+@click.option("--hold", is_flag=True, help="Instead of stopping: stay up, without turns, until it is cancelled.")
 @click.option("--cancel", is_flag=True, help="Begin turns again, during a drain or after one with --hold.")
-@click.option("--plan", is_flag=True, help="Say who would finish and who would be cut, and change nothing.")
+@click.option("--plan", is_flag=True, help="Estimate who would finish and who would be cut, and change nothing.")
 @home_option
 @json_option
 def drain(
@@ -88,7 +106,7 @@ def restart(timeout: float | None, home: Home, as_json: bool) -> None:
 @click.option("--now", is_flag=True, help="Give running turns no time to finish.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     default=STOP_S,
     show_default=True,
     metavar="SECONDS",
@@ -126,14 +144,18 @@ def _drain(home: Home, timeout: float | None, then: str, as_json: bool) -> None:
         if asker is not None:
             _begun(home, control, as_json)
             return
-        data = _told(home, control, as_json)
+        data = _told(home, control, then, as_json)
         _followed(home, control, data, boot)
+    if not as_json:
+        from hermes_actors.cli import drain_view
+        from hermes_actors.config.load import stored
+
+        click.echo(drain_view.outcome(data, stored(home).supervisor.stuck_threshold))
+    if data["then"] != then:
+        ended = f"The gateway was {_ENDED[data['then']]}, not {_ENDED[then]}: a stronger drain was asked for"
+        raise Failed("overruled", ended)
     if as_json:
         print_json(data)
-    else:
-        from hermes_actors.cli import drain_view
-
-        click.echo(drain_view.outcome(data))
     if data["marked"]:
         click.get_current_context().exit(Exit.MARKED)
 
@@ -160,13 +182,15 @@ def _begun(home: Home, control: client.Control, as_json: bool) -> None:
     show({"begun": True}, as_json, lambda _: words)
 
 
-def _told(home: Home, control: client.Control, as_json: bool) -> dict[str, Any]:
-    """How the drain went."""
+def _told(home: Home, control: client.Control, then: str, as_json: bool) -> dict[str, Any]:
+    """How the drain went; None for what a supervisor that began anew did not come to say."""
     try:
         if not _watched(home, control.answered, BEGIN_S + MARGIN_S, as_json):
             raise Failed("timeout", "the supervisor does not say how it went; look with: hermes-ctl status")
         return control.answer()
     except client.NoAnswer as error:
+        if then == "restart":
+            return {**dict.fromkeys(("marked", "cut", "stateless", "suspended", "took_s")), "then": then}
         raise Failed("ended", UNTOLD) from error
 
 
@@ -176,6 +200,8 @@ def _followed(home: Home, control: client.Control, data: dict[str, Any], boot: s
         raise Failed("timeout", f"drained, but not gone after {END_S:g} s. Look with: hermes-ctl status")
     if data["then"] == "restart":
         successor = client.wait_successor(home, boot, SUCCESSOR_S)
+        if successor is None and data["marked"] is None:
+            raise Failed("ended", UNTOLD)
         if successor is None:
             raise Failed("timeout", "drained, but no new supervisor serves; see its log")
         data |= {name: successor[name] for name in ("boot", "pid", "version")}

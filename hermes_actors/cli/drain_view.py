@@ -20,6 +20,7 @@ from hermes_actors.terminal import printable
 TURNS_SHOWN = 10  # of those that still run, the oldest
 KEYS_SHOWN = 20  # of sessions that were cut
 LINE_INTERVAL_S = 5.0  # between two lines where there is no terminal
+PREPARING = "a new start is prepared; nothing drains yet"
 
 Show: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -47,7 +48,7 @@ def plan(data: Mapping[str, Any]) -> RenderableType:
             _label(turn),
             Text(str(turn["worker"])),
             Text(span(turn["age_s"])),
-            Text("-" if turn.get("usual_s") is None else span(turn["usual_s"])),
+            Text(_usual(turn.get("usual_s"))),
             Text(words, style),
             Text(f"{turn.get('strikes', 0)}{suspends}"),
         )
@@ -57,7 +58,7 @@ def plan(data: Mapping[str, Any]) -> RenderableType:
 def running(data: Mapping[str, Any], now: float) -> RenderableType:
     """The reply to ``drain.status``: what is waited for; ``now`` in seconds since the epoch."""
     if data.get("then") is None:
-        return Text("a new start is prepared; nothing drains yet", style="dim")
+        return Text(PREPARING, style="dim")
     turns = data.get("turns") or []
     if not turns:
         return Text(summary(data))
@@ -76,18 +77,31 @@ def summary(data: Mapping[str, Any]) -> str:
     return f"{data.get('phase')}: {drain_line({**data, 'then': None})}"
 
 
-def outcome(data: Mapping[str, Any]) -> str:
-    """How it went: the reply to ``drain``, with what became of the gateway."""
+def outcome(data: Mapping[str, Any], threshold: int) -> str:
+    """How it went: the reply to ``drain``, with what became of the gateway.
+
+    Args:
+        data: the reply.
+        threshold: with how many cuts in a row a session is suspended.
+    """
     lines = [_END[data["then"]]]
-    keys = data.get("cut") or []
-    if data.get("marked"):
-        lines.append(f"cut at the deadline and marked, to go on with the next message: {_named(data['marked'], keys)}")
-    else:
+    if data.get("marked") is None:
+        return f"{lines[0]}\nthe supervisor did not come to say whom it cut; see: hermes-ctl ledger show"
+    suspended = data.get("suspended") or []
+    resumed = [key for key in data.get("cut") or () if key not in set(suspended)]
+    count = data["marked"] - len(suspended)
+    if count > 0:
+        lines.append(f"cut at the deadline and marked, to go on with the next message: {_named(count, resumed)}")
+    elif not suspended:
         lines.append("no session was cut")
     if data.get("stateless"):
         lines.append(f"cut conversations without a session: {data['stateless']}")
-    if data.get("suspended"):
-        lines.append(f"cut too often and suspended: {_named(len(data['suspended']), data['suspended'])}")
+    if suspended:
+        fresh = "will start fresh after the next restart" if data["then"] == "hold" else "starts fresh"
+        lines.append(
+            f"cut {threshold} times in a row: {_named(len(suspended), suspended)}: "
+            f"the next message {fresh}; hermes-ctl sessions resume brings it back"
+        )
     return "\n".join(lines)
 
 
@@ -120,13 +134,22 @@ class Lines:
         self._told_at = -LINE_INTERVAL_S
 
     def show(self, data: Mapping[str, Any]) -> None:
-        """Tell it if it is new, once the drain has begun."""
+        """Tell it if it is new; before the drain has begun, once that it is prepared."""
         if data.get("then") is None:
+            if not self._told:
+                self._told = (None,)
+                self._write(PREPARING)
             return
         news = tuple(data.get(name) for name in ("phase", "count", "queued"))
         if news != self._told and self._clock() - self._told_at >= LINE_INTERVAL_S:
             self._told, self._told_at = news, self._clock()
             self._write(summary(data))
+
+
+def _usual(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return span(seconds) if seconds >= 1 else "<1 s"
 
 
 def _label(turn: Mapping[str, Any]) -> Text:

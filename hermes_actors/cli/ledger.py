@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hermes_actors.cli.command import Command, Failed, example, home_option, json_option, knowing, show
+from hermes_actors.cli.command import Command, Failed, changed, example, home_option, json_option, show
 from hermes_actors.control.client import NotRunning
 from hermes_actors.home import Home
 
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
 
 
-@click.group()
+@click.group(short_help="See and clear strikes: what restarts and crashes cut.")
 def ledger() -> None:
     """See and clear strikes: how often in a row a restart or a crash cut a session's running turn."""
 
 
 @ledger.command(
-    "show", cls=Command, epilog=example("hermes-ctl ledger show", "hermes-ctl ledger show api:default:cli --json")
+    "show",
+    cls=Command,
+    short_help="Show who has strikes: how many, and what they are for.",
+    epilog=example("hermes-ctl ledger show", "hermes-ctl ledger show api:default:cli --json"),
 )
 @click.argument("session", required=False)
 @home_option
@@ -33,10 +36,11 @@ def show_ledger(session: str | None, home: Home, as_json: bool) -> None:
     from hermes_actors.config.load import stored
 
     entries = _entries(home)
-    keys = sorted(entries) if session is None else [_meant(session, entries)]
+    keys = sorted(entries) if session is None else [_meant(home, session, entries)]
+    none = "no strikes" if session is None else f"{keys[0]} has no strikes"
     threshold = stored(home).supervisor.stuck_threshold
-    rows = [_row(key, entries[key], threshold) for key in keys]
-    show({"sessions": rows}, as_json, lambda render: render.strikes(rows, time.time()))
+    rows = [_row(key, entries[key], threshold) for key in keys if key in entries]
+    show({"sessions": rows}, as_json, lambda render: render.strikes(rows, time.time()) if rows else render.plain(none))
 
 
 @ledger.command("clear", cls=Command, epilog=example("hermes-ctl ledger clear cli", "hermes-ctl ledger clear --all"))
@@ -48,8 +52,8 @@ def clear(session: str | None, everything: bool, home: Home, as_json: bool) -> N
     """Forget the strikes of SESSION, or of all. Marks stay; sessions resume lifts a suspension."""
     if (session is None) == (not everything):
         raise click.UsageError("name one session, or say --all")
-    key = None if session is None else _meant(session, _entries(home))
-    data = knowing(home, "changed on")("ledger.clear", session=key)
+    key = None if session is None else _meant(home, session, _entries(home))
+    data = changed(home, "ledger.clear", session=key)
     cleared = data["cleared"]
     show(data, as_json, lambda render: render.plain(f"cleared: {', '.join(cleared) or 'there were no strikes'}"))
 
@@ -71,11 +75,17 @@ def _entries(home: Home) -> dict[str, Entry]:
         raise Failed("unreadable", str(error)) from error
 
 
-def _meant(session: str, entries: dict[str, Entry]) -> str:
-    """The key that is named, in full or by a last part."""
-    found = [session] if session in entries else sorted(key for key in entries if key.endswith(session))
+def _meant(home: Home, session: str, entries: dict[str, Entry]) -> str:
+    """The key that is named, in full or by a last part: of a session with strikes, else of any.
+
+    Raises:
+        Failed: there is none, or several.
+    """
+    found = [session] if session in entries else sorted(key for key in entries if key.endswith(f":{session}"))
     if not found:
-        raise Failed("not_found", f"no session with strikes is named {session!r}, nor ends with it")
+        from hermes_actors.cli import disk
+
+        return disk.found(home, session).key
     if len(found) > 1:
         raise Failed("ambiguous", f"{session!r} may mean {', '.join(found[:NAMES_SHOWN])}")
     return found[0]

@@ -6,11 +6,8 @@ from typing import Any
 
 import click
 
-from hermes_actors.cli.command import Command, example, home_option, json_option, knowing, show
-from hermes_actors.control import client
+from hermes_actors.cli.command import Command, changed, example, home_option, json_option, show, workers_asked
 from hermes_actors.home import Home
-
-CHANGED_ON = "changed on"
 
 
 @click.command(cls=Command, epilog=example("hermes-ctl sessions suspend cli"))
@@ -31,7 +28,11 @@ def resume(session: str, home: Home, as_json: bool) -> None:
     _change(home, "resume", session, as_json, "{key} goes on with its transcript {session_id}")
 
 
-@click.command(cls=Command, epilog=example("hermes-ctl sessions reset cli"))
+@click.command(
+    cls=Command,
+    short_help="Begin a fresh transcript, without marks and strikes.",
+    epilog=example("hermes-ctl sessions reset cli"),
+)
 @click.argument("session")
 @home_option
 @json_option
@@ -46,10 +47,10 @@ def reset(session: str, home: Home, as_json: bool) -> None:
 @json_option
 def stop(session: str, home: Home, as_json: bool) -> None:
     """Stop the turn that runs in SESSION, as /stop does."""
-    data = client.ask(home, "sessions.stop", session=session)
+    data = workers_asked(home, "sessions.stop", session=session)
     show(data, as_json, lambda _: "stopped" if data["stopped"] else "no turn runs in it")
 
 
 def _change(home: Home, what: str, session: str, as_json: bool, words: str) -> None:
-    data: dict[str, Any] = knowing(home, CHANGED_ON)(f"sessions.{what}", session=session)
+    data: dict[str, Any] = changed(home, f"sessions.{what}", session=session)
     show(data, as_json, lambda render: render.plain(words.format_map(data)))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import click
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Column, Table
@@ -23,6 +24,7 @@ _STATE_STYLES = {
     **dict.fromkeys(("starting", "draining", "held", "stopping", "restarting", "connecting", "waiting"), "yellow"),
     **dict.fromkeys(("killed", "given_up", "unavailable"), "red"),
 }
+_TOLD_APART = {"mcp", "marks", "suspended", "resume_pending", "resume_reason"}  # of a session
 _WHEN = {"now": "now", "next_turn": "at the next turn", "restart": "only after a restart"}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -51,6 +53,17 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
+def write(drawn: RenderableType) -> None:
+    """Print on stdout; without the blanks at the ends of lines where there is no terminal."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(drawn, crop=False)
+        return
+    with screen.capture() as captured:
+        screen.print(drawn, crop=False)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
 def status(data: Mapping[str, Any], now: float) -> RenderableType:
     """The reply to ``status``; ``now`` in seconds since the epoch."""
     http = data.get("http") or {}
@@ -65,6 +78,7 @@ def status(data: Mapping[str, Any], now: float) -> RenderableType:
             ("up", _text(span(now - data["started_at"]) if data.get("started_at") else None)),
             ("home", _text(data.get("home"))),
             ("http", _text(url(http.get("host"), http.get("port")))),
+            *((("restart", _text("is being prepared", "yellow")),) if data.get("preparing") else ()),
             *((("drain", _text(drain_line(data["drain"]), "yellow")),) if data.get("drain") else ()),
             ("sessions", _text(_counted(data))),
             ("shards", _text(f"{total}, {len(broken)} broken" if broken else total)),
@@ -120,10 +134,8 @@ def sessions(rows: Iterable[Mapping[str, Any]], now: float) -> Rows:
     return table
 
 
-def strikes(rows: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
-    """The ledger."""
-    if not rows:
-        return _text("no strikes")
+def strikes(rows: Iterable[Mapping[str, Any]], now: float) -> Rows:
+    """Entries of the ledger."""
     table = Rows("session", "strikes", "causes", "last turn cut", "when")
     for row in rows:
         table.add(
@@ -138,7 +150,12 @@ def strikes(rows: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
 
 def session(data: Mapping[str, Any], now: float) -> RenderableType:
     """One session of ``sessions show``, with what its worker knows."""
-    facts = [(name, _fact(name, value, now)) for name, value in data.items() if name != "mcp"]
+    former = (data.get("marks") or {}).get("former_id")
+    facts = [
+        *((name, _fact(name, value, now)) for name, value in data.items() if name not in _TOLD_APART),
+        ("mark", _mark(data, now)),
+        *((("earlier transcript", _text(former)),) if former else ()),
+    ]
     servers = data.get("mcp") or []
     return Group(_facts(facts), Text(), _servers(servers, now)) if servers else _facts(facts)
 
@@ -171,7 +188,10 @@ def story(told: Story) -> RenderableType:
     happened = Table.grid(Column(), Column(overflow="fold"), padding=(0, 2), pad_edge=True)
     for line in told.lines:
         happened.add_row(_text(_when(line.at)), _text(line.what))
-        happened.add_row("", _text(line.rule, "dim"))
+        if line.rule:
+            happened.add_row("", _text(line.rule, "dim"))
+    if not (told.lines or told.strikes):
+        happened.add_row(_text("Nothing was ever cut."))
     sections: tuple[tuple[str, Table], ...] = (
         ("what happened", happened),
         ("what happens next", _pairs((words, "") for words in told.next)),
@@ -236,13 +256,17 @@ def _state(value: Any) -> Text:
     return _text(value, _STATE_STYLES.get(str(value), ""))
 
 
-def _mark(row: Mapping[str, Any]) -> Text:
-    """How a session stands."""
+def _mark(row: Mapping[str, Any], now: float | None = None) -> Text:
+    """How a session stands; with a time, also since when, and for which turn."""
     if row.get("suspended"):
-        return _text("suspended", "red")
-    if row.get("resume_pending"):
-        return _text(f"resume pending ({row.get('resume_reason')})", "yellow")
-    return _text(None)
+        words, style = "suspended", "red"
+    elif row.get("resume_pending"):
+        words, style = f"resume pending ({row.get('resume_reason')})", "yellow"
+    else:
+        return _text(None)
+    marks = row.get("marks") or {}
+    since = () if now is None else (ago(marks.get("at"), now), marks.get("turn_id"))
+    return _text(", ".join(filter(None, (words, *since))), style)
 
 
 def _fact(name: str, value: Any, now: float) -> Text:

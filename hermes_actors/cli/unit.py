@@ -59,11 +59,18 @@ WantedBy=default.target
 """
 
 
-@click.command(cls=Command, epilog=example("hermes-supervisor unit", "hermes-supervisor unit --home /srv/gw"))
+@click.command(
+    cls=Command,
+    short_help="Print a systemd user unit for this installation and home.",
+    epilog=example("hermes-supervisor unit", "hermes-supervisor unit --home /srv/gw"),
+)
 @config_option
 @home_option
 def unit(config_path: Path | None, home: Home) -> None:
-    """Print a systemd user unit for this installation and home, with time-outs that fit the configuration."""
+    """Print a systemd user unit for this installation and home, with time-outs that fit the configuration.
+
+    Put it into ~/.config/systemd/user/hermes-actors.service, then: systemctl --user daemon-reload.
+    """
     settings = load(home, config_path=config_path, environ=os.environ, demo=False)
     program = installed(Path(sys.argv[0]))
     options = ["--home", str(home.root)]
@@ -89,7 +96,7 @@ def unit_text(config: Config, home: Home, *, start: list[str], reload: list[str]
     """The unit; ``path`` is where commands of MCP servers are looked for. Pure."""
     return _UNIT.format(
         home=_escaped(str(home.root)),
-        path=_quoted(f"PATH={path}"),
+        path=_quoted(f"PATH={':'.join(dict.fromkeys(filter(None, path.split(':'))))}"),
         start=" ".join(map(_argument, start)),
         reload=" ".join(map(_argument, reload)),
         drain=config.agent.restart_drain_timeout,

@@ -14,7 +14,11 @@ from hermes_actors.home import Home
 LIVES_LOOKED_AT = 200  # of the supervisor: all that are kept
 
 
-@click.command(cls=Command, epilog=example("hermes-ctl why cli", "hermes-ctl why api:default:cli --json"))
+@click.command(
+    cls=Command,
+    short_help="Say why a session is as it is.",
+    epilog=example("hermes-ctl why cli", "hermes-ctl why api:default:cli --json"),
+)
 @click.argument("session")
 @home_option
 @json_option

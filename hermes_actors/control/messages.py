@@ -4,8 +4,9 @@ Operations and what they answer (``data``):
 
 ``status``
     ``{"version", "pid", "boot", "home", "phase", "started_at", "http": {"host", "port"}, "workers": [worker…],
-    "shards": {"total", "broken": [{"shard", "why", "set_aside", "serving"}…]}, "drain",
-    "sessions": <registered>}``; ``drain`` is None or as in ``drain.status``, without turns; a worker is ``{"slot",
+    "shards": {"total", "broken": [{"shard", "why", "set_aside", "serving"}…]}, "preparing",
+    "drain", "sessions": <registered>}``; ``preparing`` and ``drain`` as in ``drain.status``, without turns, and
+    ``drain`` None where there is none; a worker is ``{"slot",
     "generation", "pid", "state", "shards": [int…], "resident", "running", "queued", "turns", "mcp",
     "heartbeat_age_s", "restarts", "last_exit"}``.
 ``sessions.list``
@@ -31,13 +32,17 @@ Operations and what they answer (``data``):
     than restart, restart than hold. ``timeout``: None is ``agent.restart_drain_timeout``, 0 cuts at once. ``asker``:
     the session whose turn asks, which is not waited for. Answered when it is over, just before the gateway ends or runs
     anew, or when it holds: ``{"marked": <sessions>, "cut": [<their keys>…], "stateless": <turns of no session that
-    were cut>, "suspended": [<keys>…], "took_s", "then"}``; ``cancelled`` where an operator cancels it.
+    were cut>, "suspended": [<keys>…], "took_s", "then"}``; ``cancelled`` where an operator cancels it, or where a
+    restart was still being prepared when somebody wanted the gateway to hold or to stop.
 ``drain.cancel``
-    ``{}``, and the gateway serves again; ``not_draining`` where there is no drain, or it has begun to cut what ran.
+    ``{}``, and the gateway serves again, or goes on to where a restart was being prepared; ``not_draining`` where there
+    is no drain, or it has begun to cut what ran.
 ``drain.status``
-    ``{"phase", "then", "by", "asker", "began_at", "deadline_at", "left_s", "turns": [{"worker", "key", "turn_id",
-    "started_at", "stateless"}…], "count", "queued", "missing"}``: what runs, the oldest first, ``count`` in all.
-    Without a drain the fields about it are None.
+    ``{"phase", "preparing", "then", "by", "asker", "began_at", "deadline_at", "left_s", "turns": [{"worker", "key",
+    "turn_id", "started_at", "stateless"}…], "count", "queued", "missing"}``: what runs, the oldest first, ``count`` in
+    all.
+    Without a drain the fields about it are None. ``preparing``: whether a restart is being made ready, which drains
+    when it is.
 ``drain.plan``
     with ``{"timeout"}`` as above: ``{"timeout_s", "turns": [{"worker", "key", "turn_id", "stateless", "age_s",
     "usual_s", "outcome", "strikes", "suspends"}…], "finishes", "cut", "unknown", "queued", "missing"}``: what a drain

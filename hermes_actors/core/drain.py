@@ -11,7 +11,7 @@ itself, so what is marked is exactly what is interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hermes_actors.core import lifecycle
 from hermes_actors.core.effects import (
@@ -40,6 +40,7 @@ from hermes_actors.core.model import (
     State,
     Then,
     Waiting,
+    Wish,
     WorkerState,
 )
 
@@ -50,18 +51,6 @@ CUT_LOGGED = 100  # keys of sessions in the log
 AFTER_DEADLINE_S = SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 5.0  # from a drain's deadline to the end, with a reserve
 
 _STRONGER = (Then.HOLD, Then.RESTART, Then.STOP)  # of two wishes the later one here wins
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A drain that somebody wants."""
-
-    then: Then
-    timeout_s: float | None = None  # None: the configured one
-    by: str  # in words
-    asker: str | None = None  # key of the session whose turn asks
-    waiting: Waiting | None = None
-    signal: bool = False
 
 
 def signalled(event: StopAsked) -> Wish:
@@ -80,13 +69,16 @@ def asked(state: State, wish: Wish, now: float) -> Result:
     A second signal seals at once; a third waits for no worker any more.
     """
     timeout_s = state.limits.drain_timeout_s if wish.timeout_s is None else wish.timeout_s
+    waiting = (wish.waiting,) if wish.waiting else ()
+    if state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is wish.then is Then.RESTART:
+        return state, _replies(state.drain, waiting)  # the next life begins
     refused = _refusal(state, wish)
     if refused is not None:
         return state, (refused,)
     if state.drain is None:
         return _begin(state, wish, timeout_s, now)
     if state.phase is Phase.HELD and wish.then is Then.HOLD:
-        return state, _replies(state.drain, (wish.waiting,) if wish.waiting else ())
+        return state, _replies(state.drain, waiting)
     return _join(state, state.drain, wish, timeout_s, now)
 
 
@@ -124,19 +116,24 @@ def _join(state: State, drain: Drain, wish: Wish, timeout_s: float, now: float) 
     signals = drain.signals + wish.signal
     joined = replace(
         drain,
+        asker=wish.asker or drain.asker,
         then=max(drain.then, wish.then, key=_STRONGER.index),
         deadline=now if signals > 1 else min(drain.deadline, now + timeout_s),
         signals=signals,
         waiting=(*drain.waiting, wish.waiting) if wish.waiting else drain.waiting,
     )
+    told: tuple[Effect, ...] = ()
     if state.phase is Phase.HELD:  # nothing runs; but what waits is to be known
         joined = replace(joined, by=wish.by, began_at=now, deadline=now, cut=(), stateless=0)
         state = replace(state, phase=Phase.DRAINING)
+    elif joined.seal is None and _order(joined) != _order(drain):
+        told = _message(state, joined, state.live)
     elif signals > 2 and joined.seal is not None:
         joined = replace(joined, seal=replace(joined.seal, deadline=now))
     state = replace(state, drain=joined)
     fields = {"by": wish.by, "then": joined.then.value, "left_s": round(max(0.0, joined.deadline - now), 2)}
     effects: tuple[Effect, ...] = (Log(level="info", text="drain joined", fields=fields), _notice(state, joined, now))
+    effects += told
     if state.phase is Phase.STOPPING and (signals > 1 or wish.timeout_s == 0):
         state, more = lifecycle.stop(state, STOP_NOW_S, now)
         effects += more
@@ -297,7 +294,7 @@ def _conclude(state: State, now: float) -> Result:
 
 
 def _hold(state: State, drain: Drain, now: float) -> Result:
-    state = replace(state, phase=Phase.HELD, drain=replace(drain, waiting=()))
+    state = replace(state, phase=Phase.HELD, drain=replace(drain, deadline=min(drain.deadline, now), waiting=()))
     return state, (*_replies(drain, drain.waiting), _notice(state, drain, now))
 
 
@@ -313,6 +310,11 @@ def _reason(drain: Drain) -> Cause:
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def _order(drain: Drain) -> tuple[Cause, float, str | None]:
+    """What workers know of it."""
+    return _reason(drain), drain.deadline, drain.asker
 
 
 def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effect, ...]:

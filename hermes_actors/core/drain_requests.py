@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hermes_actors.core import drain
+from hermes_actors.core import preparation
 from hermes_actors.core.arguments import BadArgument, boolean, seconds, text
-from hermes_actors.core.drain import Wish
 from hermes_actors.core.effects import Reply
 from hermes_actors.core.events import OperatorAsked
 from hermes_actors.core.lifecycle import Result
-from hermes_actors.core.model import PlanDrain, ShowDrain, State, Then, Waiting
+from hermes_actors.core.model import PlanDrain, ShowDrain, State, Then, Waiting, Wish
 from hermes_actors.core.questions import query
 
 MOST_TIMEOUT_S = 366 * 24 * 3600.0  # as agent.restart_drain_timeout
@@ -28,7 +27,7 @@ def answer(state: State, event: OperatorAsked, now: float) -> Result:
     arguments = event.arguments
     match event.operation:
         case "drain.cancel":
-            return drain.cancel(state, waiting)
+            return preparation.cancel(state, waiting)
         case "drain.status":
             return query(state, event, ShowDrain(), state.live, "running", "", now)
         case "drain.plan":
@@ -38,13 +37,13 @@ def answer(state: State, event: OperatorAsked, now: float) -> Result:
         case "stop":
             timeout_s = 0.0 if boolean(arguments, "now") else None
             wish = Wish(then=Then.STOP, timeout_s=timeout_s, by="hermes-ctl stop")
-            state, effects = drain.asked(state, wish, now)
+            state, effects = preparation.asked(state, wish, now)
             return state, (Reply(client=event.client, request=event.request), *effects)
         case _:
             then = Then.RESTART if event.operation == "restart" else _then(arguments)
             asker = text(arguments, "asker") if arguments.get("asker") is not None else None
             wish = Wish(then=then, timeout_s=_timeout(arguments), by="hermes-ctl", asker=asker, waiting=waiting)
-            return drain.asked(state, wish, now)
+            return preparation.asked(state, wish, now)
 
 
 def _timeout(arguments: Mapping[str, Any]) -> float | None:

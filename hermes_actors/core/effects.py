@@ -395,6 +395,18 @@ class LoadSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareRestart:
+    """Make the next life of this process ready; RestartPrepared or RestartRefused follows."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropNextLife:
+    """There is no next life, for now: end what was made ready for it, or is being."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """Write a line to the log."""
 
@@ -460,6 +472,8 @@ OutwardEffect = (
     | Reply
     | FindSessions
     | LoadSettings
+    | PrepareRestart
+    | DropNextLife
     | Log
     | Announce
     | TellServiceManager

@@ -190,6 +190,22 @@ class RestartWanted(FromWorker):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPrepared:
+    """The next life of this process is ready to begin."""
+
+    number: int  # of the preparation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartRefused:
+    """There can be no next life, with the code and the configuration that are on disk now."""
+
+    number: int  # of the preparation
+    error: Literal["configuration", "cannot_restart"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswered(FromWorker):
     """A worker answered a question, or took a new configuration over."""
 
@@ -266,6 +282,8 @@ Event = (
     | WorkerDrained
     | WorkerSealed
     | RestartWanted
+    | RestartPrepared
+    | RestartRefused
     | QueryAnswered
     | OperatorAsked
     | SessionsFound

@@ -222,6 +222,26 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A drain that somebody wants."""
+
+    then: Then
+    timeout_s: float | None = None  # None: the configured one
+    by: str  # in words
+    asker: str | None = None  # key of the session whose turn asks
+    waiting: Waiting | None = None
+    signal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """The next life of this process is being made ready."""
+
+    number: int
+    wishes: tuple[Wish, ...]  # for a restart, which begin their drain when it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """A drain on its way, until its end or the gateway's. Times are monotonic seconds."""
 
@@ -260,6 +280,8 @@ class State:
     unread: frozenset[int] = frozenset()  # of those that were, which could not be read
     busy: frozenset[str] = frozenset()  # sessions that were not idle before this start, until all shards are heard
     auto_resume: bool = True  # turns that wait are begun without being asked for
+    preparation: Preparation | None = None
+    preparations: int = 0  # so far
     drain: Drain | None = None
     stop_deadline: float | None = None
     spare_sockets: int = 0  # that listen beyond the slots' own: left by a life with more workers

@@ -49,16 +49,15 @@ def queued(answers: Mapping[int, Mapping[str, Any]]) -> int:
 
 
 def judge(age_s: float, usual_s: float | None, timeout_s: float) -> Outcome:
-    """Whether a turn is likely to end within the time.
+    """Whether a turn is likely to end within the time: it needs the rest of its usual one.
 
-    One that is younger than usual needs the rest. One that is older needs about as long again as it is overdue: the
-    longer a turn is over its time, the less its usual one tells.
+    One that is older than usual may end at any moment, or never.
     """
     if timeout_s <= 0:
         return "cut"
-    if usual_s is None:
+    if usual_s is None or age_s > usual_s:
         return "unknown"
-    return "finishes" if abs(usual_s - age_s) <= timeout_s else "cut"
+    return "finishes" if usual_s - age_s <= timeout_s else "cut"
 
 
 def shown(plan: Plan, strikes: Callable[[str], int], threshold: int) -> dict[str, Any]:

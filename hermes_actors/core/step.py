@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from hermes_actors.core import drain, lifecycle, questions, records, reload, requests
+from hermes_actors.core import drain, lifecycle, preparation, questions, records, reload, requests
 from hermes_actors.core.effects import Announce, Effect, NoteReady, SendListen, SendTable
 from hermes_actors.core.events import (
     Event,
@@ -20,6 +20,8 @@ from hermes_actors.core.events import (
     QueryAnswered,
     ReloadAsked,
     RenameWanted,
+    RestartPrepared,
+    RestartRefused,
     RestartWanted,
     RestoreWanted,
     SessionDropped,
@@ -77,7 +79,7 @@ def _react(state: State, event: Event, now: float) -> Result:
         case Tick():
             return _tick(state, event, now)
         case StopAsked():
-            return drain.asked(state, drain.signalled(event), now)
+            return preparation.asked(state, drain.signalled(event), now)
         case WorkerSpawned():
             return lifecycle.spawned(state, event, drain.greeting(state, Process(event.slot, event.generation)))
         case WorkerReady():
@@ -97,7 +99,11 @@ def _react(state: State, event: Event, now: float) -> Result:
         case WorkerSealed():
             return drain.sealed(state, event)
         case RestartWanted():
-            return drain.asked(state, drain.wanted(event), now)
+            return preparation.asked(state, drain.wanted(event), now)
+        case RestartPrepared():
+            return preparation.prepared(state, event, now)
+        case RestartRefused():
+            return preparation.refused(state, event)
         case ShardRecovered():
             return records.shard_recovered(state, event)
         case TurnSucceeded():
@@ -159,7 +165,8 @@ def _announced(state: State) -> Result:
 
 
 def _changes(before: State, after: State) -> Iterator[Effect]:
-    """Tell the workers what changed for them: the table, and where to accept connections."""
+    """Tell the workers what changed for them: the table, and where to accept connections; end what nobody wants."""
+    yield from preparation.dropped(before, after)
     linked = tuple(after.process(worker.slot) for worker in after.workers if worker.pid is not None)
     if linked and (before.owners, before.up) != (after.owners, after.up):
         yield SendTable(to=linked, owners=after.owners, up=after.up)

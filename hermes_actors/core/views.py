@@ -23,6 +23,7 @@ def status(state: State, now: float) -> dict[str, Any]:
         "phase": state.phase.value,
         "workers": [_worker_line(state, worker, now) for worker in state.workers],
         "shards": {"total": len(state.owners), "broken": broken},
+        "preparing": state.preparation is not None,
         "drain": None if state.drain is None else _drain_line(state, state.drain, now),
     }
 
@@ -40,7 +41,8 @@ def drain_shown(state: State, turns: Sequence[RunningTurn], queued: int, now: fl
         }
         for turn in turns[:MOST_TURNS]
     ]
-    return {"phase": state.phase.value, **line, "turns": lines, "count": len(turns), "queued": queued}
+    known = {"phase": state.phase.value, "preparing": state.preparation is not None, **line}
+    return {**known, "turns": lines, "count": len(turns), "queued": queued}
 
 
 def _drain_line(state: State, drain: Drain, now: float) -> dict[str, Any]:

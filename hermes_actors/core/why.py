@@ -37,7 +37,7 @@ class Line:
 
     at: float
     what: str
-    rule: str = ""  # that made it so
+    rule: str = ""  # that made it so; a start has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def _lines(records: Records) -> Iterator[Line]:
     told = {incident.boot for incident in records.incidents}
     for life, before in zip_longest(records.lives, records.lives[1:]):
         if life.boot in told:
-            yield Line(at=life.started_at, what=f"the supervisor started{_after(before)}", rule=f"boot {life.boot}")
+            yield Line(at=life.started_at, what=f"the supervisor started{_after(before)}")
     for incident in records.incidents:
         yield _line(incident, records.lives)
 

@@ -90,7 +90,10 @@ class Recorded:
 
 @message("drain")
 class Drain:
-    """Begin no turn any more, tell those whose turns run, and say :class:`Drained` once none does."""
+    """Begin no turn any more, tell those whose turns run, and say :class:`Drained` once none does.
+
+    It comes again, with the same number, when something of it changes.
+    """
 
     number: int  # which drain
     reason: str  # restart_timeout | shutdown_timeout: what a turn that is cut in the end was cut by

@@ -148,6 +148,25 @@ async def test_the_turn_that_asked_for_the_drain_is_not_waited_for(bench: Bench)
     assert bench.drained == [1]
 
 
+async def test_a_drain_that_is_told_again_changes_whom_it_waits_for_and_announces_nothing(bench: Bench) -> None:
+    asker, other = await running(bench), await running(bench, key=OTHER)
+    stream = listening(asker)
+
+    begin(bench)
+    resident(bench, OTHER).cancel(other.turn_id, cut_error("crash"))
+    await end_of(other)
+    await a_while()
+    assert bench.drained == []
+
+    begin(bench, asker=KEY, left_s=10.0)
+    begin(bench, asker=KEY, left_s=5.0)
+
+    assert bench.drained == [1], "once, while the asker's turn runs"
+    assert bench.sessions.draining.retry_after_s <= 5.0 + drain.RESTART_S
+    bench.model.gate.set()
+    assert [type(event) for event in await heard(stream)].count(GatewayDraining) == 1
+
+
 async def test_a_turn_that_is_on_disk_as_running_begins_and_is_waited_for(bench: Bench) -> None:
     answer = bench.store.gates["admit"] = asyncio.Event()
     submission = bench.message("on disk")
@@ -526,14 +545,45 @@ async def test_at_the_cut_the_callers_of_what_waits_are_sent_away_and_it_runs_on
     assert "It is kept and runs once" in told.error["text"]
     assert state(bench, waiting) == "queued"
     bench.model.gate.set()
-    again = await bench.send("two", idempotency_key="k")
     await a_while()
     assert asked(bench) == ["one"]
 
     bench.sessions.draining.over()
 
+    again = await bench.send("two", idempotency_key="k")
     assert (await end_of(again)).text == "re: two"
     assert asked(bench)[1:] == ["two"]
+
+
+async def test_who_asks_again_for_what_waits_after_the_cut_is_told_that_it_is_kept(bench: Bench) -> None:
+    await running(bench, "one")
+    submission = bench.message("two", idempotency_key="k")
+    waiting = await bench.send(submission)
+    begin(bench)
+    bench.sessions.seal(1)
+    cut(bench)
+
+    for again, sent in ((False, bench.message("two", idempotency_key="k")), (True, submission)):
+        with pytest.raises(Refusal) as refusal:
+            await bench.send(sent, again=again)
+        assert refusal.value.code == "gateway_draining"
+        assert "This message is kept, and runs once" in refusal.value.why
+        assert refusal.value.retry_after_s
+    assert (await parked(bench, "two", idempotency_key="k")).turn_id == waiting.turn_id
+    assert state(bench, waiting) == "queued"
+
+
+async def test_who_asks_after_the_deadline_for_what_waits_is_told_that_it_is_kept(bench: Bench) -> None:
+    left = bench.message("left", idempotency_key="k")
+    await bench.store.admit(left, "ses_0", "queued")
+    bench.sessions.inherit(bench.shard, await bench.store.unfinished())
+    begin(bench, left_s=-1.0)  # as a worker is told that starts while the gateway is held
+
+    with pytest.raises(Refusal, match="is kept"):
+        await bench.send("left", idempotency_key="k")
+
+    bench.sessions.draining.over()
+    assert (await bench.talk("left", idempotency_key="k")).text == "re: left"
 
 
 async def test_a_command_that_waits_at_the_cut_is_not_done_and_may_be_sent_again(bench: Bench) -> None:
@@ -852,15 +902,121 @@ async def test_an_operator_who_stops_a_turn_hears_whether_one_ran(bench: Bench) 
 
 async def test_who_is_evicted_by_an_operator_is_told_so_and_reads_its_state_anew(bench: Bench) -> None:
     feed = await running(bench)
-    waiting = await bench.send("waits")
+    command = await bench.send("/reset")
 
     await bounded(bench.sessions.evict(KEY))
     bench.model.gate.set()
 
-    for one in (feed, waiting):
+    for one in (feed, command):
         ended = await end_of(one)
         assert ended.state == "cancelled"
         assert ended.error is not None
         assert "The operator changed this session" in ended.error["text"]
+    await a_while()
+    assert bench.names.activations == [KEY]
     await bench.talk("again")
     assert bench.names.activations == [KEY, KEY]
+
+
+async def test_what_waits_when_an_operator_suspends_its_session_begins_at_once_in_a_fresh_one(bench: Bench) -> None:
+    bench.sessions.inherit(bench.shard, [])
+    await running(bench, "one")
+    waiting = [await bench.send(text, idempotency_key=text) for text in ("two", "three")]
+    bench.names.suspended(KEY, reason="operator")
+
+    await bounded(bench.sessions.evict(KEY))
+    bench.model.gate.set()
+
+    for feed in waiting:
+        told = await end_of(feed)
+        assert told.error is not None
+        assert told.error["code"] == "turn_interrupted"
+        assert "The message is kept and runs once" in told.error["text"]
+    again = await bench.talk("three", idempotency_key="three")
+    assert again.text.endswith("re: three")
+    assert asked(bench) == ["one", "two", "three"]
+    assert "one" not in str(bench.model.requests[-1])
+    assert bench.sessions.waiting == bench.sessions.pending == 0
+
+
+async def test_what_is_parked_in_a_session_that_an_operator_changes_begins_after_the_drain(bench: Bench) -> None:
+    bench.sessions.inherit(bench.shard, [])
+    begin(bench)
+    kept = await parked(bench)
+
+    await bounded(bench.sessions.evict(KEY))
+    await a_while()
+
+    assert bench.sessions.waiting == 1
+    assert bench.sessions.resident == 0
+    assert bench.sessions.seal(1).busy == [KEY]
+    bench.sessions.draining.over()
+    await bounded(bench.sessions.resume(bench.shard))
+    await until(lambda: bench.store.rows[kept.turn_id].state == "completed")
+
+
+async def test_a_message_that_could_not_be_stored_is_not_begun_after_an_operator_changed_its_session(
+    bench: Bench,
+) -> None:
+    bench.sessions.inherit(bench.shard, [])
+    await running(bench, "one")
+    bench.store.broken = {"admit queued"}
+    answer = bench.store.gates["admit"] = asyncio.Event()
+    sent = asyncio.ensure_future(bench.send("two"))
+    await until(lambda: bench.sessions.pending == 2)
+    evicting = asyncio.ensure_future(bench.sessions.evict(KEY))
+    await a_while()
+
+    answer.set()
+    await bounded(evicting)
+
+    with pytest.raises(Refusal):
+        await sent
+    assert bench.sessions.waiting == bench.sessions.pending == 0
+
+
+async def test_what_waits_in_a_shard_that_is_let_go_is_left_to_its_next_owner(bench: Bench) -> None:
+    bench.sessions.inherit(bench.shard, [])
+    await running(bench, "one")
+    waiting = await bench.send("two")
+    evicting = asyncio.ensure_future(bench.sessions.evict(KEY))
+    await bounded(bench.sessions.release(bench.shard))
+    await bounded(evicting)
+    bench.model.gate.set()
+    await a_while()
+
+    assert bench.sessions.waiting == bench.sessions.resident == 0
+    assert state(bench, waiting) == "queued"
+    assert asked(bench) == ["one"]
+
+
+async def test_what_waits_behind_a_turn_that_does_not_react_is_begun_and_found_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.agents.sessions.CUT_TIMEOUT_S", 0.01)
+    release, complete = asyncio.Event(), bench.model.complete
+
+    async def deaf(*_: object) -> object:
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            await release.wait()
+        return None
+
+    bench.sessions.inherit(bench.shard, [])
+    monkeypatch.setattr(bench.model, "complete", deaf)
+    stuck = await bench.send("stuck")
+    await a_while()
+    await bench.send("two", idempotency_key="k")
+    monkeypatch.setattr(bench.model, "complete", complete)
+    bench.model.gate.clear()
+
+    await bounded(bench.sessions.evict(KEY))
+    await bench.model.until_asked(1)
+    release.set()
+    await end_of(stuck)
+    await a_while()
+
+    again = await bench.send("two", idempotency_key="k")
+    bench.model.gate.set()
+    assert (await end_of(again)).text == "re: two"

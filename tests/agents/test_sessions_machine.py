@@ -24,6 +24,7 @@ from workers.store.shard import StoreFailed
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
 BOUND_S = 5.0
+NEVER = 1e11  # seconds since the epoch
 MAILBOX_LIMIT = 2
 SESSIONS = ("api:default:a", "api:default:b", "api:default:c")
 CONVERSATIONS = ("conv:default:x", "conv:default:y")
@@ -148,6 +149,7 @@ class SessionsMachine(RuleBasedStateMachine):
         self.bench = Bench(SessionsConfig(mailbox_limit=MAILBOX_LIMIT, max_resident_per_worker=2), with_fallback=True)
         self.model = AskedModel()
         self.bench.model.complete = self.model.complete  # type: ignore[method-assign]
+        self.bench.sessions.inherit(self.bench.shard, [])
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
@@ -268,10 +270,10 @@ class SessionsMachine(RuleBasedStateMachine):
         self.bench.sessions.restart_actor(key)
 
     @precondition(lambda self: not self.stopping and not self.drain)
-    @rule(asker=st.sampled_from([None, *SESSIONS]))
-    def drain_begins(self, asker: str | None) -> None:
+    @rule(asker=st.sampled_from([None, *SESSIONS]), deadline=st.sampled_from([NEVER, 0.0]))
+    def drain_begins(self, asker: str | None, deadline: float) -> None:
         self.drain, self.drains = "draining", self.drains + 1
-        self.run(self._drain(Drain(number=1, reason="restart_timeout", deadline=0.0, asker=asker)))
+        self.run(self._drain(Drain(number=1, reason="restart_timeout", deadline=deadline, asker=asker)))
 
     async def _drain(self, order: Drain) -> None:
         runs = [run for session in self.bench.sessions for run in session.runs.values() if run.begun]
@@ -367,6 +369,8 @@ class SessionsMachine(RuleBasedStateMachine):
                 await self._until(lambda: len(self.bench.drained) > self.told_before)
             if not self.stopping:
                 self.bench.sessions.draining.over()
+            await self._until(lambda: not self._busy())
+            await self.bench.sessions.resume(self.bench.shard)  # what an evicted session left while nothing began
             await self._until(lambda: not self._busy())
 
     async def _until(self, holds: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from hermes_actors.cli.command import Exit
 from hermes_actors.cli.ctl import ctl
@@ -25,6 +26,14 @@ def leaves(command: click.Command, name: str) -> Iterator[tuple[str, click.Comma
             yield from leaves(inner, f"{name} {part}")
 
 
+def groups(command: click.Command, name: str) -> Iterator[tuple[str, click.Group]]:
+    if isinstance(command, click.Group):
+        yield name, command
+        for part, inner in command.commands.items():
+            yield from groups(inner, f"{name} {part}")
+
+
+GROUPS = dict([*groups(ctl, "hermes-ctl"), *groups(supervisor, "hermes-supervisor")])
 COMMANDS = dict([*leaves(ctl, "hermes-ctl"), *leaves(supervisor, "hermes-supervisor")])
 
 
@@ -68,6 +77,16 @@ def test_every_command_takes_a_home_and_every_one_of_hermes_ctl_json(name: str) 
 def test_every_help_explains_every_option(name: str) -> None:
     assert COMMANDS[name].help
     assert all(param.help for param in COMMANDS[name].params if isinstance(param, click.Option))
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_list_of_commands_is_not_cut_off(name: str) -> None:
+    told = CliRunner().invoke(GROUPS[name], ["--help"], terminal_width=80)
+
+    _, title, listed = told.output.partition("Commands:")
+
+    assert title
+    assert "..." not in listed
 
 
 def test_the_page_of_exit_codes_has_each_of_them() -> None:

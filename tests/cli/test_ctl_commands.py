@@ -73,6 +73,12 @@ def test_status_shows_people_a_drain_the_marks_and_a_ledger_that_is_not_kept(hom
         assert text in shown
 
 
+def test_status_shows_people_that_a_restart_is_prepared(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"status": STATUS | {"preparing": True}}))
+
+    assert re.search("restart +is being prepared", run(home, "status").stdout)
+
+
 def test_status_gives_machines_the_data_as_it_is(home: Home, supervisor: Start) -> None:
     supervisor(answering({"status": STATUS}))
 

@@ -43,6 +43,7 @@ PLAN = {
          "suspends": False},
     ],
 }  # fmt: skip
+BACK = "hermes-ctl sessions resume brings it back"
 
 
 class Draining:
@@ -139,6 +140,9 @@ def test_a_drain_asks_for_what_its_options_say(
         ("--cancel", "--timeout", "3"),
         ("--timeout", "-1"),
         ("--timeout", "soon"),
+        ("--timeout", "nan"),
+        ("--timeout", "inf"),
+        ("--timeout", "31622401"),
     ],
 )
 def test_options_that_exclude_each_other_are_wrong_usage(home: Home, words: tuple[str, ...]) -> None:
@@ -182,9 +186,9 @@ def test_a_drain_that_had_to_mark_sessions_exits_3_and_names_them(
     assert (people.exit_code, machines.exit_code) == (3, 3)
     assert people.stdout.splitlines() == [
         "stopped",
-        "cut at the deadline and marked, to go on with the next message: 2 (api:default:a, api:default:b)",
+        "cut at the deadline and marked, to go on with the next message: 1 (api:default:a)",
         "cut conversations without a session: 1",
-        "cut too often and suspended: 1 (api:default:b)",
+        f"cut 3 times in a row: 1 (api:default:b): the next message starts fresh; {BACK}",
     ]
     assert json.loads(machines.stdout) == CUT
 
@@ -192,10 +196,32 @@ def test_a_drain_that_had_to_mark_sessions_exits_3_and_names_them(
 def test_a_long_list_of_cut_sessions_is_shortened() -> None:
     keys = [f"api:default:{number:04}" for number in range(1000)]
 
-    told = outcome({**CUT, "marked": 1500, "cut": keys})
+    told = outcome({**CUT, "marked": 1501, "cut": keys}, 3)
 
     assert "1500 (api:default:0000, " in told
     assert "api:default:0019, and 1480 more)" in told
+
+
+def test_a_session_that_was_cut_too_often_does_not_go_on() -> None:
+    stuck = {**DONE, "marked": 1, "cut": ["api:default:b"], "suspended": ["api:default:b"]}
+
+    assert outcome({**stuck, "then": "restart"}, 5).splitlines() == [
+        "restarted",
+        f"cut 5 times in a row: 1 (api:default:b): the next message starts fresh; {BACK}",
+    ]
+    assert "the next message will start fresh after the next restart" in outcome({**stuck, "then": "hold"}, 3)
+
+
+def test_a_restart_that_a_stop_overtook_says_so_and_fails(home: Home, draining: Callable[..., Draining]) -> None:
+    draining({**CUT, "then": "stop"})
+    why = "The gateway was stopped, not restarted: a stronger drain was asked for"
+
+    people, machines = run(home, "restart"), run(home, "drain", "--restart", "--json")
+
+    assert (people.exit_code, machines.exit_code) == (1, 1)
+    assert people.stdout.startswith("stopped\n")
+    assert why in people.stderr
+    assert json.loads(machines.stdout) == {"error": {"code": "overruled", "why": why}}
 
 
 def test_a_restart_returns_when_the_next_supervisor_serves(home: Home, draining: Callable[..., Draining]) -> None:
@@ -265,6 +291,50 @@ def test_a_supervisor_that_dies_in_the_drain_is_no_end_in_order(home: Home, supe
     assert "hermes-ctl ledger show" in told.stderr
 
 
+class Vanishing:
+    """A supervisor that restarts, or ends, and answers no drain any more."""
+
+    def __init__(self, *, restarts: bool) -> None:
+        self.boot = "one"
+        self._restarts = restarts
+
+    def __call__(self, connection: socket.socket, request: ControlRequest) -> None:
+        if request.operation == "drain":
+            self.boot = "two" if self._restarts else "one"
+            connection.shutdown(socket.SHUT_RDWR)
+        else:
+            answer(connection, request, {"boot": self.boot, "pid": 7, "version": "9", "phase": "serving"})
+
+
+def test_a_restart_that_came_before_its_answer_is_a_restart(home: Home, supervisor: Start) -> None:
+    fake = Vanishing(restarts=True)
+    supervisor(fake)
+
+    people = run(home, "restart")
+    fake.boot = "one"
+    machines = run(home, "drain", "--restart", "--json")
+
+    assert (people.exit_code, machines.exit_code) == (0, 0)
+    assert people.stdout.splitlines() == [
+        "restarted",
+        "the supervisor did not come to say whom it cut; see: hermes-ctl ledger show",
+    ]
+    unsaid = dict.fromkeys(("marked", "cut", "stateless", "suspended", "took_s"))
+    assert json.loads(machines.stdout) == {**unsaid, "then": "restart", "boot": "two", "pid": 7, "version": "9"}
+
+
+def test_a_restart_without_an_answer_after_which_nobody_else_serves_fails(
+    home: Home, supervisor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "SUCCESSOR_S", 0.05)
+    supervisor(Vanishing(restarts=False))
+
+    told = run(home, "restart", "--json")
+
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["error"]["code"] == "ended"
+
+
 @pytest.mark.parametrize(
     "status",
     [
@@ -325,8 +395,8 @@ def test_ctrl_c_lets_go_of_a_drain_without_cancelling_it(home: Home, draining: C
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 1
 
-    assert "it goes on" in terminal.shown
-    assert "hermes-ctl drain --cancel" in terminal.shown
+    assert "No longer waiting; the drain goes on." in terminal.shown
+    assert "Cancel: hermes-ctl drain --cancel" in " ".join(terminal.shown.split())
     assert len(fake.asked) == 1
 
 
@@ -363,15 +433,19 @@ def test_lines_come_for_changes_alone_and_not_more_often_than_bearable() -> None
     assert lines[1:] == ["draining: 1 turn runs, 36 s left"]
 
 
-def test_before_a_drain_has_begun_no_turn_is_told_of() -> None:
+def test_before_a_drain_has_begun_no_turn_is_told_of_but_that_it_is_prepared() -> None:
     lines, before = list[str](), {**STATUS, "phase": "serving", "then": None, "left_s": None}
     screen = console()
     with screen.capture() as captured:
         screen.print(running(before, NOW))
-    Lines(lines.append).show(before)
+    shown = Lines(lines.append)
+    shown.show(before)
+    shown.show(before)
+    shown.show(STATUS)
 
-    assert captured.get() == "a new start is prepared; nothing drains yet\n"
-    assert lines == []
+    prepared = "a new start is prepared; nothing drains yet"
+    assert captured.get() == f"{prepared}\n"
+    assert lines == [prepared, "draining: 2 turns run, 3 wait for afterwards, 41 s left"]
 
 
 def test_more_turns_than_fit_are_counted() -> None:
@@ -389,7 +463,7 @@ def test_the_key_of_a_session_cannot_command_the_terminal() -> None:
         screen.print(running({**STATUS, "turns": [{**TURN, "key": "\x1b[2J[red]"}]}, NOW))
 
     assert "\\x1b[2J[red]" in captured.get()
-    assert "\x1b[2J" not in outcome({**CUT, "cut": ["\x1b[2J", "b"]})
+    assert "\x1b[2J" not in outcome({**CUT, "cut": ["\x1b[2J", "b"]}, 3)
 
 
 # -- from inside a turn -----------------------------------------------------------------------------------------------
@@ -464,6 +538,14 @@ def test_a_plan_says_who_would_finish_and_who_would_be_cut(home: Home, superviso
         assert text in finishes
     assert json.loads(machines.stdout) == PLAN
     assert [request.arguments for request in fake.requests] == [{"timeout": 60.0}, {"timeout": None}]
+
+
+def test_a_usual_time_below_a_second_is_not_none_at_all() -> None:
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(plan({**PLAN, "turns": [{**PLAN["turns"][0], "usual_s": 0.02}]}))  # type: ignore[index]  # a list
+
+    assert "<1 s" in captured.get()
 
 
 def test_a_plan_of_nothing_says_so() -> None:

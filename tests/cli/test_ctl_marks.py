@@ -21,6 +21,7 @@ from hermes_actors.home_lock import hold
 from hermes_actors.ledger_file import LedgerFile, LedgerNotWritten, read
 from hermes_actors.marking import Marking
 from hermes_actors.registry import Registry
+from hermes_actors.wire.sharding import shard_of
 
 Start = Callable[[Behaviour], FakeSupervisor]
 
@@ -44,7 +45,7 @@ def kept(home: Home) -> Home:
     registry.chronicle.reached("settled_at", now - 99)
     for number in range(3):
         marking.cut([Cut(STUCK, f"turn_{number}")], "crash")
-        marking.suspend_stuck()
+        marking.suspend_stuck(shard_of(STUCK, 8), 8)
     marking.cut([Cut(CUT_ONCE, "turn_9")], "restart_timeout")
     registry.chronicle.reached("ended_at", now - 5, how="stop")
     marking.commit()
@@ -82,7 +83,15 @@ def test_the_ledger_is_shown_from_the_disk_whoever_runs(kept: Home) -> None:
 
 def test_one_session_of_the_ledger_is_shown_by_a_last_part(kept: Home) -> None:
     assert len(json.loads(run(kept, "ledger", "show", "cut", "--json").stdout)["sessions"]) == 1
-    assert json.loads(run(kept, "ledger", "show", "calm", "--json").stdout)["error"]["code"] == "not_found"
+    assert json.loads(run(kept, "ledger", "show", "nobody", "--json").stdout)["error"]["code"] == "not_found"
+
+
+def test_a_session_without_strikes_has_none_to_show_or_to_clear(kept: Home) -> None:
+    people, machines = run(kept, "ledger", "show", "calm"), run(kept, "ledger", "show", "calm", "--json")
+
+    assert (people.exit_code, people.stdout) == (0, f"{CALM} has no strikes\n")
+    assert json.loads(machines.stdout) == {"sessions": []}
+    assert run(kept, "ledger", "clear", "calm").stdout == "cleared: there were no strikes\n"
 
 
 def test_a_home_without_a_ledger_has_no_strikes(home: Home) -> None:
@@ -160,8 +169,10 @@ def test_a_list_shows_marks_and_strikes(kept: Home) -> None:
 def test_one_session_is_shown_with_its_marks(kept: Home) -> None:
     shown = run(kept, "sessions", "show", "cut").stdout
 
-    for text in ("resume pending", "True", "restart_timeout", "turn_9"):
-        assert text in shown
+    assert re.search(r"^mark +resume pending \(restart_timeout\), 0 s ago, turn_9$", shown, re.MULTILINE)
+    assert re.search(r"^strikes +1$", shown, re.MULTILINE)
+    for name in ("marks", "suspended", "resume reason"):
+        assert not re.search(rf"^{name} ", shown, re.MULTILINE)
 
 
 def test_a_suspended_session_is_resumed_on_the_disk(kept: Home) -> None:
@@ -189,6 +200,7 @@ def test_a_session_that_was_never_suspended_has_nothing_to_resume(kept: Home) ->
 
     assert told.exit_code == 1
     assert json.loads(told.stdout)["error"]["code"] == "not_suspended"
+    assert "changed on the disk" not in told.stderr
 
 
 @pytest.mark.parametrize("what", ["suspend", "resume", "reset"])
@@ -205,11 +217,11 @@ def test_a_running_supervisor_changes_its_sessions_itself(kept: Home, supervisor
 
 @pytest.mark.parametrize(("stopped", "words"), [(True, "stopped\n"), (False, "no turn runs in it\n")])
 def test_a_turn_is_stopped_by_the_supervisor(kept: Home, supervisor: Start, stopped: bool, words: str) -> None:
-    supervisor(answering({"sessions.stop": {"stopped": stopped}}))
+    supervisor(answering({"sessions.stop": {"stopped": stopped, "missing": [1]}}))
 
     told = run(kept, "sessions", "stop", "calm")
 
-    assert (told.exit_code, told.stdout) == (0, words)
+    assert (told.exit_code, told.stdout, told.stderr) == (0, words, "worker 1 gave no answer\n")
 
 
 def test_without_a_supervisor_no_turn_runs_to_be_stopped(kept: Home) -> None:
@@ -302,6 +314,8 @@ def test_why_reads_the_disk_while_a_supervisor_runs(kept: Home) -> None:
 
     assert (told.exit_code, told.stderr) == (0, "")
     assert "as if nothing had happened" in told.stdout
+    assert "Nothing was ever cut." in told.stdout
+    assert [line for line in told.stdout.splitlines() if line != line.rstrip()] == []
 
 
 def test_why_of_nobody_is_not_found(kept: Home) -> None:

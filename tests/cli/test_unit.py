@@ -103,6 +103,10 @@ def test_what_systemd_would_expand_is_taken_literally() -> None:
     assert values(unit, "Environment") == ['"PATH=/a b:/100%%"']
 
 
+def test_a_place_is_looked_at_once() -> None:
+    assert values(text(path="/opt/bin:/usr/bin::/opt/bin:/bin"), "Environment") == ['"PATH=/opt/bin:/usr/bin:/bin"']
+
+
 def test_a_configuration_that_cannot_be_used_gets_no_unit(home: Home) -> None:
     home.config.write_text("model: {provder: demo}\n")
 

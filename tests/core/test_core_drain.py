@@ -443,14 +443,34 @@ def test_a_signal_while_the_workers_stop_makes_a_stop_of_a_restart() -> None:
 
 def test_a_drain_that_joins_brings_the_deadline_nearer_never_further() -> None:
     desk = draining(timeout=10)
-    desk.operator("drain", timeout=3600)
+    assert not of(fx.SendDrain, desk.operator("drain", timeout=3600)), "nothing is new"
     assert desk.state.drain is not None
     assert desk.state.drain.deadline == desk.now + 10
 
     effects = desk.operator("drain", timeout=5)
 
     assert desk.state.drain.deadline == desk.now + 5
-    assert not of(fx.SendDrain, effects), "a worker is told once"
+    (told,) = of(fx.SendDrain, effects)
+    assert (told.to, told.number, told.deadline) == (BOTH, desk.state.drain.number, EPOCH + desk.now + 5)
+
+
+def test_a_session_that_joins_a_drain_is_not_waited_for() -> None:
+    desk = draining(timeout=10)
+
+    (told,) = of(fx.SendDrain, desk.operator("drain", asker="api:default:a"))
+    assert (told.to, told.number, told.asker) == (BOTH, 1, "api:default:a")
+
+    desk.operator("drain")
+    assert desk.state.drain is not None
+    assert desk.state.drain.asker == "api:default:a"
+
+
+def test_a_stop_that_joins_a_restart_tells_the_workers_that_the_gateway_stops() -> None:
+    desk = draining("restart", timeout=10)
+
+    (told,) = of(fx.SendDrain, desk.stop())
+
+    assert told.reason == "shutdown_timeout"
 
 
 @pytest.mark.parametrize(
@@ -564,10 +584,17 @@ def test_a_gateway_that_was_held_before_it_served_is_announced_when_it_may() -> 
 
 
 def test_a_worker_that_is_replaced_while_held_begins_no_turn() -> None:
-    desk = held()
+    desk = gateway(heartbeat_s=1e4)
+    desk.operator("drain", timeout=60, then="hold")
+    for slot in (0, 1):
+        desk.drained(slot)
+    for slot in (0, 1):
+        desk.sealed(slot)
+    assert desk.state.phase is Phase.HELD
     desk.die(0)
 
-    assert of(fx.SendDrain, desk.spawned(0))
+    (told,) = of(fx.SendDrain, desk.spawned(0))
+    assert told.deadline <= EPOCH + desk.now, "it lets nobody wait for an end that nobody knows"
 
 
 @pytest.mark.parametrize("then", ["stop", "restart"])
@@ -616,6 +643,7 @@ def test_what_still_runs_is_shown_oldest_first() -> None:
     assert [line["key"] for line in told.pop("turns")] == ["a", "b", "c"]
     assert told == {
         "phase": "draining",
+        "preparing": False,
         "then": "restart",
         "by": "hermes-ctl",
         "asker": None,

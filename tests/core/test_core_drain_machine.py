@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fakes.core_desk import Desk, of
 from hypothesis import Phase as Step
@@ -16,6 +16,8 @@ from hermes_actors.core.drain import SEAL_ANSWER_S
 from hermes_actors.core.events import (
     Event,
     OperatorAsked,
+    RestartPrepared,
+    RestartRefused,
     RestartWanted,
     Started,
     StopAsked,
@@ -27,7 +29,7 @@ from hermes_actors.core.events import (
 )
 from hermes_actors.core.ledger import Cut
 from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_S
-from hermes_actors.core.model import Phase, Process
+from hermes_actors.core.model import Drain, Phase, Process, Then
 
 SLOTS = 3
 DRAIN_S = 10.0
@@ -43,7 +45,7 @@ class Host:
     configured: bool = False
     owns: bool = False
     draining: int = 0  # the number of the drain
-    told: int = 0  # Drain, since the last DrainOver
+    order: fx.SendDrain | None = None  # the last, since the last DrainOver
     sealed: frozenset[Cut] | None = None
     running: set[Cut] = field(default_factory=set)
     says: deque[Event] = field(default_factory=deque)
@@ -77,6 +79,14 @@ class Draining(RuleBasedStateMachine):
         self.waiting: set[int] = set()  # requests without a reply
         self.requests = 0
         self.noted = 0  # that the end of this life began
+        self.desk.prepares = False
+        self.preparing: int | None = None  # the next life
+        self.is_ready = False  # the next life
+
+    @property
+    def drain(self) -> Drain:
+        assert self.desk.state.drain is not None
+        return self.desk.state.drain
 
     # -- what the supervisor does ------------------------------------------------------------------------------------
     def tell(self, event: Event) -> None:
@@ -104,10 +114,17 @@ class Draining(RuleBasedStateMachine):
                         self.hear(self.host(process), effect)
                 case fx.SendStop():
                     self.stopped(self.host(Process(effect.slot, effect.generation)))
+                case fx.PrepareRestart():
+                    assert self.preparing is None, "one at a time"
+                    assert not self.is_ready
+                    self.preparing = effect.number
+                case fx.DropNextLife():
+                    self.preparing, self.is_ready = None, False
                 case fx.Reply() | fx.ReplyDrained():
                     self.waiting.remove(effect.request)
                 case fx.Finish():
                     assert self.noted == 1
+                    assert self.is_ready == effect.restart
                 case _:
                     pass
 
@@ -131,12 +148,14 @@ class Draining(RuleBasedStateMachine):
     def hear(self, host: Host, effect: fx.SendDrain | fx.SendDrainOver | fx.SendSeal | fx.SendCut) -> None:
         match effect:
             case fx.SendDrain():
-                host.told += 1
-                assert host.told == 1, "once a drain"
+                said = host.order and replace(host.order, to=effect.to)
+                assert effect != said, "again only what is new"
+                assert host.draining in (0, effect.number)
+                host.order = effect
                 host.draining = effect.number
                 host.drained()
             case fx.SendDrainOver():
-                host.draining, host.told, host.sealed = 0, 0, None
+                host.draining, host.order, host.sealed = 0, None, None
             case fx.SendSeal():
                 assert host.draining
                 host.seal(effect.request)
@@ -222,17 +241,46 @@ class Draining(RuleBasedStateMachine):
             self.tell(StopAsked(now=False, by="SIGTERM"))
 
     @precondition(lambda self: self.hosts)
-    @rule(often=st.integers(0, 9))
-    def a_message_asks(self, often: int) -> None:
+    @rule(often=st.integers(0, 9), key=st.sampled_from(["k", "l"]))
+    def a_message_asks(self, often: int, key: str) -> None:
         if often == 0:
             slot, generation = next(iter(self.hosts.values())).process
-            self.tell(RestartWanted(slot=slot, generation=generation, key="k"))
+            self.tell(RestartWanted(slot=slot, generation=generation, key=key))
+
+    @precondition(lambda self: self.preparing is not None)
+    @rule(fine=st.booleans())
+    def the_next_life_was_tried(self, fine: bool) -> None:
+        number, self.preparing, self.is_ready = self.preparing or 0, None, fine
+        if fine:
+            self.tell(RestartPrepared(number=number))
+        else:
+            self.tell(RestartRefused(number=number, error="cannot_restart", why="bugs"))
+
+    @rule(ago=st.integers(1, 3))
+    def a_dropped_preparation_is_heard_late(self, ago: int) -> None:
+        self.tell(RestartPrepared(number=self.desk.state.preparations - ago))
 
     # -- what always holds -------------------------------------------------------------------------------------------
     @invariant()
     def who_lives_during_a_drain_knows_of_it(self) -> None:
         if self.desk.state.phase in (Phase.DRAINING, Phase.HELD):
-            assert all(host.told == 1 for host in self.live())
+            assert all(host.draining == self.drain.number for host in self.live())
+
+    @invariant()
+    def nobody_is_told_too_late_when_it_ends_and_for_whom_nobody_waits(self) -> None:
+        if self.desk.state.phase is Phase.DRAINING and self.drain.seal is None:
+            reason = "restart_timeout" if self.drain.then is Then.RESTART else "shutdown_timeout"
+            known = (reason, self.desk.state.wall(self.drain.deadline), self.drain.asker)
+            for host in self.live():
+                assert host.order is not None
+                assert (host.order.reason, host.order.deadline, host.order.asker) == known
+
+    @invariant()
+    def a_restart_drains_only_when_the_next_life_is_ready(self) -> None:
+        drain = self.desk.state.drain
+        assert self.is_ready == (drain is not None and drain.then is Then.RESTART)
+        preparation = self.desk.state.preparation
+        assert self.preparing == (preparation and preparation.number)
 
     @invariant()
     def nothing_runs_while_it_is_held(self) -> None:
@@ -246,7 +294,7 @@ class Draining(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_when_nothing_is_on_its_way(self) -> None:
-        if self.desk.state.phase in (Phase.SERVING, Phase.HELD, Phase.STOPPED):
+        if self.preparing is None and self.desk.state.phase in (Phase.SERVING, Phase.HELD, Phase.STOPPED):
             assert not self.waiting
 
     def teardown(self) -> None:

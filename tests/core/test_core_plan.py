@@ -17,8 +17,9 @@ PLAN = Plan(timeout_s=60.0, at=105.0, turns=(TURN,), queued=0, missing=())
     [
         (5.0, 10.0, 60.0, "finishes"),
         (5.0, 100.0, 60.0, "cut"),
-        (12.0, 10.0, 60.0, "finishes"),  # a little overdue
-        (3600.0, 10.0, 60.0, "cut"),  # stuck, as it seems
+        (10.0, 10.0, 60.0, "finishes"),
+        (12.0, 10.0, 60.0, "unknown"),  # a little overdue
+        (3600.0, 10.0, 60.0, "unknown"),  # stuck, as it seems
         (5.0, None, 60.0, "unknown"),
         (5.0, None, 0.0, "cut"),
         (10.0, 10.0, 0.0, "cut"),  # nothing is waited for

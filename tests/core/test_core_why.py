@@ -130,6 +130,7 @@ def test_what_happened_is_in_order_with_the_starts_that_matter_only() -> None:
     found = told(*cuts, lives=lives, marks=PENDING, strikes=2)
 
     assert [line.at for line in found.lines] == [10.0, 15.0, 30.0, 35.0]
+    assert [line.rule for line in found.lines if "started" in line.what] == ["", ""]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Reader:
             if command.line.endswith("&"):
                 await self._begin(command.line)
                 continue
-            if command.line == "hermes-supervisor start":
+            if command.line in ("hermes-supervisor start", "hermes-supervisor start --demo"):
                 if self.stopped:
                     await self.gateway.ended()
                     await self.gateway.start()

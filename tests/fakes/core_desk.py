@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from hermes_actors.core.effects import CommitTable, Effect, Reply
+from hermes_actors.core.effects import CommitTable, Effect, PrepareRestart, Reply
 from hermes_actors.core.events import (
     Event,
     OperatorAsked,
     QueryAnswered,
+    RestartPrepared,
     Started,
     StopAsked,
     Tick,
@@ -50,12 +51,15 @@ class Desk:
         )
         self.now = 1000.0
         self.log: list[Effect] = []
+        self.prepares = True  # restarts, at once
 
     def tell(self, event: Event) -> tuple[Effect, ...]:
         before = self.state
         self.state, effects = step(self.state, event, self.now)
         self.log += effects
         self._check(before, effects)
+        for wanted in of(PrepareRestart, effects) if self.prepares else ():
+            effects += self.tell(RestartPrepared(number=wanted.number))
         return effects
 
     def _check(self, before: State, effects: tuple[Effect, ...]) -> None:

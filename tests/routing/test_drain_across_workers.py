@@ -88,6 +88,28 @@ async def test_the_caller_of_a_waiting_turn_is_sent_away_at_the_cut_and_its_turn
     assert [request[-1]["content"] for request in node.bench.model.requests] == ["one", "two"]
 
 
+async def test_who_waits_when_its_owner_dies_is_told_that_its_turn_is_kept_where_the_next_one_is_held(
+    cluster: Cluster,
+) -> None:
+    key = cluster.key_on(1)
+    cluster.nodes[1].bench.model.gate.clear()
+    running = await cluster.nodes[0].router.submit(cluster.message("one", key), stream=False)
+    await cluster.nodes[1].bench.model.until_asked(1)
+    waiting = await cluster.nodes[0].router.submit(cluster.message("two", key), stream=False)
+    await cluster.kill(1)
+    successor = await cluster.start(1)
+    order = Drain(number=1, reason="restart_timeout", deadline=time.time() - 1.0, asker=None)
+    successor.bench.sessions.draining.begin(order)
+    cluster.tell_table()
+    await cluster.open_shards(1)
+
+    told = [(await ended(turn)).error for turn in (running, waiting)]
+
+    assert all(error is not None for error in told)
+    assert "is not run again" in str(told[0])
+    assert "is kept and runs once" in str(told[1])
+
+
 async def test_who_heard_only_of_the_drain_hears_all_of_the_turn_from_the_next_owner(cluster: Cluster) -> None:
     key = cluster.key_on(1)
     cluster.nodes[1].bench.model.gate.clear()

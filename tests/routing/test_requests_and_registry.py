@@ -214,3 +214,4 @@ async def test_a_supervisor_that_is_silent_or_gone_refuses(monkeypatch: pytest.M
                 await question
             assert refused.value.code == "shard_unavailable"
             assert refused.value.retry_after_s
+            assert "()" not in refused.value.why

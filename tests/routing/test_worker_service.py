@@ -17,6 +17,7 @@ import orjson
 import pytest
 from fakes.cluster import until
 from fakes.sessions import BOUND_S
+from structlog.testing import capture_logs
 
 from hermes_actors import logs
 from hermes_actors.config.model import from_plain, to_plain
@@ -406,6 +407,42 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_with_its_sessions_next_mes
     supervisor.link.close()
     await supervisor.exit_code()
     assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
+
+
+async def test_in_a_chain_of_young_deaths_it_is_begun_once_the_worker_has_lived_for_a_while(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.worker.SETTLED_S", 0.3)
+    supervisor.auto_resume = False
+    await left_waiting(supervisor, "hello")
+
+    with capture_logs() as logged:
+        await supervisor.serve()
+        await until(lambda: any(isinstance(told, Heartbeat) and told.queued == 1 for told in supervisor.heard))
+        await until(lambda: supervisor.worker._sessions.turns_ended == 1)
+
+    lines = [(line["log_level"], line["event"]) for line in logged if line.get("turns") == 1]
+    assert lines == [
+        ("warning", "the last lives died young: turns that wait are begun later"),
+        ("info", "turns that waited since the start are begun"),
+    ]
+    assert not supervisor.worker._sessions.inherited
+
+
+async def test_in_a_chain_of_young_deaths_it_is_begun_after_a_drain_and_not_during_it(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.worker.SETTLED_S", 0.0)
+    supervisor.auto_resume = False
+    await left_waiting(supervisor, "hello")
+    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+    await supervisor.until_heard(Ready)
+    await until(lambda: supervisor.worker._auto_resume)
+    assert supervisor.worker._sessions.waiting == 1
+
+    supervisor.say(DrainOver())
+
+    await until(lambda: supervisor.worker._sessions.turns_ended == 1)
 
 
 async def test_a_shard_opens_only_when_its_recovery_is_recorded(supervisor: Supervisor) -> None:

@@ -6,9 +6,11 @@ import os
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from hermes_actors import logs, rehearsal
 from hermes_actors.config.model import Config, Settings
@@ -48,6 +50,43 @@ async def test_a_command_line_that_has_nothing_to_object_may_restart() -> None:
 )
 async def test_what_the_command_line_objects_is_why_there_is_no_restart(code: str, refusal: tuple[Any, str]) -> None:
     assert await rehearse(python(code), RUNNING) == Refusal(error=refusal[0], why=refusal[1])
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (
+            "def begin():\n    raise SystemError('broken code\\nin many words')\nbegin()",
+            "SystemError: broken code ({}:2)",
+        ),
+        ("def begin(:\n    pass", "SyntaxError: invalid syntax ({}:1)"),
+        ("import json\ntry:\n    {}['a']\nexcept KeyError:\n    assert False", "AssertionError ({}:5)"),
+    ],
+)
+async def test_code_that_breaks_is_told_in_a_sentence_and_logged_whole(tmp_path: Path, code: str, error: str) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text(code)
+
+    with capture_logs() as logged:
+        refusal = await rehearse(CommandLine(words=(sys.executable, str(program)), environment={**os.environ}), RUNNING)
+
+    assert refusal is not None
+    assert refusal.error == "cannot_restart"
+    assert refusal.why == (
+        f"The code on disk cannot be started: {error.format(program)}. Nothing changed; the gateway goes on. "
+        "The whole traceback is in logs/supervisor.log."
+    )
+    (line,) = logged
+    assert line["exception"].splitlines()[-1] in ("in many words", "SyntaxError: invalid syntax", "AssertionError")
+    assert str(program) in line["exception"]
+
+
+async def test_long_words_are_cut_at_the_end_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "TOLD_CHARS", 15)
+
+    refusal = await rehearse(python("import sys; sys.exit('first line\\nsecond line\\n3rd')"), RUNNING)
+
+    assert refusal == Refusal(error="cannot_restart", why="3rd")
 
 
 async def test_secrets_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -285,3 +285,42 @@ def test_a_stop_that_joins_a_restart_stops(gateway: GatewayProcess) -> None:
 
         assert gateway.end()[0] == 0
     assert gateway.marked() == []
+
+
+def test_restarts_that_are_asked_for_at_once_are_one_and_all_are_answered(gateway: GatewayProcess) -> None:
+    before = gateway.status()["boot"]
+    gateway.rewrite()
+    with gateway.connect() as first, gateway.connect() as second, gateway.connect() as third:
+        send(first, "restart")
+        send(second, "restart")
+        eventually(lambda: gateway.status()["preparing"])
+        assert children(gateway.process.pid)["forkserver"] <= 2
+        send(third, "drain", timeout=None, then="restart", asker=None)
+
+        replies = [receive(one) for one in (first, second, third)]
+
+    assert [(reply.error, reply.data["then"]) for reply in replies] == [(None, "restart")] * 3
+    gateway.await_ready()
+    assert gateway.status()["boot"] != before
+    assert (gateway.home.logs / "supervisor.log").read_text().count("preparing a restart") == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "phase"),
+    [("drain.cancel", {}, "serving"), ("drain", {"then": "hold", "timeout": 0}, "held")],
+)
+def test_a_restart_that_is_being_prepared_gives_way(
+    gateway: GatewayProcess, operation: str, arguments: dict[str, Any], phase: str
+) -> None:
+    before, own = gateway.status()["boot"], children(gateway.process.pid)
+    gateway.rewrite()
+    with gateway.connect() as asking:
+        send(asking, "restart")
+        eventually(lambda: gateway.ask("drain.status").data["preparing"])
+
+        assert gateway.ask(operation, **arguments).error is None
+
+        assert receive(asking).error == "cancelled"
+    eventually(lambda: children(gateway.process.pid) == own)
+    assert not gateway.status()["preparing"]
+    assert (gateway.status()["phase"], gateway.status()["boot"]) == (phase, before)

@@ -1,4 +1,4 @@
-"""The preparation of a restart: nothing hears of the wish before it is possible."""
+"""The preparation of a restart: what is made ready, and what is dropped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import psutil
 import pytest
@@ -15,15 +15,13 @@ from fakes.gateway_process import BOUND_S
 
 from hermes_actors import fork_server
 from hermes_actors.background import Background
-from hermes_actors.control.messages import ControlReply
-from hermes_actors.core.events import Event, OperatorAsked, ReloadAsked, RestartWanted
+from hermes_actors.core.events import Event, RestartPrepared, RestartRefused
 from hermes_actors.fork_server import ForkServer
 from hermes_actors.handover import CommandLine
 from hermes_actors.pool import Pool
 from hermes_actors.rehearsal import Running
 from hermes_actors.succession import Succession
 
-RESTART = OperatorAsked(client=1, request=7, operation="restart", arguments={})
 FINE, BAD = "pass", "import sys; sys.exit('the disk is full of bugs')"
 
 
@@ -46,7 +44,6 @@ class Made:
     def __init__(self, code: str | None) -> None:
         self.pool = FakePool()
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.replies: asyncio.Queue[tuple[int, ControlReply]] = asyncio.Queue()
         self.failures: list[BaseException] = []
         self.background = Background(self.failures.append)
         self.succession = Succession(
@@ -55,17 +52,17 @@ class Made:
             mark=lambda boot: f"home:{boot}:",
             pool=cast("Pool", self.pool),
             tell=self.events.put_nowait,
-            reply=lambda client, reply: self.replies.put_nowait((client, reply)),
             background=self.background,
         )
 
-    async def passed_on(self) -> Event:
+    async def told(self) -> Event:
         async with asyncio.timeout(BOUND_S):
             return await self.events.get()
 
-    async def replied(self) -> tuple[int, ControlReply]:
+    async def until_begun(self) -> None:
         async with asyncio.timeout(BOUND_S):
-            return await self.replies.get()
+            while not self.pool.servers:  # noqa: ASYNC110  # nothing is told
+                await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -77,70 +74,67 @@ async def made(request: pytest.FixtureRequest) -> AsyncIterator[Made]:
     assert not any(made.pool.alive)
 
 
-async def test_what_is_no_wish_for_a_restart_passes_at_once(made: Made) -> None:
-    events: list[Any] = [
-        ReloadAsked(),
-        OperatorAsked(client=1, request=1, operation="status", arguments={}),
-        OperatorAsked(client=1, request=2, operation="drain", arguments={"then": "stop"}),
-    ]
-    for event in events:
-        made.succession.hear(event)
-
-    assert [made.events.get_nowait() for _ in events] == events
-    assert made.pool.servers == []
-
-
-@pytest.mark.parametrize(
-    "wish",
-    [
-        RESTART,
-        OperatorAsked(client=1, request=7, operation="drain", arguments={"then": "restart"}),
-        RestartWanted(slot=0, generation=1, key="api:default:a"),
-    ],
-)
-async def test_a_wish_for_a_restart_passes_when_the_next_life_is_ready(made: Made, wish: Event) -> None:
-    made.succession.hear(wish)
+async def test_it_is_told_when_the_next_life_is_ready(made: Made) -> None:
+    made.succession.prepare(1)
     assert made.events.empty()
 
-    assert await made.passed_on() == wish
+    assert await made.told() == RestartPrepared(number=1)
 
     assert made.pool.alive == [True]
 
 
 @pytest.mark.parametrize("made", [BAD], indirect=True)
 async def test_a_rehearsal_that_fails_is_told_and_leaves_nothing(made: Made) -> None:
-    made.succession.hear(RESTART)
+    made.succession.prepare(1)
 
-    client, reply = await made.replied()
-
-    assert (client, reply.request, reply.error, reply.why) == (1, 7, "cannot_restart", "the disk is full of bugs")
+    assert await made.told() == RestartRefused(number=1, error="cannot_restart", why="the disk is full of bugs")
     assert made.pool.alive == [False]
-    assert made.events.empty()
 
 
 @pytest.mark.parametrize("made", [None], indirect=True)
 async def test_a_gateway_that_nothing_can_start_again_says_so(made: Made) -> None:
-    made.succession.hear(RESTART)
+    made.succession.prepare(1)
 
-    _, reply = await made.replied()
+    told = await made.told()
 
-    assert reply.error == "cannot_restart"
-    assert "without a way to start it again" in reply.why
+    assert isinstance(told, RestartRefused)
+    assert told.error == "cannot_restart"
+    assert "without a way to start it again" in told.why
 
 
-async def test_a_second_wish_makes_the_next_life_ready_anew(made: Made) -> None:
-    for _ in range(2):
-        made.succession.hear(RESTART)
-        await made.passed_on()
+async def test_a_next_life_that_is_dropped_is_made_ready_anew(made: Made) -> None:
+    for number in (1, 2):
+        made.succession.prepare(number)
+        await made.told()
+        made.succession.abandon()
+
+    assert made.pool.alive == [False, False]
+
+
+async def test_a_preparation_that_is_dropped_tells_nothing_and_leaves_nothing(made: Made) -> None:
+    made.succession.prepare(1)
+    await made.until_begun()
+    made.succession.abandon()
+    made.succession.prepare(2)
+
+    assert await made.told() == RestartPrepared(number=2)
 
     assert made.pool.alive == [False, True]
+    assert made.events.empty()
 
 
-async def test_a_wish_that_is_not_waited_for_any_more_leaves_nothing(made: Made) -> None:
-    made.succession.hear(RESTART)
-    async with asyncio.timeout(BOUND_S):
-        while not made.pool.servers:  # noqa: ASYNC110  # nothing is told
-            await asyncio.sleep(0)
+async def test_a_preparation_that_is_dropped_before_its_turn_starts_nothing(made: Made) -> None:
+    for number in (1, 2, 3):
+        made.succession.prepare(number)
+
+    assert await made.told() == RestartPrepared(number=3)
+
+    assert made.pool.alive == [True]
+
+
+async def test_a_preparation_that_is_cut_off_leaves_nothing(made: Made) -> None:
+    made.succession.prepare(1)
+    await made.until_begun()
     made.background.cancel()
 
     async with asyncio.timeout(BOUND_S):
@@ -150,20 +144,20 @@ async def test_a_wish_that_is_not_waited_for_any_more_leaves_nothing(made: Made)
 
 
 async def test_a_stop_counts_more_than_the_restart_before_it_and_less_than_the_next(made: Made) -> None:
-    made.succession.hear(RESTART)
-    await made.passed_on()
+    made.succession.prepare(1)
+    await made.told()
     made.succession.overtake()
     assert made.succession.overtaken
 
-    made.succession.hear(RESTART)
-    await made.passed_on()
+    made.succession.prepare(2)
+    await made.told()
 
     assert not made.succession.overtaken
 
 
 async def test_what_is_handed_over_are_copies_and_belongs_to_the_next_life(made: Made, tmp_path: Path) -> None:
-    made.succession.hear(RESTART)
-    await made.passed_on()
+    made.succession.prepare(1)
+    await made.told()
     (tmp_path / "lock").touch()
     lock = os.open(tmp_path / "lock", os.O_RDONLY)
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 import pytest
 from aiohttp import web
 from fakes.mcp_counting import BOUND_S, Counting, call, free_port, until
@@ -192,6 +193,25 @@ async def test_a_server_that_is_not_there_is_said_to_be_unreachable(serve: Serve
     assert await toolbox.definitions() == b""
 
     assert "cannot connect" in (toolbox.notice or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (httpx2.ConnectTimeout(""), "cannot connect: ConnectTimeout"),
+        (httpx2.ReadError(""), "before the answer: ReadError"),
+        (httpx2.ReadError("reset"), "before the answer: reset"),
+    ],
+)
+async def test_an_error_without_words_is_named(error: httpx2.TransportError, said: str) -> None:
+    def fail(_: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    async with streamable_http._Client(transport=httpx2.MockTransport(fail)) as client:
+        response = await client.post("http://127.0.0.1/mcp", json=request)
+
+    assert said in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("protocol", ["auto", "legacy"])

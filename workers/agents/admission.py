@@ -57,7 +57,7 @@ class Admission:
             again: an owner that died may have had this turn already.
 
         Raises:
-            Refusal: not accepted; nothing is kept.
+            Refusal: not accepted, nothing is kept; or accepted before, and held back for nobody knows how long.
             Parked: it waits for the end of a drain, as the sender wanted.
         """
         try:
@@ -65,9 +65,13 @@ class Admission:
         except StoreFailed as error:
             log.error("turn not admitted", session=submission.key, turn=submission.turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
             raise refusal_of(error) from error
-        if submission.park and self._sessions.is_held_back(submission.key, feed.turn_id):
-            point("turn.parked")
-            raise Parked(feed.turn_id, self._sessions.draining.retry_after_s)
+        if self._sessions.is_held_back(submission.key, feed.turn_id):
+            draining = self._sessions.draining
+            if submission.park:
+                point("turn.parked")
+                raise Parked(feed.turn_id, draining.retry_after_s)
+            if draining.is_held:  # the callers before this one were sent away
+                raise draining.kept_refusal()
         return feed
 
     async def _submitted(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:

@@ -118,7 +118,7 @@ class TurnRun:
             self.unseal()
 
     def leave(self, session_id: str) -> None:
-        """Do not start; the turn stays ``queued`` on disk and the next owner of the shard runs it."""
+        """Do not start; the turn stays ``queued`` on disk and is run by whoever inherits it."""
         self._left = True
         self.feed.end(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
 

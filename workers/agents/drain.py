@@ -19,11 +19,11 @@ import structlog
 
 from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import Cut, Drain, Sealed
-from workers.agents.agent import Work
+from workers.agents.agent import TurnRun, Work, unstored_end
 from workers.agents.failures import cut_error
 from workers.agents.machine import CutOff
 from workers.agents.session import Session
-from workers.turns import GatewayDraining, Refusal
+from workers.turns import GatewayDraining, Refusal, TurnError
 
 log = structlog.get_logger(__name__)
 
@@ -38,13 +38,15 @@ class Draining:
 
     Args:
         resident: the sessions in memory, each time they are gone through.
-        on_drained: told once in each drain, with its number, that no turn runs any more; not once its end is sealed.
+        on_drained: told, with the number of the drain, when no turn that is waited for runs any more; not once its end
+            is sealed.
     """
 
     def __init__(self, resident: Iterable[Session], on_drained: Callable[[int], None]) -> None:
         self._resident = resident
         self._on_drained = on_drained
         self._order: Drain | None = None
+        self._has_cut = False
         self._awaited: set[Work] = set()
         self._sealed: list[tuple[Session, Work]] = []
         self._no_cut: asyncio.TimerHandle | None = None
@@ -55,25 +57,37 @@ class Draining:
         return self._order is not None
 
     @property
+    def is_held(self) -> bool:
+        """Whether what has not begun waits for nobody knows how long: the turns that ran had their time."""
+        return self._order is not None and (self._has_cut or time.time() >= self._order.deadline)
+
+    @property
     def retry_after_s(self) -> float:
         """When the gateway takes messages again, as far as one can say."""
         left_s = self._order.deadline - time.time() if self._order is not None else 0.0
         return min(max(left_s, 0.0) + RESTART_S, LONGEST_RETRY_AFTER_S)
 
     def begin(self, order: Drain) -> None:
-        """Hold back what has not begun, tell the callers of what runs, and wait for its end."""
+        """Hold back what has not begun, tell the callers of what runs, and wait for its end.
+
+        Of a drain that goes on already, what is said anew is until when, and whose turn is not waited for.
+        """
+        again = self._order is not None and self._order.number == order.number
+        told_over = again and not self._awaited
         self._order = order
+        self._has_cut = again and self._has_cut
         self._awaited.clear()
         for session in self._resident:
             session.paused = True
             told = _told(order, session)
             for run in session.runs.values():
                 if run.begun:
-                    run.feed.draining(told)
+                    if not again:
+                        run.feed.draining(told)
                     if session.key != order.asker:
                         self._awaited.add(run)
         point("drain.heard")
-        if not self._awaited:
+        if not self._awaited and not told_over:
             self._on_drained(order.number)
 
     def done(self, run: Work) -> None:
@@ -124,6 +138,7 @@ class Draining:
     def cut(self, order: Cut) -> None:
         """Interrupt the sealed turns, whose marks are durable; the callers of those that wait are sent away."""
         point("cut.begun")
+        self._has_cut = True
         error = cut_error(order.reason)
         for session, run in self._unsealed():
             session.was_cut(order.reason, order.at)
@@ -160,10 +175,20 @@ class Draining:
             ", or now with the headers X-Hermes-When-Draining: park, X-Hermes-Session-Id and Idempotency-Key: "
             "then it is kept, and runs as soon as the gateway serves again"
         )
+        return self._refused("What to do: send it again", park if parkable else "")
+
+    def kept_refusal(self) -> Refusal:
+        """What the sender of a message that was taken before is told while :attr:`is_held`."""
+        return self._refused(
+            "This message is kept, and runs once as soon as the gateway serves again. "
+            "What to do: ask again with the same Idempotency-Key"
+        )
+
+    def _refused(self, what: str, more: str = "") -> Refusal:
         doing = "restarts" if self._order is not None and self._order.reason == "restart_timeout" else "stops"
         wait_s = self.retry_after_s
-        why = f"The gateway {doing} and begins no new turn. What to do: send it again in about {wait_s:.0f} s"
-        return Refusal("gateway_draining", f"{why}{park if parkable else ''}.", wait_s)
+        why = f"The gateway {doing} and begins no new turn. {what} in about {wait_s:.0f} s{more}."
+        return Refusal("gateway_draining", why, wait_s)
 
 
 def _told(order: Drain, session: Session) -> GatewayDraining:
@@ -184,6 +209,20 @@ def _told(order: Drain, session: Session) -> GatewayDraining:
 
 
 # -- winding down ---------------------------------------------------------------------------------------------------
+
+
+def spare_waiting(session: Session, why: TurnError) -> list[TurnRun]:
+    """The turns that wait in a session: they do not begin in it, stay on disk as queued, and their callers are told.
+
+    A stateless conversation has none: nobody could ask for them any more.
+    """
+    if session.stateless:
+        return []
+    waiting = [run for run in session.runs.values() if isinstance(run, TurnRun) and not run.begun]
+    for run in waiting:
+        run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "interrupted", why))
+        run.leave(session.session_id)
+    return waiting
 
 
 async def wind_down(

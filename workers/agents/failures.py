@@ -131,6 +131,16 @@ def evicted_error() -> TurnError:
     return local_error("turn_cancelled", text, http_status=409)
 
 
+def not_evicted_error() -> TurnError:
+    """A turn that had not begun when the operator suspended, resumed or reset its session: it is kept."""
+    text = (
+        "The operator changed this session before this turn began (suspended, resumed or reset it). "
+        "The message is kept and runs once, in the session as it is now. "
+        "What to do: ask again with the same Idempotency-Key, or read the session's transcript."
+    )
+    return local_error("turn_interrupted", text, http_status=503)
+
+
 def cancelled_error() -> TurnError:
     """A turn that its caller no longer wants."""
     return local_error("turn_cancelled", "The turn was cancelled: its caller went away.", http_status=499)

@@ -15,9 +15,10 @@ from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
 from workers.agents.agency import Agency
 from workers.agents.agent import TurnRun, Work
-from workers.agents.drain import CUT_TIMEOUT_S, Draining, all_quiet, wind_down
-from workers.agents.failures import cancelled_error, deleted_error, evicted_error
+from workers.agents.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down
+from workers.agents.failures import cancelled_error, deleted_error, evicted_error, not_evicted_error
 from workers.agents.feed import TurnFeed
+from workers.agents.inheritance import Inheritance
 from workers.agents.names import Names
 from workers.agents.passivation import whom_to_passivate
 from workers.agents.reading import described, page
@@ -63,7 +64,7 @@ class Sessions:
         self._on_stateless_end = on_stateless_end
         self._on_fell_back = on_fell_back
         self._resident: OrderedDict[str, Session] = OrderedDict()
-        self._inherited: dict[int, dict[str, list[TurnRow]]] = {}  # by shard and session key
+        self.inherited = Inheritance()  # of sessions that are not in memory
         self._ending: dict[str, asyncio.Event] = {}  # sessions that are being evicted or deleted
         self.draining = Draining(self, on_drained)
         self._stopping = False
@@ -96,8 +97,7 @@ class Sessions:
     @property
     def waiting(self) -> int:
         """Turns that have not begun, those of sessions that are not in memory too."""
-        inherited = sum(len(rows) for by_key in self._inherited.values() for rows in by_key.values())
-        return inherited + sum(not run.begun for session in self for run in session.runs.values())
+        return len(self.inherited) + sum(not run.begun for session in self for run in session.runs.values())
 
     # -- turns ----------------------------------------------------------------------------------------------------
     def refuse_if_stopping(self) -> None:
@@ -134,7 +134,8 @@ class Sessions:
     def unexpect(self, session: Session, run: Work) -> None:
         """Count a turn out."""
         session.unexpect(run)
-        self.feeds.pop(run.submission.turn_id, None)
+        if self.feeds.get(run.submission.turn_id) is run.feed:  # not begun anew meanwhile
+            del self.feeds[run.submission.turn_id]
         self.draining.done(run)
 
     def _done(self, session: Session, run: Work) -> None:
@@ -155,25 +156,21 @@ class Sessions:
     # -- what an earlier owner left -------------------------------------------------------------------------------
     def inherit(self, shard: OwnedShard, rows: Iterable[TurnRow]) -> None:
         """Turns that an earlier owner admitted and never began run first when their session is activated."""
-        by_key = self._inherited[shard.number] = {}
-        for row in rows:
-            by_key.setdefault(row.submission.key, []).append(row)
+        self.inherited.take_over(shard.number, (row.submission for row in rows))
 
     def seal(self, request: int) -> Sealed:
         """Answer a :class:`hermes_actors.wire.messages.Seal`."""
-        inherited = (rows[0].submission for by_key in self._inherited.values() for rows in by_key.values())
-        return self.draining.seal(request, (first.key for first in inherited if not first.stateless))
+        return self.draining.seal(request, self.inherited.sessions)
 
-    async def resume(self, shard: OwnedShard) -> None:
-        """Activate the sessions with inherited turns, so that they run."""
-        for rows in list(self._inherited.get(shard.number, {}).values()):
+    async def resume(self, shard: OwnedShard, key: str | None = None) -> None:
+        """Activate the sessions with inherited turns, or this one if it has any, so that they run."""
+        for first in self.inherited.first_of_each(shard.number, key):
             if self._stopping or self.draining.goes_on:  # the end of the drain, or the next owner, resumes them
                 return
-            submission = rows[0].submission
             try:
-                await self.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+                await self.activated(first.key, first.principal, shard, stateless=first.stateless)
             except (Refusal, StoreFailed) as error:  # the session's next message, or the next owner, tries again
-                log.error("queued turns not resumed", session=submission.key, why=str(error))  # noqa: TRY400  # says it all
+                log.error("queued turns not resumed", session=first.key, why=str(error))  # noqa: TRY400  # says it all
 
     # -- activation -----------------------------------------------------------------------------------------------
     async def activated(self, key: str, principal: str, shard: OwnedShard, *, stateless: bool) -> Session:
@@ -230,8 +227,8 @@ class Sessions:
             session.on_fell_back = self._fell_back
             session.toolbox = self._new_toolbox(session.key)
             session.start_actor()
-            for row in self._inherited.get(session.shard.number, {}).pop(session.key, ()):
-                session.mail(self.expect(session, row.submission, queued=True))
+            for submission in self.inherited.claim(session):
+                session.mail(self.expect(session, submission, queued=True))
         except BaseException:
             self._resident.pop(session.key, None)
             raise
@@ -284,9 +281,15 @@ class Sessions:
             log.warning("tool servers slow to close", session=session.key, seconds=CLOSE_TIMEOUT_S)
 
     async def evict(self, key: str) -> None:
-        """Cancel what runs or waits in a session and forget it; its next message reads its state anew."""
+        """Cancel what runs in a session and forget it; what waits is kept, and begins in the state read anew."""
         async with self._alone(key):
+            if (session := self._resident.get(key)) is None:
+                return
+            await session.activation_over()
+            waiting = spare_waiting(session, not_evicted_error())
             await self._evict(key, evicted_error())
+            self.inherited.add(session, [run.submission for run in waiting if run.admitted])
+        self.background.start(self.resume(session.shard, key))
 
     async def delete(self, key: str, shard: OwnedShard) -> None:
         """Cancel what runs in a session, drop its transcript, then its name. What is sent meanwhile begins a new one.
@@ -339,7 +342,7 @@ class Sessions:
 
     async def release(self, shard: OwnedShard) -> None:
         """Let go of a shard: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
-        self._inherited.pop(shard.number, None)
+        self.inherited.drop(shard.number)
         going = [session for session in self._resident.values() if session.shard.number == shard.number]
         for session in going:
             await session.activation_over()
@@ -352,11 +355,10 @@ class Sessions:
     async def close(self) -> None:
         """End all actors and connections."""
         self._stopping = True
-        sessions = list(self._resident.values())
-        self._resident.clear()
-        for session in sessions:
+        for session in self:
             if session.ready is None:
                 self.background.start(self._close(session))
+        self._resident.clear()
         await self.background.finish(CLOSE_TIMEOUT_S)
 
     def hurry(self) -> None:

@@ -101,7 +101,7 @@ class RemoteRegistry:
         try:
             answer = await self._requests.ask(self._link, request, timeout_s=timeout_s)
         except (LinkClosed, TimeoutError) as error:
-            why = f"The supervisor did not answer ({error or type(error).__name__})."
+            why = f"The supervisor did not answer ({str(error) or type(error).__name__})."
             raise Refusal("shard_unavailable", why, RETRY_AFTER_S) from error
         if isinstance(answer, Refused):
             if answer.code in _OWN_CODES:

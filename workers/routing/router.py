@@ -18,7 +18,8 @@ import structlog
 from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.sharding import shard_of
 from workers.agents.agent import unstored_end
-from workers.agents.failures import cut_error
+from workers.agents.commands import command_in
+from workers.agents.failures import cut_error, waiting_error
 from workers.agents.feed import ListeningTurn
 from workers.background import Background
 from workers.gateway import Conversation
@@ -28,7 +29,7 @@ from workers.routing.owner import Handover, Owner, OwnerGone
 from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
-from workers.turns import Refusal, Submission
+from workers.turns import Refusal, Submission, TurnError
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +87,7 @@ class Router:
     def _cut(self, handover: Handover) -> None:
         """The owner of an accepted turn went away: the next owner knows what became of it."""
         if self._closed:
-            self._tell_lost(handover, "this worker stops too")
+            self._tell_lost(handover, "this worker stops too", cut_error("crash"))
         else:
             self._background.start(self._reattach(handover))
 
@@ -96,12 +97,13 @@ class Router:
             waiting = replace(handover.submission, park=False)  # its caller waits already
             await self._submit(replace(handover, submission=waiting, stream=stream), again=True)
         except Refusal as refusal:
-            self._tell_lost(handover, refusal.why)
+            kept = refusal.code == "gateway_draining" and command_in(handover.submission.messages) is None
+            self._tell_lost(handover, refusal.why, waiting_error() if kept else cut_error("crash"))
 
-    def _tell_lost(self, handover: Handover, why: str) -> None:
+    def _tell_lost(self, handover: Handover, why: str, error: TurnError) -> None:
         submission, turn = handover.submission, handover.turn
         log.warning("turn lost with its worker", session=submission.key, turn=turn.turn_id, why=why)
-        turn.hear(unstored_end(turn.turn_id, "", "interrupted", cut_error("crash")))
+        turn.hear(unstored_end(turn.turn_id, "", "interrupted", error))
 
     # -- sessions -------------------------------------------------------------------------------------------------
     async def conversation_key(self, conversation: Conversation) -> str:

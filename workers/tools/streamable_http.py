@@ -60,9 +60,9 @@ class _Client(httpx2.AsyncClient):
             response = await super().send(request, **options)
             return await _bounded(request, response)
         except _UNSENT as error:
-            return _error(request, NOT_SENT, f"cannot connect: {error or type(error).__name__}")
+            return _error(request, NOT_SENT, f"cannot connect: {str(error) or type(error).__name__}")
         except httpx2.TransportError as error:
-            return _error(request, CUT, f"the connection ended before the answer: {error or type(error).__name__}")
+            return _error(request, CUT, f"the connection ended before the answer: {str(error) or type(error).__name__}")
 
 
 async def _bounded(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
