@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import secrets
 import socket
 import struct
 from collections.abc import Callable
@@ -51,7 +52,7 @@ class ControlServer:
         Raises:
             OSError: the socket cannot be made.
         """
-        self._path.unlink(missing_ok=True)
+        self._clear_place()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o777 & ~PRIVATE_FILE)
         try:
@@ -61,6 +62,14 @@ class ControlServer:
         self._server = await asyncio.get_running_loop().create_unix_server(
             lambda: _Client(self, next(self._numbers)), sock=listener, backlog=BACKLOG
         )
+
+    def _clear_place(self) -> None:
+        """Whatever stands there must not keep a gateway from starting; what is no socket may be somebody's."""
+        if self._path.is_dir() and not self._path.is_symlink():
+            aside = self._path.with_name(f"{self._path.name}.aside-{secrets.token_hex(4)}")
+            self._path.rename(aside)
+            log.warning("moved a directory out of the control socket's place", moved_to=str(aside))
+        self._path.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Remove the socket and let all clients go, when they have their replies."""

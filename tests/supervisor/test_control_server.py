@@ -208,3 +208,19 @@ async def test_only_the_owner_and_root_may_connect(tmp_path: Path, uid: int, all
 
     assert transport.closed is not allowed
     client.connection_lost(None)
+
+
+@pytest.mark.parametrize("left", ["a directory", "a file"])
+async def test_whatever_stands_in_its_place_does_not_keep_it_from_opening(home_root: Path, left: str) -> None:
+    server = Server(home_root / "control.sock")
+    if left == "a directory":
+        server.path.mkdir()
+        (server.path / "kept").touch()
+    else:
+        server.path.write_text("stale")
+
+    await server.control.open()
+
+    assert server.path.is_socket()
+    assert len(list(home_root.glob("*/kept"))) == (left == "a directory")
+    await server.control.close()
