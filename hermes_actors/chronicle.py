@@ -48,6 +48,11 @@ class Chronicle:
             (at, how, self.boot),
         )
 
+    def goes_on(self) -> None:
+        """The stop that began was cancelled."""
+        self._begin()
+        self._database.execute("UPDATE boots SET stop_began_at = NULL WHERE boot = ?", (self.boot,))
+
     def lives(self, limit: int) -> tuple[Life, ...]:
         """The latest lives, the present one first."""
         rows = self._database.execute(f"SELECT {_LIFE} FROM boots ORDER BY n DESC LIMIT ?", (limit,))  # noqa: S608  # own words

@@ -60,10 +60,11 @@ def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
     with _opened(home.lock, inherited) as lock:
         try:
             _acquire(lock, home)
-            _pid_file(home).touch(mode=PRIVATE_FILE)
-            _pid_file(home).write_text(f"{os.getpid()}\n")
         except (OSError, NotImplementedError) as error:
             raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
+        with contextlib.suppress(OSError):  # a full disk: it is only a hint
+            _pid_file(home).touch(mode=PRIVATE_FILE)
+            _pid_file(home).write_text(f"{os.getpid()}\n")
         try:
             yield lock
         finally:

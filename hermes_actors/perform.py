@@ -151,7 +151,11 @@ class Performer:
                 return wire.Listen(slots=list(effect.slots))
             case core.SendDrain():
                 return wire.Drain(
-                    number=effect.number, reason=effect.reason, deadline=effect.deadline, asker=effect.asker
+                    number=effect.number,
+                    reason=effect.reason,
+                    then=effect.then.value,
+                    deadline=effect.deadline,
+                    asker=effect.asker,
                 )
             case core.SendDrainOver():
                 return wire.DrainOver()
@@ -160,7 +164,7 @@ class Performer:
             case core.SendCut():
                 return wire.Cut(reason=effect.reason, at=effect.at)
             case core.SendStop():
-                return wire.Stop(grace_s=effect.grace_s)
+                return wire.Stop()
             case core.SendRestartActor():
                 log.info("restarting an agent actor", worker=effect.slot, session=effect.key, why=effect.reason)
                 return wire.RestartActor(key=effect.key)

@@ -17,6 +17,8 @@ DISMISSED = b"dismissed\n"
 GRACE_S = 2.0  # in which workers that lost their supervisor end by themselves
 ROUNDS = 20  # looks at /proc, until one finds nothing
 ROUND_S = 0.1  # between two looks
+EXECVE_LOOKS = 200  # at a process that replaces its program, until it has an environment
+EXECVE_LOOK_S = 0.001  # between two of them
 
 
 def sweep(marks: Collection[str], spare: Collection[int] = ()) -> list[int]:
@@ -32,7 +34,7 @@ def sweep(marks: Collection[str], spare: Collection[int] = ()) -> list[int]:
     kept = {os.getpid(), *_ancestors(), *spare}
     killed: list[int] = []
     for _ in range(ROUNDS):
-        found = [pid for pid in _marked(needles) if pid not in kept]
+        found = [pid for pid in marked(needles) if pid not in kept]
         for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -46,16 +48,42 @@ def sweep(marks: Collection[str], spare: Collection[int] = ()) -> list[int]:
     return sorted(set(killed))
 
 
-def _marked(needles: tuple[bytes, ...]) -> Iterator[int]:
+def marked(needles: Collection[bytes]) -> Iterator[int]:
+    """Find the processes of this user whose environment has one of ``needles``; their ids.
+
+    A NUL in a needle is where a variable begins or ends: ``NUL NAME=x`` finds each whose ``NAME`` begins with ``x``.
+    """
     for entry in os.listdir("/proc"):  # noqa: PTH208  # pathlib would double the program's memory
-        if entry.isdecimal():
-            try:
-                with open(f"/proc/{entry}/environ", "rb") as file:  # noqa: PTH123
-                    environment = b"\0" + file.read()
-            except OSError:  # gone meanwhile, or somebody else's
-                continue
-            if any(needle in environment for needle in needles):
-                yield int(entry)
+        if entry.isdecimal() and carries(int(entry), needles):
+            yield int(entry)
+
+
+def carries(pid: int, needles: Collection[bytes]) -> bool:
+    """Whether the environment of a process has one of ``needles``; not when it has ended, or is somebody else's."""
+    try:
+        environment = _read(pid, "environ") or _environment_after_execve(pid)
+    except OSError:
+        return False
+    return any(needle in b"\0" + environment for needle in needles)
+
+
+def _environment_after_execve(pid: int) -> bytes:
+    """Of a process that showed none: for a moment of execve(2) it has a program, but no arguments and no environment.
+
+    Raises:
+        OSError: It has no program either: it has ended, or is of the kernel.
+    """
+    os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115
+    for _ in range(EXECVE_LOOKS):
+        if _read(pid, "cmdline"):
+            break
+        time.sleep(EXECVE_LOOK_S)
+    return _read(pid, "environ")
+
+
+def _read(pid: int, what: str) -> bytes:
+    with open(f"/proc/{pid}/{what}", "rb") as file:  # noqa: PTH123
+        return file.read()
 
 
 def _ancestors() -> Iterator[int]:
@@ -63,8 +91,7 @@ def _ancestors() -> Iterator[int]:
     while pid > 1:
         yield pid
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-                pid = int(file.read().rpartition(b")")[2].split()[1])
+            pid = int(_read(pid, "stat").rpartition(b")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             return
 

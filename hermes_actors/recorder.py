@@ -87,7 +87,9 @@ class Recorder:
         try:
             outcome = self._outcome(effect)
             wrote = self._registry.writes > before
-        except sqlite3.Error:  # it is told already
+        except sqlite3.Error as error:
+            if not is_short_of_space(error):
+                raise
             wrote = True
         self._marking.rollback()
         return _refused(effect) if wrote else outcome
@@ -190,6 +192,8 @@ class Recorder:
                 return _recorded(effect)
             case core.RecordStopBegan():
                 chronicle.reached("stop_began_at", effect.at)
+            case core.RecordStopCancelled():
+                chronicle.goes_on()
             case core.RecordCuts():
                 point("seal.answered")
                 marking.cut(effect.cuts, effect.reason)
@@ -243,8 +247,10 @@ class Recorder:
         lines = [session_line(entry, effect.owners, effect.up, self._marking.strikes(entry.key)) for entry in entries]
         return core.Reply(client=client, request=request, data={"sessions": lines, "next": cursor})
 
-    def _session(self, effect: core.ReplySession) -> core.Reply:
+    def _session(self, effect: core.ReplySession) -> Outgoing | None:
         entry = self._registry.session(effect.entry.key) or effect.entry
+        if effect.changed and entry == effect.entry and self._fault is not None:
+            return _refused(effect)
         strikes = self._marking.strikes(entry.key)
         data = session_shown(entry, effect.owners, effect.up, strikes, effect.known)
         return core.Reply(client=effect.client, request=effect.request, data=data)
@@ -267,18 +273,11 @@ _INDISPENSABLE = (core.CommitTable, core.RecordCuts)  # nobody may act on them b
 def _refused(effect: core.Effect) -> Outgoing | None:
     why = "the registry cannot be written; the log says why"
     match effect:
-        case (
-            core.ActivateSession()
-            | core.ForgetSession()
-            | core.RenameSession()
-            | core.RestoreSession()
-            | core.RecordRecovered()
-            | core.RecordSucceeded()
-        ):
+        case core.AnswersWorker():
             return core.SendRefused(
                 slot=effect.slot, generation=effect.generation, request=effect.request, code="store_failed", why=why
             )
-        case core.ClearStrikes() | core.ReplySession():
+        case core.AnswersOperator():
             return core.Reply(client=effect.client, request=effect.request, error="store_failed", why=why)
         case _:  # nobody waits for it
             return None

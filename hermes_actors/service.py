@@ -178,12 +178,37 @@ class _Gateway:
     async def _open(self, opened: contextlib.AsyncExitStack) -> list[socket.socket]:
         """Everything, in the order in which one needs the other; the listening sockets."""
         settings = self._settings.current
-        wanted, api = settings.config.supervisor, settings.config.api_server
-        workers = slots(wanted.workers)
-        left = () if self._inherited is None else self._inherited.listeners
+        workers = slots(settings.config.supervisor.workers)
+        registry, marking = self._open_records(opened, settings)
+        self._open_reaper(opened)
+        listeners = self._open_listeners(opened, settings, workers)
+        host, port = settings.config.api_server.host, listeners[0].getsockname()[1]
+        serving = Serving(pid=os.getpid(), host=host, port=port, workers=workers)
+        state = _first_state(settings, registry.owners(), workers, registry.chronicle.lives(MOST_LIVES))
+        state = replace(state, spare_sockets=len(listeners) - workers)
+
+        background = Background(self._fail)
+        opened.callback(background.cancel)
+        control = ControlServer(self._home.control, self._intake.put)
+        self._open_performer(opened, serving, listeners, len(state.owners), control, background)
+        actor = Supervisor.start(state, Recorder(registry, marking, self._facts(serving)), self._deliver, self._failed)
+        opened.callback(actor.stop)
+        actor.ask((), timeout=START_TIMEOUT_S)  # on_start fails in silence; this does not
+        await self._open_control(opened, control)
+        self._hear_signals()
+        self._intake.open(actor)
+        self._intake.put(Started())
+        background.start(self._watchdog.run())
+        if unchecked(self._home.registry):
+            background.start(self._check_registry())
+        return list(listeners.values())
+
+    def _open_records(self, opened: contextlib.AsyncExitStack, settings: Settings) -> tuple[Registry, Marking]:
+        """Registry and ledger, with a new life in them."""
+        shards = settings.config.supervisor.shards
         registry = Registry.open(
             self._home,
-            shards=None if wanted.shards == "auto" else wanted.shards,
+            shards=None if shards == "auto" else shards,
             usual_shards=usual_shards(usable_cores()),
             durability=settings.config.store.durability,
         )
@@ -192,17 +217,32 @@ class _Gateway:
         opened.callback(marking.close)
         opened.callback(self._end_life, registry)
         registry.chronicle.begin_life(self._boot, time.time())
+        return registry, marking
+
+    def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
+        """End what earlier lives left running, and see that this one leaves nothing."""
         self._sweep_leftovers()
         reaper_process = ReaperProcess(f"{OWNER_VARIABLE}={self._mark(self._boot)}")
         opened.callback(reaper_process.dismiss)
-        listeners = opened.enter_context(open_listeners(api.host, api.port, workers, left))
-        port = listeners[0].getsockname()[1]
-        serving = Serving(pid=os.getpid(), host=api.host, port=port, workers=workers)
 
-        state = _first_state(settings, registry.owners(), workers, registry.chronicle.lives(MOST_LIVES))
-        state = replace(state, spare_sockets=len(listeners) - workers)
-        background = Background(self._fail)
-        opened.callback(background.cancel)
+    def _open_listeners(
+        self, opened: contextlib.AsyncExitStack, settings: Settings, workers: int
+    ) -> dict[int, socket.socket]:
+        """A public socket for each slot: those of an earlier life of this process first."""
+        api = settings.config.api_server
+        left = () if self._inherited is None else self._inherited.listeners
+        return opened.enter_context(open_listeners(api.host, api.port, workers, left))
+
+    def _open_performer(
+        self,
+        opened: contextlib.AsyncExitStack,
+        serving: Serving,
+        listeners: dict[int, socket.socket],
+        shards: int,
+        control: ControlServer,
+        background: Background,
+    ) -> None:
+        """The workers' pool, what prepares a next life, and who acts on both."""
         pool = Pool(
             entry=self._entry,
             mark=self._mark(self._boot),
@@ -214,10 +254,9 @@ class _Gateway:
         opened.push_async_callback(self._close_pool, pool)
         if self._inherited is not None:
             pool.inherit(self._inherited.fork_server)
-        control = ControlServer(self._home.control, self._intake.put)
         self._succession = Succession(
             self._command,
-            running=Running(port=port, shards=len(state.owners)),
+            running=Running(port=serving.port, shards=shards),
             mark=self._mark,
             pool=pool,
             tell=self._intake.put,
@@ -229,7 +268,7 @@ class _Gateway:
             control=control,
             home=self._home,
             boot=self._boot,
-            configure=partial(self._configure, len(state.owners)),
+            configure=partial(self._configure, shards),
             reconfigure=self._reconfigure,
             reload=self._settings.reload,
             tell=self._intake.put,
@@ -239,25 +278,19 @@ class _Gateway:
             service_manager=self._service_manager,
             background=background,
         )
-        recorder = Recorder(registry, marking, self._facts(serving))
-        actor = Supervisor.start(state, recorder, self._deliver, self._failed)
-        opened.callback(actor.stop)
-        actor.ask((), timeout=START_TIMEOUT_S)  # on_start fails in silence; this does not
+
+    async def _open_control(self, opened: contextlib.AsyncExitStack, control: ControlServer) -> None:
         try:
             await control.open()
         except OSError as error:
             raise HomeUnusable(f"the control socket {self._home.control} cannot be made: {error}") from error
         opened.push_async_callback(control.close)
+
+    def _hear_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop_on, number.name)
         self._loop.add_signal_handler(signal.SIGHUP, self._intake.put, ReloadAsked())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they may wait since an earlier life of this process
-        self._intake.open(actor)
-        self._intake.put(Started())
-        background.start(self._watchdog.run())
-        if unchecked(self._home.registry):
-            background.start(self._check_registry())
-        return list(listeners.values())
 
     # -- what others call ---------------------------------------------------------------------------------------------
     def _stop_on(self, signal_name: str) -> None:

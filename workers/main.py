@@ -87,7 +87,7 @@ class Service:
             case Query():
                 self._background.start(self._configured(message).answer(message))
             case Stop() if self._told_to_stop:
-                self._hurry()
+                pass  # it stops as fast as it can already
             case RestartActor():
                 self._configured(message).restart_actor(message.key)
             case Drain():  # this and what follows overtakes the orders: an order may take long
@@ -124,11 +124,6 @@ class Service:
         self._on_orphaned()
         self._orphaned.set()
         self._requests.lost(why)
-        self._hurry()
-
-    def _hurry(self) -> None:
-        if self._worker is not None:
-            self._worker.hurry()
 
     async def run(self) -> int:
         """Serve until told to stop, orphaned, or at an end by a bug; the exit code."""
@@ -159,7 +154,7 @@ class Service:
                 case Stop():
                     self._stopping = True
                     if self._worker is not None:
-                        await self._worker.stop(order.grace_s, "shutdown_timeout")
+                        await self._worker.stop("shutdown_timeout")
                     return
 
     async def _configure(self, order: Configure) -> None:
@@ -185,7 +180,7 @@ class Service:
                     obeying.cancel()
                 await asyncio.wait((obeying,))
                 if self._worker is not None and not self._stopping:
-                    await self._worker.stop(0.0, "crash")
+                    await self._worker.stop("crash")
         except TimeoutError:
             log.error("did not end in time", seconds=ORPHAN_EXIT_S)  # noqa: TRY400  # nothing to trace
 

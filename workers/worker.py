@@ -247,16 +247,11 @@ class Worker:
         """The supervisor decided on a session that fell back to another model."""
         self._sessions.restart_actor(key)
 
-    def hurry(self) -> None:
-        """Wait no longer for the turns that run."""
-        self._sessions.hurry()
-
-    async def stop(self, grace_s: float, reason: str) -> None:
-        """Stop in order: new turns are refused, running ones end; then ingress, actors, MCP, store."""
+    async def stop(self, reason: str) -> None:
+        """Stop in order: new turns are refused, what runs is interrupted; then ingress, actors, MCP, store."""
         self._router.serving = False
-        deadline = asyncio.get_running_loop().time() + grace_s
-        await self._sessions.stop(grace_s, reason)
-        await self._close_ingress(deadline)
+        await self._sessions.stop(reason)
+        await self._ingress.close(INGRESS_CLOSE_S)
         await self._sessions.close()
         await self._tools.close()
         await self._peers.close()
@@ -265,17 +260,6 @@ class Worker:
         await self._shards.close()
         await self._journal.close()
         self._background.cancel()
-
-    async def _close_ingress(self, deadline: float) -> None:
-        """Callers here may wait for turns at other workers, which end as late as turns may; with hurry nobody waits."""
-        left_s = deadline - asyncio.get_running_loop().time()
-        closing = asyncio.create_task(self._ingress.close(max(left_s, 0.0) + INGRESS_CLOSE_S))
-        hurry = asyncio.create_task(self._sessions.hurried())
-        await asyncio.wait((closing, hurry), return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
-        if not closing.done():
-            closing.cancel()
-            await self._ingress.close(INGRESS_CLOSE_S)
 
     # -- standing work --------------------------------------------------------------------------------------------
     async def _beat(self) -> None:

@@ -43,6 +43,8 @@ _ENDED = {"stop": "stopped", "restart": "restarted", "hold": "held"}
 class Seconds(click.FloatRange):
     """A time that ends: not ``nan``, and at most :data:`LONGEST_S`."""
 
+    name = "number of seconds"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds = float(super().convert(value, param, ctx))
         if not seconds <= LONGEST_S:

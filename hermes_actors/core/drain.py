@@ -20,6 +20,7 @@ from hermes_actors.core.effects import (
     Log,
     RecordCuts,
     RecordStopBegan,
+    RecordStopCancelled,
     Reply,
     ReplyDrained,
     SendCut,
@@ -153,6 +154,7 @@ def cancel(state: State, by: Waiting) -> Result:
     state = replace(state, phase=drain.before, drain=None)
     return state, (
         Log(level="info", text="drain cancelled"),
+        *((RecordStopCancelled(),) if drain.stop_noted else ()),
         *((SendDrainOver(to=state.live),) if state.live else ()),
         TellServiceManager(about="serving", within_s=0.0),
         *waiting,
@@ -248,8 +250,8 @@ def _seal(state: State, drain: Drain, now: float) -> Result:
 
 
 def _stop_noted(state: State, drain: Drain) -> Result:
-    """Strikes from the first cut of this drain on belong to the end of this life, also those of an earlier hold."""
-    if drain.then is Then.HOLD or drain.stop_noted:
+    """Strikes from the first cut of this drain on belong to the end of this life; a hold may end with it too."""
+    if drain.stop_noted:
         return state, ()
     assert drain.sealed_at is not None
     at = state.wall(drain.sealed_at)
@@ -312,16 +314,23 @@ def _reason(drain: Drain) -> Cause:
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
-def _order(drain: Drain) -> tuple[Cause, float, str | None]:
+def _order(drain: Drain) -> tuple[Then, float, str | None]:
     """What workers know of it."""
-    return _reason(drain), drain.deadline, drain.asker
+    return drain.then, drain.deadline, drain.asker
 
 
 def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effect, ...]:
     if not to:
         return ()
-    deadline = state.wall(drain.deadline)
-    return (SendDrain(to=to, number=drain.number, reason=_reason(drain), deadline=deadline, asker=drain.asker),)
+    order = SendDrain(
+        to=to,
+        number=drain.number,
+        reason=_reason(drain),
+        then=drain.then,
+        deadline=state.wall(drain.deadline),
+        asker=drain.asker,
+    )
+    return (order,)
 
 
 def _notice(state: State, drain: Drain, now: float) -> Effect:

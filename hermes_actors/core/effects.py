@@ -10,11 +10,42 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hermes_actors.core.ledger import Cause, Cut
-from hermes_actors.core.model import Owner, Process, SessionEntry
+from hermes_actors.core.model import Owner, Process, SessionEntry, Then
 from hermes_actors.core.plan import Plan
 
 About = Literal["session", "mcp", "restart_mcp", "running", "stop_turn", "evict"]
 SessionChange = Literal["suspend", "resume", "reset"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnProcess:
+    """Something about one process of the pool."""
+
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersWorker(OnProcess):
+    """A worker waits for the answer."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnProcesses:
+    """Something for several processes of the pool."""
+
+    to: tuple[Process, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersOperator:
+    """An operator waits for the answer."""
+
+    client: int
+    request: int
+
 
 # -- on the registry, inside the batch's transaction ----------------------------------------------------------------
 
@@ -27,12 +58,9 @@ class CommitTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActivateSession:
+class ActivateSession(AnswersWorker):
     """Look a session up, or make it where that is wanted, and answer the worker."""
 
-    slot: int
-    generation: int
-    request: int
     key: str
     principal: str
     shard: int
@@ -40,54 +68,39 @@ class ActivateSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetSession:
+class ForgetSession(AnswersWorker):
     """Drop a session and answer the worker."""
 
-    slot: int
-    generation: int
-    request: int
     key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RenameSession:
+class RenameSession(AnswersWorker):
     """Give a session a fresh id under its key and answer the worker."""
 
-    slot: int
-    generation: int
-    request: int
     key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreSession:
+class RestoreSession(AnswersWorker):
     """Give a session back the transcript that a suspension set aside, and answer the worker."""
 
-    slot: int
-    generation: int
-    request: int
     key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRecovered:
+class RecordRecovered(AnswersWorker):
     """Strike and mark the sessions that a crash cut, suspend those of the shard that are stuck, answer the worker."""
 
-    slot: int
-    generation: int
-    request: int
     shard: int
     shards: int
     cuts: tuple[Cut, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordSucceeded:
+class RecordSucceeded(AnswersWorker):
     """Forget a session's marks and strikes, and answer the worker."""
 
-    slot: int
-    generation: int
-    request: int
     key: str
     turn_id: str
 
@@ -115,11 +128,9 @@ class ChangeSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClearStrikes:
+class ClearStrikes(AnswersOperator):
     """Forget the strikes of a session, or all, and answer an operator."""
 
-    client: int
-    request: int
     key: str | None
 
 
@@ -128,6 +139,11 @@ class RecordStopBegan:
     """This life of the supervisor begins to cut what still runs."""
 
     at: float  # seconds since the epoch; of the hold where a drain was held before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordStopCancelled:
+    """This life goes on after what it cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +160,9 @@ class RecordCuts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordFallback:
+class RecordFallback(OnProcess):
     """Record that a session's actor is restarted and have it restarted, unless this turn had its restart."""
 
-    slot: int
-    generation: int
     key: str
     turn_id: str
     reason: str
@@ -162,23 +176,18 @@ class TouchSessions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageForWorker:
+class PageForWorker(AnswersWorker):
     """Answer a worker with a page of a principal's sessions."""
 
-    slot: int
-    generation: int
-    request: int
     principal: str
     after: str | None
     limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageForOperator:
+class PageForOperator(AnswersOperator):
     """Answer an operator with a page of all sessions."""
 
-    client: int
-    request: int
     after: str | None
     limit: int
     owners: tuple[Owner, ...]
@@ -186,42 +195,35 @@ class PageForOperator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplySession:
+class ReplySession(AnswersOperator):
     """Answer an operator with a session as it is now; ``known``: by its worker, empty where that knows nothing."""
 
-    client: int
-    request: int
     entry: SessionEntry  # as it was found
+    changed: bool = False  # an operator's wish changed it since
     known: Mapping[str, Any]
     owners: tuple[Owner, ...]
     up: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyDrained:
+class ReplyDrained(AnswersOperator):
     """Answer an operator with how a drain ended; the ledger adds who of the cut will be suspended."""
 
-    client: int
-    request: int
     data: Mapping[str, Any]
     cut: tuple[str, ...]  # session keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyPlan:
+class ReplyPlan(AnswersOperator):
     """Answer an operator with what a drain would come to; the ledger adds strikes."""
 
-    client: int
-    request: int
     plan: Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyStatus:
+class ReplyStatus(AnswersOperator):
     """Answer an operator with the status; the registry adds its count."""
 
-    client: int
-    request: int
     data: Mapping[str, Any]
 
 
@@ -229,135 +231,106 @@ class ReplyStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spawn:
+class Spawn(OnProcess):
     """Start a process in a slot."""
 
-    slot: int
-    generation: int
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
+class Kill(OnProcess):
     """SIGKILL a process, or one that is being started as soon as it is."""
 
-    slot: int
-    generation: int
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class Sweep(OnProcess):
     """SIGKILL what a gone process left running."""
 
-    slot: int
-    generation: int
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendConfigure:
+class SendConfigure(OnProcess):
     """Tell a new process who it is, and whether it begins turns by itself that an earlier owner left."""
 
-    slot: int
-    generation: int
     auto_resume: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendTable:
+class SendTable(OnProcesses):
     """Tell workers who owns what and who is up."""
 
-    to: tuple[Process, ...]
     owners: tuple[Owner, ...]
     up: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendListen:
+class SendListen(OnProcess):
     """Tell a worker on which slots' sockets to accept."""
 
-    slot: int
-    generation: int
     slots: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendDrain:
+class SendDrain(OnProcesses):
     """Have workers begin no turn any more."""
 
-    to: tuple[Process, ...]
     number: int  # which drain
     reason: Cause
+    then: Then
     deadline: float  # seconds since the epoch
     asker: str | None  # key of the session whose turn is not waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendDrainOver:
+class SendDrainOver(OnProcesses):
     """Have workers begin turns again."""
-
-    to: tuple[Process, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendSeal:
+class SendSeal(OnProcesses):
     """Ask workers which turns run, none of which ends by itself from then on."""
 
-    to: tuple[Process, ...]
     request: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendCut:
+class SendCut(OnProcesses):
     """Have workers interrupt the turns that they sealed."""
 
-    to: tuple[Process, ...]
     reason: Cause
     at: float  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendStop:
+class SendStop(OnProcess):
     """Ask a worker to stop in order."""
-
-    slot: int
-    generation: int
-    grace_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendRestartActor:
+class SendRestartActor(OnProcess):
     """Have a worker replace a session's agent actor; its tools stay connected."""
 
-    slot: int
-    generation: int
     key: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendQuery:
+class SendQuery(OnProcesses):
     """Ask workers something; :class:`~hermes_actors.core.events.QueryAnswered` follows from each."""
 
-    to: tuple[Process, ...]
     request: int
     about: About
     key: str  # the session's; the server's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendReconfigure:
+class SendReconfigure(OnProcesses):
     """Give workers the configuration that is in force; each answers as it does a query."""
 
-    to: tuple[Process, ...]
     request: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendRefused:
+class SendRefused(AnswersWorker):
     """Refuse a worker's request."""
 
-    slot: int
-    generation: int
-    request: int
     code: Literal["stale_fence", "bad_request", "store_failed"]
     why: str
 
@@ -366,22 +339,18 @@ class SendRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(AnswersOperator):
     """Answer an operator."""
 
-    client: int
-    request: int
     error: str | None = None
     why: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FindSessions:
+class FindSessions(AnswersOperator):
     """Find the sessions whose key is this, or ends with it, in the committed registry; SessionsFound follows."""
 
-    client: int
-    request: int
     wanted: str
     operation: str  # what is to be done with it
 
@@ -439,6 +408,7 @@ MarkingEffect = (
     RecordRecovered
     | RecordSucceeded
     | RecordStopBegan
+    | RecordStopCancelled
     | RecordCuts
     | SettleStart
     | NoteReady

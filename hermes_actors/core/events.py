@@ -261,16 +261,8 @@ class SettingsRefused:
     why: str
 
 
-Event = (
-    Started
-    | Tick
-    | StopAsked
-    | WorkerSpawned
-    | WorkerReady
-    | WorkerBeat
-    | WorkerLost
-    | WorkerExited
-    | SessionWanted
+RecordEvent = (
+    SessionWanted
     | SessionDropped
     | RenameWanted
     | RestoreWanted
@@ -278,9 +270,16 @@ Event = (
     | TurnSucceeded
     | TurnFellBack
     | PageWanted
-    | ShardBroke
-    | WorkerDrained
-    | WorkerSealed
+)
+ProcessEvent = (
+    WorkerSpawned | WorkerReady | WorkerBeat | WorkerLost | WorkerExited | ShardBroke | WorkerDrained | WorkerSealed
+)
+Event = (
+    Started
+    | Tick
+    | StopAsked
+    | ProcessEvent
+    | RecordEvent
     | RestartWanted
     | RestartPrepared
     | RestartRefused

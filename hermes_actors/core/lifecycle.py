@@ -182,7 +182,7 @@ def stop(state: State, within_s: float, now: float) -> Result:
     for worker in state.workers:
         match worker.state:
             case WorkerState.READY | WorkerState.STOPPING:
-                effects.append(SendStop(slot=worker.slot, generation=worker.generation, grace_s=0.0))
+                effects.append(SendStop(slot=worker.slot, generation=worker.generation))
                 state = state.with_worker(replace(worker, state=WorkerState.STOPPING, since=now))
             case WorkerState.STARTING:  # it has no turn yet
                 effects.append(Kill(slot=worker.slot, generation=worker.generation))

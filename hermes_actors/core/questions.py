@@ -90,7 +90,7 @@ def _concluded(state: State, question: Question, now: float) -> Effect:
         case ShowSession(entry=entry):
             return _session(state, question, entry, question.answers.get(state.owners[entry.shard].slot, {}))
         case Changed(entry=entry):
-            return _session(state, question, entry, {})
+            return _session(state, question, entry, {}, changed=True)
         case PlanDrain(timeout_s=timeout_s):
             return _plan(state, question, timeout_s, now)
         case ShowDrain():
@@ -103,12 +103,15 @@ def _concluded(state: State, question: Question, now: float) -> Effect:
     return Reply(client=question.client, request=question.request, data=data)
 
 
-def _session(state: State, question: Question, entry: SessionEntry, known: Mapping[str, Any]) -> Effect:
+def _session(
+    state: State, question: Question, entry: SessionEntry, known: Mapping[str, Any], *, changed: bool = False
+) -> Effect:
     assert question.client is not None
     return ReplySession(
         client=question.client,
         request=question.request,
         entry=entry,
+        changed=changed,
         known=known,
         owners=state.owners,
         up=state.up,

@@ -17,7 +17,9 @@ from hermes_actors.core.events import (
     FromWorker,
     OperatorAsked,
     PageWanted,
+    ProcessEvent,
     QueryAnswered,
+    RecordEvent,
     ReloadAsked,
     RenameWanted,
     RestartPrepared,
@@ -73,6 +75,10 @@ def due(state: State) -> float | None:
 
 
 def _react(state: State, event: Event, now: float) -> Result:
+    if isinstance(event, ProcessEvent):
+        return _react_to_process(state, event, now)
+    if isinstance(event, RecordEvent):
+        return _react_to_record(state, event)
     match event:
         case Started():
             return lifecycle.start(state, now)
@@ -80,46 +86,12 @@ def _react(state: State, event: Event, now: float) -> Result:
             return _tick(state, event, now)
         case StopAsked():
             return preparation.asked(state, drain.signalled(event), now)
-        case WorkerSpawned():
-            return lifecycle.spawned(state, event, drain.greeting(state, Process(event.slot, event.generation)))
-        case WorkerReady():
-            return lifecycle.ready(state, event.slot, now)
-        case WorkerBeat():
-            return lifecycle.beat(state, event, now)
-        case WorkerLost():
-            return lifecycle.lost(state, event, now)
-        case WorkerExited():
-            return lifecycle.exited(state, event, now)
-        case ShardBroke():
-            state, logged = lifecycle.shard_broke(state, event)
-            state, settled = (state, ()) if event.serving else records.heard(state, event.shard, None)
-            return state, (*logged, *settled)
-        case WorkerDrained():
-            return drain.drained(state, event)
-        case WorkerSealed():
-            return drain.sealed(state, event)
         case RestartWanted():
             return preparation.asked(state, drain.wanted(event), now)
         case RestartPrepared():
             return preparation.prepared(state, event, now)
         case RestartRefused():
             return preparation.refused(state, event)
-        case ShardRecovered():
-            return records.shard_recovered(state, event)
-        case TurnSucceeded():
-            return records.turn_succeeded(state, event)
-        case RestoreWanted():
-            return records.restore_wanted(state, event)
-        case SessionWanted():
-            return requests.session_wanted(state, event)
-        case SessionDropped():
-            return requests.session_dropped(state, event)
-        case RenameWanted():
-            return requests.rename_wanted(state, event)
-        case TurnFellBack():
-            return requests.fell_back(state, event)
-        case PageWanted():
-            return requests.page_wanted(state, event)
         case QueryAnswered():
             return questions.answered(state, event)
         case OperatorAsked():
@@ -132,6 +104,54 @@ def _react(state: State, event: Event, now: float) -> Result:
             return reload.loaded(state, event, now)
         case SettingsRefused():
             return reload.refused(state, event)
+        case _:
+            assert_never(event)
+
+
+def _react_to_process(state: State, event: ProcessEvent, now: float) -> Result:
+    """What a worker process does, or what becomes of it."""
+    match event:
+        case WorkerSpawned():
+            return lifecycle.spawned(state, event, drain.greeting(state, Process(event.slot, event.generation)))
+        case WorkerReady():
+            return lifecycle.ready(state, event.slot, now)
+        case WorkerBeat():
+            return lifecycle.beat(state, event, now)
+        case WorkerLost():
+            return lifecycle.lost(state, event, now)
+        case WorkerExited():
+            return lifecycle.exited(state, event, now)
+        case WorkerDrained():
+            return drain.drained(state, event)
+        case WorkerSealed():
+            return drain.sealed(state, event)
+        case ShardBroke():
+            state, logged = lifecycle.shard_broke(state, event)
+            state, settled = (state, ()) if event.serving else records.heard(state, event.shard, None)
+            return state, (*logged, *settled)
+        case _:
+            assert_never(event)
+
+
+def _react_to_record(state: State, event: RecordEvent) -> Result:
+    """What a worker wants looked up or recorded of its sessions."""
+    match event:
+        case SessionWanted():
+            return requests.session_wanted(state, event)
+        case SessionDropped():
+            return requests.session_dropped(state, event)
+        case RenameWanted():
+            return requests.rename_wanted(state, event)
+        case RestoreWanted():
+            return records.restore_wanted(state, event)
+        case ShardRecovered():
+            return records.shard_recovered(state, event)
+        case TurnSucceeded():
+            return records.turn_succeeded(state, event)
+        case TurnFellBack():
+            return requests.fell_back(state, event)
+        case PageWanted():
+            return requests.page_wanted(state, event)
         case _:
             assert_never(event)
 

@@ -106,7 +106,7 @@ def _after(before: Life | None) -> str:
         return ""
     if before.ended_at is not None:
         return ", in place of one that it restarted" if before.how == "restart" else "; the one before had been stopped"
-    during = " during a stop or restart" if before.stop_began_at is not None else ""
+    during = " during a stop, restart or hold" if before.stop_began_at is not None else ""
     return f"; the one before had died{during}, or the machine had"
 
 
@@ -177,7 +177,7 @@ def _next(records: Records, now: float) -> Iterator[str]:
         case Standing.CLEAR if marks.untold_reason is not None:
             yield f"the next reply says that a fresh transcript began; the earlier one, {marks.former_id}, is kept"
         case Standing.CLEAR:
-            yield "the next message goes on as if nothing had happened"
+            yield "the next message goes on with this transcript"
     if strikes:
         yield "a turn that succeeds clears the strikes" + (" and the mark" if not marks.plain else "")
         left = threshold - strikes

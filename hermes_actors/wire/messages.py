@@ -97,6 +97,7 @@ class Drain:
 
     number: int  # which drain
     reason: str  # restart_timeout | shutdown_timeout: what a turn that is cut in the end was cut by
+    then: str  # restart | stop | hold: what follows
     deadline: float  # seconds since the epoch
     asker: str | None  # session key: the turn that asked for this is not waited for
 
@@ -149,9 +150,7 @@ class Query:
 
 @message("stop")
 class Stop:
-    """Stop in order: ingress, turns (up to ``grace_s`` seconds), actors, MCP, then exit 0."""
-
-    grace_s: float
+    """Stop in order: turns, ingress, actors, MCP, then exit 0. What runs had its time in the drain before."""
 
 
 # -- worker to supervisor -----------------------------------------------------------------------------------------

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from fakes.sessions import BOUND_S, Bench, end_of, tool_reply
+from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
@@ -41,8 +41,9 @@ async def spare() -> AsyncIterator[Bench]:
     await made.sessions.close()
 
 
-def order(*, asker: str | None = None, left_s: float = LEFT_S, reason: str = "restart_timeout") -> Drain:
-    return Drain(number=1, reason=reason, deadline=time.time() + left_s, asker=asker)
+def order(*, asker: str | None = None, left_s: float = LEFT_S, then: str = "restart") -> Drain:
+    reason = "restart_timeout" if then == "restart" else "shutdown_timeout"
+    return Drain(number=1, reason=reason, then=then, deadline=time.time() + left_s, asker=asker)
 
 
 def begin(bench: Bench, **fields: Any) -> None:
@@ -51,17 +52,6 @@ def begin(bench: Bench, **fields: Any) -> None:
 
 def cut(bench: Bench, reason: str = "restart_timeout") -> None:
     bench.sessions.draining.cut(Cut(reason=reason, at=AT))
-
-
-async def bounded(wait: Awaitable[Any]) -> Any:
-    async with asyncio.timeout(BOUND_S):
-        return await wait
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not holds():  # noqa: ASYNC110  # what no event tells has to be looked at
-            await asyncio.sleep(0)
 
 
 async def a_while() -> None:
@@ -248,12 +238,23 @@ async def test_new_messages_are_refused_with_when_to_come_back_and_what_to_do(be
 async def test_nobody_is_told_to_come_back_very_late_or_in_no_time(
     bench: Bench, left_s: float, expected: float
 ) -> None:
-    begin(bench, left_s=left_s, reason="shutdown_timeout")
+    begin(bench, left_s=left_s, then="stop")
 
     with pytest.raises(Refusal, match="The gateway stops") as refusal:
         await bench.send("new")
 
     assert refusal.value.retry_after_s == expected
+
+
+async def test_whoever_talks_to_a_held_gateway_is_told_so_and_not_to_hurry(bench: Bench) -> None:
+    begin(bench, left_s=-10.0, then="hold")
+
+    with pytest.raises(Refusal, match="is held by its operator") as refusal:
+        await bench.send("new")
+
+    assert refusal.value.retry_after_s == 30.0
+    assert "in about" not in refusal.value.why
+    assert "send it again later, or now with the headers" in refusal.value.why
 
 
 async def test_a_message_whose_session_is_being_activated_when_the_drain_begins_is_refused(bench: Bench) -> None:
@@ -630,7 +631,7 @@ async def test_a_stop_after_the_cut_leaves_what_waited_on_disk(bench: Bench) -> 
     bench.sessions.seal(1)
     cut(bench)
 
-    await bounded(bench.sessions.stop(0.0, "shutdown_timeout"))
+    await bounded(bench.sessions.stop("shutdown_timeout"))
 
     assert state(bench, feed) == "interrupted"
     assert state(bench, waiting) == bench.store.rows[kept.turn_id].state == "queued"
@@ -645,7 +646,7 @@ async def test_a_worker_that_loses_its_supervisor_after_the_seal_waits_for_no_cu
     bench.model.gate.set()
     await a_while()
 
-    await bounded(bench.sessions.stop(0.0, "crash"))
+    await bounded(bench.sessions.stop("crash"))
 
     ended = await end_of(feed)
     assert ended.state == "interrupted"
@@ -661,7 +662,7 @@ async def test_a_stop_without_a_drain_leaves_a_turn_that_had_not_begun(bench: Be
     second = asyncio.ensure_future(bench.send("two"))
     await until(lambda: bench.sessions.pending == 2)
     bench.store.broken = {"admit running"}
-    stopping = asyncio.ensure_future(bench.sessions.stop(0.0, "shutdown_timeout"))
+    stopping = asyncio.ensure_future(bench.sessions.stop("shutdown_timeout"))
     await a_while()
     answer.set()
 
@@ -823,7 +824,7 @@ async def test_a_command_is_not_parked_and_its_sender_is_not_told_to_try(bench: 
 
 async def test_nothing_is_parked_once_the_worker_stops(bench: Bench) -> None:
     begin(bench)
-    await bounded(bench.sessions.stop(0.0, "shutdown_timeout"))
+    await bounded(bench.sessions.stop("shutdown_timeout"))
 
     with pytest.raises(Refusal) as refusal:
         await bench.send("later", park=True, idempotency_key="k")

@@ -118,9 +118,10 @@ async def test_a_stop_does_not_wait_for_a_restart_that_will_not_come(bench: Benc
     waiting = await bench.send("two")
 
     async with asyncio.timeout(BOUND_S):
-        await bench.sessions.stop(BOUND_S, "shutdown_timeout")
+        await bench.sessions.stop("shutdown_timeout")
 
-    assert (await end_of(waiting)).state == "completed"
+    assert (await end_of(waiting)).state == "interrupted"
+    assert bench.store.rows[waiting.turn_id].state == "running", "it was admitted as that: its next owner tells of it"
 
 
 async def test_a_turn_keeps_the_models_it_began_with_and_the_next_has_the_new_ones(bench: Bench) -> None:

@@ -273,7 +273,7 @@ class SessionsMachine(RuleBasedStateMachine):
     @rule(asker=st.sampled_from([None, *SESSIONS]), deadline=st.sampled_from([NEVER, 0.0]))
     def drain_begins(self, asker: str | None, deadline: float) -> None:
         self.drain, self.drains = "draining", self.drains + 1
-        self.run(self._drain(Drain(number=1, reason="restart_timeout", deadline=deadline, asker=asker)))
+        self.run(self._drain(Drain(number=1, reason="restart_timeout", then="restart", deadline=deadline, asker=asker)))
 
     async def _drain(self, order: Drain) -> None:
         runs = [run for session in self.bench.sessions for run in session.runs.values() if run.begun]
@@ -313,7 +313,7 @@ class SessionsMachine(RuleBasedStateMachine):
     @rule()
     def stop(self) -> None:
         self.stopping = True
-        self.run(self._chore(self.bench.sessions.stop(0.0, "shutdown_timeout")))
+        self.run(self._chore(self.bench.sessions.stop("shutdown_timeout")))
 
     # -- what always holds ----------------------------------------------------------------------------------------
     @invariant()
@@ -426,7 +426,7 @@ class SessionsMachine(RuleBasedStateMachine):
         sessions = self.bench.sessions
         async with asyncio.timeout(BOUND_S):
             if not self.stopping:
-                await sessions.stop(0.0, "shutdown_timeout")
+                await sessions.stop("shutdown_timeout")
             await sessions.close()
             while pykka.ActorRegistry.get_by_class(AgentActor):  # noqa: ASYNC110  # Pykka has no event for it
                 await asyncio.sleep(0)

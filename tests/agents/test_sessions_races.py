@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import pytest
-from fakes.sessions import BOUND_S, Bench, FakeToolbox, end_of, text_reply, tool_reply
+from fakes.sessions import BOUND_S, Bench, FakeToolbox, bounded, end_of, text_reply, tool_reply, until
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.failures import cancelled_error
@@ -21,17 +20,6 @@ KEY = "api:default:a"
 DOWN = ModelFailure(
     kind="status", provider="fake", model="fake-1", status=401, text="", code=None, retry_after_s=None, attempts=1
 )
-
-
-async def bounded(wait: Awaitable[Any]) -> Any:
-    async with asyncio.timeout(BOUND_S):
-        return await wait
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not holds():  # noqa: ASYNC110  # what no event tells has to be looked at
-            await asyncio.sleep(0)
 
 
 async def until_journal_has(bench: Bench, entry: tuple[str, str]) -> None:
@@ -339,7 +327,7 @@ async def test_what_an_earlier_owner_left_queued_does_not_begin_during_a_stop(be
     resuming = asyncio.ensure_future(bench.sessions.resume(bench.shard))
     await until(lambda: bool(bench.names.activations))
 
-    await bounded(bench.sessions.stop(0.0, "shutdown_timeout"))
+    await bounded(bench.sessions.stop("shutdown_timeout"))
     await bounded(bench.sessions.close())
     answer.set()
     await bounded(resuming)

@@ -149,6 +149,10 @@ def test_options_that_exclude_each_other_are_wrong_usage(home: Home, words: tupl
     assert run(home, "drain", *words).exit_code == 2
 
 
+def test_a_time_that_is_none_is_told_in_the_words_of_people(home: Home) -> None:
+    assert "'soon' is not a valid number of seconds" in run(home, "drain", "--timeout", "soon").stderr
+
+
 def test_a_cancel_begins_turns_again(home: Home, supervisor: Start) -> None:
     fake = supervisor(answering({"drain.cancel": {}}))
 

@@ -13,7 +13,7 @@ from hermes_actors.core.drain import MOST_WAITING, SEAL_ANSWER_S
 from hermes_actors.core.events import OperatorAsked, RestartWanted, ShardBroke, Started, Tick, WorkerDrained
 from hermes_actors.core.ledger import Cut
 from hermes_actors.core.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
-from hermes_actors.core.model import Phase, Process, WorkerState
+from hermes_actors.core.model import Phase, Process, Then, WorkerState
 from hermes_actors.core.views import DRAIN_FIELDS
 
 EPOCH = 1.7e9  # the wall clock at monotonic zero
@@ -46,7 +46,6 @@ def held(*cut: tuple[str, str]) -> Desk:
     desk.sealed(0, *cut)
     desk.sealed(1)
     assert desk.state.phase is Phase.HELD
-    desk.log.clear()
     return desk
 
 
@@ -71,7 +70,9 @@ def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
     effects = desk.operator("drain", timeout=30)
 
     assert of(fx.SendDrain, effects) == [
-        fx.SendDrain(number=1, to=BOTH, reason="shutdown_timeout", deadline=EPOCH + desk.now + 30, asker=None)
+        fx.SendDrain(
+            number=1, to=BOTH, reason="shutdown_timeout", then=Then.STOP, deadline=EPOCH + desk.now + 30, asker=None
+        )
     ]
     assert not of(fx.SendStop, effects)
     assert not of(fx.ReplyDrained, effects), "it is answered at the end"
@@ -312,7 +313,7 @@ def test_a_worker_that_does_not_tell_what_runs_is_killed_and_its_shards_are_unkn
     assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
     assert cuts(effects).unknown == frozenset(range(4, 8))
     assert of(fx.SendCut, effects) == [fx.SendCut(to=(Process(0, 1),), reason="shutdown_timeout", at=EPOCH + desk.now)]
-    assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1, grace_s=0.0)]
+    assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1)]
 
 
 def test_the_shards_of_a_worker_that_dies_before_it_tells_are_unknown() -> None:
@@ -554,7 +555,6 @@ def test_a_held_gateway_stays_up_with_what_it_cut_marked_and_no_strike_dropped()
     assert (record.reason, record.drop_idle) == ("shutdown_timeout", False)
     assert of(fx.SendCut, effects)
     assert not of(fx.SendStop, effects)
-    assert not of(fx.RecordStopBegan, desk.log)
     (answer,) = of(fx.ReplyDrained, effects)
     assert (answer.data["marked"], answer.data["then"], answer.cut) == (1, "hold", (A[0],))
     (again,) = of(fx.ReplyDrained, desk.operator("drain", then="hold"))
@@ -564,8 +564,11 @@ def test_a_held_gateway_stays_up_with_what_it_cut_marked_and_no_strike_dropped()
 
 def test_a_held_gateway_serves_again_when_the_drain_is_cancelled() -> None:
     desk = held(A)
+    assert of(fx.RecordStopBegan, desk.log), "should it be killed while it is held"
 
     effects = desk.operator("drain.cancel")
+
+    assert of(fx.RecordStopCancelled, effects)
 
     assert of(fx.SendDrainOver, effects) == [fx.SendDrainOver(to=BOTH)]
     assert reply(effects).error is None
@@ -607,7 +610,7 @@ def test_from_held_it_goes_on_at_once_and_keeps_the_strikes_of_its_own_cuts(then
 
     assert of(fx.SendSeal, effects)
     assert not of(fx.SendDrain, effects), "they are drained"
-    assert of(fx.RecordStopBegan, effects) == [fx.RecordStopBegan(at=since)]
+    assert of(fx.RecordStopBegan, desk.log) == [fx.RecordStopBegan(at=since)], "once, when it was held"
     desk.sealed(0)
     record = cuts(desk.sealed(1, busy=["api:default:q"]))
     assert (record.cuts, record.drop_idle, record.since) == ((), True, since)

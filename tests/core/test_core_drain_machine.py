@@ -108,6 +108,8 @@ class Draining(RuleBasedStateMachine):
                     self.recorded.update(effect.cuts)
                 case fx.RecordStopBegan():
                     self.noted += 1
+                case fx.RecordStopCancelled():
+                    self.noted -= 1
                 case fx.SendDrain() | fx.SendDrainOver() | fx.SendSeal() | fx.SendCut():
                     assert effect.to
                     for process in effect.to:

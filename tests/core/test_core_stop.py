@@ -21,8 +21,8 @@ def test_every_worker_is_asked_to_stop_when_its_turns_are_over() -> None:
     desk = stopping()
 
     assert of(fx.SendStop, desk.log) == [
-        fx.SendStop(slot=0, generation=1, grace_s=0.0),
-        fx.SendStop(slot=1, generation=1, grace_s=0.0),
+        fx.SendStop(slot=0, generation=1),
+        fx.SendStop(slot=1, generation=1),
     ]
     assert not of(fx.Kill, desk.log)
 
@@ -86,7 +86,7 @@ def test_workers_that_only_start_are_killed_and_those_that_are_down_are_not_wait
 
     effects = desk.sealed(0)
 
-    assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1, grace_s=0.0)]
+    assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1)]
     assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
     desk.spawned(1)  # the start that was on its way comes to its end
     desk.die(1)

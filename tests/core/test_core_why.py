@@ -61,7 +61,7 @@ def test_a_session_without_records_has_nothing_to_tell() -> None:
     found = told()
 
     assert (found.lines, found.actions, found.settings) == ((), (), ())
-    assert found.next == ("the next message goes on as if nothing had happened",)
+    assert found.next == ("the next message goes on with this transcript",)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_cut_names_what_cut_which_turn_and_the_strike(reason: str, cause: str)
         (Life("b1", 1.0, 2.0, 3.0), "; the one before had died, or the machine had"),
         (
             Life("b1", 1.0, 2.0, 3.0, stop_began_at=9.0),
-            "; the one before had died during a stop or restart, or the machine had",
+            "; the one before had died during a stop, restart or hold, or the machine had",
         ),
     ],
 )

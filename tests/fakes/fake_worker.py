@@ -148,7 +148,7 @@ class FakeWorker:
                 self.running = {}
             case Stop():
                 if not self.path("linger").exists():
-                    self.path("stopped").write_text(f"{message.grace_s}")
+                    self.path("stopped").touch()
                     os._exit(0)
             case Activated() | Refused() | SessionPage() | Forgotten():
                 self.waiting.pop(message.request).set_result(message)

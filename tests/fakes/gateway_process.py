@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from hermes_actors import reaper
 from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.home import Home
 from hermes_actors.wire.codec import decode, encode
@@ -123,16 +124,7 @@ class GatewayProcess:
 
     def marked(self) -> list[int]:
         """The live processes that say they belong to this home."""
-        mark = f"{OWNER_VARIABLE}={home_mark(self.home.root)}:".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    if mark in (entry / "environ").read_bytes():
-                        found.append(int(entry.name))
-                except OSError:
-                    continue
-        return found
+        return list(reaper.marked([f"\0{OWNER_VARIABLE}={home_mark(self.home.root)}:".encode()]))
 
     def rewrite(self, text: str | None = None, **sections: dict[str, Any]) -> None:
         """The configuration as the next reload finds it: with other sections, or this text."""

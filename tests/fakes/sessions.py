@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import orjson
 from fakes.shard_store import FakeShardStore
@@ -26,7 +26,22 @@ from workers.turns import Ended, Refusal, Submission, TurnEvent
 
 BOUND_S = 5.0
 
+T = TypeVar("T")
+
 _numbers = itertools.count(1)
+
+
+async def bounded(wait: Awaitable[T]) -> T:
+    """What comes of it, in time."""
+    async with asyncio.timeout(BOUND_S):
+        return await wait
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return once this holds, in time."""
+    async with asyncio.timeout(BOUND_S):
+        while not holds():  # noqa: ASYNC110  # what no event tells has to be looked at
+            await asyncio.sleep(0)
 
 
 def text_reply(text: str) -> ModelReply:

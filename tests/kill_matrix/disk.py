@@ -5,9 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
-from hermes_actors import ledger_file
+from hermes_actors import ledger_file, reaper
 from hermes_actors.home import Home
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
 
@@ -52,13 +51,4 @@ def strikes(home: Home) -> dict[str, int]:
 
 def marked(home: Home) -> list[int]:
     """Processes that a supervisor of this home, or something it started, started."""
-    mark = f"{OWNER_VARIABLE}={home_mark(home.root)}:".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if mark in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:  # gone meanwhile
-                continue
-    return found
+    return list(reaper.marked([f"\0{OWNER_VARIABLE}={home_mark(home.root)}:".encode()]))

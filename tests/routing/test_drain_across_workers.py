@@ -14,7 +14,7 @@ from workers.turns import Ended, GatewayDraining, Parked, Refusal
 
 def drain(cluster: Cluster) -> None:
     for node in cluster.nodes.values():
-        order = Drain(number=1, reason="restart_timeout", deadline=time.time() + 60.0, asker=None)
+        order = Drain(number=1, reason="restart_timeout", then="restart", deadline=time.time() + 60.0, asker=None)
         node.bench.sessions.draining.begin(order)
 
 
@@ -98,7 +98,7 @@ async def test_who_waits_when_its_owner_dies_is_told_that_its_turn_is_kept_where
     waiting = await cluster.nodes[0].router.submit(cluster.message("two", key), stream=False)
     await cluster.kill(1)
     successor = await cluster.start(1)
-    order = Drain(number=1, reason="restart_timeout", deadline=time.time() - 1.0, asker=None)
+    order = Drain(number=1, reason="restart_timeout", then="restart", deadline=time.time() - 1.0, asker=None)
     successor.bench.sessions.draining.begin(order)
     cluster.tell_table()
     await cluster.open_shards(1)
@@ -134,7 +134,7 @@ async def test_a_caller_who_waits_is_not_sent_away_as_parked_when_its_owner_dies
     turn = await cluster.nodes[0].router.submit(sent, stream=False)  # before the drain: it waits
     await cluster.kill(1)
     successor = await cluster.start(1)
-    order = Drain(number=1, reason="restart_timeout", deadline=time.time() + 60.0, asker=None)
+    order = Drain(number=1, reason="restart_timeout", then="restart", deadline=time.time() + 60.0, asker=None)
     successor.bench.sessions.draining.begin(order)
     cluster.tell_table()
     await cluster.open_shards(1)

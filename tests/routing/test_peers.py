@@ -306,7 +306,7 @@ async def test_an_owner_that_says_what_owners_do_not_say_is_dropped(raw: RawOwne
     asking = asyncio.ensure_future(peer.ask(0, "describe", {}))
     await raw.until_told(Ask)
 
-    raw.link.send(Stop(grace_s=1.0))
+    raw.link.send(Stop())
 
     with pytest.raises(OwnerGone, match="does not say Stop"):
         await asking
@@ -375,7 +375,7 @@ def submit(number: int = 1) -> Submit:
     [
         [submit()],
         [Hello(boot="another boot", slot=0, generation=1), submit()],
-        [HELLO, Stop(grace_s=1.0)],
+        [HELLO, Stop()],
         [HELLO, Submit(request=1, shard=0, submission=["unknown"], stream=True, again=False)],
         [HELLO, Submit(request=1, shard=0, submission=to_parts(Delta(text="x")), stream=True, again=False)],
     ],

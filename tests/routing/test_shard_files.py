@@ -365,7 +365,7 @@ async def test_a_turn_that_a_stop_cut_without_an_order_is_told_by_the_next_owner
     running, waiting = await stopped.bench.send("one", key=KEY), await stopped.bench.send("two", key=KEY)
     await stopped.bench.model.until_asked(1)
 
-    await stopped.bench.sessions.stop(0.0, "crash")
+    await stopped.bench.sessions.stop("crash")
     assert (await end_of(running)).state == "interrupted"
     await stopped.die()
     await owner.own({0: 2})

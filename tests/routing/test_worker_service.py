@@ -50,6 +50,7 @@ from hermes_actors.wire.messages import (
 )
 from hermes_actors.wire.sharding import shard_of
 from workers import main
+from workers.ingress.http import HttpIngress
 from workers.main import EXIT_FAILED, EXIT_ORPHANED, EXIT_STOPPED, Service
 from workers.store.journal import Journal
 from workers.store.sqlite import open_shard
@@ -153,7 +154,7 @@ async def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         made.running.cancel()
         await asyncio.wait((made.running,))
         if service._worker is not None:
-            await service._worker.stop(0.0, "crash")  # what a failed test leaves open would hold up the loop's end
+            await service._worker.stop("crash")  # what a failed test leaves open would hold up the loop's end
     await until(lambda: orphaned == [1])
 
 
@@ -208,44 +209,70 @@ async def test_a_configured_worker_with_its_shards_is_ready_and_beats(supervisor
 
 async def test_a_worker_that_is_told_to_stop_ends_in_order(supervisor: Supervisor) -> None:
     await supervisor.serve()
-    accepted = await turn(supervisor, "hello")
+    assert (await end_of(await turn(supervisor, "hello"))).state == "completed"
 
-    supervisor.say(Stop(grace_s=BOUND_S))
+    supervisor.say(Stop())
 
     assert await supervisor.exit_code() == EXIT_STOPPED
-    assert (await end_of(accepted)).state == "completed"
     assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
 
 
 async def test_a_worker_that_was_never_configured_can_be_stopped(supervisor: Supervisor) -> None:
-    supervisor.say(Stop(grace_s=0.0))
+    supervisor.say(Stop())
 
     assert await supervisor.exit_code() == EXIT_STOPPED
 
 
-async def test_a_second_stop_cuts_the_grace_short(supervisor: Supervisor) -> None:
+async def test_a_stop_waits_for_no_turn_and_a_second_one_changes_nothing(supervisor: Supervisor) -> None:
     await supervisor.serve()
     accepted = await turn(supervisor, "sleep 60")
 
-    supervisor.say(Stop(grace_s=3600.0), Listen(slots=[]), Stop(grace_s=3600.0))
+    supervisor.say(Stop(), Listen(slots=[]), Stop())
 
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert (await end_of(accepted)).state == "interrupted"
     assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "running"}  # for its next owner to tell
 
 
-async def test_an_operator_is_answered_during_a_stop(supervisor: Supervisor) -> None:
+async def obeys_for_ever(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until an order has begun that has no end."""
+    begun = asyncio.Event()
+
+    async def never(_: Worker, __: Assign) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Worker, "assign", never)
+    supervisor.say(Assign(owners={}, peers={}))
+    await asyncio.wait_for(begun.wait(), BOUND_S)
+
+
+@pytest.fixture
+def patient(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """A worker whose stop takes until this is set."""
+    over = asyncio.Event()
+    close = HttpIngress.close
+
+    async def slowly(ingress: HttpIngress, grace_s: float) -> None:
+        await over.wait()
+        await close(ingress, grace_s)
+
+    monkeypatch.setattr(HttpIngress, "close", slowly)
+    return over
+
+
+async def test_an_operator_is_answered_during_a_stop(supervisor: Supervisor, patient: asyncio.Event) -> None:
     await supervisor.serve()
     await turn(supervisor, "sleep 60")
-    supervisor.say(Stop(grace_s=3600.0), Query(request=7, about="session", key=KEY))
+    supervisor.say(Stop(), Query(request=7, about="session", key=KEY))
 
     answer = await supervisor.until_heard(Answer)
 
-    assert (answer.request, answer.found, answer.data["state"]) == (7, True, "busy")
+    assert (answer.request, answer.found, answer.data["turns"]["running"]) == (7, True, 1)
     supervisor.say(Query(request=8, about="session", key="api:default:unknown"))
     await until(lambda: any(isinstance(told, Answer) and not told.found for told in supervisor.heard))
-    supervisor.say(Stop(grace_s=0.0))
-    await supervisor.exit_code()
+    patient.set()
+    assert await supervisor.exit_code() == EXIT_STOPPED
 
 
 async def test_a_worker_without_a_supervisor_leaves_what_runs_to_be_told_by_its_next_owner_and_ends(
@@ -267,16 +294,19 @@ async def test_a_worker_that_loses_its_supervisor_before_it_knows_who_it_is_ends
     assert await supervisor.exit_code() == EXIT_ORPHANED
 
 
-async def test_a_worker_that_loses_its_supervisor_while_it_stops_waits_no_longer(supervisor: Supervisor) -> None:
+async def test_a_worker_that_loses_its_supervisor_while_it_stops_ends_in_time(
+    supervisor: Supervisor, patient: asyncio.Event
+) -> None:
     await supervisor.serve()
     accepted = await turn(supervisor, "sleep 60")
-    supervisor.say(Stop(grace_s=3600.0))
+    supervisor.say(Stop())
     await until(lambda: not supervisor.worker._router.serving)
 
     supervisor.link.close()
 
     assert await supervisor.exit_code() == EXIT_ORPHANED
     assert (await end_of(accepted)).state == "interrupted"
+    patient.set()
 
 
 async def test_a_long_order_does_not_keep_an_orphan_alive(
@@ -284,15 +314,7 @@ async def test_a_long_order_does_not_keep_an_orphan_alive(
 ) -> None:
     await supervisor.serve()
     accepted = await turn(supervisor, "sleep 60")
-    begun = asyncio.Event()
-
-    async def never(_: Worker, __: Assign) -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(Worker, "assign", never)
-    supervisor.say(Assign(owners={}, peers={}))
-    await asyncio.wait_for(begun.wait(), BOUND_S)
+    await obeys_for_ever(supervisor, monkeypatch)
 
     supervisor.link.close()
 
@@ -485,7 +507,7 @@ async def test_a_success_in_a_marked_session_is_told_to_the_supervisor(superviso
 
 
 def drain(*, asker: str | None = None) -> Drain:
-    return Drain(number=1, reason="restart_timeout", deadline=time.time() + 60.0, asker=asker)
+    return Drain(number=1, reason="restart_timeout", then="restart", deadline=time.time() + 60.0, asker=asker)
 
 
 async def test_a_drain_ends_readiness_first_and_is_told_as_over_when_no_turn_runs(supervisor: Supervisor) -> None:
@@ -537,7 +559,7 @@ async def test_what_is_sealed_is_cut_durably_and_the_worker_goes_on(supervisor: 
     supervisor.say(DrainOver())
     await until(lambda: supervisor.worker._router.ready)
     assert (await end_of(await turn(supervisor, "hello"))).state == "completed"
-    supervisor.say(Stop(grace_s=0.0))
+    supervisor.say(Stop())
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "interrupted", "turn_hello": "completed"}
 
@@ -559,15 +581,7 @@ async def test_a_seal_is_answered_whatever_order_takes_long(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await supervisor.serve()
-    begun = asyncio.Event()
-
-    async def never(_: Worker, __: Assign) -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(Worker, "assign", never)
-    supervisor.say(Assign(owners={}, peers={}))
-    await asyncio.wait_for(begun.wait(), BOUND_S)
+    await obeys_for_ever(supervisor, monkeypatch)
 
     supervisor.say(drain(), Seal(request=3))
 
@@ -592,7 +606,7 @@ async def test_a_parked_message_runs_after_the_drain(supervisor: Supervisor) -> 
     supervisor.say(DrainOver())
 
     await until(lambda: supervisor.worker._sessions.turns_ended == 1)
-    supervisor.say(Stop(grace_s=0.0))
+    supervisor.say(Stop())
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
 

@@ -75,6 +75,17 @@ def test_a_home_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_home_is_held_where_the_pid_of_its_holder_cannot_be_written(home_root: Path) -> None:
+    home = Home(home_root)
+    home.make()
+    home.lock.with_suffix(".pid").symlink_to("/dev/full")
+
+    with hold(home), pytest.raises(HomeBusy) as busy, hold(home):
+        pass
+
+    assert busy.value.pid is None
+
+
 def test_the_filesystem_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(

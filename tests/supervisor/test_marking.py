@@ -500,10 +500,13 @@ def test_the_lives_of_the_supervisor_are_kept_and_bounded(book: Book) -> None:
     chronicle = book.registry.chronicle
     chronicle.reached("ready_at", 5.0)
     chronicle.reached("ready_at", 9.0)
+    chronicle.reached("stop_began_at", 6.0)
+    chronicle.goes_on()
     chronicle.reached("ended_at", 7.0, how="restart")
 
     life = chronicle.lives(1)[0]
 
+    assert life.stop_began_at is None
     assert (life.boot, life.ready_at, life.ended_at, life.how) == ("boot", 5.0, 7.0, "restart")
     for number in range(300):
         chronicle.begin_life(f"boot-{number}", float(number))

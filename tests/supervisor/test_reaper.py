@@ -84,3 +84,12 @@ def test_the_program_leaves_all_alone_when_it_is_dismissed(mark: str, start) -> 
 
     assert program.returncode == 0
     assert spared.poll() is None
+
+
+def test_a_process_is_found_from_its_first_moment_on(mark: str, start) -> None:  # type: ignore[no-untyped-def]  # a factory
+    """Popen returns in the middle of the execve: two of three processes show no environment yet."""
+    needles = [f"\0{mark}:".encode()]
+
+    found = [reaper.carries(start(f"{mark}:").pid, needles) for _ in range(100)]
+
+    assert all(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.ledger import Cut
-from hermes_actors.core.model import Owner
+from hermes_actors.core.model import Owner, SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.marking import Marking, open_ledger
 from hermes_actors.recorder import Recorder, Tell
@@ -47,6 +48,13 @@ class Desk:
         (reply,) = self.recorder.record([fx.ReplyStatus(client=1, request=1, data={})])
         assert isinstance(reply, fx.Reply)
         return dict(reply.data)
+
+
+def shown(entry: SessionEntry) -> fx.ReplySession:
+    """What an operator hears after a change."""
+    return fx.ReplySession(
+        client=1, request=1, entry=entry, changed=True, known={}, owners=(Owner(0, 1),) * SHARDS, up=()
+    )
 
 
 NEW = "api:a:" + "n" * 5000
@@ -89,6 +97,39 @@ def test_what_nobody_waits_for_is_left_out_while_the_disk_is_full(desk: Desk) ->
     desk.full(True)
 
     assert desk.recorder.record([desk.activate(NEW), fx.TouchSessions(active={KNOWN: 9.0})])[1:] == []
+
+
+def test_an_operator_whose_change_could_not_be_written_is_told_so(desk: Desk) -> None:
+    entry = desk.registry.session(KNOWN)
+    assert entry is not None
+    desk.full(True)
+    desk.recorder.record([fx.ChangeSession(key=KNOWN, change="suspend"), desk.activate(NEW)])
+
+    (reply,) = desk.recorder.record([shown(entry)])
+
+    assert isinstance(reply, fx.Reply)
+    assert reply.error == "store_failed"
+
+
+def test_what_is_shown_of_a_session_is_answered_on_a_full_disk(desk: Desk) -> None:
+    entry = desk.registry.session(KNOWN)
+    assert entry is not None
+    desk.full(True)
+    desk.recorder.record([desk.activate(NEW)])
+
+    (reply,) = desk.recorder.record([replace(shown(entry), changed=False)])
+
+    assert isinstance(reply, fx.Reply)
+    assert reply.error is None
+
+
+def test_damage_is_no_lack_of_space(desk: Desk) -> None:
+    desk.registry._database.execute("DROP TABLE history")
+    desk.registry.commit()
+    desk.full(True)
+
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        desk.recorder.record([desk.activate(NEW), fx.ChangeSession(key=KNOWN, change="suspend")])
 
 
 def test_the_fault_is_over_when_the_disk_has_room_again(desk: Desk) -> None:

@@ -27,7 +27,7 @@ def test_a_signal_stops_in_order_and_leaves_nothing_behind(gateway: GatewayProce
 
     assert code == 0
     wait_gone(processes)
-    assert [(gateway.home.root / f"stopped-{slot}").read_text() for slot in (0, 1)] == ["0.0", "0.0"]
+    assert [(gateway.home.root / f"stopped-{slot}").exists() for slot in (0, 1)] == [True, True]
     assert not gateway.home.control.exists()
 
 

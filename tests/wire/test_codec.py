@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.wire.codec import ProtocolError, decode, encode
-from hermes_actors.wire.messages import Assign, Configure, Heartbeat, Stop
+from hermes_actors.wire.messages import Assign, Configure, Drained, Heartbeat
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -44,7 +44,7 @@ def test_bytes_that_are_no_message_are_a_protocol_error(body: bytes) -> None:
         decode(body)
 
 
-@pytest.mark.parametrize("parts", [[], ["no such tag"], ["stop"], ["stop", 1.0, 2.0], {"stop": 1}, [1, 2]])
+@pytest.mark.parametrize("parts", [[], ["no such tag"], ["drained"], ["drained", 1, 2], {"drained": 1}, [1, 2]])
 def test_a_list_that_is_no_message_is_a_protocol_error(parts: object) -> None:
     with pytest.raises(ProtocolError):
         decode(msgpack.packb(parts))
@@ -52,7 +52,7 @@ def test_a_list_that_is_no_message_is_a_protocol_error(parts: object) -> None:
 
 def test_messages_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        Stop(grace_s=1.0).grace_s = 2.0  # type: ignore[misc]
+        Drained(number=1).number = 2  # type: ignore[misc]
 
 
 def test_a_heartbeat_is_small() -> None:

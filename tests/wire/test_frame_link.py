@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hermes_actors.wire import link as link_module
 from hermes_actors.wire.codec import ProtocolError, encode
 from hermes_actors.wire.link import MAX_FRAME_BYTES, FrameLink, LinkClosed
-from hermes_actors.wire.messages import Abandon, Stop, Told
+from hermes_actors.wire.messages import Abandon, Drained, Told
 
 BOUND_S = 5.0
 
@@ -120,18 +120,18 @@ async def test_a_message_as_large_as_a_frame_arrives_and_one_byte_more_is_refuse
 
 async def test_a_frame_that_comes_byte_by_byte_is_one_message(half: tuple[End, socket.socket]) -> None:
     end, other = half
-    for byte in frame(Stop(grace_s=1.5)):
+    for byte in frame(Drained(number=15)):
         await put(other, bytes([byte]))
         await asyncio.sleep(0)
 
     await end.until(lambda end: len(end.messages) == 1)
 
-    assert end.messages == [Stop(grace_s=1.5)]
+    assert end.messages == [Drained(number=15)]
 
 
 @given(cuts=st.lists(st.integers(1, 60), max_size=20))
 async def test_however_the_stream_is_cut_the_messages_are_the_same(cuts: list[int]) -> None:
-    sent = [Stop(grace_s=float(number)) for number in range(5)]
+    sent = [Drained(number=number) for number in range(5)]
     stream = b"".join(map(frame, sent))
     end = End()
     end.link.connection_made(asyncio.Transport())
@@ -157,11 +157,11 @@ async def test_what_is_no_message_ends_the_link_and_nothing_after_it_is_heard(
     half: tuple[End, socket.socket], body: bytes
 ) -> None:
     end, other = half
-    await put(other, frame(Stop(grace_s=1.0)) + struct.pack(">I", len(body)) + body + frame(Stop(grace_s=2.0)))
+    await put(other, frame(Drained(number=1)) + struct.pack(">I", len(body)) + body + frame(Drained(number=2)))
 
     await end.lost()
 
-    assert end.messages == [Stop(grace_s=1.0)]
+    assert end.messages == [Drained(number=1)]
 
 
 async def test_a_receiver_may_end_the_link_by_a_protocol_error(half: tuple[End, socket.socket]) -> None:
@@ -171,7 +171,7 @@ async def test_a_receiver_may_end_the_link_by_a_protocol_error(half: tuple[End, 
         raise ProtocolError("not now")
 
     end._on_message = refuse
-    await put(other, frame(Stop(grace_s=1.0)) + frame(Stop(grace_s=2.0)))
+    await put(other, frame(Drained(number=1)) + frame(Drained(number=2)))
 
     assert await end.lost() == "not now"
     assert len(end.messages) == 1
@@ -186,7 +186,7 @@ async def test_a_bug_in_a_receiver_ends_its_link_and_is_reported(half: tuple[End
         raise ZeroDivisionError("ours")
 
     end._on_message = fail
-    await put(other, frame(Stop(grace_s=1.0)) + frame(Stop(grace_s=2.0)))
+    await put(other, frame(Drained(number=1)) + frame(Drained(number=2)))
 
     assert await end.lost() == "ours"
     assert len(end.messages) == 1
@@ -203,7 +203,7 @@ async def test_a_loss_is_told_once_and_then_nothing_can_be_sent(pair: tuple[End,
         await asyncio.sleep(0)
 
     with pytest.raises(LinkClosed):
-        ours.link.send(Stop(grace_s=1.0))
+        ours.link.send(Drained(number=1))
     with pytest.raises(LinkClosed):
         await ours.link.drained()
     assert ours.link.closed
@@ -214,12 +214,12 @@ async def test_what_was_sent_before_a_close_still_arrives(pair: tuple[End, End])
     ours, theirs = pair
     large = Told(request=1, error=None, why="", data={"x": b"\0" * 5_000_000})
     ours.link.send(large)
-    ours.link.send(Stop(grace_s=1.0))
+    ours.link.send(Drained(number=1))
     ours.link.close()
 
     await theirs.lost()
 
-    assert theirs.messages == [large, Stop(grace_s=1.0)]
+    assert theirs.messages == [large, Drained(number=1)]
 
 
 async def test_a_link_that_is_not_open_yet_takes_nothing() -> None:
@@ -227,7 +227,7 @@ async def test_a_link_that_is_not_open_yet_takes_nothing() -> None:
 
     assert link.closed
     with pytest.raises(LinkClosed):
-        link.send(Stop(grace_s=1.0))
+        link.send(Drained(number=1))
 
 
 async def test_who_does_not_read_is_waited_for_and_then_dropped(

@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 SEAL_TIMEOUT_S = 10.0  # for the cut to come after the seal: the supervisor's commit in between takes far less
 CUT_TIMEOUT_S = 5.0  # for a cut turn to commit its end
 RESTART_S = 5.0  # what a planned restart takes after its drain, generously
+HELD_RETRY_AFTER_S = 30.0  # nobody knows when a held gateway goes on
 LONGEST_RETRY_AFTER_S = 300.0
 
 
@@ -64,8 +65,11 @@ class Draining:
     @property
     def retry_after_s(self) -> float:
         """When the gateway takes messages again, as far as one can say."""
-        left_s = self._order.deadline - time.time() if self._order is not None else 0.0
-        return min(max(left_s, 0.0) + RESTART_S, LONGEST_RETRY_AFTER_S)
+        if self._order is None:
+            return RESTART_S
+        left_s = max(self._order.deadline - time.time(), 0.0)
+        after_s = HELD_RETRY_AFTER_S if self._order.then == "hold" else RESTART_S
+        return min(left_s + after_s, LONGEST_RETRY_AFTER_S)
 
     def begin(self, order: Drain) -> None:
         """Hold back what has not begun, tell the callers of what runs, and wait for its end.
@@ -185,19 +189,30 @@ class Draining:
         )
 
     def _refused(self, what: str, more: str = "") -> Refusal:
-        doing = "restarts" if self._order is not None and self._order.reason == "restart_timeout" else "stops"
+        then = "stop" if self._order is None else self._order.then
         wait_s = self.retry_after_s
-        why = f"The gateway {doing} and begins no new turn. {what} in about {wait_s:.0f} s{more}."
-        return Refusal("gateway_draining", why, wait_s)
+        when = "later" if then == "hold" else f"in about {wait_s:.0f} s"
+        return Refusal("gateway_draining", f"{_BEGINS_NONE[then]} {what} {when}{more}.", wait_s)
+
+
+_BEGINS_NONE = {
+    "restart": "The gateway restarts and begins no new turn.",
+    "stop": "The gateway stops and begins no new turn.",
+    "hold": "The gateway is held by its operator, and begins no new turn until that is over.",
+}
+_GOES_ON = {
+    "restart": "The gateway restarts.",
+    "stop": "The gateway stops.",
+    "hold": "The gateway is being held by its operator.",
+}
 
 
 def _told(order: Drain, session: Session) -> GatewayDraining:
     """What the callers of running turns are told, honestly."""
-    doing = "restarts" if order.reason == "restart_timeout" else "stops"
     until = time.strftime("%H:%M:%S UTC", time.gmtime(order.deadline))
     if session.key == order.asker:
         until = f"no other turn runs, and no longer than {until}"
-    text = f"The gateway {doing}. This turn may go on until {until}; if it has not come to its end then, it is cut. "
+    text = f"{_GOES_ON[order.then]} This turn may go on until {until}; if it has not come to its end then, it is cut. "
     if session.stateless:
         text += "It is not run again: send your request again then."
     else:
@@ -225,18 +240,12 @@ def spare_waiting(session: Session, why: TurnError) -> list[TurnRun]:
     return waiting
 
 
-async def wind_down(
-    sessions: Collection[Session], grace_s: float, reason: str, *, hurry: asyncio.Event, unrecorded: bool
-) -> None:
-    """Let what runs in these sessions end, at most so long and not once there is hurry; interrupt the rest.
-
-    What waits stays on disk as queued.
+async def wind_down(sessions: Collection[Session], reason: str, *, unrecorded: bool) -> None:
+    """Interrupt what runs in these sessions; what waits stays on disk as queued.
 
     Args:
         sessions: begin nothing any more.
-        grace_s: for running turns.
         reason: of the interruption.
-        hurry: set when nobody waits any more.
         unrecorded: no mark was made of the cuts.
     """
     begun: list[Work] = []
@@ -248,22 +257,12 @@ async def wind_down(
                 run.leave(session.session_id)
         session.held = False  # who would restart its actor stops too
         session.unpause()
-    await _all_quiet_or_hurry(sessions, grace_s, hurry)
     error = cut_error(reason)
     for run in begun:
         run.cut(CutOff(state="interrupted", error=error, unrecorded=unrecorded))
     if not await all_quiet(sessions, CUT_TIMEOUT_S):
         late = sum(bool(session.runs) for session in sessions)
         log.error("interrupted turns did not end in time", turns=late, seconds=CUT_TIMEOUT_S)
-
-
-async def _all_quiet_or_hurry(sessions: Iterable[Session], timeout_s: float, hurry: asyncio.Event) -> None:
-    """Wait until no turn runs, at most so long, and not at all once there is hurry."""
-    quiet = asyncio.create_task(all_quiet(sessions, timeout_s))
-    hurried = asyncio.create_task(hurry.wait())
-    await asyncio.wait((quiet, hurried), return_when=asyncio.FIRST_COMPLETED)
-    quiet.cancel()
-    hurried.cancel()
 
 
 async def all_quiet(sessions: Iterable[Session], timeout_s: float) -> bool:

@@ -73,7 +73,7 @@ def local_error(code: str, text: str, *, http_status: int) -> TurnError:
 
 
 _CUT_WORDS = {
-    "shutdown_timeout": "The gateway stopped while this turn ran.",
+    "shutdown_timeout": "The gateway stopped, or was held, while this turn ran.",
     "restart_timeout": "The gateway restarted while this turn ran.",
     "crash": "The gateway's worker died while this turn ran.",
     "moved": "The session moved to another worker while this turn ran.",
@@ -92,17 +92,21 @@ def cut_error(reason: str) -> TurnError:
 
 
 def waiting_error() -> TurnError:
-    """A turn that had not begun when the gateway stopped, or drained to its end: it is kept."""
+    """A turn that had not begun at the end of a drain: it is kept."""
     text = (
-        "The gateway stopped before this turn began. It is kept and runs once, as soon as the gateway serves again. "
+        "The gateway restarted, stopped or was held before this turn began. "
+        "It is kept and runs once, as soon as the gateway serves again. "
         "What to do: read the session's transcript then, or ask again with the same Idempotency-Key."
     )
     return local_error("turn_interrupted", text, http_status=503)
 
 
 def not_done_error() -> TurnError:
-    """A command whose turn had not come when the gateway stopped: nothing of it is kept."""
-    text = "The gateway stopped before this command was done. What to do: send it again once the gateway serves again."
+    """A command whose turn had not come at the end of a drain: nothing of it is kept."""
+    text = (
+        "The gateway restarted, stopped or was held before this command was done. "
+        "What to do: send it again once the gateway serves again."
+    )
     return local_error("turn_interrupted", text, http_status=503)
 
 

@@ -14,7 +14,7 @@ _UNKNOWN = orjson.dumps(OUTCOME_UNKNOWN)
 
 _CUT_BY = {
     "restart_timeout": "the gateway was restarted while it ran",
-    "shutdown_timeout": "the gateway was stopped while it ran",
+    "shutdown_timeout": "the gateway was stopped or held while it ran",
     "crash": "a process of the gateway died while it ran",
 }
 _CUT_SOMEHOW = "the gateway cut it off"  # a reason that another release wrote

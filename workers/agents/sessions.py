@@ -68,7 +68,6 @@ class Sessions:
         self._ending: dict[str, asyncio.Event] = {}  # sessions that are being evicted or deleted
         self.draining = Draining(self, on_drained)
         self._stopping = False
-        self._hurry = asyncio.Event()
         self.feeds: dict[str, TurnFeed] = {}  # of turns that run or wait, by turn id
         self.background = Background()
         self.turns_ended = 0
@@ -331,14 +330,14 @@ class Sessions:
             del self._resident[key]
             await self._close(session)
 
-    async def stop(self, grace_s: float, reason: str) -> None:
-        """Admit nothing more, let running turns end and interrupt the rest; waiting ones stay on disk as queued.
+    async def stop(self, reason: str) -> None:
+        """Admit nothing more and interrupt what runs; what waits stays on disk as queued.
 
         What is interrupted here and not by the supervisor's order has no mark yet: it stays on disk as running, and its
         next owner tells of it.
         """
         self._stopping = True
-        await wind_down(list(self), grace_s, reason, hurry=self._hurry, unrecorded=True)
+        await wind_down(list(self), reason, unrecorded=True)
 
     async def release(self, shard: OwnedShard) -> None:
         """Let go of a shard: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
@@ -346,7 +345,7 @@ class Sessions:
         going = [session for session in self._resident.values() if session.shard.number == shard.number]
         for session in going:
             await session.activation_over()
-        await wind_down(going, 0.0, "moved", hurry=self._hurry, unrecorded=False)
+        await wind_down(going, "moved", unrecorded=False)
         for session in going:
             if self._resident.get(session.key) is session:
                 del self._resident[session.key]
@@ -360,14 +359,6 @@ class Sessions:
                 self.background.start(self._close(session))
         self._resident.clear()
         await self.background.finish(CLOSE_TIMEOUT_S)
-
-    def hurry(self) -> None:
-        """Wait no longer for the turns that run."""
-        self._hurry.set()
-
-    async def hurried(self) -> None:
-        """Return when nothing is to be waited for any more."""
-        await self._hurry.wait()
 
     # -- for people -----------------------------------------------------------------------------------------------
     async def describe(self, key: str, shard: OwnedShard) -> dict[str, Any]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 
+from hermes_actors.reaper import carries, marked
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 
 MAX_ROUNDS = 3  # what is killed may have started something just before
-
-_PROC = Path("/proc")
 
 
 class Sweeper:
@@ -43,38 +41,21 @@ class Sweeper:
 
 def kill_marked(marks: Collection[str]) -> None:
     """SIGKILL every process of this user whose environment carries one of the marks."""
-    entries = [f"{OWNER_VARIABLE}={mark}".encode() for mark in marks]
+    needles = [f"\0{OWNER_VARIABLE}={mark}\0".encode() for mark in marks]
     for _ in range(MAX_ROUNDS):
-        found = list(_marked(entries))
+        found = list(marked(needles))
         for pid in found:
-            _kill(pid, entries)
+            _kill(pid, needles)
         if not found:
             return
 
 
-def _marked(entries: Collection[bytes]) -> Iterator[int]:
-    for name in os.listdir(_PROC):  # noqa: PTH208  # a Path for each process would double the cost of a look
-        if name.isdigit() and _carries(int(name), entries):
-            yield int(name)
-
-
-def _carries(pid: int, entries: Collection[bytes]) -> bool:
-    """False as well for a process that has ended, or belongs to somebody else."""
-    try:
-        environment = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return False
-    if OWNER_VARIABLE.encode() not in environment:  # nearly all
-        return False
-    return not set(entries).isdisjoint(environment.split(b"\0"))
-
-
-def _kill(pid: int, entries: Collection[bytes]) -> None:
+def _kill(pid: int, needles: Collection[bytes]) -> None:
     """Kill this very process: the descriptor holds it, however its number is used again."""
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
-            if _carries(pid, entries):
+            if carries(pid, needles):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)
