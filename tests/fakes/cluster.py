@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 from fakes.sessions import BOUND_S, Bench, FakeNames
@@ -143,12 +142,6 @@ class Cluster:
     async def end(self) -> None:
         for node in self.nodes.values():
             await node.end()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not holds():  # noqa: ASYNC110  # what no event tells has to be looked at
-            await asyncio.sleep(0.001)
 
 
 async def heard(turn: ListeningTurn) -> list[TurnEvent]:

@@ -6,7 +6,8 @@ import asyncio
 import time
 
 import pytest
-from fakes.cluster import Cluster, ended, heard, until
+from fakes.cluster import Cluster, ended, heard
+from fakes.sessions import until
 
 from hermes_actors.wire.messages import Cut, Drain
 from workers.turns import Ended, GatewayDraining, Parked, Refusal

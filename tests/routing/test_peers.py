@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.cluster import BOOT, ended, heard, until
-from fakes.sessions import BOUND_S
+from fakes.cluster import BOOT, ended, heard
+from fakes.sessions import BOUND_S, until
 from fakes.store_samples import submission
 
 from hermes_actors.wire.codec import to_parts

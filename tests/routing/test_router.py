@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from fakes.cluster import SHARDS, Cluster, ended, heard, text_of, until
-from fakes.sessions import BOUND_S, text_reply
+from fakes.cluster import SHARDS, Cluster, ended, heard, text_of
+from fakes.sessions import BOUND_S, text_reply, until
 
 from hermes_actors.wire import link
 from hermes_actors.wire.sharding import shard_of

@@ -15,8 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
-from fakes.cluster import until
-from fakes.sessions import BOUND_S
+from fakes.sessions import BOUND_S, until
 from structlog.testing import capture_logs
 
 from hermes_actors import logs
