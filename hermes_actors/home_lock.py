@@ -62,13 +62,14 @@ def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
             _acquire(lock, home)
         except (OSError, NotImplementedError) as error:
             raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
-        with contextlib.suppress(OSError):  # a full disk: it is only a hint
+        with contextlib.suppress(OSError):  # a full disk: it is only a hint, who holds the lock is sure
             _pid_file(home).touch(mode=PRIVATE_FILE)
             _pid_file(home).write_text(f"{os.getpid()}\n")
         try:
             yield lock
         finally:
-            _pid_file(home).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                _pid_file(home).unlink()
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def test_a_home_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_a_home_is_held_where_the_pid_of_its_holder_cannot_be_written(home_root: Path) -> None:
     home = Home(home_root)
     home.make()
-    home.lock.with_suffix(".pid").symlink_to("/dev/full")
+    home.lock.with_suffix(".pid").mkdir()
 
     with hold(home), pytest.raises(HomeBusy) as busy, hold(home):
         pass

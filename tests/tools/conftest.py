@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from fakes.mcp_counting import Counting
 
 from workers.tools.servers import ToolServers
 
-OWNER_MARK = "test-home:boot:0:1:"
+OWNER_MARK = f"test-{os.getpid()}:boot:0:1:"  # tests in other processes sweep too
 
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -15,7 +15,7 @@ from workers.tools.servers import ToolServers
 
 async def main(logs: str, entry: str) -> None:
     servers = {"count": McpServer.model_validate_json(entry)}
-    toolbox = ToolServers(servers, {}, owner_mark="killed:boot:0:1:", home=Path(logs), logs=Path(logs)).toolbox("a")
+    toolbox = ToolServers(servers, {}, owner_mark=f"{logs}:boot:0:1:", home=Path(logs), logs=Path(logs)).toolbox("a")
     await toolbox.definitions()
     await call(toolbox, "pid")
     await asyncio.sleep(300)

@@ -263,7 +263,7 @@ async def test_a_catalogue_serves_the_same_configuration_again_and_no_other(
     def later(token: str) -> ToolServers:
         variables: dict[str, Any] = {"TOKEN": token}
         return ToolServers(
-            {"count": entry}, variables, owner_mark="x:", home=tmp_path, logs=tmp_path, known=first.catalogues
+            {"count": entry}, variables, owner_mark=f"{tmp_path}:", home=tmp_path, logs=tmp_path, known=first.catalogues
         )
 
     assert "echo" in names(await later("s3cret").toolbox("a").definitions())

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Collection
 from contextlib import suppress
 
-from hermes_actors.reaper import carries, marked
+from hermes_actors import reaper
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 
 MAX_ROUNDS = 3  # what is killed may have started something just before
@@ -43,7 +43,7 @@ def kill_marked(marks: Collection[str]) -> None:
     """SIGKILL every process of this user whose environment carries one of the marks."""
     needles = [f"\0{OWNER_VARIABLE}={mark}\0".encode() for mark in marks]
     for _ in range(MAX_ROUNDS):
-        found = list(marked(needles))
+        found = list(reaper.marked(needles))
         for pid in found:
             _kill(pid, needles)
         if not found:
@@ -55,7 +55,7 @@ def _kill(pid: int, needles: Collection[bytes]) -> None:
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
-            if carries(pid, needles):
+            if reaper.carries(pid, needles):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)
