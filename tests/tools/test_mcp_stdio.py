@@ -177,7 +177,7 @@ async def test_a_server_gets_a_minimal_environment_and_what_its_entry_names(
     assert token == "Bearer s3cret"
     assert locale == "C"
     assert secret == "(not set)"
-    assert owner.startswith("test-home:boot:0:1:")
+    assert owner.startswith(f"test-{os.getpid()}:boot:0:1:")
 
 
 async def test_a_server_of_one_session_is_told_for_whom_it_works_and_a_shared_one_is_not(
