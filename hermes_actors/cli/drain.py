@@ -122,12 +122,21 @@ def stop(now: bool, timeout: float, home: Home, as_json: bool) -> None:
     No turn is begun any more; running ones get the configured time to finish.
     """
     deadline = time.monotonic() + timeout
+    asker = asking_session(home, os.environ)
     with client.connect(home) as control:
-        control.ask("stop", now=now)
-        gone = _watched(home, control.wait_closed, timeout, as_json, extends=False)
+        control.begin("drain", timeout=0.0 if now else None, then="stop", asker=asker)
+        if asker is not None:
+            _begun(home, control, as_json)
+            return
+        over = _watched(home, control.answered, timeout, as_json, extends=False)
+        data = _stopped(control) if over else {}
+        gone = over and control.wait_closed(max(0.0, deadline - time.monotonic()))
     if not gone or not client.wait_free(home, deadline - time.monotonic()):
         raise Failed("timeout", f"not gone after {timeout:g} s; it goes on stopping. Look with: hermes-ctl status")
-    show({"stopped": True}, as_json, lambda _: "stopped")
+    if as_json:
+        print_json({"stopped": True, **data})
+    else:
+        click.echo(_outcome(home, data))
 
 
 def _show_plan(home: Home, timeout: float | None, as_json: bool) -> None:
@@ -149,10 +158,7 @@ def _drain(home: Home, timeout: float | None, then: str, as_json: bool) -> None:
         data = _told(home, control, then, as_json)
         _followed(home, control, data, boot)
     if not as_json:
-        from hermes_actors.cli import drain_view
-        from hermes_actors.config.load import stored
-
-        click.echo(drain_view.outcome(data, stored(home).supervisor.stuck_threshold))
+        click.echo(_outcome(home, data))
     if data["then"] != then:
         ended = f"The gateway was {_ENDED[data['then']]}, not {_ENDED[then]}: a stronger drain was asked for"
         raise Failed("overruled", ended)
@@ -160,6 +166,13 @@ def _drain(home: Home, timeout: float | None, then: str, as_json: bool) -> None:
         print_json(data)
     if data["marked"]:
         click.get_current_context().exit(Exit.MARKED)
+
+
+def _outcome(home: Home, data: Mapping[str, Any]) -> str:
+    from hermes_actors.cli import drain_view
+    from hermes_actors.config.load import stored
+
+    return drain_view.outcome(data, stored(home).supervisor.stuck_threshold)
 
 
 def asking_session(home: Home, environ: Mapping[str, str]) -> str | None:
@@ -192,8 +205,21 @@ def _told(home: Home, control: client.Control, then: str, as_json: bool) -> dict
         return control.answer()
     except client.NoAnswer as error:
         if then == "restart":
-            return {**dict.fromkeys(("marked", "cut", "stateless", "suspended", "took_s")), "then": then}
+            return _unsaid(then)
         raise Failed("ended", UNTOLD) from error
+
+
+def _stopped(control: client.Control) -> dict[str, Any]:
+    """How a stop went; what nobody came to say, because somebody else ended it, does not make it fail."""
+    try:
+        return control.answer()
+    except client.NoAnswer:
+        return _unsaid("stop")
+
+
+def _unsaid(then: str) -> dict[str, Any]:
+    """In place of a reply that a supervisor did not come to give."""
+    return {**dict.fromkeys(("marked", "cut", "stateless", "waiting", "suspended", "took_s")), "then": then}
 
 
 def _followed(home: Home, control: client.Control, data: dict[str, Any], boot: str) -> None:

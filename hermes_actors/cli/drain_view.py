@@ -94,6 +94,9 @@ def outcome(data: Mapping[str, Any], threshold: int) -> str:
         lines.append(f"cut at the deadline and marked, to go on with the next message: {_named(count, resumed)}")
     elif not suspended:
         lines.append("no session was cut")
+    if data.get("waiting"):
+        sessions = "1 session" if data["waiting"] == 1 else f"{data['waiting']} sessions"
+        lines.append(f"messages that wait in {sessions} are kept, and run once the gateway serves")
     if data.get("stateless"):
         lines.append(f"cut conversations without a session: {data['stateless']}")
     if suspended:

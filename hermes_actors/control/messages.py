@@ -32,8 +32,10 @@ Operations and what they answer (``data``):
     than restart, restart than hold. ``timeout``: None is ``agent.restart_drain_timeout``, 0 cuts at once. ``asker``:
     the session whose turn asks, which is not waited for. Answered when it is over, just before the gateway ends or runs
     anew, or when it holds: ``{"marked": <sessions>, "cut": [<their keys>…], "stateless": <turns of no session that
-    were cut>, "suspended": [<keys>…], "took_s", "then"}``; ``cancelled`` where an operator cancels it, or where a
-    restart was still being prepared when somebody wanted the gateway to hold or to stop.
+    were cut>, "waiting": <sessions with messages that wait, and run once the gateway serves>, "suspended": [<keys>…],
+    "took_s", "then"}``; ``cancelled`` where an operator cancels it, or where a restart was still being prepared when
+    somebody wanted the gateway to hold or to stop. A restart is refused, and nothing is drained, where the code and
+    configuration on disk were tried and could not serve: ``configuration``, or else ``cannot_restart``.
 ``drain.cancel``
     ``{}``, and the gateway serves again, or goes on to where a restart was being prepared; ``not_draining`` where there
     is no drain, or it has begun to cut what ran.
@@ -47,12 +49,6 @@ Operations and what they answer (``data``):
     with ``{"timeout"}`` as above: ``{"timeout_s", "turns": [{"worker", "key", "turn_id", "stateless", "age_s",
     "usual_s", "outcome", "strikes", "suspends"}…], "finishes", "cut", "unknown", "queued", "missing"}``: what a drain
     now would come to, its turns and how many of them have which ``outcome``. It changes nothing.
-``restart``
-    with ``{"timeout", "asker"}``: a drain with ``then`` restart. Both are refused, and nothing is drained, where the
-    code and configuration on disk were tried and could not serve: ``configuration``, or else ``cannot_restart``.
-``stop``
-    with ``{"now": bool}``: a drain with ``then`` stop, and ``timeout`` 0 if ``now``; ``{}`` at once, and the connection
-    ends when the supervisor is gone.
 """
 
 from __future__ import annotations

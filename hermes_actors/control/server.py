@@ -120,7 +120,6 @@ class _Client(FrameLink):
         self.number = number
         self._server = server
         self._waiting = 0
-        self._stays = False  # it waits for the end of the gateway
         self._timer: asyncio.TimerHandle | None = None
         self.left = asyncio.get_running_loop().create_future()  # done when the connection is over
 
@@ -156,7 +155,6 @@ class _Client(FrameLink):
             self.send(ControlReply(request=message.request, error="busy", why=why, data={}))
             return
         self._waiting += 1
-        self._stays |= message.operation == "stop"
         self._expect()
         self._server.ask(self, message)
 
@@ -170,8 +168,7 @@ class _Client(FrameLink):
         """Let it go after a while, unless it waits: every request has its reply, that of a drain at its end."""
         if self._timer is not None:
             self._timer.cancel()
-        waits = self._stays or self._waiting > 0
-        self._timer = None if waits else asyncio.get_running_loop().call_later(IDLE_S, self.close)
+        self._timer = None if self._waiting else asyncio.get_running_loop().call_later(IDLE_S, self.close)
 
 
 def _well_formed(message: object) -> bool:

@@ -19,14 +19,6 @@ def text(arguments: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def boolean(arguments: Mapping[str, Any], name: str) -> bool:
-    """Whether; not where nothing is said."""
-    value = arguments.get(name, False)
-    if not isinstance(value, bool):
-        raise BadArgument(f"{name}: a boolean is wanted")
-    return value
-
-
 def seconds(arguments: Mapping[str, Any], name: str, most: float) -> float | None:
     """From none to so many seconds; None where nothing is said."""
     value = arguments.get(name)

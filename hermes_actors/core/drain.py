@@ -71,8 +71,8 @@ def asked(state: State, wish: Wish, now: float) -> Result:
     """
     timeout_s = state.limits.drain_timeout_s if wish.timeout_s is None else wish.timeout_s
     waiting = (wish.waiting,) if wish.waiting else ()
-    if state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is wish.then is Then.RESTART:
-        return state, _replies(state.drain, waiting)  # the next life begins
+    if waiting and state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is wish.then:
+        return state, _replies(state.drain, waiting)  # it comes to that this moment
     refused = _refusal(state, wish)
     if refused is not None:
         return state, (refused,)
@@ -125,7 +125,7 @@ def _join(state: State, drain: Drain, wish: Wish, timeout_s: float, now: float) 
     )
     told: tuple[Effect, ...] = ()
     if state.phase is Phase.HELD:  # nothing runs; but what waits is to be known
-        joined = replace(joined, by=wish.by, began_at=now, deadline=now, cut=(), stateless=0)
+        joined = replace(joined, by=wish.by, began_at=now, deadline=now, cut=(), stateless=0, kept=0)
         state = replace(state, phase=Phase.DRAINING)
     elif joined.seal is None and _order(joined) != _order(drain):
         told = _message(state, joined, state.live)
@@ -266,10 +266,13 @@ def _conclude(state: State, now: float) -> Result:
     assert drain.sealed_at is not None
     seal, since, live = drain.seal, state.wall(drain.sealed_at), state.live
     cuts = tuple(sorted({turn for answer in seal.answers.values() for turn in answer.cut}))
+    keys = frozenset(turn.key for turn in cuts)
+    busy = keys.union(*(answer.busy for answer in seal.answers.values()))
     drain = replace(
         drain,
         seal=None,
         cut=tuple(turn.key for turn in cuts),
+        kept=len(busy - keys),
         stateless=sum(answer.stateless for answer in seal.answers.values()),
         took_s=now - drain.began_at,
     )
@@ -277,7 +280,7 @@ def _conclude(state: State, now: float) -> Result:
         cuts=cuts,
         reason=_reason(drain),
         drop_idle=drain.then is not Then.HOLD,
-        busy=frozenset(drain.cut).union(*(answer.busy for answer in seal.answers.values())),
+        busy=busy,
         unknown=_unknown(state, seal),
         shards=len(state.owners),
         since=since,
@@ -351,6 +354,7 @@ def _over(drain: Drain, record: RecordCuts) -> Log:
         "cut": list(drain.cut[:CUT_LOGGED]),
         "count": len(drain.cut),
         "stateless": drain.stateless,
+        "waiting": drain.kept,
         "reason": record.reason,
     }
     cut = drain.cut or drain.stateless
@@ -363,6 +367,7 @@ def _replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
         "marked": len(drain.cut),
         "cut": list(drain.cut[:CUT_SHOWN]),
         "stateless": drain.stateless,
+        "waiting": drain.kept,
         "took_s": round(drain.took_s, 3),
         "then": drain.then.value,
     }

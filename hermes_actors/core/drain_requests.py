@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hermes_actors.core import preparation
-from hermes_actors.core.arguments import BadArgument, boolean, seconds, text
-from hermes_actors.core.effects import Reply
+from hermes_actors.core.arguments import BadArgument, seconds, text
 from hermes_actors.core.events import OperatorAsked
 from hermes_actors.core.lifecycle import Result
 from hermes_actors.core.model import PlanDrain, ShowDrain, State, Then, Waiting, Wish
 from hermes_actors.core.questions import query
 
 MOST_TIMEOUT_S = 366 * 24 * 3600.0  # as agent.restart_drain_timeout
-OPERATIONS = frozenset({"drain", "drain.cancel", "drain.status", "drain.plan", "restart", "stop"})
+OPERATIONS = frozenset({"drain", "drain.cancel", "drain.status", "drain.plan"})
 
 
 def answer(state: State, event: OperatorAsked, now: float) -> Result:
@@ -34,15 +33,11 @@ def answer(state: State, event: OperatorAsked, now: float) -> Result:
             timeout_s = _timeout(arguments)
             plan = PlanDrain(timeout_s=state.limits.drain_timeout_s if timeout_s is None else timeout_s)
             return query(state, event, plan, state.live, "running", "", now)
-        case "stop":
-            timeout_s = 0.0 if boolean(arguments, "now") else None
-            wish = Wish(then=Then.STOP, timeout_s=timeout_s, by="hermes-ctl stop")
-            state, effects = preparation.asked(state, wish, now)
-            return state, (Reply(client=event.client, request=event.request), *effects)
         case _:
-            then = Then.RESTART if event.operation == "restart" else _then(arguments)
             asker = text(arguments, "asker") if arguments.get("asker") is not None else None
-            wish = Wish(then=then, timeout_s=_timeout(arguments), by="hermes-ctl", asker=asker, waiting=waiting)
+            wish = Wish(
+                then=_then(arguments), timeout_s=_timeout(arguments), by="hermes-ctl", asker=asker, waiting=waiting
+            )
             return preparation.asked(state, wish, now)
 
 

@@ -30,11 +30,11 @@ def test_the_data_of_a_reply_is_returned_as_it_is(home: Home, supervisor: Start)
 
 
 def test_a_connection_carries_several_requests(home: Home, supervisor: Start) -> None:
-    supervisor(answering({"status": {"pid": 1}, "stop": {}}))
+    supervisor(answering({"status": {"pid": 1}, "drain.cancel": {}}))
 
     with client.connect(home) as control:
         assert control.ask("status") == {"pid": 1}
-        assert control.ask("stop", now=True) == {}
+        assert control.ask("drain.cancel") == {}
 
 
 def test_a_refusal_carries_the_code_and_words_of_the_supervisor(home: Home, supervisor: Start) -> None:
@@ -160,7 +160,7 @@ def test_the_end_of_a_connection_may_take_longer_than_an_answer(
     supervisor(end_later)
 
     with client.connect(home) as control:
-        control.ask("stop")
+        control.ask("drain")
         assert not control.wait_closed(0.05)
         assert control.wait_closed(BOUND_S)
 

@@ -33,7 +33,7 @@ STATUS = {
     "phase": "draining", "then": "stop", "began_at": NOW, "deadline_at": NOW + 41, "left_s": 41.2,
     "turns": [TURN, STATELESS], "count": 2, "queued": 3, "missing": [],
 }  # fmt: skip
-DONE = {"marked": 0, "cut": [], "stateless": 0, "suspended": [], "took_s": 1.5, "then": "stop"}
+DONE = {"marked": 0, "cut": [], "stateless": 0, "waiting": 0, "suspended": [], "took_s": 1.5, "then": "stop"}
 CUT = {**DONE, "marked": 2, "cut": ["api:default:a", "api:default:b"], "stateless": 1, "suspended": ["api:default:b"]}
 PLAN = {
     "timeout_s": 60.0, "finishes": 1, "cut": 1, "unknown": 0, "queued": 2, "missing": [1],
@@ -67,16 +67,12 @@ class Draining:
             case "drain":
                 self.asked.append(request.arguments)
                 threading.Thread(target=self._end, args=(connection.dup(), request)).start()
-            case "stop":
-                answer(connection, request, {})
-                threading.Thread(target=self._end, args=(connection.dup(), request)).start()
 
     def _end(self, connection: socket.socket, request: ControlRequest) -> None:
         with contextlib.suppress(OSError), connection:  # the client may have let go
             assert self.over.wait(BOUND_S)
             self.boot = "two"
-            if request.operation == "drain":
-                answer(connection, request, self._reply)
+            answer(connection, request, self._reply)
             connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -323,7 +319,7 @@ def test_a_restart_that_came_before_its_answer_is_a_restart(home: Home, supervis
         "restarted",
         "the supervisor did not come to say whom it cut; see: hermes-ctl ledger show",
     ]
-    unsaid = dict.fromkeys(("marked", "cut", "stateless", "suspended", "took_s"))
+    unsaid = dict.fromkeys(("marked", "cut", "stateless", "waiting", "suspended", "took_s"))
     assert json.loads(machines.stdout) == {**unsaid, "then": "restart", "boot": "two", "pid": 7, "version": "9"}
 
 
@@ -563,25 +559,38 @@ def test_a_plan_of_nothing_says_so() -> None:
 # -- stop -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("flags", "now"), [((), False), (("--now",), True)])
-def test_a_stop_waits_until_the_supervisor_is_gone(
-    home: Home, supervisor: Start, flags: tuple[str, ...], now: bool
+@pytest.mark.parametrize(("flags", "timeout"), [((), None), (("--now",), 0.0)])
+def test_a_stop_waits_until_the_supervisor_is_gone_and_says_whom_it_cut(
+    home: Home, draining: Callable[..., Draining], flags: tuple[str, ...], timeout: float | None
 ) -> None:
-    def end(connection: Any, request: Any) -> None:
-        answer(connection, request, {})
-        connection.shutdown(2)
+    fake = draining({**CUT, "waiting": 1})
 
-    fake = supervisor(end)
+    people, machines = run(home, "stop", *flags), run(home, "stop", *flags, "--json")
 
-    stopped = run(home, "stop", *flags)
-
-    assert (stopped.exit_code, stopped.stdout) == (0, "stopped\n")
-    assert fake.requests[0].arguments == {"now": now}
-    assert json.loads(run(home, "stop", "--json").stdout) == {"stopped": True}
+    assert (people.exit_code, machines.exit_code) == (0, 0)
+    assert people.stdout.startswith("stopped\ncut at the deadline and marked")
+    assert "messages that wait in 1 session are kept" in people.stdout
+    assert fake.asked == [{"timeout": timeout, "then": "stop", "asker": None}] * 2
+    assert json.loads(machines.stdout) == {"stopped": True, **CUT, "waiting": 1}
 
 
-def test_a_stop_that_takes_longer_than_it_may_fails_and_says_that_it_goes_on(home: Home, supervisor: Start) -> None:
-    supervisor(answering({"stop": {}, "drain.status": STATUS}))
+def test_a_stop_of_a_supervisor_that_dies_meanwhile_is_done_and_says_what_is_not_known(
+    home: Home, supervisor: Start
+) -> None:
+    supervisor(Vanishing(restarts=False))
+
+    stopped = run(home, "stop")
+
+    assert (stopped.exit_code, stopped.stdout.splitlines()) == (
+        0,
+        ["stopped", "the supervisor did not come to say whom it cut; see: hermes-ctl ledger show"],
+    )
+
+
+def test_a_stop_that_takes_longer_than_it_may_fails_and_says_that_it_goes_on(
+    home: Home, draining: Callable[..., Draining]
+) -> None:
+    draining(waits=True)
 
     stopped = run(home, "stop", "--timeout", "0.05")
 

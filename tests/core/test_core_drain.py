@@ -27,9 +27,9 @@ def gateway(slots: int = 2, **limits: float) -> Desk:
     return desk
 
 
-def draining(operation: str = "drain", **arguments: Any) -> Desk:
+def draining(**arguments: Any) -> Desk:
     desk = gateway(heartbeat_s=1e4)  # nobody is hung
-    desk.operator(operation, **arguments)
+    desk.operator("drain", **arguments)
     assert desk.state.phase is Phase.DRAINING
     return desk
 
@@ -79,19 +79,12 @@ def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "arguments", "reason"),
-    [
-        ("drain", {"then": "restart"}, "restart_timeout"),
-        ("restart", {}, "restart_timeout"),
-        ("drain", {"then": "hold"}, "shutdown_timeout"),
-        ("drain", {}, "shutdown_timeout"),
-        ("stop", {}, "shutdown_timeout"),
-    ],
+    ("then", "reason"), [("restart", "restart_timeout"), ("hold", "shutdown_timeout"), ("stop", "shutdown_timeout")]
 )
-def test_what_follows_names_the_reason_of_the_cuts(operation: str, arguments: dict[str, Any], reason: str) -> None:
+def test_what_follows_names_the_reason_of_the_cuts(then: str, reason: str) -> None:
     desk = gateway()
 
-    (told,) = of(fx.SendDrain, desk.operator(operation, **arguments))
+    (told,) = of(fx.SendDrain, desk.operator("drain", then=then))
 
     assert told.reason == reason
     assert told.deadline == EPOCH + desk.now + desk.limits.drain_timeout_s
@@ -224,21 +217,15 @@ def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
         "marked": 1,
         "cut": [A[0]],
         "stateless": 1,
+        "waiting": 0,
         "took_s": 11.0,
         "then": "stop",
     }
     assert effects[-1] == fx.Finish(restart=False)
 
 
-def test_a_stop_is_answered_at_once() -> None:
-    desk = gateway()
-
-    assert reply(desk.operator("stop", now=False)).data == {}
-    assert reply(desk.operator("stop", now=1)).error == "bad_request"
-
-
 def test_a_restart_runs_the_gateway_anew() -> None:
-    desk = draining("restart", timeout=0)
+    desk = draining(then="restart", timeout=0)
     desk.sealed(0)
     desk.sealed(1)
 
@@ -422,7 +409,7 @@ def test_a_second_signal_seals_at_once_and_a_third_waits_for_nobody() -> None:
 
 
 def test_a_signal_makes_a_stop_of_a_restart() -> None:
-    desk = draining("restart", timeout=3600)
+    desk = draining(then="restart", timeout=3600)
     desk.stop()
     desk.stop()
     desk.sealed(0)
@@ -432,7 +419,7 @@ def test_a_signal_makes_a_stop_of_a_restart() -> None:
 
 
 def test_a_signal_while_the_workers_stop_makes_a_stop_of_a_restart() -> None:
-    desk = draining("restart", timeout=0)
+    desk = draining(then="restart", timeout=0)
     desk.sealed(0)
     desk.sealed(1)
     assert desk.state.phase is Phase.STOPPING
@@ -467,7 +454,7 @@ def test_a_session_that_joins_a_drain_is_not_waited_for() -> None:
 
 
 def test_a_stop_that_joins_a_restart_tells_the_workers_that_the_gateway_stops() -> None:
-    desk = draining("restart", timeout=10)
+    desk = draining(then="restart", timeout=10)
 
     (told,) = of(fx.SendDrain, desk.stop())
 
@@ -494,7 +481,6 @@ def test_only_so_many_may_wait_for_the_end() -> None:
         desk.operator("drain")
 
     assert reply(desk.operator("drain")).error == "busy"
-    assert reply(desk.operator("stop", now=False)).error is None
 
 
 def test_after_the_end_there_is_nothing_to_drain() -> None:
@@ -503,7 +489,9 @@ def test_after_the_end_there_is_nothing_to_drain() -> None:
     desk.sealed(1)
     stop_all(desk)
 
-    assert reply(desk.operator("drain")).error == "busy"
+    assert reply(desk.operator("drain", then="restart")).error == "busy"
+    (joined,) = of(fx.ReplyDrained, desk.operator("drain"))
+    assert joined.data["then"] == "stop"
 
 
 # -- cancelled, held ---------------------------------------------------------------------------------------------------

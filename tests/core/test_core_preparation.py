@@ -21,7 +21,11 @@ def gateway() -> Desk:
     return desk
 
 
-def ask(desk: Desk, request: int, operation: str = "restart", **arguments: Any) -> tuple[fx.Effect, ...]:
+def ask(
+    desk: Desk, request: int, operation: str = "drain", then: str = "restart", **arguments: Any
+) -> tuple[fx.Effect, ...]:
+    """For a restart, unless it says what else."""
+    arguments |= {"then": then}
     return desk.tell(OperatorAsked(client=1, request=request, operation=operation, arguments=arguments))
 
 
@@ -57,7 +61,6 @@ def answers(effects: tuple[fx.Effect, ...]) -> dict[int, str | None]:
 @pytest.mark.parametrize(
     "wish",
     [
-        OperatorAsked(client=1, request=1, operation="restart", arguments={}),
         OperatorAsked(client=1, request=1, operation="drain", arguments={"then": "restart"}),
         RestartWanted(slot=0, generation=1, key=KEY),
     ],
@@ -75,7 +78,7 @@ def test_nothing_drains_before_the_next_life_is_ready(wish: OperatorAsked | Rest
 
 def test_wishes_that_come_meanwhile_wait_for_the_same_preparation_and_all_are_answered() -> None:
     desk = preparing(1, 2)
-    ask(desk, 3, "drain", then="restart")
+    ask(desk, 3)
     assert len(of(fx.PrepareRestart, desk.log)) == 1
 
     prepared(desk)
@@ -98,7 +101,7 @@ def test_a_wish_joins_a_restart_that_drains_already_up_to_its_very_end() -> None
 
 def test_a_wish_that_joins_a_stop_has_nothing_prepared() -> None:
     desk = gateway()
-    ask(desk, 1, "drain")
+    ask(desk, 1, then="stop")
 
     assert not of(fx.PrepareRestart, ask(desk, 2))
 
@@ -109,7 +112,7 @@ def test_a_wish_that_joins_a_stop_has_nothing_prepared() -> None:
 
 def test_a_held_gateway_stays_held_while_a_restart_is_prepared() -> None:
     desk = gateway()
-    ask(desk, 1, "drain", then="hold", timeout=0)
+    ask(desk, 1, then="hold", timeout=0)
     desk.sealed(0)
     desk.sealed(1)
 
@@ -160,7 +163,7 @@ def test_a_cancel_ends_the_preparation_for_all_who_wait() -> None:
 
 def test_a_cancel_ends_a_hold_and_what_is_prepared_to_follow_it() -> None:
     desk = gateway()
-    ask(desk, 1, "drain", then="hold")
+    ask(desk, 1, then="hold")
     ask(desk, 2)
 
     assert answers(ask(desk, 3, "drain.cancel")) == {1: "cancelled", 2: "cancelled", 3: None}
@@ -172,7 +175,7 @@ def test_a_cancel_ends_a_hold_and_what_is_prepared_to_follow_it() -> None:
 def test_who_wants_a_hold_or_a_stop_later_wins(then: str) -> None:
     desk = preparing(1)
 
-    effects = ask(desk, 2, "drain", then=then)
+    effects = ask(desk, 2, then=then)
 
     assert answers(effects) == {1: "cancelled"}
     assert of(fx.Reply, effects)[0].why == f"hermes-ctl came later, and wants the gateway to {then}"
@@ -193,7 +196,7 @@ def test_a_signal_wins_over_a_restart_that_is_prepared() -> None:
 def test_a_request_that_cannot_be_used_disturbs_no_preparation() -> None:
     desk = preparing(1)
 
-    assert answers(ask(desk, 2, "drain", then="dance")) == {2: "bad_request"}
+    assert answers(ask(desk, 2, then="dance")) == {2: "bad_request"}
     assert answers(ask(desk, 3, "drain", timeout="soon")) == {3: "bad_request"}
     assert answers(ask(desk, 4, timeout="soon")) == {4: "bad_request"}
 
@@ -211,12 +214,12 @@ def test_a_preparation_that_was_dropped_counts_for_no_later_wish() -> None:
     assert of(fx.SendDrain, prepared(desk, number=2))
 
 
-@pytest.mark.parametrize("how", ["drain.cancel", "stop"])
-def test_a_next_life_that_nobody_wants_any_more_is_dropped(how: str) -> None:
+@pytest.mark.parametrize(("operation", "then"), [("drain.cancel", "restart"), ("drain", "stop")])
+def test_a_next_life_that_nobody_wants_any_more_is_dropped(operation: str, then: str) -> None:
     desk = preparing(1)
     prepared(desk)
 
-    assert of(fx.DropNextLife, ask(desk, 2, how)) == [fx.DropNextLife()]
+    assert of(fx.DropNextLife, ask(desk, 2, operation, then)) == [fx.DropNextLife()]
 
 
 def test_only_so_many_may_wait_for_a_preparation() -> None:

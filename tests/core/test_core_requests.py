@@ -110,13 +110,6 @@ def test_sessions_are_listed_with_their_owners() -> None:
     assert effect == fx.PageForOperator(client=3, request=9, after="abc", limit=5, owners=desk.state.owners, up=(0, 1))
 
 
-def test_a_stop_is_answered_before_it_begins() -> None:
-    effects = serving().operator("stop")
-
-    assert isinstance(effects[0], fx.Reply)
-    assert of(fx.SendDrain, effects)
-
-
 def found(*entries: SessionEntry) -> SessionsFound:
     return SessionsFound(client=3, request=9, wanted="x", operation="sessions.show", found=entries)
 

@@ -70,7 +70,7 @@ def test_a_later_wish_never_moves_the_end_away() -> None:
     desk = stopping()
     desk.wait(STOP_S - 0.5)
 
-    desk.operator("stop", now=True)
+    desk.operator("drain", timeout=0)
 
     assert of(fx.Kill, desk.wait(0.6))
 

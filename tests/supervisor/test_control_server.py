@@ -114,11 +114,7 @@ async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "IDLE_S", 0.05)
-    idle, stopping, draining = await server.operator(), await server.operator(), await server.operator()
-    stopping.ask(1, "stop")
-    event = await server.next()
-    server.control.reply(event.client, ControlReply(request=1, error=None, why="", data={}))
-    await stopping.next()
+    idle, draining = await server.operator(), await server.operator()
     draining.ask(1, "drain")
     event = await server.next()
 
@@ -126,7 +122,6 @@ async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
 
     again = await server.operator()
     assert await again.next() == "closed by the other end"
-    assert stopping.heard.empty()
     assert draining.heard.empty()
     server.control.reply(event.client, ControlReply(request=1, error="cancelled", why="", data={}))
     assert (await draining.next()).error == "cancelled"

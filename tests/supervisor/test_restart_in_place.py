@@ -35,7 +35,7 @@ def restart(gateway: GatewayProcess, **sections: dict[str, Any]) -> None:
 def begin(gateway: GatewayProcess, **sections: dict[str, Any]) -> None:
     """Ask for a restart, and return when the last worker is gone."""
     gateway.rewrite(None, **sections)
-    reply = gateway.ask("restart")
+    reply = gateway.ask("drain", then="restart")
     assert reply.error is None, reply.why
 
 
@@ -122,7 +122,7 @@ def test_a_start_that_would_fail_is_refused_and_everything_goes_on(
 
 def test_a_gateway_that_was_refused_a_restart_restarts_when_its_configuration_is_right(gateway: GatewayProcess) -> None:
     gateway.rewrite(text="agent: {max_turn: 7}")
-    assert gateway.ask("restart").error == "configuration"
+    assert gateway.ask("drain", then="restart").error == "configuration"
 
     restart(gateway)
 
@@ -195,7 +195,7 @@ def test_an_address_that_is_taken_is_refused(steadfast: GatewayProcess) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         steadfast.rewrite(text=f"model: {{provider: demo}}\napi_server: {{port: {taken.getsockname()[1]}}}")
 
-        reply = steadfast.ask("restart")
+        reply = steadfast.ask("drain", then="restart")
 
     assert reply.error == "cannot_restart"
     assert "in use" in reply.why
@@ -291,8 +291,8 @@ def test_restarts_that_are_asked_for_at_once_are_one_and_all_are_answered(gatewa
     before = gateway.status()["boot"]
     gateway.rewrite()
     with gateway.connect() as first, gateway.connect() as second, gateway.connect() as third:
-        send(first, "restart")
-        send(second, "restart")
+        send(first, "drain", then="restart")
+        send(second, "drain", then="restart")
         eventually(lambda: gateway.status()["preparing"])
         assert children(gateway.process.pid)["forkserver"] <= 2
         send(third, "drain", timeout=None, then="restart", asker=None)
@@ -315,7 +315,7 @@ def test_a_restart_that_is_being_prepared_gives_way(
     before, own = gateway.status()["boot"], children(gateway.process.pid)
     gateway.rewrite()
     with gateway.connect() as asking:
-        send(asking, "restart")
+        send(asking, "drain", then="restart")
         eventually(lambda: gateway.ask("drain.status").data["preparing"])
 
         assert gateway.ask(operation, **arguments).error is None

@@ -81,7 +81,7 @@ def test_what_runs_at_the_deadline_is_marked_on_disk_before_it_is_cut(patient: G
     assert gateway.end()[0] == 0
     told = dict(answer.data)
     assert (told.pop("cut"), told.pop("took_s") >= 0) == (sorted([first, second]), True)
-    assert told == {"marked": 2, "stateless": 1, "suspended": [], "then": "stop"}
+    assert told == {"marked": 2, "stateless": 1, "waiting": 0, "suspended": [], "then": "stop"}
     for slot, key in ((0, first), (1, second)):
         assert cut(gateway, slot)["reason"] == "shutdown_timeout"
         assert [key, "resume_pending", "shutdown_timeout"] in cut(gateway, slot)["marked"]
@@ -100,7 +100,7 @@ def test_a_session_that_is_idle_at_a_stop_loses_its_strikes_but_not_one_that_wai
     stuck = running(first, 0)
     idle = running(first, 1)
     waits = running(first, 1, "turn_2", name="w")
-    first.ask("stop", now=True)
+    first.ask("drain", timeout=0)
     assert first.end()[0] == 0
     assert strikes(first) == {stuck: 1, idle: 1, waits: 1}
 
@@ -108,7 +108,7 @@ def test_a_session_that_is_idle_at_a_stop_loses_its_strikes_but_not_one_that_wai
     assert strikes(second) == {stuck: 1, idle: 1, waits: 1}, "a start alone forgets none"
     running(second, 0, "turn_3")
     second.tell_slot(1, "wait", waits)
-    second.ask("stop", now=True)
+    second.ask("drain", timeout=0)
 
     assert second.end()[0] == 0
     assert strikes(second) == {stuck: 2, waits: 1}

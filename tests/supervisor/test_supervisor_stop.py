@@ -42,7 +42,7 @@ def test_a_service_manager_that_signals_every_process_does_not_cut_the_workers_s
 
 def test_hermes_ctl_stops_it_and_is_let_go_at_the_end(gateway: GatewayProcess) -> None:
     with gateway.connect() as control:
-        assert exchange(control, "stop").error is None
+        assert exchange(control, "drain").error is None
         assert receive(control) is None
 
     assert gateway.end()[0] == 0
@@ -54,7 +54,7 @@ def test_workers_that_do_not_stop_are_killed(prepare: Prepare) -> None:
         (gateway.home.root / f"linger-{slot}").touch()
     processes = gateway.marked()
 
-    gateway.ask("stop", now=True)
+    gateway.ask("drain", timeout=0)
 
     assert gateway.end()[0] == 0
     wait_gone(processes)
