@@ -86,7 +86,8 @@ def serve(
 ) -> Handover | None:
     """Run the gateway in the foreground until it is stopped. Call it in the main thread.
 
-    SIGTERM and SIGINT stop it, SIGHUP has the configuration read again.
+    SIGTERM and SIGINT stop it, SIGHUP has the configuration read again. When it returns they are blocked: a second one
+    that comes late does not make a failure of an end in order.
 
     Args:
         settings: the configuration with its secrets.
@@ -166,8 +167,7 @@ class _Gateway:
                 log.critical("the supervisor failed", why=str(error), exc_info=error)
                 raise SupervisorFailed(f"the supervisor failed: {error}") from error
         log.info("stopped" if handover is None else "restarting in place")
-        if handover is not None:
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they wait for the next life
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for the next life; as it ends, Python dies of them
         return handover
 
     @property

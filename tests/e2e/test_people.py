@@ -162,7 +162,7 @@ async def test_a_second_signal_stops_at_once(gateway: RunningGateway, model: Mod
     running = asyncio.ensure_future(gateway.chat("[[hang]]", "a"))
     await model.until(lambda: model.in_flight == 1)
     first = asyncio.ensure_future(gateway.stop())
-    await gateway.until(lambda: is_stopping(gateway), "the stop to begin")
+    await gateway.until(lambda: drains(gateway), "the stop to begin")
 
     second = await gateway.stop()
 
@@ -170,9 +170,9 @@ async def test_a_second_signal_stops_at_once(gateway: RunningGateway, model: Mod
     assert (await running)[0] == 503
 
 
-async def is_stopping(gateway: RunningGateway) -> bool:
-    code, status = await gateway.ctl_json("status")
-    return code != 0 or bool(status["phase"] == "stopping")
+async def drains(gateway: RunningGateway) -> bool:
+    _, status = await gateway.ctl_json("status")
+    return bool(status["phase"] == "draining")
 
 
 async def test_a_broken_shard_file_is_set_aside_loudly_and_everything_serves(tmp_path: Path) -> None:

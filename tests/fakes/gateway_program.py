@@ -4,13 +4,14 @@ On a reload, and after a restart in place, it reads the home's ``config.yaml`` a
 environment.
 
 Prints a line of JSON when it is ready. Exits 1 with the error's words when it cannot start or fails, 78 when that is
-for its configuration.
+for its configuration, 9 when another signal could still make a failure of its end.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from hermes_actors import logs, rehearsal, service
 from hermes_actors.config.load import load
 from hermes_actors.config.model import Config, Settings
 from hermes_actors.config.problems import ConfigError
-from hermes_actors.handover import CommandLine, take
+from hermes_actors.handover import SIGNALS, CommandLine, take
 from hermes_actors.home import Home
 
 ENTRY = "fakes.fake_worker:main"
@@ -68,7 +69,7 @@ def main(home: str, configuration: str) -> int:
         return 78
     if handover is not None:
         handover.exec(command)
-    return 0
+    return 0 if set(SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, ()) else 9
 
 
 if __name__ == "__main__":
