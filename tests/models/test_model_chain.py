@@ -12,11 +12,13 @@ import pytest
 from fakes.model_server import WAIT_S, Answer, ModelServer, call_tools, hang, refuse, say
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from workers.models.chain import ModelChain, ModelLine
 from workers.models.chat import ChatCompletions, Patiences
 from workers.models.demo import DemoModel
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
+from workers.models.recurring import PAUSE_S
 
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 SHORT_S = 0.05
@@ -319,6 +321,23 @@ async def test_each_session_has_a_place_of_its_own(trial: Trial) -> None:
 
     assert isinstance(outcome, ModelReply)
     assert outcome.fallback == 0
+
+
+async def test_an_outage_is_logged_at_once_and_then_once_a_minute_however_many_turns_meet_it(trial: Trial) -> None:
+    fails(trial.servers[0], times=12)
+
+    with capture_logs() as logged:
+        for _ in range(5):
+            trial.line = trial.chain.line()
+            assert await trial.turn() == 1
+        trial.clock.now += PAUSE_S
+        trial.line = trial.chain.line()
+        await trial.turn()
+
+    assert [(line["event"], line["failed"], line["times"]) for line in logged] == [
+        ("asking the next provider", "provider-0", 1),
+        ("asking the next provider", "provider-0", 5),
+    ]
 
 
 # -- closed until -------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from workers.models.provider import ModelFailure, ModelProvider, ModelReply, ModelRequest
+from workers.models.recurring import Recurring
 from workers.models.route import PRIMARY, after_failure, closed_for_s, first_asked, may_fall_back
 
 log = structlog.get_logger(__name__)
@@ -36,10 +37,11 @@ class ModelChain:
             raise ValueError("a chain needs a primary")
         self._providers = tuple(providers)
         self._closings = Closings(len(self._providers), clock)
+        self._recurring = Recurring(clock)  # what all lines tell of failures
 
     def line(self) -> ModelLine:
         """A line at its beginning, for an agent actor that starts."""
-        return ModelLine(self._providers, self._closings)
+        return ModelLine(self._providers, self._closings, self._recurring)
 
     async def close(self) -> None:
         """Close every provider."""
@@ -49,9 +51,10 @@ class ModelChain:
 class ModelLine:
     """Where one agent actor stands in a chain; it asks one thing at a time. Made by :meth:`ModelChain.line`."""
 
-    def __init__(self, providers: Sequence[ModelProvider], closings: Closings) -> None:
+    def __init__(self, providers: Sequence[ModelProvider], closings: Closings, recurring: Recurring) -> None:
         self._providers = providers
         self._closings = closings
+        self._recurring = recurring
         self._position = PRIMARY
         self._failures: dict[int, ModelFailure] = {}  # of this turn, the last of each position
 
@@ -91,15 +94,21 @@ class ModelLine:
             following = after_failure(outcome, position, is_open)
             if following is None:
                 return self._told(position, request.model)
+            self._tell(outcome, self._providers[following])
+            position = following
+
+    def _tell(self, failed: ModelFailure, following: ModelProvider) -> None:
+        times = self._recurring.happened((failed.provider, failed.model, failed.kind))
+        if times:
             log.warning(
                 "asking the next provider",
-                failed=outcome.provider,
-                model=outcome.model,
-                kind=outcome.kind,
-                status=outcome.status,
-                next=self._providers[following].name,
+                failed=failed.provider,
+                model=failed.model,
+                kind=failed.kind,
+                status=failed.status,
+                next=following.name,
+                times=times,
             )
-            position = following
 
     def turn_ended(self, succeeded: bool) -> None:
         """Stay here for the next turn, or begin it at the primary, if this one did not succeed."""
