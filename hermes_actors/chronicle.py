@@ -64,6 +64,11 @@ class Chronicle:
         self._database.execute(f"INSERT INTO history ({_INCIDENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", incident)  # noqa: S608  # own words
         self._database.execute(_PRUNE_SESSION, (incident.key, KEPT_PER_SESSION))
 
+    def forget(self, key: str) -> None:
+        """A session was deleted: another one may get its key."""
+        self._begin()
+        self._database.execute("DELETE FROM history WHERE key = ?", (key,))
+
     def of(self, key: str) -> tuple[Incident, ...]:
         """What happened to a session, the oldest first."""
         rows = self._database.execute(f"SELECT {_INCIDENT} FROM history WHERE key = ? ORDER BY n", (key,))  # noqa: S608  # own words

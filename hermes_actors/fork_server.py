@@ -47,7 +47,8 @@ def settle(directory: Path, inherited: ForkServer | None = None) -> None:
     """Have the sockets here from now on, not in a temporary directory, which somebody may sweep; remove old ones."""
     for path in directory.glob(_SOCKETS):
         if inherited is None or str(path) != inherited.address:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # of somebody else: it is in nobody's way
+                path.unlink()
     multiprocessing.process.current_process()._config["tempdir"] = str(directory)  # type: ignore[attr-defined]  # noqa: SLF001
 
 

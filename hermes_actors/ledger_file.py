@@ -177,7 +177,7 @@ class _Header(BaseModel, strict=True):
 
 class _Row(BaseModel, strict=True):
     count: Annotated[int, Field(ge=1, lt=2**31)]
-    causes: list[Cause]
+    causes: Annotated[list[Cause], Field(min_length=1)]
     last_cut: str
     last_at: Annotated[AwareDatetime, Field(ge=_EPOCH, lt=_END)]
 

@@ -206,9 +206,9 @@ class Recorder:
             case core.NoteReady():
                 chronicle.reached("ready_at", time.time())
             case core.ChangeSession():
-                {"suspend": marking.suspend, "resume": marking.resume, "reset": marking.reset}[effect.change](
-                    effect.key
-                )
+                change = {"suspend": marking.suspend, "resume": marking.resume, "reset": marking.reset}[effect.change]
+                change(effect.key)
+                return effect.then
             case core.ClearStrikes():
                 cleared = marking.clear(None if effect.key is None else [effect.key])
                 return core.Reply(client=effect.client, request=effect.request, data={"cleared": list(cleared)})

@@ -193,6 +193,7 @@ class Registry:
     def forget(self, key: str) -> bool:
         """Drop a session; whether there was one."""
         self._begin()
+        self.chronicle.forget(key)
         return self._database.execute("DELETE FROM sessions WHERE key = ?", (key,)).rowcount > 0
 
     def touch(self, active: Mapping[str, float]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import pykka
 import structlog
 import uvloop
 
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 MOST_LIVES = 20  # looked back at for a chain of young deaths
+STOP_TIMEOUT_S = 30.0  # for the actor to be through with its last batch
 
 log = structlog.get_logger(__name__)
 
@@ -192,7 +194,7 @@ class _Gateway:
         control = ControlServer(self._home.control, self._intake.put)
         self._open_performer(opened, serving, listeners, len(state.owners), control, background)
         actor = Supervisor.start(state, Recorder(registry, marking, self._facts(serving)), self._deliver, self._failed)
-        opened.callback(actor.stop)
+        opened.callback(_stop, actor)
         actor.ask((), timeout=START_TIMEOUT_S)  # on_start fails in silence; this does not
         await self._open_control(opened, control)
         self._hear_signals()
@@ -216,7 +218,10 @@ class _Gateway:
         marking = Marking(registry, open_ledger(self._home.ledger), self._stuck_threshold)
         opened.callback(marking.close)
         opened.callback(self._end_life, registry)
-        registry.chronicle.begin_life(self._boot, time.time())
+        try:
+            registry.chronicle.begin_life(self._boot, time.time())
+        except sqlite3.Error as error:
+            raise RegistryUnusable(f"{self._home.registry}: {error}") from error
         return registry, marking
 
     def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
@@ -342,10 +347,13 @@ class _Gateway:
         point("announced")
 
     def _end_life(self, registry: Registry) -> None:
-        """The actor is gone, and leaves the registry to us."""
+        """The actor is gone, and leaves the registry to us. A disk that is full must not cost a restart."""
         if self._ended.done() and self._ended.exception() is None:
-            registry.chronicle.reached("ended_at", time.time(), how="restart" if self._ended.result() else "stop")
-            registry.commit()
+            try:
+                registry.chronicle.reached("ended_at", time.time(), how="restart" if self._ended.result() else "stop")
+                registry.commit()
+            except sqlite3.Error as error:
+                log.warning("that this life ended in order is not recorded", why=str(error))
 
     def _finish(self, restart: bool) -> None:
         if not self._ended.done():
@@ -409,6 +417,15 @@ class _Gateway:
             fault = str(error)
         if fault is not None:
             log.error("the registry is damaged; the next start makes it anew", why=fault)
+
+
+def _stop(actor: pykka.ActorRef[Supervisor]) -> None:
+    """End the actor; where its disk does not answer, the process at once: what it uses cannot be closed."""
+    try:
+        actor.stop(timeout=STOP_TIMEOUT_S)
+    except pykka.Timeout:
+        log.critical("the disk does not answer", seconds=STOP_TIMEOUT_S)
+        os._exit(1)  # the reaper, which was not dismissed, ends the rest
 
 
 def _first_state(settings: Settings, owners: Sequence[Owner], slots: int, lives: Sequence[Life]) -> State:

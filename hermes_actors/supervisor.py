@@ -20,7 +20,7 @@ import pykka
 from hermes_actors.core.effects import Effect
 from hermes_actors.core.events import Event
 from hermes_actors.core.model import State
-from hermes_actors.core.step import due, step
+from hermes_actors.core.step import due, recorded, step
 from hermes_actors.recorder import Outgoing, Recorder
 
 MOST_WAITING = 100_000  # events; workers that make more have lost their mind
@@ -60,10 +60,13 @@ class Supervisor(pykka.ThreadingActor):
         """Handle a batch: nothing leaves before all that it records is committed."""
         wanted: list[Effect] = []
         self._state = replace(self._state, epoch=time.time() - time.monotonic())
+        began = time.monotonic()
         for event in events:
             self._state, effects = step(self._state, event, time.monotonic())
             wanted += effects
-        self._deliver(self._recorder.record(wanted), due(self._state))
+        outgoing = self._recorder.record(wanted)
+        self._state = recorded(self._state, began, time.monotonic())  # a disk may take seconds
+        self._deliver(outgoing, due(self._state))
 
     def on_failure(
         self,

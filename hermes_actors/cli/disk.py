@@ -145,8 +145,11 @@ def _held(home: Home) -> Iterator[Marking]:
             usual = usual_shards(usable_cores())
             registry = Registry.open(home, shards=None, usual_shards=usual, durability="power_loss")
             stack.callback(registry.close)
-            marking = Marking(registry, LedgerFile.open(home.ledger), lambda: threshold)
+            file = LedgerFile.open(home.ledger)
+            marking = Marking(registry, file, lambda: threshold)
             stack.callback(marking.close)
+            if file.aside is not None:
+                click.echo(f"{file.aside.why}; it was moved to {file.aside.path}, and its strikes are gone", err=True)
             yield marking
             marking.commit()
             fault = marking.facts()["fault"]
@@ -154,6 +157,8 @@ def _held(home: Home) -> Iterator[Marking]:
         raise Failed("busy", f"{error}; try again") from error
     except (HomeUnusable, RegistryUnusable, LedgerUnusable) as error:
         raise Failed("unreadable", str(error)) from error
+    except sqlite3.Error as error:
+        raise Failed("not_written", f"{home.registry} cannot be written: {error}; nothing changed") from error
     if fault is not None:
         raise Failed("not_written", fault)
 

@@ -164,7 +164,7 @@ def _drain(home: Home, timeout: float | None, then: str, as_json: bool) -> None:
         raise Failed("overruled", ended)
     if as_json:
         print_json(data)
-    if data["marked"]:
+    if data["marked"] or data.get("silent"):
         click.get_current_context().exit(Exit.MARKED)
 
 
@@ -219,7 +219,7 @@ def _stopped(control: client.Control) -> dict[str, Any]:
 
 def _unsaid(then: str) -> dict[str, Any]:
     """In place of a reply that a supervisor did not come to give."""
-    return {**dict.fromkeys(("marked", "cut", "stateless", "waiting", "suspended", "took_s")), "then": then}
+    return {**dict.fromkeys(("marked", "cut", "stateless", "waiting", "silent", "suspended", "took_s")), "then": then}
 
 
 def _followed(home: Home, control: client.Control, data: dict[str, Any], boot: str) -> None:

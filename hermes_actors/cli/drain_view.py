@@ -14,12 +14,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hermes_actors.cli.render import Rows, console, drain_line, span
+from hermes_actors.cli.render import Rows, console, drain_line, slots, span
 from hermes_actors.terminal import printable
 
 TURNS_SHOWN = 10  # of those that still run, the oldest
 KEYS_SHOWN = 20  # of sessions that were cut
 LINE_INTERVAL_S = 5.0  # between two lines where there is no terminal
+LEDGER = "hermes-ctl ledger show"
 PREPARING = "a new start is prepared; nothing drains yet"
 
 Show: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -43,7 +44,8 @@ def plan(data: Mapping[str, Any]) -> RenderableType:
     table = Rows("session", "worker", "running for", "usually takes", "outcome", "strikes")
     for turn in data["turns"]:
         words, style = _OUTCOMES.get(turn["outcome"], (turn["outcome"], ""))
-        suspends = ", would be suspended" if turn.get("suspends") else ""
+        would = "would be" if turn["outcome"] == "cut" else "if cut, it is"
+        suspends = f", {would} suspended" if turn.get("suspends") else ""
         table.add(
             _label(turn),
             Text(str(turn["worker"])),
@@ -86,14 +88,17 @@ def outcome(data: Mapping[str, Any], threshold: int) -> str:
     """
     lines = [_END[data["then"]]]
     if data.get("marked") is None:
-        return f"{lines[0]}\nthe supervisor did not come to say whom it cut; see: hermes-ctl ledger show"
+        return f"{lines[0]}\nthe supervisor did not come to say whom it cut; see: {LEDGER}"
     suspended = data.get("suspended") or []
     resumed = [key for key in data.get("cut") or () if key not in set(suspended)]
     count = data["marked"] - len(suspended)
     if count > 0:
         lines.append(f"cut at the deadline and marked, to go on with the next message: {_named(count, resumed)}")
-    elif not suspended:
+    elif not suspended and not data.get("silent"):
         lines.append("no session was cut")
+    if data.get("silent"):
+        who = slots(data["silent"])
+        lines.append(f"{who} gave no answer and had to be killed: what ran there is cut as by a crash; see: {LEDGER}")
     if data.get("waiting"):
         sessions = "1 session" if data["waiting"] == 1 else f"{data['waiting']} sessions"
         lines.append(f"messages that wait in {sessions} are kept, and run once the gateway serves")

@@ -96,9 +96,16 @@ def drain_line(data: Mapping[str, Any]) -> str:
         parts.append("1 turn runs" if count == 1 else f"{count or 'no'} turn{'s run' if count else ' runs'}")
     if data.get("queued"):
         parts.append(f"{data['queued']} wait for afterwards")
+    if data.get("missing"):
+        parts.append(f"no answer from {slots(data['missing'])}")
     if left_s:
         parts.append(f"{round(left_s)} s left")
     return ", ".join(parts)
+
+
+def slots(numbers: Sequence[int]) -> str:
+    """Workers by their slots."""
+    return f"worker{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def workers(rows: Iterable[Mapping[str, Any]]) -> Rows:

@@ -32,7 +32,8 @@ Operations and what they answer (``data``):
     than restart, restart than hold. ``timeout``: None is ``agent.restart_drain_timeout``, 0 cuts at once. ``asker``:
     the session whose turn asks, which is not waited for. Answered when it is over, just before the gateway ends or runs
     anew, or when it holds: ``{"marked": <sessions>, "cut": [<their keys>…], "stateless": <turns of no session that
-    were cut>, "waiting": <sessions with messages that wait, and run once the gateway serves>, "suspended": [<keys>…],
+    were cut>, "waiting": <sessions with messages that wait, and run once the gateway serves>, "silent": [<slots of
+    workers that did not tell what they ran, and were killed: that is cut as by a crash>…], "suspended": [<keys>…],
     "took_s", "then"}``; ``cancelled`` where an operator cancels it, or where a restart was still being prepared when
     somebody wanted the gateway to hold or to stop. A restart is refused, and nothing is drained, where the code and
     configuration on disk were tried and could not serve: ``configuration``, or else ``cannot_restart``.

@@ -125,7 +125,7 @@ def _join(state: State, drain: Drain, wish: Wish, timeout_s: float, now: float) 
     )
     told: tuple[Effect, ...] = ()
     if state.phase is Phase.HELD:  # nothing runs; but what waits is to be known
-        joined = replace(joined, by=wish.by, began_at=now, deadline=now, cut=(), stateless=0, kept=0)
+        joined = replace(joined, by=wish.by, began_at=now, deadline=now, cut=(), stateless=0, silent=(), kept=0)
         state = replace(state, phase=Phase.DRAINING)
     elif joined.seal is None and _order(joined) != _order(drain):
         told = _message(state, joined, state.live)
@@ -272,6 +272,7 @@ def _conclude(state: State, now: float) -> Result:
         drain,
         seal=None,
         cut=tuple(turn.key for turn in cuts),
+        silent=tuple(process.slot for process in live if process in seal.waiting),
         kept=len(busy - keys),
         stateless=sum(answer.stateless for answer in seal.answers.values()),
         took_s=now - drain.began_at,
@@ -355,9 +356,10 @@ def _over(drain: Drain, record: RecordCuts) -> Log:
         "count": len(drain.cut),
         "stateless": drain.stateless,
         "waiting": drain.kept,
+        "silent": list(drain.silent),
         "reason": record.reason,
     }
-    cut = drain.cut or drain.stateless
+    cut = drain.cut or drain.stateless or drain.silent
     text = "drained; what still ran is cut" if cut else "drained"
     return Log(level="warning" if cut else "info", text=text, fields=fields)
 
@@ -368,6 +370,7 @@ def _replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
         "cut": list(drain.cut[:CUT_SHOWN]),
         "stateless": drain.stateless,
         "waiting": drain.kept,
+        "silent": list(drain.silent),
         "took_s": round(drain.took_s, 3),
         "then": drain.then.value,
     }

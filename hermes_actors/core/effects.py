@@ -125,6 +125,7 @@ class ChangeSession:
 
     key: str
     change: SessionChange
+    then: SendQuery | None  # to the worker that serves it, once it is recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

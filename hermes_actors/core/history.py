@@ -45,12 +45,14 @@ def strikes_kept_since(lives: Sequence[Life]) -> float:
         lives: the present one first.
     """
     present, *earlier = lives
+    since = present.started_at
     for life in earlier:
         if life.stop_began_at is not None:
             return life.stop_began_at
         if life.settled_at is not None:
             break
-    return present.started_at
+        since = life.started_at  # it may have recorded strikes, and came no further
+    return since
 
 
 def young_deaths(lives: Sequence[Life]) -> int:

@@ -260,6 +260,7 @@ class Drain:
     stop_noted: bool = False  # it is recorded that this life of the supervisor began to cut what ran
     cut: tuple[str, ...] = ()  # keys of the sessions that it cut, in order
     stateless: int = 0  # turns of no session that it cut
+    silent: tuple[int, ...] = ()  # slots of the workers that did not tell what ran, and were killed
     kept: int = 0  # sessions with messages that wait for the next start, or for the end of a hold
     took_s: float = 0.0  # until it held
 

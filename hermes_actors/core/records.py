@@ -12,13 +12,14 @@ from hermes_actors.core.effects import (
     RecordSucceeded,
     Reply,
     RestoreSession,
+    SendQuery,
     SessionChange,
     SettleStart,
 )
 from hermes_actors.core.events import RestoreWanted, SessionsFound, ShardRecovered, TurnSucceeded
 from hermes_actors.core.lifecycle import Result
 from hermes_actors.core.model import Changed, Process, SessionEntry, State, StopTurn
-from hermes_actors.core.questions import query
+from hermes_actors.core.questions import await_answers, query
 
 CHANGES: Mapping[str, SessionChange] = {
     "sessions.suspend": "suspend",
@@ -84,8 +85,10 @@ def change(state: State, event: SessionsFound, entry: SessionEntry, what: Sessio
     if what == "resume" and marks.resume(entry.marks, entry.session_id) is None:
         why = f"{entry.key} is not suspended, and no transcript of it was set aside"
         return state, (Reply(client=event.client, request=event.request, error="not_suspended", why=why),)
-    state, asked = query(state, event, Changed(entry=entry), owner_of(state, entry), "evict", entry.key, now)
-    return state, (ChangeSession(key=entry.key, change=what), *asked)
+    to = owner_of(state, entry)
+    state, number = await_answers(state, event.client, event.request, Changed(entry=entry), to, now)
+    evict = SendQuery(to=to, request=number, about="evict", key=entry.key) if to else None
+    return state, (ChangeSession(key=entry.key, change=what, then=evict),)
 
 
 def stop_turn(state: State, event: SessionsFound, entry: SessionEntry, now: float) -> Result:

@@ -52,7 +52,7 @@ from hermes_actors.core.placement import covered
 
 _OPEN = (Phase.SERVING, Phase.DRAINING, Phase.HELD)  # new turns are taken, or refused with an answer
 
-LATE_S = 1.0  # a tick later than this shows that the supervisor itself did not run
+LATE_S = 1.0  # what comes later than this, a tick or a commit, shows that the supervisor itself did not run
 
 
 def step(state: State, event: Event, now: float) -> Result:
@@ -67,6 +67,11 @@ def step(state: State, event: Event, now: float) -> Result:
     after, announced = _announced(after)
     ended = drain.ended(after, now) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
     return after, (*effects, *drained, *answers, *_changes(state, after), *announced, *ended)
+
+
+def recorded(state: State, decided_at: float, now: float) -> State:
+    """What was decided then is recorded, and leaves only now: nobody was asked before, nor heard meanwhile."""
+    return _forgive(state, now) if now - decided_at > LATE_S else state
 
 
 def due(state: State) -> float | None:
@@ -127,7 +132,7 @@ def _react_to_process(state: State, event: ProcessEvent, now: float) -> Result:
             return drain.sealed(state, event)
         case ShardBroke():
             state, logged = lifecycle.shard_broke(state, event)
-            state, settled = (state, ()) if event.serving else records.heard(state, event.shard, None)
+            state, settled = records.heard(state, event.shard, None)
             return state, (*logged, *settled)
         case _:
             assert_never(event)
@@ -164,12 +169,16 @@ def _alarms(state: State) -> Iterator[lifecycle.Alarm]:
 
 def _tick(state: State, event: Tick, now: float) -> Result:
     if now - event.due > LATE_S:
-        state = drain.forgive(lifecycle.forgive(state, now), now)
+        state = _forgive(state, now)
     effects: tuple[Effect, ...] = ()
     for act in [act for at, act in _alarms(state) if at <= now]:
         state, more = act(state, now)
         effects += more
     return state, effects
+
+
+def _forgive(state: State, now: float) -> State:
+    return drain.forgive(lifecycle.forgive(state, now), now)
 
 
 def _announced(state: State) -> Result:

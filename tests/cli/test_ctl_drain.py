@@ -19,7 +19,7 @@ from fakes.control_peer import BOUND_S, Behaviour, FakeSupervisor, answer, answe
 
 from hermes_actors.cli import drain as command
 from hermes_actors.cli.ctl import ctl
-from hermes_actors.cli.drain_view import LINE_INTERVAL_S, Lines, outcome, plan, running
+from hermes_actors.cli.drain_view import LINE_INTERVAL_S, Lines, outcome, plan, running, summary
 from hermes_actors.cli.render import console
 from hermes_actors.control.messages import ControlRequest
 from hermes_actors.home import Home
@@ -33,7 +33,16 @@ STATUS = {
     "phase": "draining", "then": "stop", "began_at": NOW, "deadline_at": NOW + 41, "left_s": 41.2,
     "turns": [TURN, STATELESS], "count": 2, "queued": 3, "missing": [],
 }  # fmt: skip
-DONE = {"marked": 0, "cut": [], "stateless": 0, "waiting": 0, "suspended": [], "took_s": 1.5, "then": "stop"}
+DONE = {
+    "marked": 0,
+    "cut": [],
+    "stateless": 0,
+    "waiting": 0,
+    "silent": [],
+    "suspended": [],
+    "took_s": 1.5,
+    "then": "stop",
+}
 CUT = {**DONE, "marked": 2, "cut": ["api:default:a", "api:default:b"], "stateless": 1, "suspended": ["api:default:b"]}
 PLAN = {
     "timeout_s": 60.0, "finishes": 1, "cut": 1, "unknown": 0, "queued": 2, "missing": [1],
@@ -212,6 +221,24 @@ def test_a_session_that_was_cut_too_often_does_not_go_on() -> None:
     assert "the next message will start fresh after the next restart" in outcome({**stuck, "then": "hold"}, 3)
 
 
+def test_a_worker_that_had_to_be_killed_is_told_and_does_not_pass_for_an_end_without_cuts(
+    home: Home, draining: Callable[..., Draining]
+) -> None:
+    draining({**DONE, "silent": [0, 2]})
+
+    told = run(home, "drain")
+
+    assert told.exit_code == 3
+    assert "no session was cut" not in told.stdout
+    assert "workers 0, 2 gave no answer and had to be killed" in told.stdout
+
+
+def test_what_a_silent_worker_runs_does_not_pass_for_nothing() -> None:
+    line = summary({**STATUS, "turns": [], "count": 0, "queued": 0, "missing": [1]})
+
+    assert "no turn runs, no answer from worker 1" in line
+
+
 def test_a_restart_that_a_stop_overtook_says_so_and_fails(home: Home, draining: Callable[..., Draining]) -> None:
     draining({**CUT, "then": "stop"})
     why = "The gateway was stopped, not restarted: a stronger drain was asked for"
@@ -319,7 +346,7 @@ def test_a_restart_that_came_before_its_answer_is_a_restart(home: Home, supervis
         "restarted",
         "the supervisor did not come to say whom it cut; see: hermes-ctl ledger show",
     ]
-    unsaid = dict.fromkeys(("marked", "cut", "stateless", "waiting", "suspended", "took_s"))
+    unsaid = dict.fromkeys(("marked", "cut", "stateless", "waiting", "silent", "suspended", "took_s"))
     assert json.loads(machines.stdout) == {**unsaid, "then": "restart", "boot": "two", "pid": 7, "version": "9"}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable
 
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes.control_peer import Behaviour, FakeSupervisor, answering
 
+from hermes_actors import registry_file
 from hermes_actors.cli import disk
 from hermes_actors.cli.command import Failed
 from hermes_actors.cli.ctl import ctl
@@ -261,6 +264,30 @@ def test_a_ledger_that_cannot_be_written_is_no_success(kept: Home, monkeypatch: 
 
     assert told.exit_code == 1
     assert json.loads(told.stdout)["error"] == {"code": "not_written", "why": "no space left on device"}
+
+
+def test_a_registry_that_somebody_writes_to_is_told_as_one_and_not_changed(
+    kept: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_file, "BUSY_TIMEOUT_S", 0.05)
+    with contextlib.closing(sqlite3.connect(kept.registry, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        told = run(kept, "sessions", "suspend", CALM, "--json")
+
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["error"]["code"] in ("not_written", "unreadable")
+    assert standing(kept, CALM)[0] is Standing.CLEAR
+
+
+def test_a_corrupt_ledger_that_a_command_sets_aside_is_told(kept: Home) -> None:
+    kept.ledger.write_text("{")
+
+    told = run(kept, "sessions", "suspend", CALM)
+
+    assert told.exit_code == 0
+    (aside,) = kept.ledger.parent.glob("*.corrupt-*")
+    assert f"it was moved to {aside}, and its strikes are gone" in told.stderr
 
 
 def test_a_registry_of_another_release_is_told_as_one(kept: Home) -> None:

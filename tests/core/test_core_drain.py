@@ -14,6 +14,7 @@ from hermes_actors.core.events import OperatorAsked, RestartWanted, ShardBroke, 
 from hermes_actors.core.ledger import Cut
 from hermes_actors.core.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
 from hermes_actors.core.model import Phase, Process, Then, WorkerState
+from hermes_actors.core.step import recorded
 from hermes_actors.core.views import DRAIN_FIELDS
 
 EPOCH = 1.7e9  # the wall clock at monotonic zero
@@ -218,6 +219,7 @@ def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
         "cut": [A[0]],
         "stateless": 1,
         "waiting": 0,
+        "silent": [],
         "took_s": 11.0,
         "then": "stop",
     }
@@ -299,6 +301,8 @@ def test_a_worker_that_does_not_tell_what_runs_is_killed_and_its_shards_are_unkn
 
     assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
     assert cuts(effects).unknown == frozenset(range(4, 8))
+    (line,) = [log for log in of(fx.Log, effects) if "drained" in log.text]
+    assert (line.level, line.fields["silent"]) == ("warning", [1])
     assert of(fx.SendCut, effects) == [fx.SendCut(to=(Process(0, 1),), reason="shutdown_timeout", at=EPOCH + desk.now)]
     assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1)]
 
@@ -374,6 +378,19 @@ def test_a_supervisor_that_did_not_run_kills_nobody_whose_answer_waits() -> None
     assert not of(fx.Kill, effects)
     assert not of(fx.RecordCuts, desk.sealed(0))
     assert cuts(desk.sealed(1)).unknown == frozenset()
+
+
+@pytest.mark.parametrize("beats", [False, True])
+def test_nobody_is_killed_for_what_was_asked_only_after_a_slow_commit(beats: bool) -> None:
+    desk = sealing()
+    decided_at, due = desk.now, desk.now + SEAL_ANSWER_S
+    desk.now += 4.0
+    desk.state = recorded(desk.state, decided_at, desk.now)
+
+    effects = (*(desk.beat(0) if beats else ()), *desk.tell(Tick(due=due)))
+
+    assert not of(fx.Kill, effects)
+    assert not of(fx.RecordCuts, effects)
 
 
 def test_a_hung_worker_is_killed_during_a_drain_too() -> None:

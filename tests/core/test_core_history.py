@@ -18,6 +18,13 @@ def test_strikes_of_a_stop_are_kept_until_a_start_came_so_far_as_to_reckon_with_
     assert strikes_kept_since((Life("c", 200.0), killed_at_once, stopped)) == 90.0
 
 
+def test_strikes_of_a_start_are_kept_until_one_came_so_far_as_to_reckon_with_them() -> None:
+    served = Life("a", 1.0, settled_at=2.0, ready_at=3.0)
+    struck_and_was_killed = Life("b", 100.0)
+
+    assert strikes_kept_since((Life("c", 200.0), struck_and_was_killed, served)) == 100.0
+
+
 def test_after_a_life_that_was_killed_while_it_served_only_the_strikes_of_this_start_are_kept() -> None:
     stopped = Life("a", 1.0, 2.0, 3.0, stop_began_at=90.0, ended_at=95.0, how="stop")
     killed = Life("b", 100.0, settled_at=101.0, ready_at=102.0)

@@ -75,6 +75,17 @@ def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_spares_its_
     assert settle.unread == {0}
 
 
+def test_what_is_of_a_damaged_shard_is_spared_at_a_start_though_it_serves_anew() -> None:
+    desk = started()
+    owner = desk.state.owners[0].slot
+    desk.tell(ShardBroke(slot=owner, generation=1, shard=0, why="torn", set_aside="/aside", serving=True))
+
+    effects = [effect for shard in range(SHARDS) for effect in desk.tell(recovered(desk, shard))]
+
+    (settle,) = of(fx.SettleStart, effects)
+    assert settle.unread == {0}
+
+
 def test_a_shard_that_opens_after_all_is_broken_no_more() -> None:
     desk = serving()
     owner = desk.state.owners[0].slot
@@ -127,10 +138,12 @@ def found(operation: str, entry: SessionEntry = ENTRY) -> SessionsFound:
 def test_a_change_is_recorded_before_its_worker_lets_go_and_answered_after(operation: str, entry: SessionEntry) -> None:
     desk = serving()
 
-    change, query = desk.tell(found(operation, entry))
+    (change,) = desk.tell(found(operation, entry))
 
-    assert change == fx.ChangeSession(key="api:a:x", change=operation.partition(".")[2])  # type: ignore[arg-type]
-    assert isinstance(query, fx.SendQuery)
+    assert isinstance(change, fx.ChangeSession)
+    assert (change.key, change.change) == ("api:a:x", operation.partition(".")[2])
+    query = change.then
+    assert query is not None
     assert (query.about, query.key, query.to) == ("evict", "api:a:x", ((1, 1),))
     (answer,) = of(fx.ReplySession, desk.answer(1, query.request, {}))
     assert (answer.client, answer.request) == (3, 9)

@@ -103,6 +103,8 @@ def test_sockets_are_where_they_were_wanted_and_old_ones_are_removed(tmp_path: P
     used, old, other = (tmp_path / name for name in ("listener-used", "listener-old", "supervisor.sock"))
     for path in (used, old, other):
         path.touch()
+    foreign = tmp_path / "listener-foreign"
+    foreign.mkdir()
     config = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]  # where multiprocessing looks
     before = config.get("tempdir")
 
@@ -112,7 +114,7 @@ def test_sockets_are_where_they_were_wanted_and_old_ones_are_removed(tmp_path: P
     finally:
         config["tempdir"] = before
 
-    assert {path.name for path in tmp_path.iterdir()} == {used.name, other.name, Path(ahead.address).name}
+    assert {path.name for path in tmp_path.iterdir()} == {used.name, other.name, foreign.name, Path(ahead.address).name}
     fork_server.end(ahead)
 
 

@@ -45,7 +45,7 @@ TWO = cut(ONE, [Cut("api:default:a", "turn_2"), Cut("api:default:b", "turn_3")],
 entries = st.builds(
     Entry,
     count=st.integers(1, 2**31 - 1),
-    causes=st.lists(st.sampled_from(get_args(Cause)), max_size=CAUSES_KEPT).map(tuple),
+    causes=st.lists(st.sampled_from(get_args(Cause)), min_size=1, max_size=CAUSES_KEPT).map(tuple),
     last_cut=st.text(),
     last_at=st.integers(0, 253_370_764_799_999).map(lambda ms: ms / 1000),
 )
@@ -314,7 +314,7 @@ CORRUPT = {
 ROW = {"count": 2, "causes": ["crash"], "last_cut": "turn_1", "last_at": "2026-03-01T12:00:00Z"}
 WRONG: dict[str, list[object]] = {
     "count": [0, -1, 1.5, True, "2", 2**31, 10**400, None],
-    "causes": ["crash", ["bored"], [1], {}, None],
+    "causes": ["crash", [], ["bored"], [1], {}, None],
     "last_cut": [7, None],
     "last_at": [1_772_366_400, "yesterday", "2026-03-01T12:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"],
 }

@@ -12,7 +12,7 @@ import pytest
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.ledger import Cut
-from hermes_actors.core.model import Owner, SessionEntry
+from hermes_actors.core.model import Owner, Process, SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.marking import Marking, open_ledger
 from hermes_actors.recorder import Recorder, Tell
@@ -103,7 +103,7 @@ def test_an_operator_whose_change_could_not_be_written_is_told_so(desk: Desk) ->
     entry = desk.registry.session(KNOWN)
     assert entry is not None
     desk.full(True)
-    desk.recorder.record([fx.ChangeSession(key=KNOWN, change="suspend"), desk.activate(NEW)])
+    desk.recorder.record([fx.ChangeSession(key=KNOWN, change="suspend", then=None), desk.activate(NEW)])
 
     (reply,) = desk.recorder.record([shown(entry)])
 
@@ -123,13 +123,24 @@ def test_what_is_shown_of_a_session_is_answered_on_a_full_disk(desk: Desk) -> No
     assert reply.error is None
 
 
+def test_a_worker_lets_go_of_a_session_only_once_the_change_is_recorded(desk: Desk) -> None:
+    evict = fx.SendQuery(to=(Process(0, 1),), request=1, about="evict", key=KNOWN)
+    change = fx.ChangeSession(key=KNOWN, change="suspend", then=evict)
+    desk.full(True)
+
+    assert desk.recorder.record([change, desk.activate(NEW)])[:-1] == []
+
+    desk.full(False)
+    assert desk.recorder.record([change]) == [evict]
+
+
 def test_damage_is_no_lack_of_space(desk: Desk) -> None:
     desk.registry._database.execute("DROP TABLE history")
     desk.registry.commit()
     desk.full(True)
 
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        desk.recorder.record([desk.activate(NEW), fx.ChangeSession(key=KNOWN, change="suspend")])
+        desk.recorder.record([desk.activate(NEW), fx.ChangeSession(key=KNOWN, change="suspend", then=None)])
 
 
 def test_the_fault_is_over_when_the_disk_has_room_again(desk: Desk) -> None:

@@ -31,6 +31,34 @@ def test_a_signal_stops_in_order_and_leaves_nothing_behind(gateway: GatewayProce
     assert not gateway.home.control.exists()
 
 
+def refuse(gateway: GatewayProcess, what: str) -> None:
+    """Have writes of one kind to the records of lives fail, as on a full disk."""
+    with contextlib.closing(sqlite3.connect(gateway.home.registry)) as registry:
+        registry.execute(f"CREATE TRIGGER no BEFORE {what} ON boots BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+
+
+def test_an_end_in_order_that_cannot_be_recorded_is_one_all_the_same(gateway: GatewayProcess) -> None:
+    refuse(gateway, "UPDATE OF ended_at")
+
+    gateway.process.send_signal(signal.SIGTERM)
+    code, said = gateway.end()
+
+    assert code == 0
+    assert "that this life ended in order is not recorded" in said
+
+
+def test_a_start_that_cannot_be_recorded_is_refused_in_words(gateway: GatewayProcess, prepare: Prepare) -> None:
+    refuse(gateway, "INSERT")
+    gateway.process.send_signal(signal.SIGTERM)
+    gateway.end()
+
+    code, said = prepare().launch().end()
+
+    assert code == 1
+    assert "RegistryUnusable" in said
+    assert "disk full" in said
+
+
 def test_a_service_manager_that_signals_every_process_does_not_cut_the_workers_short(gateway: GatewayProcess) -> None:
     for pid in gateway.marked():
         os.kill(pid, signal.SIGTERM)
