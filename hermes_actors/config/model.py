@@ -100,6 +100,12 @@ class FallbackProvider(Endpoint):
     model: Name
     """The model's id, as its provider knows it."""
 
+    @model_validator(mode="after")
+    def _own_key(self) -> Self:
+        if self.provider == "openai" and self.base_url != OPENAI_URL and "key_env" not in self.model_fields_set:
+            raise Unfit("key_env beside a base_url of its own", f"name the variable; {OPENAI_KEY} is for {OPENAI_URL}")
+        return self
+
 
 class ToolFilter(Section):
     """Which of a server's tools an agent sees."""

@@ -259,6 +259,13 @@ def test_openai_cannot_go_without_a_key(desk: Desk) -> None:
     assert "key_env" in desk.problem("model: {provider: openai, key_env: null}").what
 
 
+def test_the_key_of_openai_goes_to_no_other_fallback_unless_it_is_named(desk: Desk) -> None:
+    entry = "fallback_providers: [{provider: openai, model: m, base_url: 'https://other/v1'%s}]"
+
+    assert desk.problem(entry % "").what == "expected key_env beside a base_url of its own"
+    assert desk.accepted(entry % ", key_env: A", KEYS | {"A": "long-enough"})
+
+
 # -- keys of callers --------------------------------------------------------------------------------------------------
 
 _TWO = "api_server: {keys: {alice: {key_env: A}, bob: {key_env: B}}}"

@@ -24,7 +24,7 @@ _STDIO = st.fixed_dictionaries(
 _HTTP = st.fixed_dictionaries({"url": st.just("https://h/mcp")}, optional={"headers": st.just({"A": "${B}"})})
 _FALLBACK = st.fixed_dictionaries(
     {"model": _TEXT.filter(bool)},
-    optional={"provider": st.sampled_from(["openai", "demo"]), "key_env": st.just("K")},
+    optional={"provider": st.sampled_from(["custom", "demo"]), "key_env": st.just("K")},
 ).map(lambda entry: {"base_url": "http://h/v1"} | entry)
 _PLAIN = st.fixed_dictionaries(
     {},
