@@ -86,18 +86,78 @@ def test_wrong_arguments_are_named_with_their_place() -> None:
     assert "'text' is a required property" in (problems(OBJECT, {}) or "")
 
 
+DRAFT_3, DRAFT_4 = (f"http://json-schema.org/draft-0{number}/schema#" for number in (3, 4))
+
+
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": "nonsense"},
-        {"type": "object", "properties": {"text": {"pattern": "("}}},
+        {"properties": {"text": {"type": "nonsense"}}},
         {"$ref": "#/$defs/missing"},
         {"$ref": "#"},
+        {"$ref": "#/title", "title": "x"},
+        {"$ref": "#/required/0", "required": ["text"]},
+        {"$ref": "#/anyOf/foo", "anyOf": [{}]},
+        {"$ref": "http://[bad"},
+        {"$id": "http://[bad", "properties": {"text": {"$ref": "x"}}},
+        {"$schema": 5},
+        {"$schema": ["x"]},
+        {"$schema": "http://[bad"},
+        {"$schema": DRAFT_4, "properties": {"text": {"$ref": 5}}},
+        {"$schema": DRAFT_3, "properties": {"text": {"type": [{"type": "x"}]}}},
     ],
 )
 def test_a_malformed_schema_checks_nothing(schema: dict[str, Any]) -> None:
     assert problems(schema, {"text": 7}) is None
     assert b"mcp__s__t" in offering(schema).definitions
+
+
+SLOW = {"type": "string", "pattern": "^([a-z0-9]+)+@x$"}  # takes exponential time
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"text": SLOW}},
+        {"properties": {"text": {"$ref": "#/$defs/slow"}}, "$defs": {"slow": SLOW}},
+        {"$schema": DIALECT, "properties": {"text": SLOW, "inner": {"$ref": "#"}}},
+        {"properties": {"inner": {"$schema": DIALECT, "properties": {"text": SLOW}}}},
+        {"propertyNames": SLOW},
+        {"patternProperties": {SLOW["pattern"]: {}}},
+        {"patternProperties": {SLOW["pattern"]: {}}, "additionalProperties": False},
+        {"patternProperties": {SLOW["pattern"]: {}}, "unevaluatedProperties": False},
+    ],
+)
+def test_no_pattern_of_a_schema_is_run(schema: dict[str, Any]) -> None:
+    long = "a" * 60
+
+    assert problems(schema, {"text": long, long: 1, "inner": {"text": long}}) is None
+
+
+@pytest.mark.parametrize(
+    "finer",
+    [
+        {"oneOf": [{"pattern": "^a"}, {"pattern": "^b"}]},
+        {"not": {"pattern": "^b"}},
+        {"if": {"pattern": "^b"}, "then": {"minLength": 9}},
+        {"pattern": "^\\p{L}+$"},  # of JavaScript's
+    ],
+)
+def test_what_is_finer_than_a_pattern_is_left_to_the_server_and_the_rest_is_checked(finer: dict[str, Any]) -> None:
+    schema = {"properties": {"text": {"type": "string"} | finer}, "required": ["text"]}
+
+    assert problems(schema, {"text": "abc"}) is None
+    assert problems(schema, {"text": 7}) == "$.text: 7 is not of type 'string'"
+    assert "'text' is a required property" in (problems(schema, {}) or "")
+
+
+def test_one_of_several_forms_has_to_fit_and_no_property_may_be_new() -> None:
+    schema = {"properties": {"at": {"oneOf": [{"type": "string"}, {"type": "null"}]}}, "additionalProperties": False}
+
+    assert problems(schema, {"at": None}) is None
+    assert "$.at" in (problems(schema, {"at": 7}) or "")
+    assert "'ta' was unexpected" in (problems(schema, {"ta": "x"}) or "")
 
 
 def test_a_remote_reference_is_never_fetched() -> None:

@@ -10,21 +10,16 @@ from hashlib import blake2b
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator, SchemaError
 from jsonschema.protocols import Validator
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from hermes_actors.config.model import ToolFilter
+from workers.tools.schema import ANYTHING, validator
 
 MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
 MAX_PROBLEMS = 3  # of one call's arguments, told to the model
 MAX_PROBLEM_CHARS = 500  # jsonschema repeats the offending value
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_ANYTHING = Draft202012Validator({})
-_NOTHING_REMOTE: Registry[Any] = Registry()  # a $ref resolves inside its schema, or not at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +53,12 @@ class Catalogue:
 
         A schema that is malformed, or refers to what is not inside it, checks nothing: its server still can.
         """
-        if (validator := self._validators.get(tool.name)) is None:
-            validator = self._validators[tool.name] = _validator(tool.listed.input_schema)
         try:
-            errors = sorted(validator.iter_errors(arguments), key=lambda error: error.json_path)
-        except (Unresolvable, RecursionError, re.error):
-            self._validators[tool.name] = _ANYTHING
+            if tool.name not in self._validators:
+                self._validators[tool.name] = validator(tool.listed.input_schema)
+            errors = sorted(self._validators[tool.name].iter_errors(arguments), key=lambda error: error.json_path)
+        except Exception:  # noqa: BLE001  # there is no end to what jsonschema raises for what is no schema
+            self._validators[tool.name] = ANYTHING
             return None
         words = [f"{error.json_path}: {error.message}"[:MAX_PROBLEM_CHARS] for error in errors[:MAX_PROBLEMS]]
         if len(errors) > MAX_PROBLEMS:
@@ -122,16 +117,6 @@ def _definition(name: str, tool: ListedTool) -> dict[str, Any]:
     parameters = {"type": "object", "properties": {}, **tool.input_schema}  # providers insist on both
     function = {"name": name, "description": tool.description or "", "parameters": parameters}
     return {"type": "function", "function": function}
-
-
-def _validator(schema: dict[str, Any]) -> Validator:
-    """The compiled check of a schema; one that lets everything pass where the schema is none."""
-    validator = validator_for(schema, default=Draft202012Validator)
-    try:
-        validator.check_schema(schema)
-    except (SchemaError, RecursionError, re.error):
-        return _ANYTHING
-    return validator(schema, registry=_NOTHING_REMOTE)
 
 
 def _bytes(text: str) -> bytes:
