@@ -9,6 +9,7 @@ from dataclasses import replace
 import pykka
 import pytest
 from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply
+from structlog.testing import capture_logs
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.agent import AgentActor
@@ -139,13 +140,17 @@ async def test_a_failed_run_keeps_the_actor_and_its_tools(bench: Bench) -> None:
 
 
 async def test_a_bug_in_a_turn_fails_that_turn_and_spares_the_actor(bench: Bench) -> None:
-    bench.model.script = [ZeroDivisionError("ours")]
+    bench.model.script = [ZeroDivisionError("with a private argument")]
 
-    ended = await bench.talk("one")
+    with capture_logs() as logged:
+        ended = await bench.talk("one")
 
     assert ended.state == "failed"
     assert ended.error is not None
     assert ended.error["code"] == "internal_error"
+    (line,) = [entry for entry in logged if entry["event"] == "turn failed by a bug"]
+    assert line["exception"].endswith("ZeroDivisionError")
+    assert "private" not in str(line)
     assert (await bench.talk("two")).state == "completed"
 
 
