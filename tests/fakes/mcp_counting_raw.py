@@ -1,9 +1,10 @@
 """A small stdio server without the SDK, quick to start, that does what a good server would not.
 
-    python -S mcp_counting_raw.py DIRECTORY [steady | short | useless]
+    python -S mcp_counting_raw.py DIRECTORY [steady | short | useless | untold]
 
-``short`` ends after each answer to a call, ``useless`` after its listing once ``DIRECTORY/known`` exists. It reads one
-message at a time and never takes a call back. Notes are those of ``mcp_counting_server.py``. Standard library only.
+``short`` ends after each answer to a call, ``useless`` after its listing once ``DIRECTORY/known`` exists,
+``untold`` lists a tool besides whose schema has a number of more than 64 bits. It reads one message at a time and never
+takes a call back. Notes are those of ``mcp_counting_server.py``. Standard library only.
 """
 
 from __future__ import annotations
@@ -83,7 +84,10 @@ def main() -> None:
                 info = {"name": "raw", "version": "1"}
                 answered(number, {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info})
             case {"method": "tools/list", "id": number}:
-                answered(number, {"tools": [{"name": name, "inputSchema": ANYTHING} for name in TOOLS]})
+                tools = [{"name": name, "inputSchema": ANYTHING} for name in TOOLS]
+                if MODE == "untold":
+                    tools.append({"name": "huge", "inputSchema": {**ANYTHING, "maxProperties": 2**64}})
+                answered(number, {"tools": tools})
                 if MODE == "useless" and (HERE / "known").exists():
                     return
             case {"method": "tools/call", "id": number, "params": params}:

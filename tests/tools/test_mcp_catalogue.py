@@ -58,11 +58,22 @@ def test_tools_are_told_in_chat_completions_form() -> None:
     assert orjson.loads(b"[" + offered.definitions + b"]") == [{"type": "function", "function": function}]
 
 
-def test_a_tool_that_json_cannot_carry_is_left_out_and_the_others_are_kept() -> None:
-    broken = ListedTool(name="broken", description="\ud800", input_schema={})
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ListedTool(name="broken", description="\ud800", input_schema={}),
+        ListedTool(name="broken", description=None, input_schema={"default": 2**64}),
+        ListedTool(name="broken", description=None, input_schema={"type": "string"}),
+        ListedTool(name="broken", description=None, input_schema={"type": "object", "properties": ["text"]}),
+    ],
+)
+def test_a_tool_that_cannot_be_told_to_a_model_is_left_out_and_the_others_are_kept(broken: ListedTool) -> None:
     fine = ListedTool(name="fine", description=None, input_schema={})
 
-    assert list(catalogue("s", [broken, fine, fine], ToolFilter()).tools) == ["mcp__s__fine"]
+    offered = catalogue("s", [broken, fine, fine], ToolFilter())
+
+    assert list(offered.tools) == ["mcp__s__fine"]
+    assert list(offered.left_out) == ["broken"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from fakes.mcp_counting import Counting, call, runs, until
+from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer, ToolFilter
 from workers.models.provider import ToolCall
@@ -227,6 +228,21 @@ async def test_tools_that_are_missing_are_said_and_the_others_are_offered(serve:
 
     assert "echo" in names(await toolbox.definitions())
     assert "'broken'" in (toolbox.notice or "")
+
+
+async def test_a_tool_that_no_provider_could_read_is_left_out_and_the_log_says_so_once(
+    serve: Serve, counting: Counting
+) -> None:
+    servers = serve(count=counting.raw("untold"))
+
+    with capture_logs() as logged:
+        offered = names(await servers.toolbox("a").definitions())
+        await call(servers.toolbox("b"), "echo", text="hi")
+
+    assert "echo" in offered
+    assert "huge" not in offered
+    (line,) = [entry for entry in logged if entry["event"] == "mcp tools left out"]
+    assert (line["server"], line["tools"]) == ("count", ["huge: Integer exceeds 64-bit range"])
 
 
 async def test_a_server_that_crashes_at_start_is_not_started_by_each_message(serve: Serve, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Catalogue:
     digest: str  # equal digests: equal offers
     tools: Mapping[str, Tool]  # by the name the model knows
     definitions: bytes  # chat-completions tool definitions as JSON, joined by commas; b"" for none
+    left_out: Mapping[str, str] = field(default_factory=dict)  # chosen tools, by the server's names, and why
     _validators: dict[str, Validator] = field(default_factory=dict)
 
     def problems(self, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
@@ -67,23 +68,28 @@ class Catalogue:
 
 
 def catalogue(server: str, listed: Sequence[ListedTool], chosen: ToolFilter) -> Catalogue:
-    """The catalogue of a server that lists these tools. A tool that cannot be told to a model is left out."""
+    """The catalogue of a server that lists these tools.
+
+    A tool that cannot be told to a model is left out: providers refuse the whole request for one such definition.
+    """
     tools: dict[str, Tool] = {}
     definitions: list[bytes] = []
     names: set[str] = set()
+    left_out: dict[str, str] = {}
     for tool in listed:
         if tool.name in names or not is_chosen(tool.name, chosen):
             continue
         name = offered_name(server, tool.name, taken=tools)
         try:
             definitions.append(orjson.dumps(_definition(name, tool)))
-        except TypeError:  # lone surrogates, or integers of more than 64 bits
+        except (TypeError, ValueError) as error:  # lone surrogates, integers of more than 64 bits; no object
+            left_out[tool.name] = str(error)
             continue
         names.add(tool.name)
         tools[name] = Tool(name=name, listed=tool)
     joined = b",".join(definitions)
     digest = blake2b(b"\0".join((joined, *map(_bytes, names_of(tools)))), digest_size=16).hexdigest()
-    return Catalogue(digest=digest, tools=tools, definitions=joined)
+    return Catalogue(digest=digest, tools=tools, definitions=joined, left_out=left_out)
 
 
 def names_of(tools: Mapping[str, Tool]) -> Iterable[str]:
@@ -113,8 +119,14 @@ def offered_name(server: str, tool: str, *, taken: Collection[str] = ()) -> str:
 
 
 def _definition(name: str, tool: ListedTool) -> dict[str, Any]:
-    """A tool in chat-completions form."""
+    """A tool in chat-completions form.
+
+    Raises:
+        ValueError: its schema is not that of an object, as a call's arguments are.
+    """
     parameters = {"type": "object", "properties": {}, **tool.input_schema}  # providers insist on both
+    if parameters["type"] != "object" or not isinstance(parameters["properties"], dict):
+        raise ValueError("its input schema is not that of an object")
     function = {"name": name, "description": tool.description or "", "parameters": parameters}
     return {"type": "function", "function": function}
 

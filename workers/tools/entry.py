@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -13,11 +14,14 @@ import structlog
 from workers.tools.catalogue import Catalogue, ListedTool, catalogue
 from workers.tools.commons import ServerCommons, WorkerCommons
 from workers.tools.connection import Connection
+from workers.tools.content import cut
 from workers.tools.outage import Outage, worsened
 from workers.tools.owner import Unreachable
 from workers.tools.target import Target
 
 MAX_CATALOGUES = 64  # different ones of one server, kept for sharing
+MAX_LEFT_OUT_TOLD = 10  # in one line of the log
+MAX_LEFT_OUT_CHARS = 200  # of each
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +50,7 @@ class ServerEntry:
         self._commons = ServerCommons(commons)
         self._shared: Connection | None = None
         self._seen: dict[str, Catalogue] = {}
+        self._left_out: Mapping[str, str] = {}  # as the log has it
         self._outage = Outage()
         self._learning: asyncio.Task[None] | None = None
 
@@ -139,7 +144,9 @@ class ServerEntry:
 
     def _opened(self, session: str | None, on_catalogue: Callable[[Catalogue], None]) -> Connection:
         def listed(tools: tuple[ListedTool, ...], fresh: bool) -> None:
-            offered = self._interned(catalogue(self.name, tools, self.target.entry.tools))
+            made = catalogue(self.name, tools, self.target.entry.tools)
+            self._tell_left_out(made.left_out)
+            offered = self._interned(made)
             # A session's own process may change its tools for itself; what a new process offers holds for all.
             if fresh or self.is_shared or not self.target.command:
                 self.catalogue = offered
@@ -154,6 +161,13 @@ class ServerEntry:
         )
         self.connections.add(connection)
         return connection
+
+    def _tell_left_out(self, tools: Mapping[str, str]) -> None:
+        """Log which tools no model is told of, and why, as often as that changes."""
+        if tools and tools != self._left_out:
+            self._left_out = tools
+            whys = [cut(f"{name}: {why}", MAX_LEFT_OUT_CHARS) for name, why in islice(tools.items(), MAX_LEFT_OUT_TOLD)]
+            log.warning("mcp tools left out", server=self.name, count=len(tools), tools=whys)
 
     def _interned(self, made: Catalogue) -> Catalogue:
         """One object for equal catalogues, however many sessions see them."""
