@@ -32,17 +32,21 @@ async def is_answered(toolbox: Toolbox) -> bool:
 
 
 RELEASED = web.AppKey("released", asyncio.Event)
+OPEN = web.AppKey("open", set[asyncio.Task[Any]])
 
 
 @asynccontextmanager
 async def answering(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], released: asyncio.Event | None = None
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    released: asyncio.Event | None = None,
+    unanswered: set[asyncio.Task[Any]] | None = None,
 ) -> AsyncIterator[int]:
     """A web server that is no good MCP server; its port."""
     app = web.Application()
     app[RELEASED] = released or asyncio.Event()
+    app[OPEN] = set() if unanswered is None else unanswered
     app.router.add_route("*", "/mcp", answer)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -65,7 +69,7 @@ async def misbehave(request: web.Request) -> web.StreamResponse:
             about = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
             return web.json_response(answer_to(message, about))
         case {"method": "tools/list"}:
-            names = ("slow", "cut", "bomb")
+            names = ("slow", "cut", "bomb", "hang", "drip", "resume")
             tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
             return web.json_response(answer_to(message, {"tools": tools}))
         case {"method": "tools/call", "params": {"name": "slow"}}:
@@ -79,7 +83,30 @@ async def misbehave(request: web.Request) -> web.StreamResponse:
         case {"method": "tools/call", "params": {"name": "bomb"}}:
             headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
             return web.Response(body=gzip.compress(b" " * 100_000_000, 1), headers=headers)
+        case {"method": "tools/call", "params": {"name": "hang" | "drip" | "resume" as name}}:
+            return await never_answer(request, name)
+        case {"method": "notifications/cancelled"}:
+            await never_answer(request, "hang")
+    if "Last-Event-ID" in request.headers:
+        return await never_answer(request, "drip")
     return web.Response(status=202)
+
+
+async def never_answer(request: web.Request, how: str) -> web.StreamResponse:
+    """Not a word, a comment now and then, or a promise to answer another request."""
+    task = asyncio.current_task()
+    assert task is not None
+    request.app[OPEN].add(task)
+    task.add_done_callback(request.app[OPEN].discard)
+    if how == "hang":
+        await asyncio.sleep(3600)
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(b"id: 1\nretry: 1\ndata:\n\n" if how == "resume" else b": still here\n\n")
+    while how == "drip":
+        await asyncio.sleep(0.02)
+        await response.write(b": still here\n\n")
+    return response
 
 
 @pytest.mark.parametrize("protocol", ["auto", "legacy"])
@@ -250,3 +277,45 @@ async def test_an_answer_that_is_cut_or_swells_costs_its_call_alone(serve: Serve
         released.set()
         assert (await running).text == "slow but sure"
         assert servers.connections()[0]["starts"] == 1
+
+
+@pytest.mark.parametrize("tool", ["hang", "drip", "resume"])
+async def test_nothing_is_left_of_calls_that_timed_out_or_were_cancelled(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    monkeypatch.setattr(streamable_http, "NOTICE_TIMEOUT_S", 0.1)  # the server takes no notices
+    unanswered: set[asyncio.Task[Any]] = set()
+    released = asyncio.Event()
+    released.set()
+    async with answering(misbehave, released, unanswered) as port:
+        servers = serve(count=remote(port, protocol="legacy", scope="worker", timeout=0.3))
+        toolbox = servers.toolbox("a")
+        await toolbox.definitions()
+        before = len(asyncio.all_tasks())
+
+        for _ in range(3):
+            late, quick = await asyncio.gather(call(toolbox, tool), call(toolbox, "slow"))
+            assert (late.outcome, quick.text) == ("unknown", "slow but sure")
+        cancelled = [asyncio.create_task(call(toolbox, tool)) for _ in range(3)]
+        await until(lambda: unanswered, "a call is at the server")
+        for each in cancelled:
+            each.cancel()
+
+        await until(lambda: not unanswered, "nothing is open at the server")
+        await until(lambda: len(asyncio.all_tasks()) <= before, "no task is left")
+        assert servers.connections()[0]["starts"] == 1
+
+
+async def test_a_server_that_takes_no_notices_goes_on_to_answer_calls(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamable_http, "NOTICE_TIMEOUT_S", 0.1)
+    released = asyncio.Event()
+    released.set()
+    async with answering(misbehave, released) as port:
+        toolbox = serve(count=remote(port, protocol="legacy", timeout=1.0)).toolbox("a")
+        await toolbox.definitions()
+
+        assert (await call(toolbox, "hang")).outcome == "unknown"
+
+        assert (await call(toolbox, "slow")).text == "slow but sure"

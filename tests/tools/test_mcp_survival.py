@@ -203,6 +203,28 @@ async def test_a_stopped_turn_keeps_a_server_whose_call_ends_within_the_grace_an
     assert len(counting.starts) == 1
 
 
+@pytest.mark.parametrize("timed_out", [True, False])
+async def test_a_call_of_before_that_never_gets_its_answer_is_no_reason_to_kill_the_server(
+    serve: Serve, counting: Counting, timed_out: bool
+) -> None:
+    toolbox = serve(count=counting.raw(timeout=0.5 if timed_out else BOUND_S)).toolbox("a")
+    await toolbox.definitions()
+    earlier = await in_flight(counting, toolbox, "mute")
+    if timed_out:
+        assert (await earlier).outcome == "unknown"
+    else:
+        earlier.cancel()
+        await asyncio.gather(earlier, return_exceptions=True)
+    doomed = await in_flight(counting, toolbox, "work", seconds=0.3)
+    doomed.cancel()
+    await asyncio.gather(doomed, return_exceptions=True)
+
+    await toolbox.abort(2.0)
+
+    assert (await call(toolbox, "echo", text="next")).text == "next"
+    assert len(counting.starts) == 1
+
+
 async def test_a_call_that_follows_a_stopped_turn_waits_for_the_new_server(serve: Serve, counting: Counting) -> None:
     toolbox = serve(count=counting.raw()).toolbox("a")
     await toolbox.definitions()

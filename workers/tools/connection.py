@@ -12,6 +12,7 @@ from mcp import Client, MCPError
 from mcp_types import CallToolResult
 from pydantic import ValidationError
 
+from workers.tools.calls import Call, calling
 from workers.tools.catalogue import ListedTool
 from workers.tools.commons import ServerCommons
 from workers.tools.content import to_tool_result
@@ -51,7 +52,8 @@ class Connection:
         self._running = 0  # calls, from their beginning to their end
         self._quiet = asyncio.Event()  # no call runs
         self._quiet.set()
-        self._cut = False  # a call that was sent was cancelled, and none was made since
+        self._asked: dict[Call, Client] = {}  # calls in flight
+        self._cut: dict[Call, Client] = {}  # those that were cancelled, until the next is made
         self._mute_calls = 0  # timed out in a row, without a message from the server
 
     @property
@@ -80,7 +82,7 @@ class Connection:
         """
         self._running += 1
         self._quiet.clear()
-        self._cut = False
+        self._cut.clear()
         try:
             for last in (False, True):
                 try:
@@ -103,14 +105,15 @@ class Connection:
         back, so most are killed then, with everything they started; whatever is called meanwhile waits.
         """
         client, process = self._owner.client, self._owner.process
-        was_called = self._cut or self._owner.in_flight > 0
-        self._cut = False
-        if self._session is None or not was_called or client is None or process is None:
+        calls = [call for call, asked in (self._asked | self._cut).items() if asked is client]
+        self._cut.clear()
+        if self._session is None or not calls or client is None or process is None:
             return
         async with self._owner.holding(client):
             try:
                 async with asyncio.timeout(grace_s):
-                    await process.all_answered()
+                    for call in calls:
+                        await call.answered.wait()
             except TimeoutError:
                 await self._owner.end("it was stopped together with a turn")
 
@@ -149,10 +152,13 @@ class Connection:
         """One call over one client."""
         self._calls += 1
         self._owner.in_flight += 1
+        call = Call()
+        self._asked[call] = client
         try:
-            result = await self._sent(client, tool, arguments)
+            with calling(call):
+                result = await self._sent(client, tool, arguments)
         except asyncio.CancelledError:
-            self._cut = True
+            self._cut[call] = client
             raise
         except TimeoutError:
             return self._timed_out(client)
@@ -161,6 +167,7 @@ class Connection:
         except (RuntimeError, ValidationError) as error:  # not what the tool's output schema or the protocol says
             return self._failed("tool_error", f"the answer is malformed: {words(error)}")
         finally:
+            del self._asked[call]
             self._owner.in_flight -= 1
             if not self._cut:
                 self._owner.wanted_at = time.monotonic()

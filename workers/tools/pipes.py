@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from weakref import WeakValueDictionary
 
 import anyio
+from anyio.abc import ObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp_types import ErrorData, JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 
 from workers.tools.bounds import EDGE_BYTES, MAX_MESSAGE_BYTES, TOO_MUCH, answered_id, is_too_dense
+from workers.tools.calls import NO_CALL, Call, current
 from workers.tools.outcomes import UNUSABLE
 
 MAX_SKIPPED_BYTES = 256 * 1024 * 1024  # a server whose line is longer than this is left
@@ -48,16 +52,10 @@ class Pipes:
         self._stdin = stdin
         self._stdout = stdout
         self._on_heard = on_heard
-        self._open_calls: set[str | int] = set()  # requests to call a tool that have no answer yet
-        self._answered = asyncio.Event()
+        self._asked: WeakValueDictionary[str | int, Call] = WeakValueDictionary()  # by the id of its request
         self._inward, self.read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-        self.write_stream, self._outward = anyio.create_memory_object_stream[SessionMessage](MAX_QUEUED)
-
-    async def all_answered(self) -> None:
-        """Return when no tool call is without an answer; a cancelled one may never get it."""
-        while self._open_calls:
-            self._answered.clear()
-            await self._answered.wait()
+        written, self._outward = anyio.create_memory_object_stream[SessionMessage](MAX_QUEUED)
+        self.write_stream = _Written(written, self._asked)
 
     def close(self) -> None:
         """Nobody reads and writes any more. The server sees the end once what was written is sent."""
@@ -69,10 +67,9 @@ class Pipes:
         try:
             async with self._outward:
                 async for written in self._outward:
-                    message = written.message
-                    if isinstance(message, JSONRPCRequest) and message.method == "tools/call":
-                        self._open_calls.add(message.id)
-                    self._stdin.write(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+                    self._stdin.write(
+                        written.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+                    )
                     await self._stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
             self._inward.close()  # the client sees the end, though the server may live
@@ -86,8 +83,7 @@ class Pipes:
                 async for message in self._messages():
                     self._on_heard()
                     if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
-                        self._open_calls.discard(message.id)
-                        self._answered.set()
+                        self._asked.pop(message.id, NO_CALL).answered.set()
                     await self._inward.send(SessionMessage(message))
 
     async def drain(self) -> None:
@@ -119,6 +115,26 @@ class Pipes:
                 length += len(part)
                 last = (last + part)[-EDGE_BYTES:]
         raise ConnectionError("an endless line")
+
+
+class _Written(ObjectSendStream[SessionMessage]):
+    """What the client writes to; it notes, in the context of the sender, for which call a request is."""
+
+    def __init__(self, stream: MemoryObjectSendStream[SessionMessage], asked: MutableMapping[str | int, Call]) -> None:
+        self._stream = stream
+        self._asked = asked
+
+    async def send(self, item: SessionMessage) -> None:
+        if isinstance(item.message, JSONRPCRequest) and item.message.method == "tools/call":
+            call = self._asked[item.message.id] = current.get()
+            call.answered.clear()
+        await self._stream.send(item)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        self.close()
 
 
 def _parsed(line: bytes) -> JSONRPCMessage | None:

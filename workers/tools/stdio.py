@@ -70,7 +70,6 @@ class ServerProcess:
         self._exited = asyncio.Event()
         self._leaving = False  # its end is no news
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipes: Pipes | None = None
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[Any]:
@@ -89,13 +88,13 @@ class ServerProcess:
                 with report:
                     await self._launched(report)
                 opening = opened(stdin, stdout, on_heard=self._on_heard)
-                async with opening as self._pipes, anyio.create_task_group() as group:
+                async with opening as pipes, anyio.create_task_group() as group:
                     with self._watched():
-                        group.start_soon(self._pipes.write)
-                        group.start_soon(self._read, self._pipes)
-                        yield self._pipes.read_stream, self._pipes.write_stream
+                        group.start_soon(pipes.write)
+                        group.start_soon(self._read, pipes)
+                        yield pipes.read_stream, pipes.write_stream
                         with anyio.CancelScope(shield=True):
-                            await self._dismiss(self._pipes)
+                            await self._dismiss(pipes)
                     group.cancel_scope.cancel()
         except BaseException:
             self.kill()
@@ -109,11 +108,6 @@ class ServerProcess:
         """SIGKILL the server's process group."""
         if self.pid is not None:
             _signal_group(self.pid, signal.SIGKILL)
-
-    async def all_answered(self) -> None:
-        """Return when no tool call is without an answer."""
-        if self._pipes is not None:
-            await self._pipes.all_answered()
 
     def _start(self) -> tuple[socket.socket, socket.socket, socket.socket]:
         """Make the process; our ends of its standard input, output and error.

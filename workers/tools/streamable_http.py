@@ -8,7 +8,7 @@ they are, so failures become such, with codes of our own.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -17,13 +17,16 @@ import orjson
 from mcp.client.streamable_http import streamable_http_client
 
 from workers.tools.bounds import MAX_MESSAGE_BYTES, TOO_MUCH, is_too_dense
+from workers.tools.calls import NO_CALL, Call, CallOver, current
 from workers.tools.outcomes import CUT, FAILED, NOT_SENT, REFUSED, SESSION_LOST, UNUSABLE
 from workers.tools.target import Target
 
 CONNECT_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0  # for a server to hear that its session is over
+NOTICE_TIMEOUT_S = 10.0  # for a server to take what has no answer; the SDK sends nothing else meanwhile
 
+_EVENT_STREAM = {"content-type": "text/event-stream"}
 _SESSION_HEADER = "mcp-session-id"
 _OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n|\r\r")
@@ -49,27 +52,58 @@ async def http_streams(target: Target) -> AsyncIterator[Any]:
 
 
 class _Client(httpx2.AsyncClient):
-    """Answers a POST that failed, or whose answer is too large, with a JSON-RPC error."""
+    """Answers a POST that failed, or whose answer is too large, with a JSON-RPC error; ends what is sent for a call.
+
+    The SDK ends a request that is given up in the newest protocol alone. In the older ones it would stay as long as the
+    server likes, with its socket, since only the notice says there that nobody waits.
+    """
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         if request.method == "DELETE":
-            request.extensions["timeout"] = httpx2.Timeout(GOODBYE_TIMEOUT_S).as_dict()
-        if request.method != "POST":
-            return await super().send(request, **options)
+            return await super().send(_within(request, GOODBYE_TIMEOUT_S), **options)
+        if request.method == "POST" and not _wants_answer(request):
+            return await self._answered(_within(request, NOTICE_TIMEOUT_S), NO_CALL, options)
+        call = current.get()
+        try:
+            return await call.until_over(self._answered(request, call, options))
+        except CallOver:
+            return httpx2.Response(httpx2.codes.OK, headers=_EVENT_STREAM, content=_OVER_EVENT, request=request)
+
+    async def _answered(self, request: httpx2.Request, call: Call, options: Mapping[str, Any]) -> httpx2.Response:
         try:
             response = await super().send(request, **options)
-            return await _bounded(request, response)
-        except _UNSENT as error:
-            return _error(request, NOT_SENT, f"cannot connect: {str(error) or type(error).__name__}")
+            return await _bounded(request, response, call)
         except httpx2.TransportError as error:
-            return _error(request, CUT, f"the connection ended before the answer: {str(error) or type(error).__name__}")
+            if request.method != "POST":
+                raise
+            why = str(error) or type(error).__name__
+            if isinstance(error, _UNSENT):
+                return _error(request, NOT_SENT, f"cannot connect: {why}")
+            return _error(request, CUT, f"the connection ended before the answer: {why}")
 
 
-async def _bounded(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
-    """The response, of which no more is taken than a message may cost."""
+def _within(request: httpx2.Request, timeout_s: float) -> httpx2.Request:
+    """The request, whose answer is not waited for longer."""
+    request.extensions["timeout"] = httpx2.Timeout(timeout_s).as_dict()
+    return request
+
+
+def _wants_answer(request: httpx2.Request) -> bool:
+    """Whether a POST holds a JSON-RPC request, no notification and no response."""
+    try:
+        message = orjson.loads(request.content)
+    except orjson.JSONDecodeError:  # arguments of a tool may be nested more deeply than is read
+        return True
+    return "id" in message and "method" in message
+
+
+async def _bounded(request: httpx2.Request, response: httpx2.Response, call: Call) -> httpx2.Response:
+    """The response, of which no more is taken than a message may cost, and nothing once its call is over."""
     kind = response.headers.get("content-type", "").lower()
     if response.is_success and kind.startswith("text/event-stream"):
-        return _with_body(response, stream=_Events(response))
+        return _with_body(response, stream=_Events(response, call))
+    if request.method != "POST":
+        return response
     if not response.is_error and not (response.is_success and kind.startswith("application/json")):
         return response
     body = await _read(response)
@@ -94,14 +128,23 @@ async def _read(response: httpx2.Response) -> bytes | None:
 class _Events(httpx2.AsyncByteStream):
     """The events of a response; one that is too large is an error for the request instead."""
 
-    def __init__(self, response: httpx2.Response) -> None:
+    def __init__(self, response: httpx2.Response, call: Call) -> None:
         self._response = response
+        self._call = call
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    yield event
+        except CallOver:
+            yield _OVER_EVENT
+
+    async def _events(self) -> AsyncGenerator[bytes]:
         pending = bytearray()
         searched = 0
         async with aclosing(self._response.aiter_bytes()) as chunks:
-            async for chunk in chunks:
+            while (chunk := await self._call.until_over(anext(chunks, None))) is not None:
                 pending += chunk
                 while found := _END_OF_EVENT.search(pending, searched):
                     event = bytes(pending[: found.end()])
@@ -160,3 +203,4 @@ def _json_rpc_error(code: int, why: str) -> dict[str, Any]:
 
 
 _TOO_LARGE_EVENT = b"event: message\ndata: " + orjson.dumps(_json_rpc_error(UNUSABLE, TOO_MUCH)) + b"\n\n"
+_OVER_EVENT = b"event: message\ndata: " + orjson.dumps(_json_rpc_error(CUT, "its call is over")) + b"\n\n"
