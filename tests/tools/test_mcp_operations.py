@@ -12,7 +12,7 @@ import orjson
 import pytest
 from fakes.mcp_counting import Counting, call, runs, until
 
-from hermes_actors.config.model import McpServer
+from hermes_actors.config.model import McpServer, ToolFilter
 from hermes_actors.config.variables import UnsetVariable
 from workers.tools import connection, outage
 from workers.tools.servers import ToolServers, UnknownServer
@@ -100,6 +100,27 @@ async def test_what_a_configuration_does_not_change_keeps_its_connections_and_ca
     assert await servers_of(toolbox) == {"count", "new"}
     await until(lambda: not runs(removed), "the server that was removed is gone")
     assert (await call(toolbox, "mcp__gone__pid")).outcome == "tool_error"
+
+
+@pytest.mark.parametrize(
+    ("changed", "token", "starts"),
+    [
+        ({"timeout": 33, "connect_timeout": 34}, "old", 1),
+        ({"tools": ToolFilter(exclude=("pid",))}, "old", 2),
+        ({}, "new", 2),
+    ],
+)
+async def test_a_server_of_which_only_time_outs_change_is_not_asked_again_which_tools_it_has(
+    serve: Serve, counting: Counting, changed: dict[str, Any], token: str, starts: int
+) -> None:
+    entry = counting.raw(env={"TOKEN": "${TOKEN}"})
+    servers = serve({"TOKEN": "old"}, count=entry)
+    await servers.toolbox("a").definitions()
+
+    servers.reconfigure({"count": entry.model_copy(update=changed)}, {"TOKEN": token})
+
+    assert await servers_of(servers.toolbox("b")) == {"count"}
+    assert len(counting.starts) == starts
 
 
 @pytest.mark.parametrize("scope", ["session", "worker"])

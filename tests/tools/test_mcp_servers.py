@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -267,22 +266,3 @@ async def test_nobody_waits_a_second_time_for_a_server_that_does_not_answer(serv
         return len((tmp_path / "starts").read_text()) == 2
 
     await until(is_tried_again, "it is tried again beside the turns")
-
-
-async def test_a_catalogue_serves_the_same_configuration_again_and_no_other(
-    serve: Serve, counting: Counting, tmp_path: Path
-) -> None:
-    entry = counting.entry(env={"TOKEN": "${TOKEN}"})
-    first = serve({"TOKEN": "s3cret"}, count=entry)
-    await first.toolbox("a").definitions()
-
-    def later(token: str) -> ToolServers:
-        variables: dict[str, Any] = {"TOKEN": token}
-        return ToolServers(
-            {"count": entry}, variables, owner_mark=f"{tmp_path}:", home=tmp_path, logs=tmp_path, known=first.catalogues
-        )
-
-    assert "echo" in names(await later("s3cret").toolbox("a").definitions())
-    assert len(counting.starts) == 1
-    assert later("rotated").catalogues == {}
-    assert "s3cret" not in repr(first.catalogues)

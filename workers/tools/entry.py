@@ -32,7 +32,7 @@ class ServerEntry:
     Args:
         target: the server.
         commons: of the worker's connections.
-        known: its catalogue, where an earlier entry of the same configuration had learnt it.
+        known: its catalogue, where an earlier entry had learnt it from the same server.
     """
 
     def __init__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -37,7 +36,6 @@ class ToolServers:
         owner_mark: :func:`hermes_actors.wire.ownership.owner_mark` of the worker.
         home: of the gateway.
         logs: the directory for the servers' stderr.
-        known: the :attr:`catalogues` of an earlier configuration: what did not change need not be learnt again.
 
     Raises:
         UnsetVariable: an entry names a variable without a value.
@@ -51,14 +49,13 @@ class ToolServers:
         owner_mark: str,
         home: Path,
         logs: Path,
-        known: Mapping[str, Catalogue] = MappingProxyType({}),
     ) -> None:
         self._logs = logs
         self._commons = WorkerCommons(owner_mark, home)
         self._joined: dict[tuple[str, ...], bytes] = {}
         self._retiring: dict[asyncio.Task[None], ServerEntry] = {}
         self._entries: tuple[ServerEntry, ...] = ()
-        self._configure(servers, environment, known)
+        self._configure(servers, environment)
 
     def toolbox(self, session_key: str) -> Toolbox:
         """The tools of a session."""
@@ -67,7 +64,8 @@ class ToolServers:
     def reconfigure(self, servers: Mapping[str, McpServer], environment: Mapping[str, str]) -> None:
         """Take up another configuration, at once; what it does not change keeps its connections and catalogues.
 
-        What an entry says and the values of its variables make it the same. Turns that run keep the tools they told
+        What an entry says and the values of its variables make it the same; where just its time-outs change, or whether
+        it is required, its catalogue need not be learnt again. Turns that run keep the tools they told
         their model; each further call goes to the server as it is configured now, or is a tool error where that has no
         such tool. Calls that run over a connection of an entry that is no more go on, for
         :data:`workers.tools.connection.RETIRE_TIMEOUT_S` at most; then the connection ends.
@@ -76,7 +74,7 @@ class ToolServers:
             UnsetVariable: an entry names a variable without a value; nothing has changed.
         """
         before = self._entries
-        self._configure(servers, environment, {})
+        self._configure(servers, environment)
         for entry in set(before) - set(self._entries):
             retiring = asyncio.create_task(entry.retire(), name=f"mcp {entry.name} retires")
             self._retiring[retiring] = entry
@@ -85,15 +83,14 @@ class ToolServers:
     def _configured(self) -> tuple[ServerEntry, ...]:
         return self._entries
 
-    def _configure(
-        self, servers: Mapping[str, McpServer], environment: Mapping[str, str], known: Mapping[str, Catalogue]
-    ) -> None:
+    def _configure(self, servers: Mapping[str, McpServer], environment: Mapping[str, str]) -> None:
         standing = {entry.target.key: entry for entry in self._entries}
+        known = {entry.target.offer: entry.catalogue for entry in self._entries}
         targets = [
             target(name, entry, environment, logs=self._logs) for name, entry in servers.items() if entry.enabled
         ]
         self._entries = tuple(
-            standing.get(one.key) or ServerEntry(one, commons=self._commons, known=known.get(one.key))
+            standing.get(one.key) or ServerEntry(one, commons=self._commons, known=known.get(one.offer))
             for one in targets
         )
 
@@ -114,11 +111,6 @@ class ToolServers:
     def connections(self) -> list[dict[str, Any]]:
         """Every connection that was ever opened and not closed, as plain data."""
         return [connection for entry in self._all for connection in entry.describe()]
-
-    @property
-    def catalogues(self) -> dict[str, Catalogue]:
-        """The catalogues that are known, by :attr:`workers.tools.target.Target.key`."""
-        return {entry.target.key: entry.catalogue for entry in self._entries if entry.catalogue is not None}
 
     @property
     def live(self) -> int:

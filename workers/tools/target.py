@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from hermes_actors.config.model import McpServer
 from hermes_actors.config.variables import interpolate
 
 INHERITED = frozenset({"PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR"})  # and LC_*
+_OF_CALLS = frozenset({"timeout", "connect_timeout", "required"})  # keys of an entry that do not decide what it offers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Target:
     headers: Mapping[str, str] = field(repr=False)
     log: Path  # gets the command's stderr
     key: str  # equal keys: the same server; another entry, or other values of its variables, give another
+    offer: str  # equal ones: the same tools, as far as the configuration decides that
 
 
 def target(name: str, entry: McpServer, variables: Mapping[str, str], *, logs: Path) -> Target:
@@ -53,7 +56,8 @@ def target(name: str, entry: McpServer, variables: Mapping[str, str], *, logs: P
     command = tuple(map(filled, (entry.command, *entry.args))) if entry.command else ()
     directory, url = filled(entry.cwd or ""), filled(entry.url or "")
     own, headers = values(entry.env), values(entry.headers)
-    identity = [name, entry.model_dump(mode="json"), command, directory, own, url, headers]
+    said = entry.model_dump(mode="json")
+    filled_in = [name, command, directory, own, url, headers]
     return Target(
         name=name,
         entry=entry,
@@ -63,10 +67,15 @@ def target(name: str, entry: McpServer, variables: Mapping[str, str], *, logs: P
         url=url,
         headers=headers,
         log=logs / f"mcp-{name}.log",
-        key=blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest(),
+        key=_digest([said, filled_in]),
+        offer=_digest([{name: value for name, value in said.items() if name not in _OF_CALLS}, filled_in]),
     )
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """What a server gets of the gateway's environment: enough to run programs, and none of its secrets."""
     return {name: value for name, value in environment.items() if name in INHERITED or name.startswith("LC_")}
+
+
+def _digest(identity: list[Any]) -> str:
+    return blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
