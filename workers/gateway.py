@@ -46,6 +46,7 @@ class Gateway(Protocol):
         Raises:
             Refusal: not accepted; nothing is kept.
             Parked: kept, for after the drain that goes on.
+            TurnUnknown: the owner did not answer; it may have accepted it.
         """
 
     async def conversation_key(self, conversation: Conversation) -> str:

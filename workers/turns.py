@@ -2,14 +2,18 @@
 
 Ingress makes a :class:`Submission`; the owner of the session answers with :class:`Delta`, :class:`ToolProgress`,
 :class:`GatewayDraining` and one :class:`Ended`; or with a :class:`Refusal`, and then nothing of the turn is kept; or
-with :class:`Parked`. The same objects travel from worker to worker.
+with :class:`Parked`; or nobody knows what it did: :class:`TurnUnknown`. The same objects travel from worker to worker.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias
 
 from hermes_actors.wire.codec import message
+
+NOT_OWNER = "not_owner"  # code of a refusal between workers: the table is behind
+TOO_LATE = "too_late"  # the same: the deadline of the submission is over
 
 TurnState: TypeAlias = Literal["queued", "running", "completed", "failed", "interrupted", "cancelled"]
 
@@ -28,6 +32,7 @@ class Submission:
     fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
     origin: dict[str, str]  # ingress, request id
     park: bool = False  # during a drain: keep the message for later, and nobody waits; not kept on disk
+    deadline: float = math.inf  # by this machine's time.monotonic(): its sender gives up; later nothing of it begins
 
 
 @message("delta")
@@ -95,11 +100,20 @@ class Parked(Exception):
         self.retry_after_s = retry_after_s  # when it is worth while to ask for its result
 
 
+class TurnUnknown(Exception):
+    """The message was handed to its session's owner, which did not answer: it may have been accepted, and may run."""
+
+    def __init__(self, turn_id: str, why: str) -> None:
+        super().__init__(why)
+        self.turn_id = turn_id
+
+
 class Refusal(Exception):
     """The message was not accepted; nothing of it is kept, but what was accepted under its Idempotency-Key before.
 
     ``code`` is one of ``mailbox_full``, ``shard_unavailable``, ``idempotency_conflict``, ``gateway_draining``,
-    ``session_not_found``, ``store_failed``, ``message_too_large``.
+    ``session_not_found``, ``store_failed``, ``message_too_large``; between workers also :data:`NOT_OWNER` and
+    :data:`TOO_LATE`.
     """
 
     def __init__(self, code: str, why: str, retry_after_s: float | None = None) -> None:

@@ -18,8 +18,9 @@ from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.agents.marks import Resume
 from workers.agents.obedience import stop_turn
 from workers.agents.running import running_turns
-from workers.agents.session import Session
+from workers.agents.session import OwnedShard, Session
 from workers.models.provider import ModelFailure
+from workers.routing.shards import settle
 from workers.turns import Ended, GatewayDraining, Parked, Refusal, TurnEvent
 
 KEY = "api:default:a"
@@ -845,6 +846,42 @@ async def test_an_administrator_restarts_the_gateway_with_a_message_that_is_answ
     assert "going to restart" in ended.text
     assert bench.restarts_wanted == [KEY]
     assert "/restart" in (await bench.talk("/help")).text
+
+
+async def test_a_restart_that_is_sent_again_is_asked_for_once_also_after_the_restart(bench: Bench) -> None:
+    named = bench.message("/restart", idempotency_key="k")
+    unnamed = bench.message("/restart")
+
+    first = [await bench.talk(message) for message in (named, unnamed)]
+    again = [await end_of(await bench.send(message, again=True)) for message in (named, unnamed)]
+    repeated = await bench.talk("/restart", idempotency_key="k")
+
+    assert {ended.text for ended in (*first, *again, repeated)} == {first[0].text}
+    assert bench.restarts_wanted == [KEY, KEY]
+
+    after = Bench(SessionsConfig(), names=bench.names)
+    after.shard = OwnedShard(number=0, fence=2, store=bench.store.reopened())
+    await settle(after.shard, after.sessions, after.names)
+    replayed = await after.talk("/restart", idempotency_key="k")
+    fresh = await after.talk("/restart", idempotency_key="another")
+
+    assert (replayed.text, replayed.replayed) == (first[0].text, True)
+    assert fresh.text == first[0].text
+    assert after.restarts_wanted == [KEY]
+    assert bench.store.messages == {}, "it stands in no transcript"
+    await after.sessions.close()
+
+
+async def test_a_restart_that_the_disk_cannot_remember_is_refused_and_not_asked_for(bench: Bench) -> None:
+    bench.store.broken = {"admit running"}
+
+    with pytest.raises(Refusal) as refused:
+        await bench.send("/restart", idempotency_key="k")
+    without_name = await bench.talk("/restart")
+
+    assert refused.value.code == "store_failed"
+    assert without_name.state == "completed"
+    assert bench.restarts_wanted == [KEY]
 
 
 async def test_others_may_not_restart_the_gateway(bench: Bench) -> None:

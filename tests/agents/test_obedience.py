@@ -54,6 +54,60 @@ async def test_stop_with_nothing_running_says_so(bench: Bench) -> None:
     assert (await bench.talk("/stop")).text == "Nothing is running here."
 
 
+@pytest.mark.parametrize("named", [None, "k"])
+async def test_a_stop_that_is_sent_again_stops_no_other_turn(bench: Bench, named: str | None) -> None:
+    bench.model.gate.clear()
+    one, two = await bench.send("one"), await bench.send("two")
+    await bench.model.until_asked(1)
+    stop = bench.message("/stop", idempotency_key=named)
+    told = await bench.talk(stop)
+    await bench.model.until_asked(2)
+
+    again = await end_of(await bench.send(stop, again=True))
+    repeated = await bench.talk("/stop", idempotency_key=named) if named else again
+
+    assert told.text == again.text == repeated.text == "Stopped. 1 message waiting."
+    bench.model.gate.set()
+    assert (await end_of(one)).state == "cancelled"
+    assert (await end_of(two)).state == "completed"
+
+
+async def test_a_stop_is_accepted_before_the_turn_has_ended(bench: Bench) -> None:
+    bench.model.script = [tool_reply("mcp__a__x")]
+    running = await bench.send("work")
+    async with asyncio.timeout(BOUND_S):
+        await bench.toolboxes[0].called.wait()
+    bench.store.gates["finish"] = asyncio.Event()  # its end takes long to be stored
+
+    stop = bench.message("/stop")
+    accepted = await bench.send(stop)
+
+    assert accepted.ended is None
+    assert await bench.send(stop, again=True) is accepted
+    bench.store.gates["finish"].set()
+    assert "Stopped" in (await end_of(accepted)).text
+    assert (await end_of(running)).state == "cancelled"
+
+
+async def test_a_reset_that_is_handed_over_again_is_done_once(bench: Bench) -> None:
+    await bench.talk("one")
+    reset = bench.message("/reset")
+
+    told = [(await end_of(await bench.send(reset, again=again))).text for again in (False, True)]
+
+    assert told[0] == told[1]
+    assert bench.names.renamed == 1
+
+
+async def test_the_commands_that_are_known_again_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.agents.admission.MAX_KNOWN_COMMANDS", 2)
+
+    for _ in range(5):
+        await bench.talk("/stop")
+
+    assert len(bench.admission._commands) == 2
+
+
 async def test_status_does_not_wait_for_the_turn_that_runs(bench: Bench) -> None:
     bench.model.gate.clear()
     running = await bench.send("work")
@@ -168,7 +222,7 @@ async def test_a_reset_with_the_same_idempotency_key_is_done_once(bench: Bench) 
     assert bench.names.renamed == 1
 
 
-@pytest.mark.parametrize("command", ["/retry", "/reset", "/model"])
+@pytest.mark.parametrize("command", ["/retry", "/reset", "/model", "/stop", "/restart"])
 async def test_a_key_that_named_a_message_is_refused_for_a_command(bench: Bench, command: str) -> None:
     await bench.talk("one", idempotency_key="k")
 
@@ -177,6 +231,7 @@ async def test_a_key_that_named_a_message_is_refused_for_a_command(bench: Bench,
 
     assert refused.value.code == "idempotency_conflict"
     assert bench.names.renamed == 0
+    assert bench.restarts_wanted == []
 
 
 async def test_a_retry_that_is_handed_over_again_is_not_run_again(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from workers.gateway import Conversation
-from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
+from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent, TurnUnknown
 
 
 def completed(text: str = "hello", **fields: Any) -> Ended:
@@ -81,6 +81,7 @@ class FakeGateway:
         self.events: tuple[TurnEvent, ...] = events or (completed(),)
         self.held = held
         self.refusal: Refusal | None = None
+        self.silent = False  # hands messages to an owner that does not answer
         self.ready = True
         self.draining = False
         self.parks = False  # keeps the messages that want that
@@ -108,6 +109,8 @@ class FakeGateway:
             raise Parked(self.earlier_turn or submission.turn_id, 7.5)
         if self.refusal is not None:
             raise self.refusal
+        if self.silent:
+            raise TurnUnknown(submission.turn_id, "The session's worker does not answer.")
         events = self.events if stream else self.events[-1:]
         turn = FakeTurn(self.earlier_turn or submission.turn_id, events, held=self.held)
         self.turns.append(turn)

@@ -169,6 +169,25 @@ async def test_a_refusal_has_its_status(code: str, status: int, retry_after: str
             assert reply.headers.get("x-should-retry") == ("false" if status == 409 else None)
 
 
+async def test_a_message_that_may_have_been_taken_is_not_called_refused() -> None:
+    gateway = FakeGateway()
+    gateway.silent = True
+    async with serving(gateway) as served:
+        for request in (HI, {**HI, "stream": True}):
+            reply = await served.chat(request, X_Hermes_Session_Id="1")
+
+            assert (reply.status, reply.error["code"], reply.error["type"]) == (503, "turn_unknown", "server_error")
+            assert "transcript" in reply.error["message"]
+            assert "Idempotency-Key" in reply.error["message"]
+            assert reply.headers["x-should-retry"] == "false"
+            assert "Retry-After" not in reply.headers
+            assert reply.headers["X-Hermes-Turn-Id"] == gateway.submission.turn_id
+        named = await served.chat(Idempotency_Key="k")
+
+    assert named.error["code"] == "turn_unknown"
+    assert "X-Hermes-Turn-Id" not in named.headers, "the key may name an earlier turn"
+
+
 async def test_a_refusal_says_when_to_come_back() -> None:
     gateway = FakeGateway()
     gateway.refusal = Refusal("mailbox_full", "32 messages wait", 2.1)

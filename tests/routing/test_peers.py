@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,10 @@ from hermes_actors.wire.messages import Abandon, Ask, Hello, Stop, Submit, Told,
 from workers.agents.agent import unstored_end
 from workers.agents.failures import cancelled_error
 from workers.agents.feed import ListeningTurn, TurnFeed
-from workers.routing.owner import NOT_OWNER, Handover, OwnerGone
+from workers.routing.owner import Handover, OwnerGone
 from workers.routing.peer_server import PeerServer
-from workers.routing.peers import Peer
-from workers.turns import Delta, Ended, Refusal, Submission
+from workers.routing.peers import ACCEPT_TIMEOUT_S, ADMIT_TIMEOUT_S, Peer
+from workers.turns import NOT_OWNER, TOO_LATE, Delta, Ended, Refusal, Submission
 
 HELLO = Hello(boot=BOOT, slot=0, generation=1)
 
@@ -133,10 +136,22 @@ async def test_a_turn_is_handed_over_and_its_events_come_back_in_order(peer: Pee
 
     events = await heard(sent.turn)
 
-    assert owner.sent == [(3, sent.submission, True)]
+    ((shard, submitted, again),) = owner.sent
+    assert (shard, replace(submitted, deadline=math.inf), again) == (3, sent.submission, True)
     assert [type(event).__name__ for event in events] == ["Delta", "ToolProgress", "Delta", "Ended"]
     assert peer._linked is not None
     assert peer._linked._accepted == peer._linked._submitted == {}
+
+
+async def test_a_turn_says_until_when_it_is_wanted_which_is_before_its_caller_gives_up(
+    peer: Peer, owner: FakeOwner
+) -> None:
+    before = time.monotonic()
+
+    await peer.submit(3, handover(), again=False)
+
+    ((_, submitted, _),) = owner.sent
+    assert before + ADMIT_TIMEOUT_S <= submitted.deadline < time.monotonic() + ACCEPT_TIMEOUT_S
 
 
 async def test_the_id_of_an_earlier_turn_comes_with_its_acceptance(peer: Peer, owner: FakeOwner) -> None:
@@ -170,11 +185,21 @@ async def test_a_refused_turn_is_told_and_nothing_is_kept(peer: Peer, owner: Fak
     assert cut == []
 
 
-async def test_an_owner_that_has_the_shard_no_more_counts_as_gone(peer: Peer, owner: FakeOwner) -> None:
+@pytest.mark.parametrize("code", [NOT_OWNER, TOO_LATE])
+async def test_an_owner_that_has_no_business_with_a_turn_counts_as_gone_and_has_it_not(
+    peer: Peer, owner: FakeOwner, code: str
+) -> None:
+    owner.refuse = Refusal(code, "No.")
+
+    with pytest.raises(OwnerGone) as gone:
+        await peer.submit(0, handover(), again=False)
+
+    assert not gone.value.may_have_it
+
+
+async def test_an_owner_that_has_the_shard_no_more_is_not_asked_about_it(peer: Peer, owner: FakeOwner) -> None:
     owner.refuse = Refusal(NOT_OWNER, "Shard 0 is not open here.")
 
-    with pytest.raises(OwnerGone):
-        await peer.submit(0, handover(), again=False)
     with pytest.raises(OwnerGone):
         await peer.ask(0, "describe", {})
 
@@ -227,8 +252,10 @@ async def test_a_submitter_cancelled_in_the_moment_of_acceptance_abandons_the_tu
 
 
 async def test_nobody_at_the_path_counts_as_gone(tmp_path: Path) -> None:
-    with pytest.raises(OwnerGone, match=r"missing\.sock"):
+    with pytest.raises(OwnerGone, match=r"missing\.sock") as gone:
         await Peer(str(tmp_path / "missing.sock"), HELLO, lambda _: None).ask(0, "describe", {})
+
+    assert not gone.value.may_have_it
 
 
 async def test_an_owner_that_dies_as_soon_as_it_has_accepted_is_gone(
@@ -250,8 +277,9 @@ async def test_a_link_lost_before_acceptance_leaves_it_unknown(raw: RawOwner, cu
 
     raw.link.close()
 
-    with pytest.raises(OwnerGone):
+    with pytest.raises(OwnerGone) as gone:
         await submitting
+    assert gone.value.may_have_it
     assert cut == []
 
 

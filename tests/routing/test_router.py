@@ -14,7 +14,7 @@ from hermes_actors.wire import link
 from hermes_actors.wire.sharding import shard_of
 from workers.gateway import Conversation
 from workers.models.provider import ModelReply, ModelRequest
-from workers.turns import Delta, Ended, Refusal
+from workers.turns import Delta, Ended, Refusal, TurnUnknown
 
 MakeCluster = Callable[[float], Awaitable[Cluster]]
 
@@ -240,6 +240,88 @@ async def test_a_request_is_refused_when_no_owner_comes(make_cluster: MakeCluste
 
     assert refused.value.code == "shard_unavailable"
     assert refused.value.retry_after_s
+
+
+async def test_what_a_late_owner_was_given_and_could_not_take_in_time_is_not_begun(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.routing.peers.ADMIT_TIMEOUT_S", 0.0)  # as an owner finds it that was stopped meanwhile
+    cluster = await make_cluster(0.05)
+    key = cluster.key_on(1)
+
+    for text in ("hi", "/reset", "/stop", "/restart"):
+        with pytest.raises(Refusal) as refused:
+            await cluster.nodes[0].router.submit(cluster.message(text, key), stream=True)
+        assert refused.value.code == "shard_unavailable"
+        assert refused.value.retry_after_s
+
+    bench = cluster.nodes[1].bench
+    assert bench.model.requests == []
+    assert bench.restarts_wanted == []
+    assert cluster.names.renamed == 0
+    assert cluster.stores[shard_of(key, SHARDS)].rows == {}
+
+
+async def test_a_turn_that_no_owner_answered_for_is_told_unknown(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.routing.peers.ACCEPT_TIMEOUT_S", 0.05)
+    cluster = await make_cluster(0.05)
+    key = cluster.key_on(1)
+    store = cluster.stores[shard_of(key, SHARDS)]
+    committed = store.gates["admit"] = asyncio.Event()  # on disk, and nobody says so
+    sent = cluster.message("hi", key, idempotency_key="k")
+
+    with pytest.raises(TurnUnknown) as unknown:
+        await cluster.nodes[0].router.submit(sent, stream=True)
+
+    assert unknown.value.turn_id == sent.turn_id
+    committed.set()
+    monkeypatch.setattr("workers.routing.peers.ACCEPT_TIMEOUT_S", BOUND_S)
+    repeated = cluster.message("hi", key, idempotency_key="k")
+    assert (await ended(await cluster.nodes[0].router.submit(repeated, stream=True))).text == "re: hi"
+    assert len(cluster.nodes[1].bench.model.requests) == 1
+
+
+async def test_a_turn_whose_owner_died_before_it_answered_is_told_unknown_without_a_successor(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = await make_cluster(0.05)
+    key = cluster.key_on(1)
+    store = cluster.stores[shard_of(key, SHARDS)]
+    store.gates["admit"] = asyncio.Event()
+    submitting = asyncio.ensure_future(cluster.nodes[0].router.submit(cluster.message("hi", key), stream=True))
+    await until(lambda: bool(store.journal))
+
+    await cluster.kill(1)
+
+    with pytest.raises(TurnUnknown):
+        await submitting
+    store.gates["admit"].set()
+
+
+@pytest.mark.parametrize(("broken", "expected"), [(True, TurnUnknown), (False, Refusal)])
+async def test_an_owner_that_refuses_a_second_time_is_believed_where_it_could_look(
+    cluster: Cluster, broken: bool, expected: type[Exception]
+) -> None:
+    key = cluster.key_on(1)
+    number = shard_of(key, SHARDS)
+    gate = cluster.stores[number].gates["admit"] = asyncio.Event()
+    submitting = asyncio.ensure_future(cluster.nodes[0].router.submit(cluster.message("hi", key), stream=True))
+    await until(lambda: bool(cluster.stores[number].journal))
+    await cluster.kill(1)
+    cluster.stores[number].rows.clear()  # it was killed before the commit
+    if broken:
+        cluster.stores[number].broken = {"turn"}
+    successor = await cluster.start(1)
+    await successor.bench.sessions.stop("restart_timeout")  # it refuses whatever begins
+
+    cluster.tell_table()
+    await cluster.open_shards(1)
+
+    with pytest.raises(expected):
+        await submitting
+    gate.set()
 
 
 async def test_a_request_follows_its_shard_to_another_owner(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
@@ -14,18 +15,18 @@ import structlog
 from hermes_actors.wire.faults import point
 from workers.agents.agent import TurnRun, store_error, unstored_end
 from workers.agents.commands import Command, command_in
-from workers.agents.failures import STORE_FAILED_WORDS, cut_error, waiting_error
+from workers.agents.failures import STORE_FAILED_WORDS, cut_error, not_done_error, waiting_error
 from workers.agents.feed import TurnFeed
-from workers.agents.obedience import CommandRun, answer_at_once, at_once, restart_words
+from workers.agents.obedience import CommandRun, answer, answer_at_once, restart_words
 from workers.agents.session import OwnedShard, Session
 from workers.agents.sessions import Sessions
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
-from workers.turns import Parked, Refusal, Submission
+from workers.turns import TOO_LATE, Parked, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
 SHARD_RETRY_AFTER_S = 1.0
-MAX_NAMED_COMMANDS = 1000  # whose answers are known for a repeated Idempotency-Key; commands are not on disk
+MAX_KNOWN_COMMANDS = 1000  # the latest, so that none is done again; commands are not on disk
 MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
 
 Admit: TypeAlias = Callable[[Submission, OwnedShard], Awaitable[TurnFeed]]
@@ -46,7 +47,7 @@ class Admission:
         self._sessions = sessions
         self._on_restart_wanted = on_restart_wanted
         self._named: dict[tuple[str, str], asyncio.Event] = {}  # (key, Idempotency-Key) being looked up or admitted
-        self._commands: OrderedDict[tuple[str, str], TurnFeed] = OrderedDict()  # the latest with an Idempotency-Key
+        self._commands: OrderedDict[tuple[str, str], TurnFeed] = OrderedDict()  # (key, name): the latest
 
     async def submit(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
         """Admit a turn: it is on disk when this returns, and its feed will tell the rest.
@@ -76,57 +77,33 @@ class Admission:
 
     async def _submitted(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
         command = command_in(submission.messages)
-        if command is not None and command.word == "restart":
-            return self._restart(submission)
-        if command is not None and command.at_once:
+        if command is not None and command.only_tells:
             return await answer_at_once(command, submission, self._sessions)
+        if again and (known := self._known_command((submission.key, submission.turn_id))) is not None:
+            return known
         if again and (row := await shard.store.turn(submission.turn_id)) is not None:
             return await self._feed_of(row, shard)
-        admit = self._admit if command is None else partial(self._mail, command)
+        admit = self._admit if command is None else partial(self._command, command)
         if submission.idempotency_key is not None:
-            return await self._named_turn(submission, shard, submission.idempotency_key, admit)
+            return await self._named_turn(submission, shard, admit)
         return await admit(submission, shard)
 
-    def _restart(self, submission: Submission) -> TurnFeed:
-        """Ask for a planned restart of the gateway, if the sender may; a drain that goes on is not asked for again."""
-        allowed = submission.principal in self.admins
-        draining = self._sessions.draining.goes_on
-        if allowed and not draining:
-            log.warning("restart asked for in a message", session=submission.key, principal=submission.principal)
-            self._on_restart_wanted(submission.key)
-        return at_once(submission, "", restart_words(allowed=allowed, draining=draining))
-
-    async def _named_turn(self, submission: Submission, shard: OwnedShard, name: str, admit: Admit) -> TurnFeed:
+    async def _named_turn(self, submission: Submission, shard: OwnedShard, admit: Admit) -> TurnFeed:
         """The same Idempotency-Key and body give the same turn, running or over; another body is a conflict."""
-        handle = (submission.key, name)
+        handle = _handle(submission)
         while (first := self._named.get(handle)) is not None:
             await first.wait()  # then the turn is known, or it is up to the next who sent it
         settled = self._named[handle] = asyncio.Event()
         try:
-            feed = self._done_command(handle) or await self._found_or_admitted(submission, shard, handle, admit)
+            feed = self._known_command(handle)
+            if feed is None:
+                row = await shard.store.find(*handle)
+                feed = await (admit(submission, shard) if row is None else self._feed_of(row, shard))
         finally:
             del self._named[handle]
             settled.set()
         if feed.fingerprint != submission.fingerprint:
             raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
-        return feed
-
-    def _done_command(self, handle: tuple[str, str]) -> TurnFeed | None:
-        """The command that was sent under this name, unless the gateway stopped before it was done."""
-        feed = self._commands.get(handle)
-        return None if feed is None or (feed.ended is not None and feed.ended.state == "interrupted") else feed
-
-    async def _found_or_admitted(
-        self, submission: Submission, shard: OwnedShard, handle: tuple[str, str], admit: Admit
-    ) -> TurnFeed:
-        row = await shard.store.find(*handle)
-        if row is not None:
-            return await self._feed_of(row, shard)
-        feed = await admit(submission, shard)
-        if command_in(submission.messages) is not None:
-            self._commands[handle] = feed
-            if len(self._commands) > MAX_NAMED_COMMANDS:
-                self._commands.popitem(last=False)
         return feed
 
     async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
@@ -145,6 +122,59 @@ class Admission:
             feed.end(replace(ended, replayed=True))
         return feed
 
+    # -- commands -------------------------------------------------------------------------------------------------
+    def _known_command(self, handle: tuple[str, str]) -> TurnFeed | None:
+        """The command that was sent under this name, unless the gateway stopped before it was done."""
+        feed = self._commands.get(handle)
+        return None if feed is None or (feed.ended is not None and feed.ended.state == "interrupted") else feed
+
+    async def _command(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        """Begin a command, and remember it for who sends it again."""
+        _refuse_if_late(submission)
+        match command.word:
+            case "stop":
+                feed = self._stop(command, submission)
+            case "restart":
+                feed = await self._restart(submission, shard)
+            case _:
+                feed = await self._mail(command, submission, shard)
+        if command.word == "retry" and submission.idempotency_key is None:  # it is on disk, and may be large
+            return feed
+        self._commands[_handle(submission)] = feed
+        if len(self._commands) > MAX_KNOWN_COMMANDS:
+            self._commands.popitem(last=False)
+        return feed
+
+    def _stop(self, command: Command, submission: Submission) -> TurnFeed:
+        """End the turn that runs. That may take longer than a caller waits to be accepted."""
+        feed = TurnFeed(submission.turn_id, submission.fingerprint)
+
+        async def stop() -> None:
+            try:
+                told = await answer_at_once(command, submission, self._sessions)
+                assert told.ended is not None
+                feed.end(told.ended)
+            finally:
+                feed.end(answer(submission, "", "interrupted", "", not_done_error()))  # unless it has its end
+
+        self._sessions.background.start(stop())
+        return feed
+
+    async def _restart(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        """Ask for a planned restart of the gateway, if the sender may; a drain that goes on is not asked for again."""
+        allowed = submission.principal in self.admins
+        draining = self._sessions.draining.goes_on
+        ended = answer(submission, "", "completed", restart_words(allowed=allowed, draining=draining))
+        if allowed and not draining:
+            if submission.idempotency_key is not None:  # who repeats it may do so after the restart
+                await shard.store.admit(replace(submission, stateless=True), "", "running")  # in no transcript
+                await shard.store.finish(ended, ())
+            log.warning("restart asked for in a message", session=submission.key, principal=submission.principal)
+            self._on_restart_wanted(submission.key)
+        feed = TurnFeed(submission.turn_id, submission.fingerprint)
+        feed.end(ended)
+        return feed
+
     async def _mail(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
         """A command that waits for its turn; it is not on disk, what it begins may be."""
         session = await self._room(submission, shard, parkable=False)
@@ -155,6 +185,7 @@ class Admission:
         session.mail(run)
         return run.feed
 
+    # -- the mailbox ----------------------------------------------------------------------------------------------
     async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
         sessions = self._sessions
         session = await self._room(submission, shard, parkable=True)
@@ -178,12 +209,13 @@ class Admission:
         """The session, resident and with room in its mailbox; it stays so until the caller awaits something else.
 
         Raises:
-            Refusal: ``mailbox_full``, ``gateway_draining``, ``shard_unavailable``.
+            Refusal: ``mailbox_full``, ``gateway_draining``, ``shard_unavailable``, ``too_late``.
         """
         sessions = self._sessions
         self._refuse_if_draining(submission, parkable=parkable)
         session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
         self._refuse_if_draining(submission, parkable=parkable)  # it may have begun meanwhile
+        _refuse_if_late(submission)
         if len(session.runs) > sessions.config.mailbox_limit and submission.turn_id not in sessions.feeds:
             why = f"{len(session.runs)} messages of this session run or wait already."
             raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
@@ -213,6 +245,21 @@ class Admission:
         log.error("message not stored", session=session.key, turn=run.submission.turn_id, why=str(error))
         why = store_error(STORE_FAILED_WORDS)
         run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "failed", why))
+
+
+def _handle(submission: Submission) -> tuple[str, str]:
+    """By what a message is known that comes again: its session, and its Idempotency-Key or the turn's own id."""
+    return submission.key, submission.idempotency_key or submission.turn_id
+
+
+def _refuse_if_late(submission: Submission) -> None:
+    """Begin nothing that was given up: its sender may send it anew.
+
+    Raises:
+        Refusal: ``too_late``.
+    """
+    if time.monotonic() > submission.deadline:
+        raise Refusal(TOO_LATE, "the message reached it too late, and was let be")
 
 
 def refusal_of(error: StoreFailed) -> Refusal:

@@ -39,9 +39,9 @@ class Command:
     argument: str = ""
 
     @property
-    def at_once(self) -> bool:
-        """Whether it does not wait behind the turn that runs."""
-        return self.word in ("stop", "status", "restart", "help")
+    def only_tells(self) -> bool:
+        """Whether it changes nothing, so that it may be done again."""
+        return self.word in ("status", "help")
 
 
 def parse(text: str) -> Command | None:

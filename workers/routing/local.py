@@ -11,10 +11,10 @@ from workers.agents.feed import TurnFeed
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
 from workers.routing.directory import Directory
-from workers.routing.owner import NOT_OWNER, Handover
+from workers.routing.owner import Handover
 from workers.routing.shards import ShardTable
 from workers.store.shard import StoreFailed
-from workers.turns import Refusal, Submission
+from workers.turns import NOT_OWNER, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,18 @@ from typing import Any, Protocol
 from workers.agents.feed import ListeningTurn
 from workers.turns import Submission
 
-NOT_OWNER = "not_owner"  # refusal between workers only: the table is behind
-
 
 class OwnerGone(Exception):
-    """The owner cannot be reached, or owns the shard no more; it may or may not have got the request."""
+    """The owner cannot be reached, or owns the shard no more, or got the request too late.
+
+    Args:
+        why: in words.
+        may_have_it: the request was handed over and not answered, so it may have been done.
+    """
+
+    def __init__(self, why: str, *, may_have_it: bool) -> None:
+        super().__init__(why)
+        self.may_have_it = may_have_it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +45,7 @@ class Owner(Protocol):
         Raises:
             Refusal: not accepted.
             Parked: on disk, for after the drain that goes on; its caller hears nothing.
-            OwnerGone: it is not known whether the owner has it.
+            OwnerGone: the owner has it not, or nobody knows.
         """
 
     async def ask(self, shard: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -46,5 +53,5 @@ class Owner(Protocol):
 
         Raises:
             Refusal: the owner said no.
-            OwnerGone: it is not known whether it was done.
+            OwnerGone: it was not done, or nobody knows.
         """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hermes_actors.wire.codec import ProtocolError, from_parts, to_parts
@@ -20,12 +22,13 @@ from hermes_actors.wire.messages import (
     TurnParked,
     TurnRefused,
 )
-from workers.routing.owner import NOT_OWNER, Handover, OwnerGone
+from workers.routing.owner import Handover, OwnerGone
 from workers.routing.requests import Requests
-from workers.turns import Parked, Refusal
+from workers.turns import NOT_OWNER, TOO_LATE, Parked, Refusal
 
 CONNECT_TIMEOUT_S = 2.0
 ACCEPT_TIMEOUT_S = 4.0  # within the router's OWNER_WAIT_S, so that there is time to ask again
+ADMIT_TIMEOUT_S = 3.0  # after which the owner lets a turn be; the rest is for its commit and the way back
 ASK_TIMEOUT_S = 5.0
 
 
@@ -68,7 +71,8 @@ class Peer:
                         await loop.create_unix_connection(lambda: linked.link, self._path)
                     linked.link.send(self._hello)
                 except (OSError, TimeoutError, LinkClosed) as error:  # it may die as soon as it has accepted
-                    raise OwnerGone(f"{self._path}: {error or 'no answer in time'}") from error
+                    why = f"{self._path}: {error or 'no answer in time'}"
+                    raise OwnerGone(why, may_have_it=False) from error
                 self._linked = linked
             return self._linked
 
@@ -85,7 +89,7 @@ class _LinkedOwner:
 
     async def submit(self, shard: int, handover: Handover, *, again: bool) -> None:
         number = self._requests.number()
-        submission = to_parts(handover.submission)
+        submission = to_parts(replace(handover.submission, deadline=time.monotonic() + ADMIT_TIMEOUT_S))
         request = Submit(request=number, shard=shard, submission=submission, stream=handover.stream, again=again)
         self._submitted[number] = handover
         try:
@@ -96,8 +100,8 @@ class _LinkedOwner:
         finally:
             self._submitted.pop(number, None)
         if isinstance(answer, TurnRefused):
-            if answer.code == NOT_OWNER:
-                raise OwnerGone(answer.why)
+            if answer.code in (NOT_OWNER, TOO_LATE):
+                raise OwnerGone(answer.why, may_have_it=False)
             raise Refusal(answer.code, answer.why, answer.retry_after_s)
         if isinstance(answer, TurnParked):
             raise Parked(answer.turn_id, answer.retry_after_s)
@@ -106,7 +110,7 @@ class _LinkedOwner:
         request = Ask(request=self._requests.number(), shard=shard, what=what, data=data)
         answer: Told = await self._ask(request, ASK_TIMEOUT_S)
         if answer.error == NOT_OWNER:
-            raise OwnerGone(answer.why)
+            raise OwnerGone(answer.why, may_have_it=False)
         if answer.error is not None:
             raise Refusal(answer.error, answer.why)
         return answer.data
@@ -118,7 +122,7 @@ class _LinkedOwner:
             why = f"The message cannot be handed to the session's worker: {error}."
             raise Refusal("message_too_large", why) from error
         except (LinkClosed, TimeoutError) as error:
-            raise OwnerGone(str(error) or "no answer in time") from error
+            raise OwnerGone(str(error) or "no answer in time", may_have_it=True) from error
 
     def _received(self, message: Any) -> None:
         match message:

@@ -1,7 +1,8 @@
 """The gateway as an ingress sees it: every session is here or one hop away.
 
 A request whose owner is down waits for the next owner, up to :data:`OWNER_WAIT_S`. However often a turn is handed over
-it runs once: it carries its id, and an owner that is asked again attaches to what it knows of it.
+it runs once: it carries its id, and an owner that is asked again attaches to what it knows of it. It also carries until
+when it is wanted, so that a late owner does not begin what was given up; where one may have, that is what is told.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from workers.routing.owner import Handover, Owner, OwnerGone
 from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
-from workers.turns import Refusal, Submission, TurnError
+from workers.turns import Refusal, Submission, TurnError, TurnUnknown
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ OWNER_WAIT_S = 5.0  # how long a request waits for a shard that has no living ow
 OWNER_RETRY_S = 0.1  # an owner may be back without a change of the table that we wait for
 RETRY_AFTER_S = 2.0
 PLACEMENT_TRIES = 64  # to find a name that falls into a shard of this worker
+
+_LOOKED_NOWHERE = ("shard_unavailable", "store_failed")  # an owner that says so may not know of an earlier one
 
 T = TypeVar("T")
 
@@ -82,7 +85,21 @@ class Router:
 
     async def _submit(self, handover: Handover, *, again: bool) -> None:
         number = self._shard_of(handover.submission.key)
-        await self._at_owner(number, lambda owner, again: owner.submit(number, handover, again=again), again=again)
+
+        async def hand_over(owner: Owner, again: bool) -> None:
+            try:
+                await owner.submit(number, handover, again=again)
+            except Refusal as refusal:
+                if again and refusal.code in _LOOKED_NOWHERE:
+                    raise TurnUnknown(handover.submission.turn_id, refusal.why) from refusal
+                raise
+
+        try:
+            await self._at_owner(number, hand_over, again=again)
+        except OwnerGone as error:
+            if error.may_have_it:
+                raise TurnUnknown(handover.submission.turn_id, str(error)) from error
+            raise _unavailable(error) from error
 
     def _cut(self, handover: Handover) -> None:
         """The owner of an accepted turn went away: the next owner knows what became of it."""
@@ -96,6 +113,8 @@ class Router:
             stream = handover.stream and not handover.turn.heard
             waiting = replace(handover.submission, park=False)  # its caller waits already
             await self._submit(replace(handover, submission=waiting, stream=stream), again=True)
+        except TurnUnknown as unknown:
+            self._tell_lost(handover, str(unknown), cut_error("crash"))
         except Refusal as refusal:
             kept = refusal.code == "gateway_draining" and command_in(handover.submission.messages) is None
             self._tell_lost(handover, refusal.why, waiting_error() if kept else cut_error("crash"))
@@ -158,7 +177,10 @@ class Router:
 
     # -- owners ---------------------------------------------------------------------------------------------------
     async def _ask(self, number: int, what: str, data: dict[str, Any], *, patient: bool = True) -> dict[str, Any]:
-        return await self._at_owner(number, lambda owner, _: owner.ask(number, what, data), patient=patient)
+        try:
+            return await self._at_owner(number, lambda owner, _: owner.ask(number, what, data), patient=patient)
+        except OwnerGone as error:
+            raise _unavailable(error) from error
 
     async def _at_owner(
         self,
@@ -172,12 +194,13 @@ class Router:
 
         Args:
             number: the shard.
-            do: what, given the owner and whether an earlier one may have done it already.
-            again: whether one may.
+            do: what, given the owner and whether it may be done already.
+            again: whether it may.
             patient: wait; otherwise one attempt must do.
 
         Raises:
-            Refusal: ``shard_unavailable``: no owner in time; or what the owner refused.
+            OwnerGone: no owner in time.
+            Refusal: what the owner refused.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._owner_wait_s if patient else 0.0)
@@ -188,10 +211,10 @@ class Router:
                 try:
                     return await do(owner, again)
                 except OwnerGone as error:
-                    why, again = str(error), True
+                    why, again = str(error), again or error.may_have_it
             left = deadline - loop.time()
             if left <= 0:
-                raise Refusal("shard_unavailable", f"The session's worker does not answer: {why}.", RETRY_AFTER_S)
+                raise OwnerGone(f"The session's worker does not answer: {why}.", may_have_it=again)
             await self._table.change(min(left, OWNER_RETRY_S))
 
     def _owner(self, number: int) -> Owner | None:
@@ -215,3 +238,7 @@ class Router:
         self._background.cancel()
         for peer in self._peers.values():
             peer.close()
+
+
+def _unavailable(error: OwnerGone) -> Refusal:
+    return Refusal("shard_unavailable", str(error), RETRY_AFTER_S)

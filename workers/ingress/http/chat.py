@@ -13,7 +13,15 @@ from workers.gateway import Conversation, Gateway, Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import Chunks, completion, error_event
 from workers.ingress.http.connection import Connection, Limits
-from workers.ingress.http.errors import JSON_TYPE, SERVER, ClientGone, ended_without_answer, refused, retry_after
+from workers.ingress.http.errors import (
+    JSON_TYPE,
+    SERVER,
+    ClientGone,
+    ended_without_answer,
+    refused,
+    retry_after,
+    unknown,
+)
 from workers.ingress.http.events import EventStream
 from workers.ingress.http.names import (
     IDEMPOTENCY_HEADER,
@@ -29,7 +37,7 @@ from workers.ingress.http.names import (
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
 from workers.ingress.http.routes import Call
-from workers.turns import Delta, Ended, GatewayDraining, Parked, Refusal, Submission, ToolProgress
+from workers.turns import Delta, Ended, GatewayDraining, Parked, Refusal, Submission, ToolProgress, TurnUnknown
 
 
 class ChatCompletions:
@@ -70,6 +78,12 @@ class ChatCompletions:
             turn = await self._gateway.submit(submission, stream=chat.stream)
         except Refusal as refusal:
             raise refused(refusal) from None
+        except TurnUnknown as lost:
+            error = unknown(lost)
+            error.headers |= self._headers(lost.turn_id, submission, session_id)
+            if submission.idempotency_key is not None:  # which may name an earlier turn
+                del error.headers[TURN_ID_HEADER]
+            raise error from None
         except Parked as parked:
             headers = self._headers(parked.turn_id, submission, session_id) | retry_after(parked.retry_after_s)
             return _parked(parked, session_id, headers)

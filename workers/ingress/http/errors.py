@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
-from workers.turns import Ended, Refusal
+from workers.turns import Ended, Refusal, TurnUnknown
 
 LONGEST_RETRY_AFTER_S = 3600
 NOT_TO_BE_RETRIED = {"x-should-retry": "false"}  # client libraries of the OpenAI family heed it
@@ -28,6 +28,10 @@ _REFUSALS: Mapping[str, tuple[int, float | None]] = {  # code: HTTP status, Retr
 _INTERRUPTED = (
     "The turn was cut off by a restart or a crash of the gateway. It is not run again, since its tools may have acted. "
     "A session keeps its transcript: send the next message to go on."
+)
+_UNKNOWN = (
+    "The message had been handed over, so it may have been taken, and may run. What to do: look at the session's "
+    "transcript before you send it again; with the same Idempotency-Key it is safe to send it again at any time."
 )
 _CANCELLED = "The turn was cancelled before it came to an answer."
 _FAILED = "The turn failed."
@@ -87,6 +91,11 @@ def refused(refusal: Refusal) -> ApiError:
     if refusal.code == "idempotency_conflict":
         headers |= NOT_TO_BE_RETRIED
     return ApiError(status, refusal.code, refusal.why, headers=headers)
+
+
+def unknown(lost: TurnUnknown) -> ApiError:
+    """A message that may have been accepted: no library is to send it again, and what a person can do."""
+    return ApiError(503, "turn_unknown", f"{lost} {_UNKNOWN}", headers=NOT_TO_BE_RETRIED)
 
 
 def ended_without_answer(ended: Ended) -> ApiError:
