@@ -206,22 +206,25 @@ class Worker:
         data: dict[str, Any] = {}
         found = True
         try:
-            if query.about == "session":
-                number = shard_of(query.key, self._table.shards)
-                data = await self._local.ask(number, "describe", {"key": query.key})
-                data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
-            elif query.about == "running":
-                data = {"turns": await running_turns(self._sessions), "queued": self._sessions.waiting}
-            elif query.about == "stop_turn":
-                session = await self._sessions.present(query.key)
-                data = {"stopped": session is not None and await stop_turn(session)}
-            elif query.about == "evict":
-                await self._sessions.evict(query.key)
-            elif query.about == "restart_mcp":
-                data = {"restarted": sum(row["server"] == query.key for row in self._tools.connections())}
-                self._background.start(self._restart_server(query.key))  # it may take longer than anybody waits
-            else:
-                data = {"mcp": self._tools.connections()}
+            match query.about:
+                case "session":
+                    number = shard_of(query.key, self._table.shards)
+                    data = await self._local.ask(number, "describe", {"key": query.key})
+                    data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
+                case "mcp":
+                    data = {"mcp": self._tools.connections()}
+                case "restart_mcp":
+                    data = {"restarted": sum(row["server"] == query.key for row in self._tools.connections())}
+                    self._background.start(self._restart_server(query.key))  # it may take longer than anybody waits
+                case "running":
+                    data = {"turns": await running_turns(self._sessions), "queued": self._sessions.waiting}
+                case "stop_turn":
+                    session = await self._sessions.present(query.key)
+                    data = {"stopped": session is not None and await stop_turn(session)}
+                case "evict":
+                    await self._sessions.evict(query.key)
+                case _:
+                    raise ValueError(f"a worker cannot be asked about {query.about!r}")
         except Refusal:
             found = False
         self._tell(Answer(request=query.request, found=found, data=data))

@@ -60,7 +60,7 @@ class Refused:
     """A request of a worker that could not be done."""
 
     request: int
-    code: str  # stale_fence | not_found | bad_request | stopping
+    code: str  # stale_fence | not_found | bad_request | store_failed
     why: str
 
 

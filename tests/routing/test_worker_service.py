@@ -274,6 +274,11 @@ async def test_an_operator_is_answered_during_a_stop(supervisor: Supervisor, pat
     assert await supervisor.exit_code() == EXIT_STOPPED
 
 
+async def test_a_question_that_a_worker_does_not_know_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="cannot be asked about 'the weather'"):
+        await Worker.answer(object.__new__(Worker), Query(request=1, about="the weather", key=""))
+
+
 async def test_a_worker_without_a_supervisor_leaves_what_runs_to_be_told_by_its_next_owner_and_ends(
     supervisor: Supervisor,
 ) -> None:
