@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from fakes.failure_stage import Happening, Stage, quoted
-from fakes.model_server import Answer, call_tools, chunk, drop, hang, refuse, say, stream
+from fakes.model_server import Answer, call_tools, chunk, drop, hang, refuse, say, stream, whole
 
 MAX_TURNS = 4  # agent.max_turns of the gateway that they happen to
 BYTES_100_MB = 100_000_000
@@ -94,6 +94,7 @@ MODEL = [
         "no first token in time": answers(*[hang()] * 2),
         "no next token in time": answers(say("so far", end="hang")),
         "a chunk is no JSON": answers(NO_CHUNK),
+        "200, with a web page": answers(whole(b"<html>Welcome</html>", "text/html")),
         "an error instead of a chunk": answers(*[ERROR_CHUNK] * 2),
         f"it calls tools without end (`agent.max_turns: {MAX_TURNS}`)": tools_without_end,
     }.items()

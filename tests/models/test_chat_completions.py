@@ -421,6 +421,15 @@ async def test_an_answer_that_is_no_chat_completion_is_malformed(
     assert (await connect().failure()).kind == "malformed"
 
 
+async def test_a_base_url_that_leads_to_a_web_page_is_asked_once(server: ModelServer, connect: Connect) -> None:
+    server.script(whole(b"<html>Welcome</html>", "text/html"), say("Hi"))
+
+    failure = await connect().failure()
+
+    assert (failure.kind, failure.attempts, len(server.requests)) == ("malformed", 1, 1)
+    assert "base_url" in failure.text
+
+
 async def test_an_answer_without_end_is_not_read_for_ever(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

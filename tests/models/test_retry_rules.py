@@ -14,6 +14,7 @@ from workers.models.retry import (
     MAX_RETRY_AFTER_S,
     MAX_RETRY_AFTER_WITH_NEXT_S,
     STALL_S,
+    WEB_PAGE,
     retry_delay,
 )
 
@@ -46,6 +47,10 @@ def test_broken_requests_are_retried_only_before_text_was_delivered(kind: str) -
 
 def test_an_empty_account_is_not_retried_although_it_is_a_429() -> None:
     assert delay(replace(FAILURE, status=429, code="insufficient_quota")) is None
+
+
+def test_a_web_page_in_place_of_an_answer_is_not_asked_for_twice() -> None:
+    assert delay(replace(FAILURE, kind="malformed", status=None, code=WEB_PAGE)) is None
 
 
 def test_retries_end_after_api_max_retries() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from workers.models.failure import chain_story
 from workers.models.provider import ModelFailure
+from workers.models.retry import ACCOUNT_CODES, WEB_PAGE
 from workers.models.route import is_about_model, is_about_request
 from workers.turns import TurnError
 
+_ACCOUNT_ADVICE = "check the plan of the provider's account, or choose another model with /model"
 _STATUS_ADVICE = {
     401: "the key was refused: check the provider's key_env variable",
+    402: _ACCOUNT_ADVICE,
     403: "the key may not use this model: check the account, or choose another one with /model",
     404: "check base_url and the model id, or choose another one with /model",
     413: "the conversation is too large for this model: /reset begins a fresh one",
@@ -39,6 +42,10 @@ def _advice(failure: ModelFailure) -> str:
         return "check the model id, or choose another one with /model"
     if is_about_request(failure) and failure.status != 413:
         return "change the message, or begin a fresh conversation with /reset"
+    if failure.code in ACCOUNT_CODES:
+        return _ACCOUNT_ADVICE
+    if failure.code == WEB_PAGE:
+        return "check base_url, which leads to a web page"
     if failure.status == 429:
         return "wait, then send the message again"
     if failure.kind == "timeout":

@@ -22,7 +22,7 @@ from workers.models.failure import Words, tidy, words_of_body, words_of_error
 from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
-from workers.models.retry import retry_delay
+from workers.models.retry import WEB_PAGE, retry_delay
 from workers.models.retry_after import back_in_s
 from workers.models.sse import EventParser, EventTooLarge
 
@@ -182,7 +182,8 @@ class ChatCompletions:
             if "json" in response.content_type:
                 await self._read_body(response, builder, patience, deliver)
             elif response.content_type == "text/html":
-                raise Malformed("the answer is a web page, not a chat completion: check base_url")
+                why = "the answer is a web page, not a chat completion: check base_url"
+                raise _Failed("malformed", why, code=WEB_PAGE)
             else:
                 await self._read_stream(response.content, builder, patience, deliver)
         finally:
