@@ -81,7 +81,7 @@ def test_what_runs_at_the_deadline_is_marked_on_disk_before_it_is_cut(patient: G
     assert gateway.end()[0] == 0
     told = dict(answer.data)
     assert (told.pop("cut"), told.pop("took_s") >= 0) == (sorted([first, second]), True)
-    assert told == {"marked": 2, "stateless": 1, "waiting": 0, "suspended": [], "then": "stop"}
+    assert told == {"marked": 2, "stateless": 1, "waiting": 0, "silent": [], "suspended": [], "then": "stop"}
     for slot, key in ((0, first), (1, second)):
         assert cut(gateway, slot)["reason"] == "shutdown_timeout"
         assert [key, "resume_pending", "shutdown_timeout"] in cut(gateway, slot)["marked"]

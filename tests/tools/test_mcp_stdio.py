@@ -93,7 +93,8 @@ async def test_closing_ends_the_server_its_children_and_those_that_left_its_proc
 
     await toolbox.close()
 
-    assert not any(map(runs, [*counting.starts, child, daemon]))
+    assert not runs(counting.starts[0])
+    await until(lambda: not runs(child) and not runs(daemon), "its killed descendants are gone")
     assert servers.connections() == []
 
 
@@ -119,7 +120,8 @@ async def test_a_silent_server_is_given_up_after_its_connect_timeout_with_all_it
     assert await toolbox.definitions() == b""
 
     assert "no answer within 0.5 s" in (toolbox.notice or "")
-    assert not any(runs(int((tmp_path / name).read_text())) for name in ("child", "pid"))
+    pids = [int((tmp_path / name).read_text()) for name in ("child", "pid")]
+    await until(lambda: not any(map(runs, pids)), "what was killed is gone")
 
 
 async def test_closing_while_a_server_starts_leaves_nothing_behind(serve: Serve, tmp_path: Path) -> None:

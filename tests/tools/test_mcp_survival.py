@@ -176,7 +176,7 @@ async def test_a_stopped_turn_ends_its_servers_with_all_they_started_and_the_nex
     await toolbox.abort(0.1)
 
     assert not runs(counting.starts[0])
-    assert not runs(child)
+    await until(lambda: not runs(child), "its killed child is gone")
     assert {row["session"]: row["state"] for row in servers.connections()} == {"a": "idle", "b": "up"}
     assert (await call(toolbox, "echo", text="next")).text == "next"
     assert (await call(other, "pid")).text == theirs
