@@ -11,7 +11,9 @@ from fakes.sessions import BOUND_S, Bench, FakeToolbox, bounded, end_of, text_re
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.failures import cancelled_error
+from workers.agents.session import OwnedShard
 from workers.models.provider import ModelFailure, ModelRequest, ToolCall
+from workers.routing.shards import settle
 from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
 from workers.turns import Refusal
@@ -314,6 +316,25 @@ async def test_a_turn_can_be_cut_while_its_tools_are_still_connecting(bench: Ben
     feed.leave(heard.append)
 
     assert (await end_of(feed)).state == "cancelled"
+
+
+async def test_a_turn_that_begins_after_a_reset_is_closed_in_the_transcript_it_ran_in(bench: Bench) -> None:
+    bench.model.gate.clear()
+    first = await bench.send("one")
+    await bench.model.until_asked(1)
+    reset, second = await bench.send("/reset"), await bench.send("two")
+    bench.model.gate.set()
+    await end_of(first)
+    bench.model.gate.clear()
+    await end_of(reset)
+    await bench.model.until_asked(2)
+
+    next_owner = OwnedShard(number=0, fence=2, store=bench.store.reopened())
+    await settle(next_owner, bench.sessions, bench.names)
+
+    fresh = await next_owner.store.transcript(bench.names.sessions[KEY])
+    assert [(past.turn_id, past.state) for past in fresh] == [(second.turn_id, "interrupted")]
+    assert orjson.loads(fresh[0].rows[0])["content"] == "two"
 
 
 # -- stop, deletion, and shards that move ------------------------------------------------------------------------

@@ -84,10 +84,10 @@ class FakeShardStore(ShardStore):
         )
 
     @operation
-    def begin(self, turn_id: str) -> None:
+    def begin(self, turn_id: str, session_id: str) -> None:
         self._unfinished(turn_id)
         self._write("begin", turn_id)
-        self.rows[turn_id] = replace(self.rows[turn_id], state="running")
+        self.rows[turn_id] = replace(self.rows[turn_id], state="running", session_id=session_id)
 
     @operation
     def append(self, turn_id: str, session_id: str, rows: Sequence[bytes]) -> None:
@@ -100,7 +100,8 @@ class FakeShardStore(ShardStore):
         self._unfinished(ended.turn_id)
         self._write(f"finish {ended.state}", ended.turn_id)
         self._add(ended.turn_id, rows)
-        self.rows[ended.turn_id] = replace(self.rows[ended.turn_id], state=ended.state, ended=ended)  # type: ignore[arg-type]  # a final state
+        row = self.rows[ended.turn_id]
+        self.rows[ended.turn_id] = replace(row, state=ended.state, session_id=ended.session_id, ended=ended)  # type: ignore[arg-type]  # a final state
         if own_fault:
             self.own_fault.add(ended.turn_id)
 
@@ -158,6 +159,7 @@ class FakeShardStore(ShardStore):
 
     @operation
     def choose_model(self, key: str, model: str | None) -> None:
+        self._read("choose_model")
         if model is None:
             self.models.pop(key, None)
         else:

@@ -61,8 +61,8 @@ async def test_a_queued_turn_begins_once(store: ShardStore) -> None:
     await store.admit(submission(), SESSION, "queued")
     assert await state_of(store, "turn_1") == "queued"
 
-    await store.begin("turn_1")
-    await store.begin("turn_1")
+    await store.begin("turn_1", SESSION)
+    await store.begin("turn_1", SESSION)
 
     assert await state_of(store, "turn_1") == "running"
 
@@ -88,13 +88,17 @@ async def test_nothing_changes_a_turn_that_is_over(store: ShardStore) -> None:
     with pytest.raises(TurnOver):
         await store.append("turn_1", SESSION, [b"late"])
     with pytest.raises(TurnOver):
-        await store.begin("turn_1")
+        await store.begin("turn_1", SESSION)
 
     assert (await store.turn("turn_1"), await store.transcript(SESSION)) == before
 
 
 async def test_a_write_for_a_turn_that_was_never_admitted_is_refused(store: ShardStore) -> None:
-    for write in (store.begin("turn_1"), store.append("turn_1", SESSION, [b"x"]), store.finish(ended(), [b"x"])):
+    for write in (
+        store.begin("turn_1", SESSION),
+        store.append("turn_1", SESSION, [b"x"]),
+        store.finish(ended(), [b"x"]),
+    ):
         with pytest.raises(TurnOver):
             await write
 
@@ -133,7 +137,7 @@ async def test_a_queued_message_is_not_in_the_transcript_before_its_turn_writes(
     assert await rows_of(store) == [b"first", b"call"]
 
     await store.finish(ended("turn_1"), [b"result", b"answer"])
-    await store.begin("turn_2")
+    await store.begin("turn_2", SESSION)
     assert await rows_of(store) == [b"first", b"call", b"result", b"answer"]
 
     await store.finish(ended("turn_2"), [b"answer 2"])
@@ -157,6 +161,15 @@ async def test_a_transcript_belongs_to_one_session(store: ShardStore) -> None:
 
     assert [past.turn_id for past in await store.transcript("sess_old")] == ["turn_1", "turn_3"]
     assert [past.turn_id for past in await store.transcript("sess_new")] == ["turn_2"]
+
+
+async def test_a_turn_that_begins_is_known_in_the_transcript_it_begins_in(store: ShardStore) -> None:
+    await store.admit(submission(), "sess_old", "queued")
+
+    await store.begin("turn_1", "sess_new")
+
+    (row,) = await store.unfinished()
+    assert (row.session_id, row.state) == ("sess_new", "running")
 
 
 @pytest.mark.parametrize("appends", [False, True])
@@ -334,7 +347,7 @@ async def test_turns_are_counted_by_state(store: ShardStore) -> None:
     for turn_id in ("turn_1", "turn_2", "turn_3"):
         await store.admit(submission(turn_id), SESSION, "queued")
     await store.admit(submission("turn_4", key="api:default:ben"), "sess_ben", "queued")
-    await store.begin("turn_1")
+    await store.begin("turn_1", SESSION)
     await store.finish(ended("turn_2"), [])
 
     counts = await store.counts(KEY)
@@ -347,7 +360,7 @@ async def test_how_long_the_last_completed_turns_of_a_session_took_is_known(stor
         turn_id = f"turn_{number}"
         await store.admit(submission(turn_id), SESSION, "queued")
         clock.time += 100.0  # it waits
-        await store.begin(turn_id)
+        await store.begin(turn_id, SESSION)
         clock.time += number + 1.0
         await store.finish(ended(turn_id, state=state), [])
     await store.admit(submission("turn_running"), SESSION, "running")
@@ -429,7 +442,7 @@ async def test_a_shard_is_not_opened_with_an_older_fence(reopen: Reopen) -> None
 async def test_a_read_sees_the_writes_before_it(store: ShardStore) -> None:
     *_, row = await asyncio.gather(
         store.admit(submission("turn_1"), SESSION, "queued"),
-        store.begin("turn_1"),
+        store.begin("turn_1", SESSION),
         store.finish(ended("turn_1"), []),
         store.turn("turn_1"),
     )

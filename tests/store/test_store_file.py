@@ -301,7 +301,7 @@ def steps_of_each_operation(connection: sqlite3.Connection) -> dict[str, int]:
     packed = rows_module.packed({"text": "", "finish_reason": "stop", "usage": {}, "model": "demo", "error": None})
     operations: dict[str, Callable[[], object]] = {
         "admit": lambda: rows.admit(sent, SESSION, "queued", b"\x80", b"\x80", None),
-        "begin": lambda: rows.begin("turn_1"),
+        "begin": lambda: rows.begin("turn_1", "sess_new"),
         "append": lambda: rows.append("turn_1", SESSION, [b"row"]),
         "unfinished": rows.unfinished,
         "finish": lambda: rows.finish(end, packed, [b"row"], own_fault=False),

@@ -117,14 +117,16 @@ class ShardMachine(RuleBasedStateMachine):
         self.model[turn_id] = ModelTurn(sent, session_id, state, self.clock.time, rows=list(messages))
         return turn_id
 
-    @rule(turn_id=turns)
-    def begin(self, turn_id: str) -> None:
+    @rule(turn_id=turns, was_reset=st.booleans())
+    def begin(self, turn_id: str, was_reset: bool) -> None:
         turn = self.model.get(turn_id)
         if turn is None or not turn.unfinished:
             with pytest.raises(TurnOver):
-                self.runner.run(self.store.begin(turn_id))
+                self.runner.run(self.store.begin(turn_id, "sess"))
             return
-        self.runner.run(self.store.begin(turn_id))
+        if turn.state == "queued" and was_reset:
+            turn.session_id = f"fresh_{turn.submission.key}"
+        self.runner.run(self.store.begin(turn_id, turn.session_id))
         turn.state = "running"
 
     @rule(turn_id=turns, rows=bodies)
@@ -183,8 +185,8 @@ class ShardMachine(RuleBasedStateMachine):
 
     @invariant()
     def transcripts_agree(self) -> None:
-        for key in KEYS if self.fence else ():
-            session_id = f"sess_{key}"
+        sessions = [f"{name}_{key}" for name in ("sess", "fresh") for key in KEYS]
+        for session_id in sessions if self.fence else ():
             mine = [
                 PastTurn(turn_id=i, state=t.state, own_fault=t.own_fault, rows=tuple(t.rows))  # type: ignore[arg-type]  # a state
                 for i, t in self.model.items()

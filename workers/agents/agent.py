@@ -138,7 +138,7 @@ class TurnRun:
             self.feed.text(f"{self._opening}\n\n")
         try:
             if self.queued:
-                await session.store.begin(self.submission.turn_id)
+                await session.store.begin(self.submission.turn_id, session.session_id)
             point("turn.begun")
             finish = await self._unless_cut(await self._run(session, agency, line))
             line.turn_ended(finish.state == "completed")

@@ -28,7 +28,7 @@ _EXPIRE_IDEMPOTENCY_KEY = """
     UPDATE turns SET idempotency_key = NULL WHERE key = ? AND idempotency_key = ? AND created_at <= ?
 """
 _RETRACT = "UPDATE turns SET in_transcript = 0 WHERE turn_id = ? AND ended_at IS NOT NULL"
-_BEGIN = "UPDATE turns SET state = 'running', started_at = ? WHERE turn_id = ? AND state = 'queued'"
+_BEGIN = "UPDATE turns SET state = 'running', started_at = ?, session_id = ? WHERE turn_id = ? AND state = 'queued'"
 _APPEND = """
     UPDATE turns SET written = written + ?, in_transcript = NOT stateless WHERE turn_id = ? AND ended_at IS NULL
     RETURNING n, stateless, session_id, written
@@ -112,9 +112,9 @@ class Rows:
         assert n is not None
         self._insert(n, count, turn.messages)
 
-    def begin(self, turn_id: str) -> None:
-        """``queued`` to ``running``; no change where it runs already."""
-        if self._execute(_BEGIN, (self._now(), turn_id)).rowcount == 0:
+    def begin(self, turn_id: str, session_id: str) -> None:
+        """``queued`` to ``running``, in this transcript; no change where it runs already."""
+        if self._execute(_BEGIN, (self._now(), session_id, turn_id)).rowcount == 0:
             state = self._execute("SELECT state FROM turns WHERE turn_id = ?", (turn_id,)).fetchone()
             if state != ("running",):
                 raise _over(turn_id)

@@ -72,8 +72,8 @@ class ShardStore(Protocol):
             StoreFailed: nothing was kept.
         """
 
-    async def begin(self, turn_id: str) -> None:
-        """Commit that a queued turn runs now.
+    async def begin(self, turn_id: str, session_id: str) -> None:
+        """Commit that a queued turn runs now, and in which transcript: it may be a later one than at its admission.
 
         Raises:
             TurnOver: the turn has its end already.

@@ -72,8 +72,8 @@ class SqliteShard(ShardStore):
         parameters, origin = packed(submission.parameters), packed(submission.origin)
         await self._submit(self._file, self._rows.admit, submission, session_id, state, parameters, origin, instead_of)
 
-    async def begin(self, turn_id: str) -> None:
-        await self._submit(self._file, self._rows.begin, turn_id)
+    async def begin(self, turn_id: str, session_id: str) -> None:
+        await self._submit(self._file, self._rows.begin, turn_id, session_id)
 
     async def append(self, turn_id: str, session_id: str, rows: Sequence[bytes]) -> None:
         await self._submit(self._file, self._rows.append, turn_id, session_id, rows)
