@@ -248,6 +248,28 @@ async def test_running_turns_are_interrupted_with_their_tool_calls_closed(owners
     assert row.ended.error["code"] == "turn_interrupted"
 
 
+@pytest.mark.parametrize("leaves", ["stops", "loses the shard"])
+async def test_an_end_that_could_not_be_stored_is_stored_before_the_shard_is_closed(
+    owners: Owners, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    first, second = owners.next(), owners.next()
+    await first.own({0: 1})
+
+    async def failing(*_: Any, **__: Any) -> None:
+        raise StoreFailed("the disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(SqliteShard, "finish", failing)
+        failed = await first.bench.talk("one", key=KEY)
+    assert await state_of(first.store(), failed.turn_id) == "running"
+    await (first.die() if leaves == "stops" else first.own({}))
+
+    await second.own({0: 2})
+
+    assert await state_of(second.store(), failed.turn_id) == failed.state == "failed"
+    assert second.bench.names.recoveries[-1] == (0, [], [])
+
+
 async def test_queued_turns_are_kept_and_run_once_in_their_order(owners: Owners) -> None:
     dead, owner = owners.next(), owners.next()
     await dead.own({0: 1})

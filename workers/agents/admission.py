@@ -110,7 +110,8 @@ class Admission:
         """The feed of a turn that is on disk: the living one, or one that tells its end."""
         submission = row.submission
         feeds = self._sessions.feeds
-        if row.state == "queued" and submission.turn_id not in feeds:
+        told = shard.unstored.end_of(submission)
+        if row.state == "queued" and told is None and submission.turn_id not in feeds:
             # An earlier owner left it: it runs once its session is here.
             await self._sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
             row = await shard.store.turn(submission.turn_id) or row
@@ -118,7 +119,7 @@ class Admission:
         if feed is None:
             feed = TurnFeed(submission.turn_id, submission.fingerprint)
             why = waiting_error() if row.state == "queued" else cut_error("crash")
-            ended = row.ended or unstored_end(submission.turn_id, row.session_id, "interrupted", why)
+            ended = row.ended or told or unstored_end(submission.turn_id, row.session_id, "interrupted", why)
             feed.end(replace(ended, replayed=True))
         return feed
 

@@ -137,6 +137,7 @@ class TurnRun:
             self._opening = fresh_line(session.marks.fresh, threshold=agency.stuck_threshold)
             self.feed.text(f"{self._opening}\n\n")
         try:
+            await session.store_unstored()
             if self.queued:
                 await session.store.begin(self.submission.turn_id, session.session_id)
             point("turn.begun")
@@ -299,10 +300,13 @@ class TurnRun:
         session.ended(past, self, ended)
 
     def _tell_store_failed(self, session: Session, error: StoreFailed) -> None:
-        """No success may be told over lost state; the turn on disk stays as the last commit left it."""
+        """No success may be told over lost state; what is told is stored as soon as that works again."""
         log.error("turn not stored", session=session.key, turn=self.submission.turn_id, why=str(error))
-        why = store_error(STORE_FAILED_WORDS)
-        self.feed.end(unstored_end(self.submission.turn_id, session.session_id, "failed", why))
+        ended = unstored_end(self.submission.turn_id, session.session_id, "failed", store_error(STORE_FAILED_WORDS))
+        session.shard.unstored.add(self.submission, ended)
+        self.feed.end(ended)
+        rows = (*self.submission.messages, *self._rows, *closing(self._rows))
+        session.ended(PastTurn(turn_id=ended.turn_id, state="failed", own_fault=False, rows=rows), self, ended)
 
 
 class AgentActor(AsyncActor):

@@ -115,9 +115,10 @@ class CommandRun:
         if not wanted:
             chosen = f"{session.model}, chosen with /model" if session.model else f"{line.model}, as configured"
             return f"The model of this session is {chosen}."
-        session.model = None if wanted == "default" else wanted
-        await session.store.choose_model(session.key, session.model)
-        if session.model is None:
+        model = None if wanted == "default" else wanted
+        await session.store.choose_model(session.key, model)
+        session.model = model
+        if model is None:
             return "The model of this session is the configured one again."
         return f"The model of this session is {wanted} from now on. /model default takes that back."
 
@@ -140,6 +141,7 @@ class CommandRun:
 
     async def _retry(self, session: Session, agency: Agency, line: ModelLine) -> None:
         """Send the last message again, as a turn of its own that takes the place of the earlier one."""
+        await session.store_unstored()  # the last turn may be one of these
         last = session.past[-1] if session.past else None
         if last is None:
             self._end(session, "completed", "There is no message to send again.")

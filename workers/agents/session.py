@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pykka
@@ -17,6 +17,7 @@ from workers.agents.agent import AgentActor, TurnRun, Work
 from workers.agents.machine import CutOff
 from workers.agents.marks import UNMARKED, Resume
 from workers.agents.transcript import answered_since_cut
+from workers.agents.unstored import UnstoredEnds
 from workers.store.shard import PastTurn, ShardStore, StoreFailed
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, TurnError
@@ -34,6 +35,14 @@ class OwnedShard:
     number: int
     fence: int
     store: ShardStore
+    unstored: UnstoredEnds = field(default_factory=UnstoredEnds, compare=False)
+
+    async def store_unstored(self) -> None:
+        """Store the ends that were told while the store failed; what it does not take is tried again later."""
+        try:
+            await self.unstored.store_all(self.store)
+        except StoreFailed as error:
+            log.warning("ends of turns not stored", shard=self.number, why=str(error))
 
 
 class Session:
@@ -113,6 +122,14 @@ class Session:
         """Where its turns and transcript are."""
         return self.shard.store
 
+    async def store_unstored(self) -> None:
+        """Store the ends of its turns that were told while the store failed: nothing of it goes on before that.
+
+        Raises:
+            StoreFailed: the store still fails.
+        """
+        await self.shard.unstored.store(self.key, self.store)
+
     async def activation_over(self) -> None:
         """Return when it is not being activated any more, however that went."""
         if self.ready is not None:
@@ -133,6 +150,7 @@ class Session:
             Refusal: ``shard_unavailable``.
             StoreFailed: it cannot be read.
         """
+        await self.store_unstored()
         named = await self._names.activate(self.key, principal, self.shard, create=True)
         self._go_on_with(named, await self.store.transcript(named.session_id))
 

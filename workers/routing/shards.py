@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
 from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import ShardBroken
-from workers.agents.agent import unstored_end
-from workers.agents.failures import cancelled_error, cut_error
+from workers.agents.agent import store_error, unstored_end
+from workers.agents.failures import STORE_FAILED_WORDS, cancelled_error, cut_error
 from workers.agents.names import Names
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
-from workers.agents.transcript import closing
+from workers.agents.unstored import end_turn
 from workers.store.file import Durability, SetAside
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed, TurnRow
@@ -126,11 +126,11 @@ class ShardFiles:
         self._closed = True
         shards = list(self._table.open.values())
         self._table.open.clear()
-        await asyncio.gather(*(shard.store.close() for shard in shards))
+        await asyncio.gather(*map(_close, shards))
 
     async def _let_go(self, shard: OwnedShard) -> None:
         await self._sessions.release(shard)
-        await shard.store.close()
+        await _close(shard)
 
     async def _open(self, number: int, fence: int) -> OwnedShard | None:
         path = self._directory / f"{number:02d}.db"
@@ -161,8 +161,16 @@ class ShardFiles:
         self._report(ShardBroken(shard=number, why=why, set_aside=path, serving=serving))
 
 
+async def _close(shard: OwnedShard) -> None:
+    await shard.store_unstored()
+    await shard.store.close()
+
+
 async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
     """Before a shard serves: running turns of its earlier owner are interrupted and never run again, queued ones kept.
+
+    One turn of a session runs at a time. Where several are on disk as running, the last was cut; the ends of those
+    before it could not be stored.
 
     The supervisor records first whose turns were cut. Were it the other way round, a kill between the two would leave
     neither a turn that runs nor a mark.
@@ -172,13 +180,16 @@ async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
     """
     unfinished = await shard.store.unfinished()
     point("recovery.found")
-    await _tell(shard, unfinished, names)
+    cut = {row.submission.key: row for row in unfinished if row.state == "running"}
+    await _tell(shard, cut.values(), unfinished, names)
     point("recovery.recorded")
     over: list[tuple[TurnRow, Ended]] = []
     queued = []
     for row in unfinished:
-        if row.state == "running":
+        if row is cut.get(row.submission.key):
             over.append((row, _end_of(row, "interrupted", cut_error("crash"))))
+        elif row.state == "running":
+            over.append((row, _end_of(row, "failed", store_error(STORE_FAILED_WORDS))))
         elif row.submission.stateless and row.submission.idempotency_key is None:
             over.append(
                 (row, _end_of(row, "cancelled", cancelled_error()))
@@ -191,22 +202,17 @@ async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
     sessions.inherit(shard, queued)
 
 
-async def _tell(shard: OwnedShard, unfinished: Sequence[TurnRow], names: Names) -> None:
-    of_sessions = [row for row in unfinished if not row.submission.stateless]
-    cut = [(row.submission.key, row.submission.turn_id) for row in of_sessions if row.state == "running"]
-    queued = {row.submission.key: None for row in of_sessions if row.state == "queued"}
+async def _tell(shard: OwnedShard, cut: Iterable[TurnRow], unfinished: Sequence[TurnRow], names: Names) -> None:
+    struck = [(row.submission.key, row.submission.turn_id) for row in cut if not row.submission.stateless]
+    queued = {row.submission.key: None for row in unfinished if row.state == "queued" and not row.submission.stateless}
     try:
-        await names.recovered(shard, cut, list(queued))
+        await names.recovered(shard, struck, list(queued))
     except Refusal as refusal:
         raise StoreFailed(f"what an earlier owner left in it could not be recorded: {refusal.why}") from refusal
 
 
 async def _settle(shard: OwnedShard, row: TurnRow, end: Ended) -> None:
-    rows: Sequence[bytes] = ()
-    if not row.submission.stateless:
-        past = await shard.store.transcript(row.session_id)
-        rows = next((turn.rows for turn in reversed(past) if turn.turn_id == end.turn_id), ())
-    await shard.store.finish(end, closing(rows))
+    await end_turn(shard.store, row.submission, end)
     log.warning("turn settled after a crash", session=row.submission.key, turn=end.turn_id, state=end.state)
 
 
