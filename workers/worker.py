@@ -64,7 +64,7 @@ log = structlog.get_logger(__name__)
 HEARTBEATS_PER_INTERVAL = 2  # so that one that is late is not one that is missing
 PASSIVATION_INTERVAL_S = 1.0
 SETTLED_S = 60.0  # from ready on; a life that comes so far did not die of its start
-REOPEN_INTERVAL_S = 30.0  # between two tries to open a shard whose file, or whose recovery, failed
+REOPEN_INTERVAL_S = 30.0  # between two tries to open a shard, to store an end or to begin what waits, which failed
 PRUNE_INTERVAL_S = 600.0
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNE_PAUSE_S = 0.1  # between two pieces: turns go first
@@ -151,7 +151,7 @@ class Worker:
         self._resume(opened)
 
     def _resume(self, shards: Iterable[OwnedShard]) -> None:
-        """Have the turns begin that earlier owners left; :meth:`_resume_late` does where starts may have died of it."""
+        """Have turns begin that wait for their session; :meth:`_resume_late` does where starts may have died of it."""
         if self._auto_resume:
             for shard in shards:
                 self._background.start(self._sessions.resume(shard))
@@ -290,11 +290,17 @@ class Worker:
             self._sessions.passivate()
 
     async def _reopen(self) -> None:
-        """A disk may have room again, and a supervisor that was too busy to record a recovery time."""
+        """A disk may have room again, and a supervisor that was too busy to answer time."""
         while True:
             await asyncio.sleep(REOPEN_INTERVAL_S)
-            if self._shards.missing and self._router.serving:
-                self._resume(await self._shards.follow_table())
+            if not self._router.serving:
+                continue
+            if self._shards.missing:
+                await self._shards.follow_table()
+            shards = list(self._table.open.values())
+            for shard in shards:
+                await shard.store_unstored()
+            self._resume(shards)
 
     async def _prune(self) -> None:
         """Forget what nobody can ask for any more, a bounded piece at a time."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pykka
 import pytest
-from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply
+from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply, until
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import SessionsConfig
@@ -388,6 +388,42 @@ async def test_a_deleted_session_is_gone_with_its_running_turn(bench: Bench) -> 
     assert bench.names.sessions == {}
     with pytest.raises(Refusal):
         await bench.sessions.delete("api:default:a", bench.shard)
+
+
+@pytest.mark.parametrize("resumes", ["after", "during"])
+async def test_a_deleted_session_does_not_come_back_for_what_an_earlier_owner_left_it(
+    bench: Bench, resumes: str
+) -> None:
+    left = [bench.message("one", key="api:default:b"), bench.message("two")]
+    for submission in left:
+        bench.names.sessions[submission.key] = f"ses_{submission.key}"
+        await bench.store.admit(submission, f"ses_{submission.key}", "queued")
+    bench.sessions.inherit(bench.shard, await bench.store.unfinished())
+    answer = bench.store.gates["delete"] = asyncio.Event()
+
+    deleting = asyncio.ensure_future(bench.sessions.delete("api:default:a", bench.shard))
+    await asyncio.sleep(0)
+    resuming = asyncio.ensure_future(bench.sessions.resume(bench.shard)) if resumes == "during" else None
+    await until(lambda: left[1].turn_id not in bench.store.rows)
+    answer.set()
+    await bounded(deleting)
+    await bounded(resuming if resuming is not None else bench.sessions.resume(bench.shard))
+
+    await until(lambda: bench.store.rows[left[0].turn_id].state == "completed")
+    assert list(bench.names.sessions) == ["api:default:b"]
+    assert not bench.sessions.inherited
+
+
+async def test_a_session_in_which_only_commands_were_used_is_described_while_it_sleeps(bench: Bench) -> None:
+    await bench.talk("/model big")
+    await bench.sessions.evict("api:default:a")
+
+    described = await bench.sessions.describe("api:default:a", bench.shard)
+
+    assert described["state"] == "passivated"
+    with pytest.raises(Refusal) as refused:
+        await bench.sessions.describe("api:default:b", bench.shard)
+    assert refused.value.code == "session_not_found"
 
 
 async def test_a_page_of_the_transcript_tells_where_the_next_begins(bench: Bench) -> None:

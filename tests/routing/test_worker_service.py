@@ -40,6 +40,7 @@ from hermes_actors.wire.messages import (
     Reconfigure,
     Recorded,
     Recovered,
+    Refused,
     RestartWanted,
     Seal,
     Sealed,
@@ -52,7 +53,8 @@ from workers import main
 from workers.ingress.http import HttpIngress
 from workers.main import EXIT_FAILED, EXIT_ORPHANED, EXIT_STOPPED, Service
 from workers.store.journal import Journal
-from workers.store.sqlite import open_shard
+from workers.store.shard import StoreFailed
+from workers.store.sqlite import SqliteShard, open_shard
 from workers.turns import Ended, Parked, Refusal, Submission
 from workers.worker import Worker
 
@@ -69,6 +71,7 @@ class Supervisor:
         self.resume: list[Any] | None = None  # the mark of all sessions
         self.auto_resume = True
         self.answers_recoveries = True
+        self.refuses_activations = False
         self.running: asyncio.Task[int]
         self.link = FrameLink(self._received, lambda _: None)
         self._sock = sock
@@ -82,6 +85,10 @@ class Supervisor:
     def _received(self, message: Any) -> None:
         self.heard.append(message)
         match message:
+            case Activate() if self.refuses_activations:
+                self.say(Refused(request=message.request, code="stopping", why="no time"))
+            case Activate(create=False):
+                self.say(Refused(request=message.request, code="not_found", why="it was never made"))
             case Activate():
                 self.say(self.activated(message))
             case Recovered() if not self.answers_recoveries:
@@ -418,6 +425,40 @@ async def test_a_waiting_turn_of_an_earlier_owner_is_told_then_begun(supervisor:
 
     assert [told.queued for told in supervisor.heard if isinstance(told, Recovered) and told.queued] == [[KEY]]
     await supervisor.until_heard(Activate)
+
+
+async def test_a_waiting_turn_whose_session_could_not_be_activated_is_begun_soon(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.worker.REOPEN_INTERVAL_S", 0.01)
+    supervisor.refuses_activations = True
+    await left_waiting(supervisor, "hello")
+    await supervisor.serve()
+    await supervisor.until_heard(Activate)
+
+    supervisor.refuses_activations = False
+
+    await until(lambda: supervisor.worker._sessions.turns_ended == 1)
+
+
+async def test_an_end_that_could_not_be_stored_is_stored_soon(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.worker.REOPEN_INTERVAL_S", 0.01)
+    await supervisor.serve()
+    store = supervisor.worker._table.open[shard_of(KEY, 2)].store
+
+    async def failing(*_: Any, **__: Any) -> None:
+        raise StoreFailed("the disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(SqliteShard, "finish", failing)
+        told = await end_of(await turn(supervisor, "hello"))
+    assert told.state == "failed"
+
+    async with asyncio.timeout(BOUND_S):
+        while await store.unfinished():  # noqa: ASYNC110  # what no event tells has to be looked at
+            await asyncio.sleep(0.01)
 
 
 async def test_in_a_chain_of_young_deaths_it_is_begun_with_its_sessions_next_message(supervisor: Supervisor) -> None:

@@ -22,6 +22,10 @@ class Inheritance:
         """Keys of the sessions to whom something is left; stateless conversations are none."""
         return [key for by_key in self._left.values() for key, left in by_key.items() if not left[0].stateless]
 
+    def has(self, shard: int, key: str) -> bool:
+        """Whether something is left to a session."""
+        return key in self._left.get(shard, {})
+
     def take_over(self, shard: int, left: Iterable[Submission]) -> None:
         """What the earlier owner of a shard left, in order."""
         by_key = self._left[shard] = {}
@@ -37,9 +41,12 @@ class Inheritance:
         """What is left to a session, which has it from now on."""
         return self._left.get(session.shard.number, {}).pop(session.key, [])
 
-    def drop(self, shard: int) -> None:
-        """Forget what is left in a shard; its next owner finds it on disk."""
-        self._left.pop(shard, None)
+    def drop(self, shard: int, key: str | None = None) -> None:
+        """Forget what is left in a shard, whose next owner finds it on disk; or to a session of it that was deleted."""
+        if key is None:
+            self._left.pop(shard, None)
+        else:
+            self._left.get(shard, {}).pop(key, None)
 
     def first_of_each(self, shard: int, key: str | None = None) -> list[Submission]:
         """The first message of each session of a shard, or of one session of it."""

@@ -166,9 +166,13 @@ class Sessions:
         for first in self.inherited.first_of_each(shard.number, key):
             if self._stopping or self.draining.goes_on:  # the end of the drain, or the next owner, resumes them
                 return
+            if (end := self._ending.get(first.key)) is not None:
+                await end.wait()
+            if not self.inherited.has(shard.number, first.key):  # begun or deleted meanwhile
+                continue
             try:
                 await self.activated(first.key, first.principal, shard, stateless=first.stateless)
-            except (Refusal, StoreFailed) as error:  # the session's next message, or the next owner, tries again
+            except (Refusal, StoreFailed) as error:  # tried again soon
                 log.error("queued turns not resumed", session=first.key, why=str(error))  # noqa: TRY400  # says it all
 
     # -- activation -----------------------------------------------------------------------------------------------
@@ -301,6 +305,7 @@ class Sessions:
             await self._session_id(key, shard)
             await self._evict(key, deleted_error())
             await shard.store.delete(key)
+            self.inherited.drop(shard.number, key)
             await self._names.forget(key, shard)
             self.active.pop(key, None)
 
@@ -370,8 +375,8 @@ class Sessions:
         """
         session = self._resident.get(key)
         turns = await shard.store.counts(key)
-        if session is None and not any(turns.values()):
-            raise Refusal("session_not_found", f"There is no session {key}.")
+        if session is None and not any(turns.values()):  # only commands, which are not on disk
+            await self._session_id(key, shard)
         return {"key": key, **described(session), "turns": turns}
 
     async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> dict[str, Any]:
