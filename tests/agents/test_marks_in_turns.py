@@ -191,14 +191,31 @@ async def test_a_session_without_marks_waits_for_nobody(bench: Bench) -> None:
 
 
 async def test_a_success_that_the_supervisor_never_heard_of_is_told_before_the_next_turn(bench: Bench) -> None:
+    mark = cut()
     answered = await bench.talk("one")
     await bench.sessions.evict(KEY)
-    bench.names.marks[KEY] = cut()
+    bench.names.marks[KEY] = mark
 
     await bench.talk("two")
 
     assert bench.names.successes == [(KEY, answered.turn_id)]
     assert notes_in(bench) == [0, 0]
+
+
+async def test_a_success_before_a_cut_does_not_clear_its_mark_when_the_cut_turn_was_sent_again(bench: Bench) -> None:
+    await bench.talk("zero")
+    bench.model.script = [SystemExit()]
+    await bench.talk("one")
+    bench.names.marks[KEY] = cut()
+    await bench.sessions.evict(KEY)
+    bench.model.script = [refused(), refused()]
+    assert (await bench.talk("/retry")).state == "failed"
+    await bench.sessions.evict(KEY)
+
+    await bench.talk("two")
+
+    assert bench.names.successes == []
+    assert notes_in(bench)[-1] == 1
 
 
 async def test_strikes_alone_are_cleared_without_a_note(bench: Bench) -> None:

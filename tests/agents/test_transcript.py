@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-import orjson
+from dataclasses import replace
 
-from workers.agents.transcript import OUTCOME_UNKNOWN, carried, closing, split_system, system_message
+import orjson
+import pytest
+
+from workers.agents.transcript import (
+    OUTCOME_UNKNOWN,
+    answered_since_cut,
+    carried,
+    closing,
+    split_system,
+    system_message,
+)
 from workers.store.shard import PastTurn
 from workers.turns import TurnState
 
@@ -25,6 +35,14 @@ def test_a_turn_that_failed_because_of_its_own_content_never_goes_along() -> Non
 
 def test_interrupted_and_cancelled_turns_go_along() -> None:
     assert carried([past("cut", "interrupted"), past("stopped", "cancelled")]) == [b"cut", b"stopped"]
+
+
+@pytest.mark.parametrize(("ended_at", "answered"), [(2.0, "ok"), (1.0, None), (0.5, None), (None, None)])
+def test_only_a_turn_that_ended_after_the_cut_answers_it(ended_at: float | None, answered: str | None) -> None:
+    turns = [replace(past("ok"), ended_at=ended_at), past("again", "failed")]
+
+    assert answered_since_cut(turns, 1.0) == answered
+    assert answered_since_cut([*turns, past("cut", "interrupted")], 1.0) is None
 
 
 def test_a_request_has_at_most_one_system_message() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -47,6 +48,7 @@ class FakeShardStore(ShardStore):
         self.gates: dict[str, asyncio.Event] = {}  # by method: answers are held back until it is set
         self.models: dict[str, str] = {}
         self.own_fault: set[str] = set()
+        self.ended_at: dict[str, float] = {}  # by turn id
         self.took: dict[str, list[float]] = {}  # by session key
         self.closed = False
 
@@ -54,6 +56,7 @@ class FakeShardStore(ShardStore):
         """What the next owner finds."""
         store = FakeShardStore()
         store.rows, store.own_fault, store.models = dict(self.rows), set(self.own_fault), dict(self.models)
+        store.ended_at = dict(self.ended_at)
         store.messages = {turn_id: list(rows) for turn_id, rows in self.messages.items()}
         return store
 
@@ -102,6 +105,7 @@ class FakeShardStore(ShardStore):
         self._add(ended.turn_id, rows)
         row = self.rows[ended.turn_id]
         self.rows[ended.turn_id] = replace(row, state=ended.state, session_id=ended.session_id, ended=ended)  # type: ignore[arg-type]  # a final state
+        self.ended_at[ended.turn_id] = time.time()
         if own_fault:
             self.own_fault.add(ended.turn_id)
 
@@ -141,6 +145,7 @@ class FakeShardStore(ShardStore):
                 state=self.rows[turn_id].state,
                 own_fault=turn_id in self.own_fault,
                 rows=tuple(rows),
+                ended_at=self.ended_at.get(turn_id),
             )
             for turn_id, rows in self.messages.items()
             if self.rows[turn_id].session_id == session_id

@@ -116,7 +116,9 @@ async def test_unfinished_turns_come_in_the_order_of_their_admission(store: Shar
 
 
 # -- the transcript ---------------------------------------------------------------------------------------------------
-async def test_the_transcript_has_the_message_the_calls_and_the_answer_in_order(store: ShardStore) -> None:
+async def test_the_transcript_has_the_message_the_calls_and_the_answer_in_order(
+    store: ShardStore, clock: Clock
+) -> None:
     await store.admit(submission(messages=[b"message"]), SESSION, "running")
     await store.append("turn_1", SESSION, [b"call"])
     await store.append("turn_1", SESSION, [b"result", b"result 2"])
@@ -124,7 +126,7 @@ async def test_the_transcript_has_the_message_the_calls_and_the_answer_in_order(
 
     rows = (b"message", b"call", b"result", b"result 2", b"answer")
     assert await store.transcript(SESSION) == [
-        PastTurn(turn_id="turn_1", state="completed", own_fault=False, rows=rows)
+        PastTurn(turn_id="turn_1", state="completed", own_fault=False, rows=rows, ended_at=clock.time)
     ]
 
 

@@ -33,6 +33,7 @@ class ModelTurn:
     state: str
     created_at: float
     own_fault: bool = False
+    ended_at: float | None = None
     in_transcript: bool = False
     rows: list[bytes] = field(default_factory=list)
     named: bool = True  # its Idempotency-Key still counts
@@ -148,7 +149,7 @@ class ShardMachine(RuleBasedStateMachine):
             return
         end = ended(turn_id, session_id=turn.session_id, state=state)
         self.runner.run(self.store.finish(end, rows, own_fault=own_fault))
-        turn.state, turn.own_fault = state, own_fault
+        turn.state, turn.own_fault, turn.ended_at = state, own_fault, self.clock.time
         self._write(turn, rows)
 
     def _write(self, turn: ModelTurn, rows: list[bytes]) -> None:
@@ -188,7 +189,13 @@ class ShardMachine(RuleBasedStateMachine):
         sessions = [f"{name}_{key}" for name in ("sess", "fresh") for key in KEYS]
         for session_id in sessions if self.fence else ():
             mine = [
-                PastTurn(turn_id=i, state=t.state, own_fault=t.own_fault, rows=tuple(t.rows))  # type: ignore[arg-type]  # a state
+                PastTurn(
+                    turn_id=i,
+                    state=t.state,  # type: ignore[arg-type]  # a state
+                    own_fault=t.own_fault,
+                    rows=tuple(t.rows),
+                    ended_at=t.ended_at,
+                )
                 for i, t in self.model.items()
                 if t.session_id == session_id and t.in_transcript and t.rows
             ]

@@ -209,7 +209,10 @@ class Session:
 
     async def catch_up(self) -> None:
         """Clear the marks for a success whose worker died before the supervisor knew."""
-        answered = answered_since_cut(self.past) if self.marks else None
+        if not self.marks:
+            return
+        cut_at = 0.0 if self.marks.resume is None else self.marks.resume.at
+        answered = answered_since_cut(self.past, cut_at)
         if answered is not None:
             await self.succeeded(answered)
 

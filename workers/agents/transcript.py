@@ -35,13 +35,20 @@ def carried(past: Sequence[PastTurn]) -> list[bytes]:
     return kept
 
 
-def answered_since_cut(past: Sequence[PastTurn]) -> str | None:
-    """The turn that was answered after the last one that was cut, in a transcript; None where none was."""
+def answered_since_cut(past: Sequence[PastTurn], cut_at: float) -> str | None:
+    """The turn that was answered after the last cut, in a transcript; None where none was.
+
+    The cut turn itself may stand in it no more: /retry takes its place.
+
+    Args:
+        past: as read from the disk.
+        cut_at: seconds since the epoch.
+    """
     for turn in reversed(past):
         if turn.state == "interrupted":
             return None
         if turn.state == "completed":
-            return turn.turn_id
+            return turn.turn_id if turn.ended_at is not None and turn.ended_at > cut_at else None
     return None
 
 

@@ -45,7 +45,7 @@ _TURNS = """
     FROM turns
 """
 _TRANSCRIPT = """
-    SELECT n, turn_id, state, own_fault, body
+    SELECT n, turn_id, state, own_fault, ended_at, body
     FROM turns CROSS JOIN messages ON seq >= (n << 20) AND seq < ((n + 1) << 20)
     WHERE session_id = ? AND in_transcript
     ORDER BY n, seq
@@ -196,8 +196,14 @@ class Rows:
         """The turns of a session that have rows, in order."""
         rows = self._execute(_TRANSCRIPT, (session_id,)).fetchall()
         return [
-            PastTurn(turn_id=turn_id, state=state, own_fault=bool(own_fault), rows=tuple(row[4] for row in group))
-            for (_, turn_id, state, own_fault), group in groupby(rows, key=itemgetter(0, 1, 2, 3))
+            PastTurn(
+                turn_id=turn_id,
+                state=state,
+                own_fault=bool(own_fault),
+                rows=tuple(row[5] for row in group),
+                ended_at=ended_at,
+            )
+            for (_, turn_id, state, own_fault, ended_at), group in groupby(rows, key=itemgetter(0, 1, 2, 3, 4))
         ]
 
     def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:

@@ -56,6 +56,7 @@ class PastTurn:
     state: TurnState
     own_fault: bool  # failed because of its own content; must not be sent again
     rows: tuple[bytes, ...]  # chat messages as JSON, in order
+    ended_at: float | None = None  # seconds since the epoch; None where it has no end, or was not read from the disk
 
 
 class ShardStore(Protocol):
