@@ -1058,3 +1058,37 @@ async def test_what_waits_behind_a_turn_that_does_not_react_is_begun_and_found_a
     again = await bench.send("two", idempotency_key="k")
     bench.model.gate.set()
     assert (await end_of(again)).text == "re: two"
+
+
+@pytest.mark.parametrize(("then", "aborted"), [("hold", 1), ("restart", 0)])
+async def test_a_cut_ends_what_tools_still_do_where_the_worker_stays(bench: Bench, then: str, aborted: int) -> None:
+    bench.model.script = [tool_reply("x")]
+    feed = await bench.send("run")
+    toolbox = bench.toolboxes[0]
+    toolbox.gate.clear()
+    await bounded(toolbox.called.wait())
+
+    begin(bench, then=then)
+    bench.sessions.seal(1)
+    cut(bench, "restart_timeout" if then == "restart" else "shutdown_timeout")
+
+    assert (await end_of(feed)).state == "interrupted"
+    await bounded(resident(bench).quiet.wait())
+    assert toolbox.aborted == aborted
+    assert state(bench, feed) == "interrupted"
+
+
+async def test_a_sealed_turn_whose_actor_dies_waits_for_the_cut_too(bench: Bench) -> None:
+    bench.model.script = [SystemExit()]
+    feed = await running(bench)
+    begin(bench)
+    bench.sessions.seal(1)
+
+    bench.model.gate.set()
+    await a_while()
+    assert state(bench, feed) == "running"
+    cut(bench)
+
+    ended = await end_of(feed)
+    assert ended.error is not None
+    assert "restarted" in ended.error["text"]

@@ -148,12 +148,14 @@ class TurnRun:
                 session.fell_back(self.submission.turn_id, line.provider, line.model)
         except StoreFailed as error:
             self._tell_store_failed(session, error)
+        if self._cutoff is not None and self._cutoff.stays:  # after its end, which nothing may hold up
+            await session.toolbox.abort(TOOL_GRACE_S)
 
     async def interrupt(self, session: Session) -> None:
         """The actor dies of this turn: commit that, and tell it, before the next turn begins."""
         if self.started and self.feed.ended is None:
             try:
-                await self._end(session, self._broken_off("interrupted", cut_error("crash")))
+                await self._end(session, await self._unless_cut(self._broken_off("interrupted", cut_error("crash"))))
             except StoreFailed as error:
                 self._tell_store_failed(session, error)
 

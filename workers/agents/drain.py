@@ -144,9 +144,10 @@ class Draining:
         point("cut.begun")
         self._has_cut = True
         error = cut_error(order.reason)
+        stays = self._order is not None and self._order.then == "hold"  # else the worker's end ends its tools
         for session, run in self._unsealed():
             session.was_cut(order.reason, order.at)
-            run.cut(CutOff(state="interrupted", error=error))
+            run.cut(CutOff(state="interrupted", error=error, stays=stays))
             if session.held:  # it shall not wait for the restart of its actor
                 session.resume_actor()
         for session in self._resident:

@@ -44,6 +44,7 @@ class CutOff:
 
     state: TurnState  # cancelled | interrupted
     error: TurnError
+    stays: bool = False  # the worker goes on: what the turn's tools still do is to end
     unrecorded: bool = False  # nobody could note the cut: on disk the turn stays as it is, for its next owner to tell
 
 
