@@ -51,7 +51,7 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
                 request=found.request,
                 shard=found.shard,
                 fence=found.fence,
-                cut=tuple(Cut(key, turn_id) for key, turn_id in found.cut),
+                cut=tuple(Cut(*turn) for turn in found.cut),
                 queued=tuple(found.queued),
             )
         case wire.Sealed() as sealed:
@@ -59,7 +59,7 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
                 slot=slot,
                 generation=generation,
                 request=sealed.request,
-                cut=tuple(Cut(key, turn_id) for key, turn_id in sealed.cut),
+                cut=tuple(Cut(*turn) for turn in sealed.cut),
                 busy=frozenset(sealed.busy),
                 stateless=sealed.stateless,
             )

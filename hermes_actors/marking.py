@@ -55,9 +55,13 @@ class Marking:
 
     # -- what happens -----------------------------------------------------------------------------------------------
     def cut(self, cuts: Iterable[Cut], cause: Cause) -> None:
-        """Running turns were cut: a strike and a mark for each session, once, however often it is told."""
+        """Running turns were cut: a strike and a mark for each session, once, however often it is told.
+
+        One that was reset since, while nobody ran it, begins with neither.
+        """
         at = self._now()
-        known = [(turn, entry) for turn in cuts if (entry := self._registry.session(turn.key)) is not None]
+        found = [(turn, entry) for turn in cuts if (entry := self._registry.session(turn.key)) is not None]
+        known = [(turn, entry) for turn, entry in found if turn.session_id in (None, entry.session_id)]
         struck = [turn for turn, entry in known if entry.marks.standing is not Standing.SUSPENDED]
         before, self._ledger = self._ledger, strikes.cut(self._ledger, struck, cause, at)
         for turn, entry in known:

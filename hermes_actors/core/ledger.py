@@ -23,6 +23,7 @@ class Cut(NamedTuple):
 
     key: str
     turn_id: str
+    session_id: str | None = None  # the transcript that it ran in; None: that of its session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def cut(ledger: Ledger, cuts: Iterable[Cut], cause: Cause, at: float) -> Ledger:
     """
     entries = dict(ledger.entries)
     changed = False
-    for key, turn_id in cuts:
+    for key, turn_id, _ in cuts:
         before = entries.get(key)
         if before is None or before.last_cut != turn_id:
             entries[key] = _struck(before, turn_id, cause, at)

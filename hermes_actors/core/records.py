@@ -43,7 +43,7 @@ def shard_recovered(state: State, event: ShardRecovered) -> Result:
     )
     busy = {turn.key for turn in event.cut} | set(event.queued)
     state, settled = heard(state, event.shard, frozenset(busy))
-    mended = {shard: fault for shard, fault in state.broken.items() if shard != event.shard}
+    mended = {shard: fault for shard, fault in state.broken.items() if shard != event.shard or fault.serving}
     return replace(state, broken=mended), (record, *settled)
 
 

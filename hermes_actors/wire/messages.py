@@ -240,7 +240,7 @@ class Recovered:
     request: int
     shard: int
     fence: int
-    cut: list[list[str]]  # [session key, turn id] of the sessions' turns that were running: each is a crash's cut
+    cut: list[list[str]]  # [session key, turn id, transcript's id] of turns that were running: each is a crash's cut
     queued: list[str]  # keys of the sessions with turns that wait
 
 
@@ -277,7 +277,7 @@ class Sealed:
     """Answer to :class:`Seal`."""
 
     request: int
-    cut: list[list[str]]  # [session key, turn id] of the sessions' turns that run
+    cut: list[list[str]]  # [session key, turn id, transcript's id] of the sessions' turns that run
     busy: list[str]  # keys of other sessions with turns that wait, or that are being activated
     stateless: int  # turns that run and belong to no session
 

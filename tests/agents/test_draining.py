@@ -351,7 +351,7 @@ async def test_the_seal_names_what_runs_and_nothing_else(bench: Bench) -> None:
     sealed = bench.sessions.seal(7)
 
     assert sealed.request == 7
-    assert sealed.cut == [[KEY, runs.turn_id]]
+    assert sealed.cut == [[KEY, runs.turn_id, resident(bench).session_id]]
     assert sealed.busy == [OTHER, "api:default:c", "api:default:d"]
     assert sealed.stateless == 1
     cut(bench)
@@ -423,7 +423,7 @@ async def test_a_turn_that_is_being_stopped_when_it_is_sealed_is_cut(bench: Benc
 
     cut(bench)
 
-    assert sealed.cut == [[KEY, feed.turn_id]]
+    assert sealed.cut == [[KEY, feed.turn_id, resident(bench).session_id]]
     assert (await end_of(feed)).state == "interrupted"
     await bounded(stopping)
 
@@ -457,7 +457,7 @@ async def test_a_message_that_is_sent_again_is_cut_like_any_turn(bench: Bench) -
     sealed = bench.sessions.seal(1)
     cut(bench)
 
-    assert sealed.cut == [[KEY, feed.turn_id]]
+    assert sealed.cut == [[KEY, feed.turn_id, resident(bench).session_id]]
     assert (await end_of(feed)).state == "interrupted"
     assert state(bench, feed) == "interrupted"
 
@@ -473,7 +473,7 @@ async def test_a_message_that_is_sent_again_is_cut_while_it_is_being_stored(benc
     cut(bench)
     answer.set()
 
-    assert sealed.cut == [[KEY, feed.turn_id]]
+    assert sealed.cut == [[KEY, feed.turn_id, resident(bench).session_id]]
     assert (await end_of(feed)).state == "interrupted"
     assert len(bench.model.requests) == 1
 
@@ -488,7 +488,7 @@ async def test_a_turn_that_waits_for_the_restart_of_its_actor_is_cut_without_it(
     sealed = spare.sessions.seal(1)
     cut(spare)
 
-    assert sealed.cut == [[KEY, feed.turn_id]]
+    assert sealed.cut == [[KEY, feed.turn_id, resident(spare).session_id]]
     assert (await end_of(feed)).state == "interrupted"
     assert len(spare.model.requests) == 1
 
@@ -515,7 +515,7 @@ async def test_a_turn_that_is_sealed_twice_is_cut_once(bench: Bench) -> None:
     bench.model.gate.set()
     await a_while()
 
-    assert bench.sessions.seal(2).cut == [[KEY, feed.turn_id]]
+    assert bench.sessions.seal(2).cut == [[KEY, feed.turn_id, resident(bench).session_id]]
     cut(bench)
 
     assert (await end_of(feed)).state == "interrupted"

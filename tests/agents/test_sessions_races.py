@@ -335,6 +335,7 @@ async def test_a_turn_that_begins_after_a_reset_is_closed_in_the_transcript_it_r
     fresh = await next_owner.store.transcript(bench.names.sessions[KEY])
     assert [(past.turn_id, past.state) for past in fresh] == [(second.turn_id, "interrupted")]
     assert orjson.loads(fresh[0].rows[0])["content"] == "two"
+    assert bench.names.cut_in == {second.turn_id: bench.names.sessions[KEY]}
 
 
 # -- stop, deletion, and shards that move ------------------------------------------------------------------------

@@ -84,6 +84,7 @@ def test_what_is_of_a_damaged_shard_is_spared_at_a_start_though_it_serves_anew()
 
     (settle,) = of(fx.SettleStart, effects)
     assert settle.unread == {0}
+    assert desk.state.broken[0].set_aside == "/aside", "it stays to be told"
 
 
 def test_a_shard_that_opens_after_all_is_broken_no_more() -> None:

@@ -128,6 +128,7 @@ class FakeNames(Names):
         self.activations: list[str] = []
         self.successes: list[tuple[str, str]] = []  # key, turn id
         self.recoveries: list[tuple[int, list[tuple[str, str]], list[str]]] = []  # shard, cut, queued
+        self.cut_in: dict[str, str] = {}  # turn id -> the transcript that it was cut in
         self.renamed = 0
         self.down = False
         self.asked = asyncio.Event()  # to record a success or a recovery
@@ -162,9 +163,10 @@ class FakeNames(Names):
         self.successes.append((key, turn_id))
         self.marks.pop(key, None)
 
-    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str]], queued: Sequence[str]) -> None:
+    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
         await self._recorded()
-        self.recoveries.append((shard.number, list(cut), list(queued)))
+        self.recoveries.append((shard.number, [(key, turn_id) for key, turn_id, _ in cut], list(queued)))
+        self.cut_in |= {turn_id: session_id for _, turn_id, session_id in cut}
 
     async def forget(self, key: str, shard: OwnedShard) -> None:
         self.sessions.pop(key, None)

@@ -173,11 +173,11 @@ async def test_a_success_and_what_was_recovered_are_told_until_they_are_recorded
 
     registry = registry_that(answer)
     await registry.succeeded("key", SHARD, "turn")
-    await registry.recovered(SHARD, [("key", "turn")], ["other"])
+    await registry.recovered(SHARD, [("key", "turn", "ses_1")], ["other"])
 
     assert seen == [
         Succeeded(request=1, key="key", shard=3, fence=7, turn_id="turn"),
-        Recovered(request=2, shard=3, fence=7, cut=[["key", "turn"]], queued=["other"]),
+        Recovered(request=2, shard=3, fence=7, cut=[["key", "turn", "ses_1"]], queued=["other"]),
     ]
 
 

@@ -217,7 +217,8 @@ async def test_a_shard_that_cannot_be_settled_is_closed_and_told_with_what_was_s
 
     assert await owner.own({0: 1}) == []
 
-    (broken,) = owner.broken
+    aside, broken = owner.broken
+    assert aside.serving, "that it begins anew is told before what was left in it"
     assert (broken.serving, broken.why) == (False, "the disk failed")
     assert broken.set_aside is not None
     assert len(closed) == 1

@@ -598,7 +598,7 @@ async def test_what_is_sealed_is_cut_durably_and_the_worker_goes_on(supervisor: 
     sealed = await supervisor.until_heard(Sealed)
     supervisor.say(Cut(reason="restart_timeout", at=1.0))
 
-    assert sealed == Sealed(request=3, cut=[[KEY, "turn_sleep 60"]], busy=[], stateless=0)
+    assert sealed == Sealed(request=3, cut=[[KEY, "turn_sleep 60", f"ses_{KEY}"]], busy=[], stateless=0)
     assert (await end_of(accepted)).state == "interrupted"
     assert not any(isinstance(told, Drained) for told in supervisor.heard)
     supervisor.say(DrainOver())

@@ -135,6 +135,17 @@ def test_a_kill_between_the_two_commits_of_a_success_leaves_no_strike(book: Book
     assert book.standing == ("clear", None, 0)
 
 
+def test_a_session_that_was_reset_meanwhile_is_neither_struck_nor_marked_for_its_earlier_transcript(book: Book) -> None:
+    cut = Cut(KEY, "turn_1", book.entry.session_id)
+    book.marking.reset(KEY)
+
+    book.marking.cut([cut], "crash")
+    before = book.standing
+    book.marking.cut([Cut(KEY, "turn_2", book.entry.session_id)], "crash")
+
+    assert [before, book.standing] == [("clear", None, 0), ("resume_pending", "crash", 1)]
+
+
 def test_a_session_that_was_deleted_meanwhile_gets_no_strike(book: Book) -> None:
     book.cut("turn_1", key="api:a:gone")
 

@@ -131,7 +131,7 @@ class Draining:
             if session.stateless:
                 stateless += len(sealed)
             elif sealed:
-                cut += [[session.key, run.submission.turn_id] for run in sealed]
+                cut += [[session.key, run.submission.turn_id, session.session_id] for run in sealed]
             elif session.busy:
                 busy.add(session.key)
         if self._sealed:

@@ -55,12 +55,12 @@ class Names(Protocol):
             Refusal: ``shard_unavailable``; the session stays marked.
         """
 
-    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str]], queued: Sequence[str]) -> None:
+    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
         """Tell what an earlier owner left in a shard, before anything of it is changed: marks and strikes are durable.
 
         Args:
             shard: just opened.
-            cut: (session key, turn id) of the sessions' turns that were running.
+            cut: (session key, turn id, id of its transcript) of the sessions' turns that were running.
             queued: keys of the sessions with turns that wait.
 
         Raises:

@@ -211,7 +211,10 @@ def restart_words(*, allowed: bool, draining: bool) -> str:
     if not allowed:
         return "Only administrators may restart the gateway: its configuration names them in api_server.admins."
     if draining:
-        return "The gateway drains already: it restarts or stops once the turns that run are over, or their time is up."
+        return (
+            "The gateway drains already: it restarts, stops or is held once the turns that run are over, or their time "
+            "is up. Nothing more was begun."
+        )
     return (
         "The gateway is going to restart. Once it is ready for that, in some seconds, no turn begins any more. Turns "
         "that run may go on for agent.restart_drain_timeout seconds; what is not over then is cut, and its session "

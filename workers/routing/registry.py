@@ -67,7 +67,7 @@ class RemoteRegistry:
         )
         assert isinstance(answer, Recorded)
 
-    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str]], queued: Sequence[str]) -> None:
+    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
         answer = await self._ask(
             Recovered(
                 request=self._requests.number(),

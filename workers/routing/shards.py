@@ -139,6 +139,8 @@ class ShardFiles:
             opened = await open_shard(self._journal, path, shard=number, fence=fence, durability=self._durability)
             aside = opened.set_aside
             shard = OwnedShard(number=number, fence=fence, store=opened.store)
+            if aside is not None:  # told first: nobody can say who of it was idle
+                self._broken(number, aside.why, aside, serving=True)
             try:
                 await settle(shard, self._sessions, self._names)
             except BaseException:
@@ -147,8 +149,6 @@ class ShardFiles:
         except StoreFailed as error:
             self._broken(number, str(error), aside, serving=False)
             return None
-        if aside is not None:
-            self._broken(number, aside.why, aside, serving=True)
         if self._closed:  # meanwhile
             await shard.store.close()
             return None
@@ -203,7 +203,9 @@ async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
 
 
 async def _tell(shard: OwnedShard, cut: Iterable[TurnRow], unfinished: Sequence[TurnRow], names: Names) -> None:
-    struck = [(row.submission.key, row.submission.turn_id) for row in cut if not row.submission.stateless]
+    struck = [
+        (row.submission.key, row.submission.turn_id, row.session_id) for row in cut if not row.submission.stateless
+    ]
     queued = {row.submission.key: None for row in unfinished if row.state == "queued" and not row.submission.stateless}
     try:
         await names.recovered(shard, struck, list(queued))
