@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from hermes_actors import ledger_file, reaper
 from hermes_actors.home import Home
@@ -33,15 +35,24 @@ def turns(home: Home) -> list[TurnOnDisk]:
     """All turns, those of a session in order."""
     found = []
     for path in sorted(home.shards.glob("*.db")):
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as shard:
-            try:
-                rows = shard.execute(_TURNS).fetchall()
-            except sqlite3.OperationalError as error:
-                if "no such table" not in str(error):
-                    raise
-                continue  # its worker was killed while it made the file
-            found += [TurnOnDisk(*row) for row in rows]
+        try:
+            rows = _rows(path, "ro")
+        except sqlite3.OperationalError as error:
+            if "readonly" not in str(error):
+                raise
+            rows = _rows(path, "rw")  # its writer was killed while it wrote the index of its log, which is to be mended
+        found += [TurnOnDisk(*row) for row in rows]
     return found
+
+
+def _rows(path: Path, mode: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=BUSY_S)) as shard:
+        try:
+            return shard.execute(_TURNS).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return []  # its worker was killed while it made the file
 
 
 def strikes(home: Home) -> dict[str, int]:
