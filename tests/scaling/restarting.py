@@ -124,7 +124,7 @@ def restart_in_place(home: Home) -> None:
     """
     with client.connect(home) as control:
         boot = control.ask("status")["boot"]
-        control.begin("restart", timeout=None, asker=None)
+        control.begin("drain", timeout=None, then="restart", asker=None)
         if not control.answered(RESTART_S):
             raise TimeoutError
         control.answer()
