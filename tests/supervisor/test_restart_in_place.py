@@ -63,7 +63,10 @@ def children(pid: int) -> Counter[str]:
     """The children of a process by what they run; zombies too."""
     found: Counter[str] = Counter()
     for child in psutil.Process(pid).children():
-        words = "zombie" if child.status() == psutil.STATUS_ZOMBIE else " ".join(child.cmdline())
+        try:
+            words = "zombie" if child.status() == psutil.STATUS_ZOMBIE else " ".join(child.cmdline())
+        except psutil.NoSuchProcess:  # gone since it was listed
+            continue
         names = [name for name in ("forkserver", "resource_tracker", "reaper") if name in words]
         found[" ".join(names) or words] += 1
     return found
