@@ -1,9 +1,19 @@
-"""For all tests."""
+"""For all tests.
+
+The gate tries the same examples each time, so that it says something of the change that it judges;
+others are looked for with ``pytest --hypothesis-profile=explore``.
+"""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "gateway",
+    derandomize=True,
+    deadline=None,  # how long an example takes says more of the machine than of the code
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    phases=set(Phase) - {Phase.explain},  # explaining a state machine takes minutes
+)
+settings.register_profile("explore", settings.get_profile("gateway"), derandomize=False, max_examples=3_000)
 settings.load_profile("gateway")

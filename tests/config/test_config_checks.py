@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fakes.config_desk import KEYS, Desk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.config.model import Config
@@ -19,7 +19,6 @@ def desk(tmp_path: Path) -> Desk:
 # -- keys and types ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     section=st.sampled_from(["", "model", "agent", "supervisor", "sessions", "api_server", "admin", "store"]),
     name=st.from_regex(r"[a-z_]{1,12}x", fullmatch=True),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fakes.config_desk import KEYS, Desk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.config.load import ConfigError, ensure_demo_key, load, summary
@@ -85,7 +85,6 @@ def test_a_huge_file_is_refused(desk: Desk) -> None:
     assert "larger than" in desk.problem(b"#" * 2_000_000).what
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_whatever_bytes_the_files_hold_loading_them_raises_nothing_but_config_errors(
     tmp_path: Path, raw: bytes
@@ -136,7 +135,6 @@ _YAML_PIECES += [
 ]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.lists(st.sampled_from(_YAML_PIECES), max_size=20).map("".join))
 def test_whatever_yaml_the_file_holds_loading_it_raises_nothing_but_config_errors(tmp_path: Path, text: str) -> None:
     home = Home(tmp_path)
@@ -160,7 +158,6 @@ _VALUES: st.SearchStrategy[object] = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plain=st.dictionaries(st.sampled_from(sorted(Config.model_fields)), _VALUES, max_size=4), demo=st.booleans())
 def test_whatever_stands_under_known_keys_loading_it_raises_nothing_but_config_errors(
     tmp_path: Path, plain: dict[str, object], demo: bool

@@ -6,7 +6,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from fakes.core_desk import Desk, of
-from hypothesis import Phase as Step
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -309,9 +308,4 @@ class Draining(RuleBasedStateMachine):
 
 
 TestDraining = Draining.TestCase
-TestDraining.settings = settings(
-    max_examples=150,
-    stateful_step_count=40,
-    deadline=None,
-    phases=[Step.explicit, Step.reuse, Step.generate, Step.shrink],  # to explain is slow
-)
+TestDraining.settings = settings(stateful_step_count=40)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fakes.core_desk import Desk, of
-from hypothesis import Phase as Step
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -263,9 +262,4 @@ class World(RuleBasedStateMachine):
 
 
 TestWorld = World.TestCase
-TestWorld.settings = settings(
-    max_examples=100,
-    stateful_step_count=40,
-    deadline=None,
-    phases=[Step.explicit, Step.reuse, Step.generate, Step.shrink],  # to explain is slow
-)
+TestWorld.settings = settings(stateful_step_count=40)

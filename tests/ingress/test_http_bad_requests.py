@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from fakes.gateway import FakeGateway
 from fakes.served_ingress import BOUND_S, CHAT, HI, KEYS, http_request, read_reply, read_to_end, serving
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.ingress.http import Limits
@@ -387,7 +387,6 @@ bodies = st.binary() | st.dictionaries(
 ).map(orjson.dumps)
 
 
-@settings(deadline=None)  # a real connection
 @given(body=bodies)
 def test_no_body_whatsoever_makes_a_500(port: int, body: bytes) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=BOUND_S)

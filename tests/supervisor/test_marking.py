@@ -504,7 +504,7 @@ class Lives(RuleBasedStateMachine):
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLives.settings = settings(stateful_step_count=30)
 
 
 def test_the_lives_of_the_supervisor_are_kept_and_bounded(book: Book) -> None:
