@@ -42,6 +42,7 @@ class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desk = Desk(SLOTS, max_restarts=2, heartbeat_s=5.0, drain_s=10.0)
+        self.phase = self.desk.state.phase  # before what happens now
         self.alive: dict[int, int] = {}  # slot -> generation of a live process
         self.starting: dict[int, int] = {}  # slot -> generation being started
         self.doomed: set[tuple[int, int]] = set()  # SIGKILL is on its way
@@ -59,7 +60,7 @@ class World(RuleBasedStateMachine):
                 case fx.Spawn():
                     assert effect.slot not in self.alive, "two processes would own the same shards"
                     assert effect.slot not in self.starting
-                    assert self.desk.state.phase is not Phase.STOPPING, "nothing starts while stopping"
+                    assert self.phase is not Phase.STOPPING, "nothing starts while stopping"
                     self.starting[effect.slot] = effect.generation
                     self.owned[effect.slot] = {
                         shard: owner.fence
@@ -81,6 +82,7 @@ class World(RuleBasedStateMachine):
                     del self.asked[effect.request]  # it has one reply
                 case _:
                     pass
+        self.phase = self.desk.state.phase
 
     def fall_back(self, turn_id: str, reason: str) -> None:
         after = restart_after(self.actor, turn_id, reason, self.desk.now)
@@ -207,7 +209,8 @@ class World(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 20.0, 100.0]))
     def time_passes(self, seconds: float) -> None:
-        self.perform(self.desk.wait(seconds))
+        for effects in self.desk.ticks(seconds):
+            self.perform(effects)
 
     @rule(seconds=st.sampled_from([2.0, 50.0, 5000.0]))
     def the_supervisor_is_suspended(self, seconds: float) -> None:
@@ -254,7 +257,7 @@ class World(RuleBasedStateMachine):
         if self.stop_by is None:
             self.stop_by = self.desk.now + END_S
             self.tell(lambda: StopAsked(now=False, by="SIGTERM"))
-        self.perform(self.desk.wait(max(0.0, self.stop_by - self.desk.now)))
+        self.time_passes(max(0.0, self.stop_by - self.desk.now))
         assert self.desk.state.phase is Phase.STOPPED
         assert len(of(fx.Finish, self.desk.log)) == 1
         assert not self.asked, "every operator got a reply"

@@ -79,7 +79,7 @@ class Reader:
         await self.run("bash", "-c", f"{line.removesuffix('&')} >/dev/null 2>&1 &")
 
         async def runs() -> bool:
-            _, plan = await self.gateway.ctl_json("drain", "--plan")
+            plan = await self.gateway.ask("drain.plan")
             return bool(plan["turns"])
 
         await self.gateway.until(runs, "the turn to run")

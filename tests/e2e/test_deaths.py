@@ -228,5 +228,5 @@ async def test_a_running_turn_is_settled_when_everything_is_killed_at_once(tmp_p
 
 
 async def settled(gateway: RunningGateway, name: str) -> bool:
-    _, session = await gateway.ctl_json("sessions", "show", name)
+    session = await gateway.ask("sessions.show", session=name)
     return bool(session["turns"].get("interrupted") == 1 and not session["turns"].get("running"))

@@ -35,10 +35,7 @@ async def gateway(
 
 
 async def actor(gateway: RunningGateway, session: str) -> dict[str, Any]:
-    code, shown = await gateway.ctl_json("sessions", "show", session)
-    assert code == 0
-    actor: dict[str, Any] = shown["actor"]
-    return actor
+    return dict((await gateway.ask("sessions.show", session=session))["actor"])
 
 
 async def connect_tools(gateway: RunningGateway, model: ModelServer, session: str) -> None:

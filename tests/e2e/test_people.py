@@ -171,7 +171,7 @@ async def test_a_second_signal_stops_at_once(gateway: RunningGateway, model: Mod
 
 
 async def drains(gateway: RunningGateway) -> bool:
-    _, status = await gateway.ctl_json("status")
+    status = await gateway.ask("status")
     return bool(status["phase"] == "draining")
 
 
@@ -186,7 +186,7 @@ async def test_a_broken_shard_file_is_set_aside_loudly_and_everything_serves(tmp
     async with gateway:
         for name in "abcdefghij":
             await gateway.say("hello", name)
-        _, status = await gateway.ctl_json("status")
+        status = await gateway.ask("status")
 
     (broken,) = status["shards"]["broken"]
     assert broken["shard"] == 0

@@ -65,7 +65,7 @@ async def drained(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) 
 async def seen(stage: Restarted, desk: Desk) -> Drained:
     gateway, model = stage.gateway, stage.model
     finish, end_stream = asyncio.Event(), asyncio.Event()
-    boot = (await gateway.ctl_json("status"))[1]["boot"]
+    boot = (await gateway.ask("status"))["boot"]
 
     # A turn in every state.
     model.script(say("finished in time", gate=finish))
@@ -248,7 +248,7 @@ async def test_a_kill_of_everything_in_the_middle_of_a_drain_leaves_marks_and_no
     await asyncio.gather(cut, return_exceptions=True)
     session = await stage.session("a")
     assert (session["resume_pending"], session["resume_reason"], session["strikes"]) == (True, "crash", 1)
-    assert (await gateway.ctl_json("status"))[1]["phase"] == "serving"
+    assert (await gateway.ask("status"))["phase"] == "serving"
     assert await gateway.say("hello", "b") == "pong"
 
 
@@ -271,7 +271,7 @@ async def test_nothing_that_an_earlier_life_left_keeps_a_start_from_serving(stag
     assert await stage.gateway.say("go on", "a") == "pong"
     assert "the gateway was restarted" in stage.requested("system")[0]
     await stage.cut_while_running("crash", "a")
-    _, status = await stage.gateway.ctl_json("status")
+    status = await stage.gateway.ask("status")
     assert (status["phase"], status["ledger"]["fault"]) == ("serving", None)
     assert stage.ledger()["a"]["count"] == 1
 
@@ -313,7 +313,7 @@ async def test_a_ledger_that_cannot_be_used_is_told_and_keeps_nobody_from_servin
 
     await stage.gateway.start()
 
-    _, status = await stage.gateway.ctl_json("status")
+    status = await stage.gateway.ask("status")
     assert status["phase"] == "serving"
     if fault is None:
         assert Path(status["ledger"]["set_aside"]).read_bytes() == content

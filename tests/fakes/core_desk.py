@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from hermes_actors.core.effects import CommitTable, Effect, PrepareRestart, Reply
@@ -129,16 +129,18 @@ class Desk:
 
     def wait(self, seconds: float) -> tuple[Effect, ...]:
         """Let time pass, with every tick that is wanted meanwhile at its time."""
+        return tuple(effect for effects in self.ticks(seconds) for effect in effects)
+
+    def ticks(self, seconds: float) -> Iterator[tuple[Effect, ...]]:
+        """The same, tick by tick: what is done in between happens at that time."""
         until = self.now + seconds
-        effects: tuple[Effect, ...] = ()
         ticks = 0
         while (at := due(self.state)) is not None and at <= until:
             ticks += 1
             assert ticks < MOST_TICKS, "it asks for the same time again and again"
             self.now = max(self.now, at)
-            effects += self.tell(Tick(due=at))
+            yield self.tell(Tick(due=at))
         self.now = until
-        return effects
 
     def stop(self, *, now: bool = False) -> tuple[Effect, ...]:
         return self.tell(StopAsked(now=now, by="SIGTERM"))

@@ -77,7 +77,7 @@ class Restarted:
 
     async def sessions(self) -> dict[str, dict[str, Any]]:
         """How the gateway lists its sessions, by name."""
-        _, listed = await self.gateway.ctl_json("sessions", "list")
+        listed = await self.gateway.ask("sessions.list", limit=100)
         return {line["key"].rpartition(":")[2]: line for line in listed["sessions"]}
 
     def ledger(self) -> dict[str, dict[str, Any]]:
@@ -90,13 +90,13 @@ class Restarted:
         return [str(message["content"]) for message in self.model.last.body["messages"] if message["role"] == role]
 
     async def _boot(self) -> str:
-        code, status = await self.gateway.ctl_json("status")
-        return str(status["boot"]) if code == 0 else ""
+        status = await self.gateway.status()
+        return "" if status is None else str(status["boot"])
 
     async def is_up(self, but: str) -> bool:
         """Whether it serves in another life than that of this id."""
-        code, status = await self.gateway.ctl_json("status")
-        if code != 0 or status["boot"] == but or status["phase"] != "serving":
+        status = await self.gateway.status()
+        if status is None or status["boot"] == but or status["phase"] != "serving":
             return False
         return all(worker["state"] == "ready" for worker in status["workers"])
 

@@ -18,6 +18,9 @@ import openai
 import psutil
 import yaml
 
+from hermes_actors.control.client import NoAnswer, NotRunning, ask
+from hermes_actors.home import Home
+
 BOUND_S = 30.0  # the one bound of every wait for a gateway
 POLL_S = 0.02
 KEY = "test-key-0123456789"
@@ -80,8 +83,8 @@ class RunningGateway:
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"the gateway ended with {self._process.returncode}:\n{self.output()}")
-        code, status = await self.ctl_json("status")
-        if code != 0 or any(worker["state"] != "ready" for worker in status["workers"]):
+        status = await self.status()
+        if status is None or any(worker["state"] != "ready" for worker in status["workers"]):
             return False
         self.url = f"http://127.0.0.1:{status['http']['port']}"
         return True
@@ -147,9 +150,19 @@ class RunningGateway:
         code, out, _ = await self.ctl(*arguments, "--json")
         return code, json.loads(out) if out.strip() else None
 
+    async def ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """What ``hermes-ctl`` asks, without the cost of its process: for what is looked at again and again."""
+        return await asyncio.to_thread(ask, Home(self.home), operation, **arguments)
+
+    async def status(self) -> dict[str, Any] | None:
+        """None while no supervisor answers."""
+        try:
+            return await self.ask("status")
+        except (NotRunning, NoAnswer):
+            return None
+
     async def workers(self) -> list[dict[str, Any]]:
-        _, status = await self.ctl_json("status")
-        return list(status["workers"])
+        return list((await self.ask("status"))["workers"])
 
     # -- people ---------------------------------------------------------------------------------------------------
     def openai(self, key: str = KEY, **options: Any) -> openai.AsyncOpenAI:
