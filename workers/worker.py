@@ -37,11 +37,11 @@ from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
 from workers.agents.admission import Admission
 from workers.agents.agency import Agency
-from workers.agents.agent import TurnRun
 from workers.agents.obedience import stop_turn
 from workers.agents.running import running_turns
 from workers.agents.session import OwnedShard, Session
 from workers.agents.sessions import Sessions
+from workers.agents.turn import TurnRun
 from workers.background import Background
 from workers.gateway import Conversation
 from workers.ingress.history import assistant_message, history_hash

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from fakes.sessions import BOUND_S
 
-from workers.agents.agent import unstored_end
-from workers.agents.failures import cancelled_error
+from workers.agents.failures import cancelled_error, unstored_end
 from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.turns import Delta, Ended, ToolProgress, TurnEvent
 

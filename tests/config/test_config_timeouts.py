@@ -11,7 +11,7 @@ from hermes_actors import pool, reaper
 from hermes_actors.config import timeouts
 from hermes_actors.config.model import AgentConfig, Config
 from hermes_actors.core import drain, lifecycle
-from workers.agents import agent, obedience
+from workers.agents import obedience, turn
 from workers.store import rows
 
 
@@ -73,7 +73,7 @@ def test_what_follows_a_drain_has_its_time_in_the_unit() -> None:
 
 
 def test_the_bounds_of_an_end_lie_within_each_other() -> None:
-    assert agent.TOOL_GRACE_S < obedience.STOP_TIMEOUT_S
+    assert turn.TOOL_GRACE_S < obedience.STOP_TIMEOUT_S
     assert drain.SEAL_ANSWER_S < lifecycle.READY_TIMEOUT_S < timeouts.START_S
 
 

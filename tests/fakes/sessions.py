@@ -13,12 +13,12 @@ from fakes.shard_store import FakeShardStore
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.admission import Admission
 from workers.agents.agency import Agency
-from workers.agents.agent import TurnRun
 from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.agents.marks import UNMARKED, Fresh, Marks
 from workers.agents.names import Named, Names
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
+from workers.agents.turn import TurnRun
 from workers.models.chain import ModelChain
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.tools.toolbox import ToolResult

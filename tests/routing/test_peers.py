@@ -20,8 +20,7 @@ from fakes.store_samples import submission
 from hermes_actors.wire.codec import to_parts
 from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import Abandon, Ask, Hello, Stop, Submit, Told, TurnAccepted, TurnEventFrame
-from workers.agents.agent import unstored_end
-from workers.agents.failures import cancelled_error
+from workers.agents.failures import cancelled_error, unstored_end
 from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.routing.owner import Handover, OwnerGone
 from workers.routing.peer_server import PeerServer

@@ -13,13 +13,20 @@ from typing import TypeAlias
 import structlog
 
 from hermes_actors.wire.faults import point
-from workers.agents.agent import TurnRun, store_error, unstored_end
 from workers.agents.commands import Command, command_in
-from workers.agents.failures import STORE_FAILED_WORDS, cut_error, not_done_error, waiting_error
+from workers.agents.failures import (
+    STORE_FAILED_WORDS,
+    cut_error,
+    not_done_error,
+    store_error,
+    unstored_end,
+    waiting_error,
+)
 from workers.agents.feed import TurnFeed
 from workers.agents.obedience import CommandRun, answer, answer_at_once, restart_words
 from workers.agents.session import OwnedShard, Session
 from workers.agents.sessions import Sessions
+from workers.agents.turn import TurnRun
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
 from workers.turns import TOO_LATE, Parked, Refusal, Submission
 
@@ -244,7 +251,7 @@ class Admission:
     def _not_admitted(self, session: Session, run: TurnRun, error: StoreFailed) -> None:
         self._sessions.unexpect(session, run)
         log.error("message not stored", session=session.key, turn=run.submission.turn_id, why=str(error))
-        why = store_error(STORE_FAILED_WORDS)
+        why = store_error()
         run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "failed", why))
 
 

@@ -19,10 +19,11 @@ import structlog
 
 from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import Cut, Drain, Sealed
-from workers.agents.agent import TurnRun, Work, unstored_end
-from workers.agents.failures import cut_error
+from workers.agents.failures import cut_error, unstored_end
 from workers.agents.machine import CutOff
 from workers.agents.session import Session
+from workers.agents.turn import TurnRun
+from workers.agents.work import Work
 from workers.turns import GatewayDraining, Refusal, TurnError
 
 log = structlog.get_logger(__name__)

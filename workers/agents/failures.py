@@ -6,7 +6,7 @@ from workers.models.failure import chain_story
 from workers.models.provider import ModelFailure
 from workers.models.retry import ACCOUNT_CODES, WEB_PAGE
 from workers.models.route import is_about_model, is_about_request
-from workers.turns import TurnError
+from workers.turns import Ended, TurnError, TurnState
 
 _ACCOUNT_ADVICE = "check the plan of the provider's account, or choose another model with /model"
 _STATUS_ADVICE = {
@@ -77,6 +77,11 @@ def local_error(code: str, text: str, *, http_status: int) -> TurnError:
         upstream_status=None,
         retry_after_s=None,
     )
+
+
+def store_error() -> TurnError:
+    """The disk is to blame."""
+    return local_error("store_failed", STORE_FAILED_WORDS, http_status=500)
 
 
 _CUT_WORDS = {
@@ -155,3 +160,26 @@ def not_evicted_error() -> TurnError:
 def cancelled_error() -> TurnError:
     """A turn that its caller no longer wants."""
     return local_error("turn_cancelled", "The turn was cancelled: its caller went away.", http_status=499)
+
+
+# -- ends ------------------------------------------------------------------------------------------------------
+
+
+def unstored_end(turn_id: str, session_id: str, state: TurnState, error: TurnError) -> Ended:
+    """An end that could not be committed, for the callers who wait."""
+    return Ended(
+        turn_id=turn_id,
+        session_id=session_id,
+        state=state,
+        text="",
+        finish_reason="error",
+        usage={},
+        model="",
+        error=error_data(error),
+        replayed=False,
+    )
+
+
+def error_data(error: TurnError | None) -> dict[str, object] | None:
+    """A :class:`TurnError` as the plain data that :class:`Ended` carries."""
+    return None if error is None else {name: getattr(error, name) for name in TurnError.__slots__}  # type: ignore[attr-defined]  # made by @message

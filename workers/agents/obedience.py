@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from workers.agents.agency import Agency
-from workers.agents.agent import TurnRun, Work, error_data, store_error
 from workers.agents.commands import HELP, Command
-from workers.agents.failures import STORE_FAILED_WORDS, local_error, not_done_error, stopped_error
+from workers.agents.failures import (
+    error_data,
+    local_error,
+    not_done_error,
+    stopped_error,
+    store_error,
+)
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
 from workers.agents.notes import status_lines
 from workers.agents.session import Session
+from workers.agents.turn import TurnRun
+from workers.agents.work import Work
 from workers.models.chain import ModelLine
 from workers.store.shard import StoreFailed
 from workers.turns import Ended, Refusal, Submission, TurnError
@@ -34,23 +41,14 @@ IN_SESSIONS_ONLY = (
 )
 
 
-class CommandRun:
+class CommandRun(Work):
     """A command that waits for its turn in the mailbox. Nothing of it is kept."""
 
     def __init__(self, submission: Submission, command: Command) -> None:
-        self.submission = submission
-        self.feed = TurnFeed(submission.turn_id, submission.fingerprint)
-        self.admitted = False
-        self.mailed = False
-        self.started = False
-        self.since = time.time()
+        super().__init__(submission, TurnFeed(submission.turn_id, submission.fingerprint))
         self._command = command
         self._error: TurnError | None = None
         self._retried: TurnRun | None = None
-
-    @property
-    def begun(self) -> bool:
-        return self.started
 
     def cut(self, cutoff: CutOff) -> None:
         """End a turn that is sent again; what else a command does takes no time."""
@@ -76,8 +74,7 @@ class CommandRun:
     async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
         if self.feed.ended is not None:
             return
-        self.started = True
-        self.since = time.time()
+        self.start()
         try:
             if self._error is not None:
                 self._end(session, "cancelled", error=self._error)
@@ -89,7 +86,7 @@ class CommandRun:
                 self._end(session, "completed", await self._obey(session, line))
         except StoreFailed as error:
             log.error("command not stored", session=session.key, command=self._command.word, why=str(error))  # noqa: TRY400  # says it all
-            self._end(session, "failed", error=store_error(STORE_FAILED_WORDS))
+            self._end(session, "failed", error=store_error())
         except Refusal as refusal:
             self._end(session, "failed", error=local_error(refusal.code, refusal.why, http_status=503))
 

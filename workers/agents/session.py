@@ -13,11 +13,13 @@ import pykka
 import structlog
 
 from workers.agents.agency import Agency
-from workers.agents.agent import AgentActor, TurnRun, Work
+from workers.agents.agent import AgentActor
 from workers.agents.machine import CutOff
 from workers.agents.marks import UNMARKED, Resume
 from workers.agents.transcript import answered_since_cut
+from workers.agents.turn import TurnRun
 from workers.agents.unstored import UnstoredEnds
+from workers.agents.work import Stage, Work
 from workers.store.shard import PastTurn, ShardStore, StoreFailed
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, TurnError
@@ -228,15 +230,15 @@ class Session:
 
     def mail(self, run: Work) -> None:
         """Give the actor a turn that is on disk, or a command; what was counted in before it goes first."""
-        run.admitted = True
+        run.stage = Stage.ADMITTED
         self._deliver()
 
     def _deliver(self) -> None:
         for run in self.runs.values():
-            if not run.admitted:
+            if run.stage is Stage.EXPECTED:
                 return
-            if not run.mailed:
-                run.mailed = True
+            if run.stage is Stage.ADMITTED:
+                run.stage = Stage.MAILED
                 if self.may_begin(run):
                     self.actor.tell(run)
 
@@ -264,7 +266,7 @@ class Session:
     def _tell_waiting(self) -> None:
         """What the actor dropped because it might not begin, it gets again."""
         for run in self.runs.values():
-            if run.mailed and not run.started and self.may_begin(run):
+            if run.stage is Stage.MAILED and self.may_begin(run):
                 self.actor.tell(run)
 
     def expect(self, run: Work) -> None:

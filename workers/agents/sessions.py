@@ -14,7 +14,6 @@ import structlog
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
 from workers.agents.agency import Agency
-from workers.agents.agent import TurnRun, Work
 from workers.agents.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down
 from workers.agents.failures import cancelled_error, deleted_error, evicted_error, not_evicted_error
 from workers.agents.feed import TurnFeed
@@ -23,6 +22,8 @@ from workers.agents.names import Names
 from workers.agents.passivation import whom_to_passivate
 from workers.agents.reading import described, page
 from workers.agents.session import OwnedShard, Session
+from workers.agents.turn import TurnRun
+from workers.agents.work import Stage, Work
 from workers.background import Background
 from workers.store.shard import StoreFailed, TurnRow
 from workers.tools.toolbox import Toolbox
@@ -291,7 +292,7 @@ class Sessions:
             await session.activation_over()
             waiting = spare_waiting(session, not_evicted_error())
             await self._evict(key, evicted_error())
-            self.inherited.add(session, [run.submission for run in waiting if run.admitted])
+            self.inherited.add(session, [run.submission for run in waiting if run.stage >= Stage.ADMITTED])
         self.background.start(self.resume(session.shard, key))
 
     async def delete(self, key: str, shard: OwnedShard) -> None:

@@ -28,8 +28,7 @@ from hermes_actors.wire.messages import (
     TurnParked,
     TurnRefused,
 )
-from workers.agents.agent import error_data
-from workers.agents.failures import too_large_error
+from workers.agents.failures import error_data, too_large_error
 from workers.agents.feed import TurnFeed
 from workers.background import Background
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent

@@ -18,9 +18,8 @@ import structlog
 
 from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.sharding import shard_of
-from workers.agents.agent import unstored_end
 from workers.agents.commands import command_in
-from workers.agents.failures import cut_error, waiting_error
+from workers.agents.failures import cut_error, unstored_end, waiting_error
 from workers.agents.feed import ListeningTurn
 from workers.background import Background
 from workers.gateway import Conversation

@@ -11,8 +11,7 @@ import structlog
 
 from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import ShardBroken
-from workers.agents.agent import store_error, unstored_end
-from workers.agents.failures import STORE_FAILED_WORDS, cancelled_error, cut_error
+from workers.agents.failures import cancelled_error, cut_error, store_error, unstored_end
 from workers.agents.names import Names
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
@@ -189,7 +188,7 @@ async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
         if row is cut.get(row.submission.key):
             over.append((row, _end_of(row, "interrupted", cut_error("crash"))))
         elif row.state == "running":
-            over.append((row, _end_of(row, "failed", store_error(STORE_FAILED_WORDS))))
+            over.append((row, _end_of(row, "failed", store_error())))
         elif row.submission.stateless and row.submission.idempotency_key is None:
             over.append(
                 (row, _end_of(row, "cancelled", cancelled_error()))
