@@ -5,7 +5,8 @@ Ids that hold for a while (``session``, ``turn``, ``worker``) are bound with ``s
 The loggers of the standard library and of third parties go the same way, from WARNING on.
 
 What must not be written is taken out before anything renders it: fields that carry message bodies are dropped, fields
-named like secrets are masked, and so is each known secret (:func:`protect`), wherever in a string it stands.
+named like secrets are masked, and so is each known secret (:func:`protect`), wherever in a string it stands. Tracebacks
+come without the words of exceptions that may quote a message.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from structlog.typing import EventDict, Processor
 
 from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.terminal import printable
+from hermes_actors.tracebacks import traceback_of
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
@@ -175,10 +177,13 @@ def _preparation(process: str) -> list[Processor]:
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,  # here, so that tracebacks are redacted too
+        _without_words,  # here, so that tracebacks are redacted too
         name_process,
         redact,
     ]
+
+
+_without_words = structlog.processors.ExceptionRenderer(lambda raised: traceback_of(raised[1]))
 
 
 def _visible(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors import logs
+from hermes_actors.config.problems import ConfigError
+from hermes_actors.tracebacks import MOST_EXCEPTIONS
 
 SECRET = "correct-horse-battery"
 
@@ -206,18 +209,56 @@ def test_a_short_secret_is_masked_only_where_it_stands_alone() -> None:
     assert [logs.mask("abc"), logs.mask("alphabacus abcd")] == [logs.MASK, "alphabacus abcd"]
 
 
-def test_a_secret_in_a_traceback_is_masked_ours_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    logs.protect([SECRET])
+def test_a_traceback_says_where_and_of_which_kind_and_not_what_somebody_said(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = configured(monkeypatch)
+    said = "meet me at noon"
 
     try:
-        raise ValueError(f"no such key: {SECRET}")
-    except ValueError:
+        try:
+            int(said)
+        except ValueError as error:
+            raise ExceptionGroup(said, [KeyError(said)]) from error
+    except ExceptionGroup:
         logger().exception("failed")
         logging.getLogger("aiohttp.server").exception("failed")
 
-    assert all("ValueError: no such key: [redacted]" in line["exception"] for line in lines(stderr))
-    assert SECRET not in stderr.getvalue()
+    for line in lines(stderr):
+        assert "test_logs.py" in line["exception"]
+        assert [text for text in line["exception"].splitlines() if not text.startswith(" ")] == [
+            "ValueError",
+            "ExceptionGroup",
+            "KeyError",
+        ]
+    assert said not in stderr.getvalue()
+
+
+def test_a_traceback_keeps_the_words_of_the_system_of_sqlite_and_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.protect([SECRET])
+    stderr = configured(monkeypatch)
+
+    ours = ConfigError([])
+    for error in (OSError(28, "No space left", f"/{SECRET}"), sqlite3.OperationalError("disk I/O error"), ours):
+        logger().error("failed", exc_info=error)
+
+    assert [line["exception"] for line in lines(stderr)] == [
+        f"OSError: [Errno 28] No space left: '/{logs.MASK}'",
+        "sqlite3.OperationalError: disk I/O error",
+        "hermes_actors.config.problems.ConfigError: configuration: 0 problems",
+    ]
+
+
+def test_a_long_chain_of_exceptions_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = configured(monkeypatch)
+    error = ValueError()
+    for _ in range(10_000):
+        after = ValueError()
+        after.__context__ = error
+        error = after
+
+    logger().error("failed", exc_info=error)
+
+    (line,) = lines(stderr)
+    assert line["exception"].splitlines() == ["ValueError"] * MOST_EXCEPTIONS
 
 
 def test_a_structure_that_contains_itself_is_cut() -> None:
