@@ -8,9 +8,10 @@ import pytest
 from fakes.config_desk import Desk
 
 from hermes_actors import pool, reaper
+from hermes_actors.cli import drain as command
 from hermes_actors.config import timeouts
-from hermes_actors.config.model import AgentConfig, Config
-from hermes_actors.core import drain, lifecycle
+from hermes_actors.config.model import MAX_SECONDS, AgentConfig, Config
+from hermes_actors.core import drain, drain_requests, lifecycle
 from workers.agents import obedience, turn
 from workers.store import rows
 
@@ -75,6 +76,10 @@ def test_what_follows_a_drain_has_its_time_in_the_unit() -> None:
 def test_the_bounds_of_an_end_lie_within_each_other() -> None:
     assert turn.TOOL_GRACE_S < obedience.STOP_TIMEOUT_S
     assert drain.SEAL_ANSWER_S < lifecycle.READY_TIMEOUT_S < timeouts.START_S
+
+
+def test_the_longest_drain_is_the_same_in_the_file_on_the_command_line_and_on_the_socket() -> None:
+    assert command.LONGEST_S == drain_requests.MOST_TIMEOUT_S == MAX_SECONDS
 
 
 def test_a_key_is_remembered_as_long_as_the_rule_believes() -> None:
