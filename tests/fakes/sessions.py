@@ -129,7 +129,7 @@ class FakeNames(Names):
         self.successes: list[tuple[str, str]] = []  # key, turn id
         self.recoveries: list[tuple[int, list[tuple[str, str]], list[str]]] = []  # shard, cut, queued
         self.cut_in: dict[str, str] = {}  # turn id -> the transcript that it was cut in
-        self.renamed = 0
+        self.begun = self.renamed = 0
         self.down = False
         self.asked = asyncio.Event()  # to record a success or a recovery
         self.gate = asyncio.Event()  # holds the answers to that back while it is cleared
@@ -140,7 +140,9 @@ class FakeNames(Names):
         self.activations.append(key)
         if key not in self.sessions and not create:
             raise Refusal("session_not_found", f"There is no session {key}.")
-        self.sessions.setdefault(key, f"ses_{len(self.sessions)}")
+        if key not in self.sessions:
+            self.sessions[key] = f"ses_{self.begun}"  # no id comes again, also after a session was deleted
+            self.begun += 1
         return self._named(key)
 
     async def rename(self, key: str, shard: OwnedShard) -> Named:
