@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fakes.sessions import Bench, bounded, end_of, tool_reply
 
@@ -139,6 +141,17 @@ async def test_the_next_owner_takes_only_the_last_of_several_running_turns_for_c
 
     assert states(bench) == ["failed", "interrupted"]
     assert bench.names.recoveries == [(0, [(KEY, turns[1].turn_id)], [])]
+
+
+async def test_a_command_that_was_cut_beside_a_turn_leaves_the_turn_its_strike(bench: Bench) -> None:
+    turn, command = bench.message("one"), bench.message("/restart", idempotency_key="k")
+    await bench.store.admit(turn, "ses_0", "running")
+    await bench.store.admit(replace(command, stateless=True), "", "running")
+
+    await settle(bench.shard, bench.sessions, bench.names)
+
+    assert states(bench) == ["interrupted", "interrupted"]
+    assert bench.names.recoveries == [(0, [(KEY, turn.turn_id)], [])]
 
 
 async def test_a_model_that_could_not_be_stored_is_not_chosen(bench: Bench) -> None:

@@ -169,7 +169,7 @@ async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
     """Before a shard serves: running turns of its earlier owner are interrupted and never run again, queued ones kept.
 
     One turn of a session runs at a time. Where several are on disk as running, the last was cut; the ends of those
-    before it could not be stored.
+    before it could not be stored. A command is kept under its session's key too, but beside its turns: as stateless.
 
     The supervisor records first whose turns were cut. Were it the other way round, a kill between the two would leave
     neither a turn that runs nor a mark.
@@ -179,13 +179,13 @@ async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
     """
     unfinished = await shard.store.unfinished()
     point("recovery.found")
-    cut = {row.submission.key: row for row in unfinished if row.state == "running"}
+    cut = {_line(row): row for row in unfinished if row.state == "running"}
     await _tell(shard, cut.values(), unfinished, names)
     point("recovery.recorded")
     over: list[tuple[TurnRow, Ended]] = []
     queued = []
     for row in unfinished:
-        if row is cut.get(row.submission.key):
+        if row is cut.get(_line(row)):
             over.append((row, _end_of(row, "interrupted", cut_error("crash"))))
         elif row.state == "running":
             over.append((row, _end_of(row, "failed", store_error())))
@@ -199,6 +199,11 @@ async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
         await asyncio.gather(*(_settle(shard, row, end) for row, end in over[at : at + SETTLED_TOGETHER]))
     point("recovery.settled")
     sessions.inherit(shard, queued)
+
+
+def _line(row: TurnRow) -> tuple[str, bool]:
+    """What runs one at a time."""
+    return row.submission.key, row.submission.stateless
 
 
 async def _tell(shard: OwnedShard, cut: Iterable[TurnRow], unfinished: Sequence[TurnRow], names: Names) -> None:
