@@ -159,6 +159,7 @@ class Recorder:
                 resume=[marks.reason, marks.at] if pending else None,
                 fresh=[marks.untold_reason, marks.untold_at, marks.former_id] if untold else None,
                 strikes=self._marking.strikes(effect.key),
+                suspended=[marks.reason, marks.at] if marks.standing is Standing.SUSPENDED else None,
             )
         return Tell(slot=effect.slot, generation=effect.generation, message=message)
 

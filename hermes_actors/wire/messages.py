@@ -53,6 +53,7 @@ class Activated:
     resume: list[Any] | None  # [reason, time] of the cut that its next turns are told of
     fresh: list[Any] | None  # [reason, time, former session id]: it was suspended, and the person is to be told
     strikes: int
+    suspended: list[Any] | None = None  # [reason, time]: its next message begins a fresh transcript
 
 
 @message("refused")

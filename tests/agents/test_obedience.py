@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
 
+from workers.agents.marks import Marks, Resume, Suspended
 from workers.models.provider import ModelFailure
 from workers.turns import Refusal
 
@@ -259,7 +260,28 @@ async def test_status_and_stop_wake_no_session(bench: Bench) -> None:
     told = await bench.talk("/status")
     await bench.talk("/stop")
 
-    assert "asleep" in told.text
+    assert "not begun" in told.text
+    assert bench.names.activations == []
+
+
+async def test_status_tells_what_a_sleeping_session_carries(bench: Bench) -> None:
+    bench.names.sessions = {KEY: "ses_a"}
+    bench.names.marks[KEY] = Marks(resume=Resume(reason="crash", at=0.0), strikes=2)
+
+    cut = await bench.talk("/status")
+    bench.names.marks.clear()
+    bench.names.suspensions[KEY] = Suspended(reason="crash", at=0.0)
+    suspended = await bench.talk("/status")
+    bench.names.down = True
+    unknown = await bench.talk("/status")
+
+    assert "ses_a" in cut.text
+    assert "asleep" in cut.text
+    assert "strikes   2 of 3" in cut.text
+    assert "crash" in cut.text or "died" in cut.text
+    assert "/resume" in suspended.text
+    assert suspended.session_id == "ses_a"
+    assert "not known now" in unknown.text
     assert bench.names.activations == []
 
 

@@ -44,6 +44,7 @@ class Story:
     ids: dict[str, str]  # session ids before the cuts
     sessions: dict[str, dict[str, Any]]  # after them
     ledger: dict[str, dict[str, Any]]
+    told: dict[str, str] = field(default_factory=dict)  # answers to /status after them
     fresh: list[str] = field(default_factory=list)  # replies to the next messages of ``stuck``
     fresh_id: str = ""
     requested: list[str] = field(default_factory=list)  # what people said, in the request of the first of them
@@ -81,6 +82,7 @@ async def told(stage: Restarted, kinds: tuple[Kind, Kind, Kind]) -> Story:
         sessions=await stage.sessions(),
         ledger=stage.ledger(),
     )
+    story.told = {name: await gateway.say("/status", name) for name in ("stuck", "twice", "untouched")}
     story.fresh.append(await gateway.say("what now?", "stuck"))
     story.requested = stage.requested("user")
     story.fresh.append(await gateway.say("and now?", "stuck"))
@@ -109,6 +111,14 @@ def test_three_cuts_in_a_row_suspend_a_session_and_keep_its_transcript(story: St
     assert (stuck["suspended"], stuck["resume_pending"], stuck["strikes"]) == (True, False, 0)
     assert stuck["session_id"] == story.ids["stuck"]
     assert "stuck" not in story.ledger
+
+
+def test_status_in_a_session_tells_what_it_carries_and_wakes_nothing(story: Story) -> None:
+    assert "suspended" in story.told["stuck"]
+    assert story.ids["stuck"] in story.told["stuck"]
+    assert "strikes   2 of 3" in story.told["twice"]
+    assert "\ncut " in story.told["twice"]
+    assert story.told["untouched"].splitlines()[2:] == ["state     asleep; the next message wakes it"]
 
 
 def test_two_cuts_do_not_suspend(story: Story) -> None:

@@ -14,7 +14,7 @@ from hermes_actors.config.model import SessionsConfig
 from workers.agents.admission import Admission
 from workers.agents.agency import Agency
 from workers.agents.feed import ListeningTurn, TurnFeed
-from workers.agents.marks import UNMARKED, Fresh, Marks
+from workers.agents.marks import UNMARKED, Fresh, Marks, Suspended
 from workers.agents.names import Named, Names
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
@@ -125,6 +125,7 @@ class FakeNames(Names):
         self.sessions: dict[str, str] = {}
         self.former: dict[str, str] = {}  # transcripts that were set aside
         self.marks: dict[str, Marks] = {}
+        self.suspensions: dict[str, Suspended] = {}  # of sessions that nobody spoke to since
         self.activations: list[str] = []
         self.successes: list[tuple[str, str]] = []  # key, turn id
         self.recoveries: list[tuple[int, list[tuple[str, str]], list[str]]] = []  # shard, cut, queued
@@ -137,7 +138,8 @@ class FakeNames(Names):
 
     async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> Named:
         self._answer()
-        self.activations.append(key)
+        if create:
+            self.activations.append(key)
         if key not in self.sessions and not create:
             raise Refusal("session_not_found", f"There is no session {key}.")
         if key not in self.sessions:
@@ -189,7 +191,8 @@ class FakeNames(Names):
         self._answer()
 
     def _named(self, key: str) -> Named:
-        return Named(session_id=self.sessions[key], created_at=0.0, marks=self.marks.get(key, UNMARKED))
+        marks = self.marks.get(key, UNMARKED)
+        return Named(session_id=self.sessions[key], created_at=0.0, marks=marks, suspended=self.suspensions.get(key))
 
 
 class Bench:

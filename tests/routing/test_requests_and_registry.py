@@ -24,7 +24,7 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Succeeded,
 )
-from workers.agents.marks import UNMARKED, Fresh, Marks, Resume
+from workers.agents.marks import UNMARKED, Fresh, Marks, Resume, Suspended
 from workers.agents.names import Named
 from workers.agents.session import OwnedShard
 from workers.routing import registry as registry_module
@@ -145,6 +145,14 @@ async def test_what_a_session_carries_comes_with_it() -> None:
         fresh=Fresh(reason="operator", at=3.5, former_id="ses_former"),
         strikes=2,
     )
+
+
+async def test_a_session_that_is_only_looked_at_may_be_suspended() -> None:
+    registry = registry_that(lambda message: activated(message, suspended=["operator", 2.5]))
+
+    named = await registry.activate("key", "anna", SHARD, create=False)
+
+    assert named.suspended == Suspended(reason="operator", at=2.5)
 
 
 async def test_a_session_is_renamed_and_restored_under_the_shards_fence() -> None:

@@ -85,7 +85,7 @@ class Admission:
     async def _submitted(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
         command = command_in(submission.messages)
         if command is not None and command.only_tells:
-            return await answer_at_once(command, submission, self._sessions)
+            return await answer_at_once(command, submission, self._sessions, shard)
         if again and (known := self._known_command((submission.key, submission.turn_id))) is not None:
             return known
         if again and (row := await shard.store.turn(submission.turn_id)) is not None:
@@ -141,7 +141,7 @@ class Admission:
         _refuse_if_late(submission)
         match command.word:
             case "stop":
-                feed = self._stop(command, submission)
+                feed = self._stop(command, submission, shard)
             case "restart":
                 feed = await self._restart(submission, shard)
             case _:
@@ -153,13 +153,13 @@ class Admission:
             self._commands.popitem(last=False)
         return feed
 
-    def _stop(self, command: Command, submission: Submission) -> TurnFeed:
+    def _stop(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
         """End the turn that runs. That may take longer than a caller waits to be accepted."""
         feed = TurnFeed(submission.turn_id, submission.fingerprint)
 
         async def stop() -> None:
             try:
-                told = await answer_at_once(command, submission, self._sessions)
+                told = await answer_at_once(command, submission, self._sessions, shard)
                 assert told.ended is not None
                 feed.end(told.ended)
             finally:

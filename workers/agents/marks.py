@@ -26,6 +26,14 @@ class Fresh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended:
+    """Its next message begins a fresh transcript."""
+
+    reason: str  # operator, or that of the last cut
+    at: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
     """What a session carries; false where there is nothing to tell and nothing to clear."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from workers.agents.marks import Marks
+from workers.agents.marks import Marks, Suspended
 
 if TYPE_CHECKING:
     from workers.agents.session import OwnedShard
@@ -19,6 +19,7 @@ class Named:
     session_id: str
     created_at: float  # seconds since the epoch
     marks: Marks
+    suspended: Suspended | None = None  # never of one that was activated: that is what ends a suspension
 
 
 class Names(Protocol):

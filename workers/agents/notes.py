@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from workers.agents.marks import Fresh, Marks, Resume
+from workers.agents.marks import Fresh, Marks, Resume, Suspended
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
 
 BRIEFLY_UNKNOWN = "outcome unknown"  # the rest stands in the note
@@ -86,7 +86,7 @@ def _set_aside(fresh: Fresh, threshold: int) -> str:
 
 def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:
     """The marks of a session in ``/status``."""
-    lines = []
+    lines: list[str] = []
     if marks.resume is not None:
         why = _CUT_BY.get(marks.resume.reason, _CUT_SOMEHOW)
         lines.append(f"cut       {ago(now - marks.resume.at)}: {why}; the model is told until a turn succeeds")
@@ -96,3 +96,12 @@ def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:
     if marks.strikes:
         lines.append(f"strikes   {marks.strikes} of {threshold}; a turn that succeeds clears them")
     return lines
+
+
+def suspended_line(suspended: Suspended, *, now: float) -> str:
+    """The suspension of a session in ``/status``."""
+    why = "by the operator" if suspended.reason == "operator" else "restarts or crashes cut it again and again"
+    return (
+        f"suspended {ago(now - suspended.at)}: {why}; the next message begins a fresh conversation, "
+        "then /resume brings this one back"
+    )

@@ -20,8 +20,8 @@ from workers.agents.failures import (
 )
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
-from workers.agents.notes import status_lines
-from workers.agents.session import Session
+from workers.agents.notes import status_lines, suspended_line
+from workers.agents.session import OwnedShard, Session
 from workers.agents.turn import TurnRun
 from workers.agents.work import Work
 from workers.models.chain import ModelLine
@@ -180,7 +180,7 @@ def answer(
     )
 
 
-async def answer_at_once(command: Command, submission: Submission, sessions: Sessions) -> TurnFeed:
+async def answer_at_once(command: Command, submission: Submission, sessions: Sessions, shard: OwnedShard) -> TurnFeed:
     """Answer /help, /status or /stop, whatever runs; a session that sleeps goes on sleeping."""
     session_id, text = "", HELP
     if command.word != "help":
@@ -192,8 +192,26 @@ async def answer_at_once(command: Command, submission: Submission, sessions: Ses
         elif command.word == "stop":
             text = NOTHING_RUNS
         else:
-            text = f"session   {submission.key}\nstate     asleep, or not begun"
+            session_id, text = await _asleep(submission, sessions, shard)
     return at_once(submission, session_id, text)
+
+
+async def _asleep(submission: Submission, sessions: Sessions, shard: OwnedShard) -> tuple[str, str]:
+    """The id of a session that is not in memory, and what it carries, in words."""
+    key = f"session   {submission.key}"
+    if submission.stateless:
+        return "", f"{key}\nstate     asleep, or not begun"
+    try:
+        named = await sessions.named(submission.key, shard)
+    except Refusal as refusal:
+        if refusal.code == "session_not_found":
+            return "", f"{key}\nstate     not begun"
+        return "", f"{key}\nstate     asleep, or not begun; what it carries is not known now: {refusal.why}"
+    lines = [key, f"id        {named.session_id}", "state     asleep; the next message wakes it"]
+    lines += status_lines(named.marks, now=time.time(), threshold=sessions.agency.stuck_threshold)
+    if named.suspended is not None:
+        lines.append(suspended_line(named.suspended, now=time.time()))
+    return named.session_id, "\n".join(lines)
 
 
 def at_once(submission: Submission, session_id: str, text: str) -> TurnFeed:

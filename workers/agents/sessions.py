@@ -18,7 +18,7 @@ from workers.agents.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiti
 from workers.agents.failures import cancelled_error, deleted_error, evicted_error, not_evicted_error
 from workers.agents.feed import TurnFeed
 from workers.agents.inheritance import Inheritance
-from workers.agents.names import Names
+from workers.agents.names import Named, Names
 from workers.agents.passivation import whom_to_passivate
 from workers.agents.reading import described, page
 from workers.agents.session import OwnedShard, Session
@@ -389,8 +389,16 @@ class Sessions:
         """
         return await page(shard.store, await self._session_id(key, shard), after, limit)
 
+    async def named(self, key: str, shard: OwnedShard) -> Named:
+        """A session as the registry has it; it goes on sleeping.
+
+        Raises:
+            Refusal: ``session_not_found``; ``shard_unavailable``.
+        """
+        return await self._names.activate(key, "", shard, create=False)
+
     async def _session_id(self, key: str, shard: OwnedShard) -> str:
         session = self._resident.get(key)
         if session is not None and session.ready is None:
             return session.session_id
-        return (await self._names.activate(key, "", shard, create=False)).session_id
+        return (await self.named(key, shard)).session_id

@@ -20,7 +20,7 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Succeeded,
 )
-from workers.agents.marks import Fresh, Marks, Resume
+from workers.agents.marks import Fresh, Marks, Resume, Suspended
 from workers.agents.names import Named
 from workers.agents.session import OwnedShard
 from workers.routing.requests import Requests
@@ -120,4 +120,8 @@ def _named(answer: Any) -> Named:
         reason, at, former_id = answer.fresh
         fresh = Fresh(reason=reason, at=at, former_id=former_id)
     marks = Marks(resume=resume, fresh=fresh, strikes=answer.strikes)
-    return Named(session_id=answer.session_id, created_at=answer.created_at, marks=marks)
+    suspended = None
+    if answer.suspended is not None:
+        reason, at = answer.suspended
+        suspended = Suspended(reason=reason, at=at)
+    return Named(session_id=answer.session_id, created_at=answer.created_at, marks=marks, suspended=suspended)
