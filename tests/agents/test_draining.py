@@ -139,7 +139,7 @@ async def test_the_turn_that_asked_for_the_drain_is_not_waited_for(bench: Bench)
     assert bench.drained == [1]
 
 
-async def test_a_drain_that_is_told_again_changes_whom_it_waits_for_and_announces_nothing(bench: Bench) -> None:
+async def test_a_drain_that_is_told_again_changes_whom_it_waits_for_and_tells_callers_what_is_new(bench: Bench) -> None:
     asker, other = await running(bench), await running(bench, key=OTHER)
     stream = listening(asker)
 
@@ -150,12 +150,16 @@ async def test_a_drain_that_is_told_again_changes_whom_it_waits_for_and_announce
     assert bench.drained == []
 
     begin(bench, asker=KEY, left_s=10.0)
-    begin(bench, asker=KEY, left_s=5.0)
+    nearer = order(asker=KEY, left_s=5.0)
+    for _ in range(2):
+        bench.sessions.draining.begin(nearer)
 
     assert bench.drained == [1], "once, while the asker's turn runs"
     assert bench.sessions.draining.retry_after_s <= 5.0 + drain.RESTART_S
     bench.model.gate.set()
-    assert [type(event) for event in await heard(stream)].count(GatewayDraining) == 1
+    told = [event for event in await heard(stream) if isinstance(event, GatewayDraining)]
+    assert len(told) == 3, "what is the same is not said again"
+    assert told[-1].deadline == nearer.deadline
 
 
 async def test_a_turn_that_is_on_disk_as_running_begins_and_is_waited_for(bench: Bench) -> None:

@@ -75,7 +75,8 @@ class Draining:
     def begin(self, order: Drain) -> None:
         """Hold back what has not begun, tell the callers of what runs, and wait for its end.
 
-        Of a drain that goes on already, what is said anew is until when, and whose turn is not waited for.
+        Of a drain that goes on already, what is said anew is until when, what comes then, and whose turn is not waited
+        for; callers hear of it where it changes what they were told.
         """
         again = self._order is not None and self._order.number == order.number
         told_over = again and not self._awaited
@@ -87,8 +88,7 @@ class Draining:
             told = _told(order, session)
             for run in session.runs.values():
                 if run.begun:
-                    if not again:
-                        run.feed.draining(told)
+                    run.feed.draining(told)
                     if session.key != order.asker:
                         self._awaited.add(run)
         point("drain.heard")

@@ -42,10 +42,10 @@ class TurnFeed:
             self._tell(ToolProgress(call_id=call_id, tool=tool, status=status))
 
     def draining(self, told: GatewayDraining | None) -> None:
-        """The gateway drains, as whoever comes later to the stream is told too; or it does no more."""
-        self._draining = told
-        if told is not None:
+        """The gateway drains, as who comes later to the stream is told too; or not any more. Nothing is said twice."""
+        if told is not None and told != self._draining:
             self._tell(told)
+        self._draining = told
 
     def send_away(self, ended: Ended) -> None:
         """Nobody shall wait for the turn any more, though it is not over; who comes later waits again."""
