@@ -150,13 +150,15 @@ def _drain(home: Home, timeout: float | None, then: str, as_json: bool) -> None:
     """Drain, see to it that what was to follow did, and tell both."""
     asker = asking_session(home, os.environ)
     with client.connect(home) as control:
-        boot = control.ask("status")["boot"]
+        before = control.ask("status")
         control.begin("drain", timeout=timeout, then=then, asker=asker)
         if asker is not None:
             _begun(home, control, as_json)
             return
         data = _told(home, control, then, as_json)
-        _followed(home, control, data, boot)
+        _followed(home, control, data, before["boot"])
+    if data["marked"] is None and data["pid"] != before["pid"]:  # in place it is one process: somebody ended that one
+        raise Failed("ended", f"{UNTOLD}. Another one serves by now (pid {data['pid']})")
     if not as_json:
         click.echo(_outcome(home, data))
     if data["then"] != then:

@@ -98,7 +98,7 @@ def outcome(data: Mapping[str, Any], threshold: int) -> str:
         lines.append("no session was cut")
     if data.get("silent"):
         who = slots(data["silent"])
-        lines.append(f"{who} gave no answer and had to be killed: what ran there is cut as by a crash; see: {LEDGER}")
+        lines.append(f"{who} died or gave no answer: what ran there is cut as by a crash; see: {LEDGER}")
     if data.get("waiting"):
         sessions = "1 session" if data["waiting"] == 1 else f"{data['waiting']} sessions"
         lines.append(f"messages that wait in {sessions} are kept, and run once the gateway serves")

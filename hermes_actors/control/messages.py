@@ -33,10 +33,11 @@ Operations and what they answer (``data``):
     the session whose turn asks, which is not waited for. Answered when it is over, just before the gateway ends or runs
     anew, or when it holds: ``{"marked": <sessions>, "cut": [<their keys>…], "stateless": <turns of no session that
     were cut>, "waiting": <sessions with messages that wait, and run once the gateway serves>, "silent": [<slots of
-    workers that did not tell what they ran, and were killed: that is cut as by a crash>…], "suspended": [<keys>…],
-    "took_s", "then"}``; ``cancelled`` where an operator cancels it, or where a restart was still being prepared when
-    somebody wanted the gateway to hold or to stop. A restart is refused, and nothing is drained, where the code and
-    configuration on disk were tried and could not serve: ``configuration``, or else ``cannot_restart``.
+    workers that died, or were killed, before they told what they ran: that is cut as by a crash>…], "suspended":
+    [<keys>…], "took_s", "then"}``; ``cancelled`` where an operator cancels it, ``overruled`` where a restart was still
+    being prepared when somebody wanted the gateway to hold or to stop. A restart is refused, and nothing is drained,
+    where the code and configuration on disk were tried and could not serve: ``configuration``, or else
+    ``cannot_restart``.
 ``drain.cancel``
     ``{}``, and the gateway serves again, or goes on to where a restart was being prepared; ``not_draining`` where there
     is no drain, or it has begun to cut what ran.

@@ -29,7 +29,7 @@ from hermes_actors.core.effects import (
     SendSeal,
     TellServiceManager,
 )
-from hermes_actors.core.events import RestartWanted, StopAsked, WorkerDrained, WorkerSealed
+from hermes_actors.core.events import RestartWanted, ShardRecovered, StopAsked, WorkerDrained, WorkerSealed
 from hermes_actors.core.ledger import Cause
 from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S, Alarm, Result
 from hermes_actors.core.model import (
@@ -125,7 +125,9 @@ def _join(state: State, drain: Drain, wish: Wish, timeout_s: float, now: float) 
     )
     told: tuple[Effect, ...] = ()
     if state.phase is Phase.HELD:  # nothing runs; but what waits is to be known
-        joined = replace(joined, by=wish.by, began_at=now, deadline=now, cut=(), stateless=0, silent=(), kept=0)
+        joined = replace(
+            joined, by=wish.by, began_at=now, deadline=now, crashed=(), cut=(), stateless=0, silent=(), kept=0
+        )
         state = replace(state, phase=Phase.DRAINING)
     elif joined.seal is None and _order(joined) != _order(drain):
         told = _message(state, joined, state.live)
@@ -190,6 +192,25 @@ def sealed(state: State, event: WorkerSealed) -> Result:
     turns = SealedTurns(cut=event.cut, busy=event.busy, stateless=event.stateless, whole=whole)
     seal = replace(seal, waiting=seal.waiting - {process}, answers={**seal.answers, process: turns})
     return replace(state, drain=replace(state.drain, seal=seal)), ()
+
+
+def died(before: State, after: State) -> State:
+    """Note the shards of workers that are gone: what ran there is known once another has read them."""
+    gone = {process.slot for process in set(before.live).difference(after.live)}
+    if not gone or after.drain is None or after.phase is not Phase.DRAINING:
+        return after
+    unread = {(owner.slot, shard) for shard, owner in enumerate(before.owners) if owner.slot in gone}
+    return replace(after, drain=replace(after.drain, unread=after.drain.unread | unread))
+
+
+def recovered(state: State, event: ShardRecovered) -> State:
+    """One of these was read: whom the death cut is told with those that the drain cuts."""
+    drain = state.drain
+    if drain is None or event.shard not in {shard for _, shard in drain.unread}:
+        return state
+    unread = frozenset((slot, shard) for slot, shard in drain.unread if shard != event.shard)
+    crashed = (*drain.crashed, *(turn.key for turn in event.cut))
+    return replace(state, drain=replace(drain, unread=unread, crashed=crashed))
 
 
 # -- what follows from the state and the time ----------------------------------------------------------------------
@@ -266,14 +287,15 @@ def _conclude(state: State, now: float) -> Result:
     assert drain.sealed_at is not None
     seal, since, live = drain.seal, state.wall(drain.sealed_at), state.live
     cuts = tuple(sorted({turn for answer in seal.answers.values() for turn in answer.cut}))
-    keys = frozenset(turn.key for turn in cuts)
-    busy = keys.union(*(answer.busy for answer in seal.answers.values()))
+    waiting: frozenset[str] = frozenset().union(*(answer.busy for answer in seal.answers.values()))
     drain = replace(
         drain,
         seal=None,
-        cut=tuple(turn.key for turn in cuts),
-        silent=tuple(process.slot for process in live if process in seal.waiting),
-        kept=len(busy - keys),
+        cut=(*drain.crashed, *(turn.key for turn in cuts)),
+        silent=tuple(
+            sorted({process.slot for process in live if process in seal.waiting} | {slot for slot, _ in drain.unread})
+        ),
+        kept=len(waiting),
         stateless=sum(answer.stateless for answer in seal.answers.values()),
         took_s=now - drain.began_at,
     )
@@ -281,7 +303,7 @@ def _conclude(state: State, now: float) -> Result:
         cuts=cuts,
         reason=_reason(drain),
         drop_idle=drain.then is not Then.HOLD,
-        busy=busy,
+        busy=waiting.union(turn.key for turn in cuts),
         unknown=_unknown(state, seal),
         shards=len(state.owners),
         since=since,

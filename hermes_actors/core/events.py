@@ -178,7 +178,7 @@ class WorkerSealed(FromWorker):
 
     request: int
     cut: tuple[Cut, ...]
-    busy: frozenset[str]  # keys of other sessions with turns that wait
+    busy: frozenset[str]  # keys of the sessions with turns that wait
     stateless: int  # turns that run and belong to no session
 
 

@@ -206,7 +206,7 @@ class SealedTurns:
     """What ran in a worker when it was sealed."""
 
     cut: tuple[Cut, ...]
-    busy: frozenset[str]  # keys of other sessions that had turns waiting
+    busy: frozenset[str]  # keys of the sessions that had turns waiting
     stateless: int  # turns of no session
     whole: bool  # it had read all its shards by then
 
@@ -258,9 +258,11 @@ class Drain:
     seal: Seal | None = None
     sealed_at: float | None = None  # for the first time
     stop_noted: bool = False  # it is recorded that this life of the supervisor began to cut what ran
-    cut: tuple[str, ...] = ()  # keys of the sessions that it cut, in order
+    unread: frozenset[tuple[int, int]] = frozenset()  # slot and shard: of a worker that died meanwhile, to be recovered
+    crashed: tuple[str, ...] = ()  # keys of the sessions that such a death cut, as their recovery told
+    cut: tuple[str, ...] = ()  # keys of all sessions that were cut, in order
     stateless: int = 0  # turns of no session that it cut
-    silent: tuple[int, ...] = ()  # slots of the workers that did not tell what ran, and were killed
+    silent: tuple[int, ...] = ()  # slots of the workers that died without telling what ran, or were killed for that
     kept: int = 0  # sessions with messages that wait for the next start, or for the end of a hold
     took_s: float = 0.0  # until it held
 

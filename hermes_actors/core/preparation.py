@@ -20,7 +20,7 @@ from hermes_actors.core.model import Phase, Preparation, State, Then, Waiting, W
 def asked(state: State, wish: Wish, now: float) -> Result:
     """Have a drain, at once unless a next life has to be made ready for it."""
     if wish.then is not Then.RESTART:
-        state, ended = _end(state, "cancelled", f"{wish.by} came later, and wants the gateway to {wish.then.value}")
+        state, ended = _end(state, "overruled", f"{wish.by} came later, and wants the gateway to {wish.then.value}")
         state, effects = drain.asked(state, wish, now)
         return state, (*ended, *effects)
     ends = state.drain is not None and state.drain.then is not Then.HOLD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hermes_actors.core import marks
+from hermes_actors.core import drain, marks
 from hermes_actors.core.effects import (
     ChangeSession,
     RecordRecovered,
@@ -41,6 +41,7 @@ def shard_recovered(state: State, event: ShardRecovered) -> Result:
         shards=len(state.owners),
         cuts=event.cut,
     )
+    state = drain.recovered(state, event)
     busy = {turn.key for turn in event.cut} | set(event.queued)
     state, settled = heard(state, event.shard, frozenset(busy))
     mended = {shard: fault for shard, fault in state.broken.items() if shard != event.shard or fault.serving}

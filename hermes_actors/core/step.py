@@ -62,6 +62,7 @@ def step(state: State, event: Event, now: float) -> Result:
     if isinstance(event, FromOwner) and (refused := requests.refusal(state, event)) is not None:
         return state, (refused,)
     after, effects = _react(state, event, now)
+    after = drain.died(state, after)
     after, drained = drain.settle(after, now)
     after, answers = questions.settle(after, now)
     after, announced = _announced(after)

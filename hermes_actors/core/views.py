@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hermes_actors.core.marks import Standing
-from hermes_actors.core.model import Drain, Owner, SessionEntry, State, Worker
+from hermes_actors.core.model import Drain, Owner, Phase, SessionEntry, State, Worker
 from hermes_actors.core.plan import RunningTurn
 
 DRAIN_FIELDS = ("then", "by", "asker", "began_at", "deadline_at", "left_s")
@@ -46,7 +46,8 @@ def drain_shown(state: State, turns: Sequence[RunningTurn], queued: int, now: fl
 
 
 def _drain_line(state: State, drain: Drain, now: float) -> dict[str, Any]:
-    left_s = round(max(0.0, drain.deadline - now), 3)
+    over = state.phase in (Phase.STOPPING, Phase.STOPPED)  # nothing is waited for any more
+    left_s = None if over else round(max(0.0, drain.deadline - now), 3)
     times = (state.wall(drain.began_at), state.wall(drain.deadline), left_s)
     return dict(zip(DRAIN_FIELDS, (drain.then.value, drain.by, drain.asker, *times), strict=True))
 

@@ -168,6 +168,9 @@ def _cause(incident: Incident, lives: Sequence[Life]) -> str:
 def _next(records: Records, now: float) -> Iterator[str]:
     marks, strikes, threshold = records.entry.marks, records.strikes, records.threshold
     match marks.standing:
+        case Standing.RESUME_PENDING | Standing.CLEAR if strikes >= threshold:
+            yield f"it was cut {strikes} times in a row: the next start, or that of its worker, suspends it"
+            yield "the message after that begins a fresh transcript, and its reply says why"
         case Standing.SUSPENDED:
             yield "the next message begins a fresh transcript, and its reply says why"
         case Standing.RESUME_PENDING:
@@ -181,7 +184,8 @@ def _next(records: Records, now: float) -> Iterator[str]:
     if strikes:
         yield "a turn that succeeds clears the strikes" + (" and the mark" if not marks.plain else "")
         left = threshold - strikes
-        yield "one more cut suspends it" if left <= 1 else f"{left} more cuts in a row suspend it"
+        if left > 0:
+            yield "one more cut suspends it" if left == 1 else f"{left} more cuts in a row suspend it"
     if not records.running and records.lives and records.lives[0].ended_at is None:
         yield "the last supervisor died: the next start counts what it was running as cut"
 

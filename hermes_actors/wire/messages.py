@@ -279,7 +279,7 @@ class Sealed:
 
     request: int
     cut: list[list[str]]  # [session key, turn id, transcript's id] of the sessions' turns that run
-    busy: list[str]  # keys of other sessions with turns that wait, or that are being activated
+    busy: list[str]  # keys of the sessions with turns that wait, or that are being activated
     stateless: int  # turns that run and belong to no session
 
 

@@ -338,7 +338,7 @@ async def test_a_session_can_be_deleted_while_its_messages_wait_for_the_end_of_a
 # -- the seal and the cut -----------------------------------------------------------------------------------------
 
 
-async def test_the_seal_names_what_runs_and_nothing_else(bench: Bench) -> None:
+async def test_the_seal_names_what_runs_and_what_waits_and_nothing_else(bench: Bench) -> None:
     runs = await running(bench)
     await bench.send("waits")
     stateless = await running(bench, key=CONVERSATION, stateless=True)
@@ -356,7 +356,7 @@ async def test_the_seal_names_what_runs_and_nothing_else(bench: Bench) -> None:
 
     assert sealed.request == 7
     assert sealed.cut == [[KEY, runs.turn_id, resident(bench).session_id]]
-    assert sealed.busy == [OTHER, "api:default:c", "api:default:d"]
+    assert sealed.busy == [KEY, OTHER, "api:default:c", "api:default:d"]
     assert sealed.stateless == 1
     cut(bench)
     assert (await end_of(runs)).state == (await end_of(stateless)).state == "interrupted"

@@ -230,7 +230,7 @@ def test_a_worker_that_had_to_be_killed_is_told_and_does_not_pass_for_an_end_wit
 
     assert told.exit_code == 3
     assert "no session was cut" not in told.stdout
-    assert "workers 0, 2 gave no answer and had to be killed" in told.stdout
+    assert "workers 0, 2 died or gave no answer" in told.stdout
 
 
 def test_what_a_silent_worker_runs_does_not_pass_for_nothing() -> None:
@@ -321,8 +321,9 @@ def test_a_supervisor_that_dies_in_the_drain_is_no_end_in_order(home: Home, supe
 class Vanishing:
     """A supervisor that restarts, or ends, and answers no drain any more."""
 
-    def __init__(self, *, restarts: bool) -> None:
+    def __init__(self, *, restarts: bool, in_place: bool = True) -> None:
         self.boot = "one"
+        self._in_place = in_place
         self._restarts = restarts
 
     def __call__(self, connection: socket.socket, request: ControlRequest) -> None:
@@ -330,7 +331,8 @@ class Vanishing:
             self.boot = "two" if self._restarts else "one"
             connection.shutdown(socket.SHUT_RDWR)
         else:
-            answer(connection, request, {"boot": self.boot, "pid": 7, "version": "9", "phase": "serving"})
+            pid = 7 if self._in_place or self.boot == "one" else 8
+            answer(connection, request, {"boot": self.boot, "pid": pid, "version": "9", "phase": "serving"})
 
 
 def test_a_restart_that_came_before_its_answer_is_a_restart(home: Home, supervisor: Start) -> None:
@@ -348,6 +350,18 @@ def test_a_restart_that_came_before_its_answer_is_a_restart(home: Home, supervis
     ]
     unsaid = dict.fromkeys(("marked", "cut", "stateless", "waiting", "silent", "suspended", "took_s"))
     assert json.loads(machines.stdout) == {**unsaid, "then": "restart", "boot": "two", "pid": 7, "version": "9"}
+
+
+def test_a_supervisor_that_is_killed_in_a_restart_and_started_by_somebody_is_no_end_in_order(
+    home: Home, supervisor: Start
+) -> None:
+    supervisor(Vanishing(restarts=True, in_place=False))
+
+    told = run(home, "restart", "--json")
+
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["error"]["code"] == "ended"
+    assert "(pid 8)" in told.stderr
 
 
 def test_a_restart_without_an_answer_after_which_nobody_else_serves_fails(

@@ -10,7 +10,15 @@ from fakes.core_desk import Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.drain import MOST_WAITING, SEAL_ANSWER_S
-from hermes_actors.core.events import OperatorAsked, RestartWanted, ShardBroke, Started, Tick, WorkerDrained
+from hermes_actors.core.events import (
+    OperatorAsked,
+    RestartWanted,
+    ShardBroke,
+    ShardRecovered,
+    Started,
+    Tick,
+    WorkerDrained,
+)
 from hermes_actors.core.ledger import Cut
 from hermes_actors.core.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
 from hermes_actors.core.model import Phase, Process, Then, WorkerState
@@ -224,6 +232,69 @@ def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
         "then": "stop",
     }
     assert effects[-1] == fx.Finish(restart=False)
+
+
+def test_who_asked_hears_of_sessions_whose_messages_wait_behind_a_turn_that_is_cut_too() -> None:
+    desk = draining(timeout=0)
+    desk.sealed(0, A, busy=[A[0], "api:default:c"])
+    desk.sealed(1)
+
+    (told,) = of(fx.ReplyDrained, stop_all(desk))
+
+    assert (told.data["marked"], told.data["waiting"]) == (1, 2)
+
+
+def recovered(desk: Desk, slot: int, shard: int, *cut: tuple[str, str]) -> tuple[fx.Effect, ...]:
+    """The replacement of a worker has read a shard of it."""
+    turns = tuple(Cut(key, turn_id) for key, turn_id in cut)
+    fence = desk.state.owners[shard].fence
+    return desk.tell(
+        ShardRecovered(
+            slot=slot, generation=desk.generation(slot), request=1, shard=shard, fence=fence, cut=turns, queued=()
+        )
+    )
+
+
+def test_what_a_workers_death_cut_in_the_drain_is_told_with_the_rest() -> None:
+    desk = draining(timeout=3600)
+    desk.die(0)
+    desk.wait(1.0)
+    desk.spawned(0)
+    for shard in range(4):
+        recovered(desk, 0, shard, *([B] if shard == 2 else []))
+    desk.ready(0)
+    desk.operator("drain", timeout=0)
+    desk.sealed(0)
+    desk.sealed(1, A)
+
+    told = of(fx.ReplyDrained, stop_all(desk))[0].data
+
+    assert (told["marked"], told["cut"], told["silent"]) == (2, [B[0], A[0]], [])
+
+
+def test_a_worker_that_died_in_the_drain_and_was_not_recovered_is_told_as_silent() -> None:
+    desk = draining(timeout=3600)
+    desk.die(0)
+    desk.operator("drain", timeout=0)
+
+    told = of(fx.ReplyDrained, (*desk.sealed(1), *stop_all(desk)))[0].data
+
+    assert (told["marked"], told["silent"]) == (0, [0])
+
+
+def test_what_an_earlier_life_left_is_not_told_as_cut_by_the_drain() -> None:
+    desk = Desk(2)
+    desk.tell(Started())
+    desk.spawned(0)
+    desk.spawned(1)
+    desk.operator("drain", timeout=0)
+    recovered(desk, 0, 0, A)
+    desk.sealed(0)
+    desk.sealed(1)
+
+    told = of(fx.ReplyDrained, stop_all(desk))[0].data
+
+    assert (told["marked"], told["silent"]) == (0, [])
 
 
 def test_a_restart_runs_the_gateway_anew() -> None:
@@ -681,6 +752,18 @@ def test_the_status_tells_of_the_drain() -> None:
     assert (status.data["phase"], status.data["drain"]["left_s"]) == ("draining", 30.0)
     (status,) = of(fx.ReplyStatus, gateway().operator("status"))
     assert status.data["drain"] is None
+
+
+def test_no_time_is_left_once_the_turns_were_cut() -> None:
+    desk = draining(timeout=3600)
+    desk.drained(0)
+    desk.drained(1)
+    desk.sealed(0)
+    desk.sealed(1)
+
+    (status,) = of(fx.ReplyStatus, desk.operator("status"))
+
+    assert (status.data["phase"], status.data["drain"]["left_s"]) == ("stopping", None)
 
 
 def test_a_plan_is_made_of_what_the_workers_tell_and_changes_nothing() -> None:

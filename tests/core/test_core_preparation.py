@@ -177,7 +177,7 @@ def test_who_wants_a_hold_or_a_stop_later_wins(then: str) -> None:
 
     effects = ask(desk, 2, then=then)
 
-    assert answers(effects) == {1: "cancelled"}
+    assert answers(effects) == {1: "overruled"}
     assert of(fx.Reply, effects)[0].why == f"hermes-ctl came later, and wants the gateway to {then}"
     assert of(fx.DropNextLife, effects)
     assert desk.state.drain is not None
@@ -188,7 +188,7 @@ def test_who_wants_a_hold_or_a_stop_later_wins(then: str) -> None:
 def test_a_signal_wins_over_a_restart_that_is_prepared() -> None:
     desk = preparing(1)
 
-    assert answers(desk.stop()) == {1: "cancelled"}
+    assert answers(desk.stop()) == {1: "overruled"}
 
     assert of(fx.Finish, restarted(desk)) == [fx.Finish(restart=False)]
 

@@ -171,6 +171,16 @@ def test_a_session_that_is_to_be_resumed_goes_on_and_one_more_cut_may_suspend_it
     ]
 
 
+def test_a_session_at_the_threshold_that_waits_for_the_next_start_is_told_that_it_begins_afresh() -> None:
+    found = told(marks=PENDING, strikes=3)
+
+    assert found.next == (
+        "it was cut 3 times in a row: the next start, or that of its worker, suspends it",
+        "the message after that begins a fresh transcript, and its reply says why",
+        "a turn that succeeds clears the strikes and the mark",
+    )
+
+
 def test_a_cut_of_long_ago_is_told_as_history() -> None:
     found = told(marks=PENDING, strikes=1, now=NOW + FRESH_S)
 

@@ -131,9 +131,9 @@ class Draining:
             self._sealed += [(session, run) for run in sealed]
             if session.stateless:
                 stateless += len(sealed)
-            elif sealed:
-                cut += [[session.key, run.submission.turn_id, session.session_id] for run in sealed]
-            elif session.busy:
+                continue
+            cut += [[session.key, run.submission.turn_id, session.session_id] for run in sealed]
+            if session.busy and (not sealed or len(session.runs) > len(sealed)):
                 busy.add(session.key)
         if self._sealed:
             self._no_cut = asyncio.get_running_loop().call_later(SEAL_TIMEOUT_S, self._cut_overdue)
