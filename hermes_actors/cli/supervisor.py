@@ -204,8 +204,3 @@ def _read(
         return settings
     section = settings.config.supervisor.model_copy(update={"workers": workers})
     return replace(settings, config=settings.config.model_copy(update={"supervisor": section}))
-
-
-def main() -> None:
-    """The entry point of ``hermes-supervisor``."""
-    supervisor()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes.commands import piped, python
+from fakes.commands import BOUND_S, POLL_S, piped, python
 from rich.console import Console
 
 from hermes_actors import logs, service
@@ -36,7 +39,7 @@ SERVING = Serving(pid=4700, host="127.0.0.1", port=4711, workers=2)
 
 
 def supervisor(*arguments: str) -> list[str]:
-    return python("from hermes_actors.cli.supervisor import main; main()", *arguments)
+    return python("from hermes_actors.cli.entry import supervisor; supervisor()", *arguments)
 
 
 class FakeService:
@@ -307,3 +310,32 @@ def test_the_welcome_says_how_to_talk_to_the_gateway_and_holds_no_secret(
     assert "curl http://127.0.0.1:4711/v1/chat/completions" in shown
     assert f"Authorization: Bearer {key.replace('{env}', str(home.env))}" in shown
     assert KEY not in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_it_loads_leaves_no_traceback_and_a_reload_ends_nothing(
+    home: Home, number: signal.Signals
+) -> None:
+    (home.root / "config.yaml").write_text(DEMO)
+    line = supervisor("start", "--home", str(home.root))
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") as started:
+        _wait_for_its_first_words(started.pid)
+        started.send_signal(number)
+        if number is signal.SIGHUP:
+            started.send_signal(signal.SIGTERM)
+        said, _ = started.communicate(timeout=BOUND_S)
+
+    assert "Traceback" not in said
+    assert started.returncode != -signal.SIGHUP
+    assert started.returncode <= 0, "by the signal; or in order, where it came late"
+
+
+def _wait_for_its_first_words(pid: int) -> None:
+    """Return once it has said which signals wait."""
+    deadline = time.monotonic() + BOUND_S
+    while True:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        if int(status["SigBlk"], 16) & (1 << (signal.SIGHUP - 1)):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(POLL_S)

@@ -24,7 +24,9 @@ SINCE_254 = re.compile(r"Unknown key (?:name )?'(RestartSteps|RestartMaxDelaySec
 
 def unit_line(home: Home, *arguments: str) -> list[str]:
     """The command line that prints a unit."""
-    return python("from hermes_actors.cli.supervisor import main; main()", "unit", "--home", str(home.root), *arguments)
+    return python(
+        "from hermes_actors.cli.entry import supervisor; supervisor()", "unit", "--home", str(home.root), *arguments
+    )
 
 
 def values(unit: str, key: str) -> list[str]:
