@@ -41,7 +41,8 @@ KEPT_REQUESTS = 1000
 
 _DIRECTIVE = re.compile(r"\[\[([a-z]+)(?::(.*?))?\]\]", re.DOTALL)
 
-End = Literal["whole", "cut", "hang"]
+End = Literal["whole", "cut", "hang", "beat"]
+BEAT_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Answer:
     pieces: tuple[bytes, ...] = ()  # of the body, each written by itself
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream"})
-    end: End = "whole"  # after the pieces
+    end: End = "whole"  # after the pieces; "beat": the last one again and again, until the client goes away
     delay_s: float = 0.0  # before the status line
     gate: asyncio.Event | None = None  # before the last piece
 
@@ -250,6 +251,9 @@ class ModelServer:
             if answer.gate is not None and number == len(answer.pieces):
                 await answer.gate.wait()
             await response.write(piece)
+        while answer.end == "beat":
+            await asyncio.sleep(BEAT_S)
+            await response.write(answer.pieces[-1])
         if answer.end == "hang":
             await asyncio.Event().wait()
         elif answer.end == "cut":

@@ -522,6 +522,62 @@ async def test_no_next_token_in_time_names_itself(server: ModelServer, connect: 
     assert "".join(client.texts) == "so far"
 
 
+EMPTY_CHUNKS = pytest.mark.parametrize(
+    "beat",
+    [
+        chunk(),
+        chunk({}),
+        chunk({"role": "assistant", "content": "", "tool_calls": None}),
+        chunk({"content": ""}, usage={"prompt_tokens": 7}),
+    ],
+    ids=["no choice", "no delta", "role alone", "usage that stays the same"],
+)
+
+
+@EMPTY_CHUNKS
+async def test_chunks_that_bring_nothing_are_no_first_token(
+    server: ModelServer, connect: Connect, beat: dict[str, Any]
+) -> None:
+    server.script(stream(beat, done=False, end="beat"))
+    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=SHORT_S))
+
+    failure = await client.failure()
+
+    assert failure.kind == "timeout"
+
+
+@EMPTY_CHUNKS
+async def test_chunks_that_bring_nothing_are_no_next_token(
+    server: ModelServer, connect: Connect, beat: dict[str, Any]
+) -> None:
+    server.script(stream(chunk({"content": "so far"}), beat, done=False, end="beat"))
+    client = connect(patiences=Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=SHORT_S))
+
+    failure = await client.failure()
+
+    assert (failure.kind, failure.text) == ("timeout", f"no next token within {SHORT_S} s")
+
+
+async def test_chunks_that_bring_nothing_do_not_hold_back_a_whole_answer(
+    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "USAGE_S", SHORT_S)
+    server.script(stream(chunk({"content": "Hi"}), chunk({}, "stop"), done=False, end="beat"))
+
+    assert (await connect().reply()).text == "Hi"
+
+
+async def test_blanks_before_a_body_that_is_not_streamed_are_no_piece_of_it(
+    server: ModelServer, connect: Connect
+) -> None:
+    server.script(replace(whole(b"\n"), end="beat"))
+    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
+
+    failure = await client.failure()
+
+    assert (failure.kind, failure.text) == ("timeout", f"no first token within {SHORT_S} s")
+
+
 @pytest.mark.parametrize("answer", [hang(), say("so far", end="hang")], ids=["before", "within"])
 async def test_cancelling_the_call_closes_the_request_at_once(
     server: ModelServer, connect: Connect, answer: Answer

@@ -46,6 +46,38 @@ def test_text_comes_out_piece_by_piece_and_whole_at_the_end() -> None:
     assert builder.reply("asked").text == "Hello"
 
 
+@pytest.mark.parametrize(
+    ("chunk", "pieces"),
+    [
+        (delta("x"), 1),
+        (delta(reasoning_content="hm"), 1),
+        (delta([{"type": "thinking", "thinking": "hm"}]), 1),
+        (piece(0, arguments="{"), 1),
+        (delta(finish="stop"), 1),
+        ({"choices": [], "usage": {"total_tokens": 1}}, 1),
+        ({"choices": []}, 0),
+        (delta(""), 0),
+        (delta(None, role="assistant", tool_calls=None), 0),
+        ({"choices": [{"index": 0}]}, 0),
+    ],
+)
+def test_a_chunk_brings_a_piece_of_the_answer_or_none(chunk: Any, pieces: int) -> None:
+    builder = ReplyBuilder()
+
+    builder.feed(chunk)
+
+    assert builder.pieces == pieces
+
+
+def test_what_ended_an_answer_and_its_usage_are_pieces_once() -> None:
+    builder = ReplyBuilder()
+
+    for _ in range(3):
+        builder.feed({**delta(finish="stop"), "usage": {"total_tokens": 1}})
+
+    assert builder.pieces == 2
+
+
 def test_a_reply_is_complete_once_its_finish_reason_is_in() -> None:
     builder = ReplyBuilder()
     builder.feed(delta("Hi"))

@@ -46,8 +46,8 @@ class Patiences:
     """How long a call waits, in seconds."""
 
     connect: float  # until there is a connection
-    first_token: float  # from the start of the request to the first event
-    inter_token: float  # from one event to the next
+    first_token: float  # from the start of the request to the first piece of the answer
+    inter_token: float  # from one piece to the next
 
 
 class _Failed(Exception):
@@ -196,16 +196,21 @@ class ChatCompletions:
         parser = EventParser()
         total = 0
         done = False
+        pieces = 0
         while piece := await content.readany():
             total += len(piece)
             if total > MAX_STREAM_BYTES:
                 raise Malformed(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
             if done or not (events := parser.feed(piece)):
-                continue  # half an event, or comments: they keep a connection alive and are no token
+                continue
             done = _take(events, builder, deliver)
             if done:
                 patience.expect("end of the body", END_OF_BODY_S)
-            elif builder.complete:
+                continue
+            if builder.pieces == pieces:
+                continue  # like comments, and half an event: it keeps a connection alive and is no token
+            pieces = builder.pieces
+            if builder.complete:
                 patience.expect("usage", USAGE_S)
             else:
                 patience.expect("next token", self._patiences.inter_token)
@@ -226,7 +231,8 @@ class ChatCompletions:
             body += piece
             if len(body) > MAX_REPLY_CHARS:
                 raise Malformed(f"the answer is longer than {MAX_REPLY_CHARS} bytes")
-            patience.expect("next piece of the answer", self._patiences.inter_token)
+            if not piece.isspace():  # blanks keep the connection of a slow answer alive
+                patience.expect("next piece of the answer", self._patiences.inter_token)
         _take([bytes(body)], builder, deliver)
         builder.complete = True
 

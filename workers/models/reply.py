@@ -42,7 +42,18 @@ class _Call:
 class ReplyBuilder:
     """Feed it the chunks in order, then take the reply."""
 
-    __slots__ = ("_at_index", "_calls", "_chars", "_finish_reason", "_model", "_text", "_usage", "answered", "complete")
+    __slots__ = (
+        "_at_index",
+        "_calls",
+        "_chars",
+        "_finish_reason",
+        "_model",
+        "_text",
+        "_usage",
+        "answered",
+        "complete",
+        "pieces",
+    )
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -54,6 +65,7 @@ class ReplyBuilder:
         self._chars = 0
         self.answered = False  # a choice has come: this is a chat completion
         self.complete = False  # a finish_reason has come, or whoever reads the stream saw its end mark
+        self.pieces = 0  # of the answer so far: a chunk that brings none only keeps the connection alive
 
     def feed(self, chunk: Any) -> str:
         """Take a chunk; the piece of text in it.
@@ -113,11 +125,14 @@ class ReplyBuilder:
     def _take_choice(self, choice: dict[str, Any]) -> str:
         self.answered = True
         if reason := choice.get("finish_reason"):
+            self.pieces += not self.complete
             self._finish_reason = str(reason)
             self.complete = True
         delta = choice.get("delta") or choice.get("message")
         if not delta:
             return ""
+        # Reasoning comes under names that differ by provider; the role alone stands in chunks that say nothing.
+        self.pieces += any(value for name, value in delta.items() if name != "role")
         text = delta.get("content") or delta.get("refusal") or ""
         if text:
             if not isinstance(text, str):
@@ -160,7 +175,9 @@ class ReplyBuilder:
             told = {name: usage[name] for name in _USAGE if isinstance(usage.get(name), int)}
             if told and "total_tokens" not in told:
                 told["total_tokens"] = sum(told.values())
-            self._usage = told or self._usage
+            if told and told != self._usage:
+                self.pieces += 1
+                self._usage = told
 
     def _grow(self, chars: int) -> None:
         self._chars += chars
