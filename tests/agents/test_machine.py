@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -190,7 +191,7 @@ def test_a_failure_names_provider_model_status_and_what_to_do(
         (failure(status=400, text="bad content"), True),
         (failure(status=413), True),
         (failure(status=400, code="model_not_found"), False),
-        (failure(status=400, text="no model m-1"), False),
+        (replace(failure(status=400), names_model=True), False),
         (failure(status=500), False),
     ],
 )

@@ -28,7 +28,9 @@ from fakes.model_server import (
 
 from workers.models import chat, retry
 from workers.models.chat import ChatCompletions, Patiences, request_body
+from workers.models.failure import MAX_WORDS_CHARS
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
+from workers.models.route import is_about_model
 
 KEY = "hunter2-0123456789"
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
@@ -39,14 +41,14 @@ HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'], tools=b"")
 class Client:
     """The provider under test, what it delivered, and how long it slept between retries."""
 
-    def __init__(self, base_url: str, *, patiences: Patiences = LONG, max_retries: int = 0) -> None:
+    def __init__(self, base_url: str, *, key: str = KEY, patiences: Patiences = LONG, max_retries: int = 0) -> None:
         self.texts: list[str] = []
         self.slept: list[float] = []
         self.provider = ChatCompletions(
             name="openai",
             model="gpt-test",
             base_url=base_url,
-            key=KEY,
+            key=key,
             patiences=patiences,
             max_retries=max_retries,
             sleep=self._sleep,
@@ -296,6 +298,7 @@ async def test_an_error_status_carries_the_providers_words_and_code(server: Mode
         code="model_not_found",
         retry_after_s=None,
         attempts=1,
+        names_model=True,
     )
 
 
@@ -306,6 +309,24 @@ async def test_no_error_shows_the_key(server: ModelServer, connect: Connect) -> 
 
     assert failure.status == 401
     assert KEY not in repr(failure)
+
+
+@pytest.mark.parametrize("key", ["x", "gpt-test"], ids=["short", "part of the model's name"])
+async def test_a_failure_is_about_the_model_whatever_the_key_is(
+    server: ModelServer, connect: Connect, key: str
+) -> None:
+    server.script(refuse(400, {"error": {"message": "x" * MAX_WORDS_CHARS + ": unknown model gpt-test"}}))
+
+    failure = await connect(key=key).failure()
+
+    assert failure.names_model
+    assert is_about_model(failure)
+
+
+async def test_a_failure_that_names_another_model_is_about_the_request(server: ModelServer, connect: Connect) -> None:
+    server.script(refuse(400, {"error": {"message": "gpt-test-mini takes no images"}}))
+
+    assert not is_about_model(await connect().failure())
 
 
 async def test_a_web_page_as_error_gives_its_title(server: ModelServer, connect: Connect) -> None:

@@ -93,6 +93,12 @@ def test_model_names_are_no_secrets() -> None:
     assert tidy("no model risk-averse-7b or hf-tiny") == "no model risk-averse-7b or hf-tiny"
 
 
+def test_a_key_too_short_to_be_one_leaves_the_words_alone() -> None:
+    assert tidy("Unknown model gpt-oss-x, expected another", secrets=("x",)) == (
+        "Unknown model gpt-oss-x, expected another"
+    )
+
+
 def test_long_words_are_cut() -> None:
     assert len(tidy("word " * 1000)) <= MAX_WORDS_CHARS
 

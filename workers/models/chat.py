@@ -18,7 +18,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from workers.models.failure import Words, tidy, words_of_body, words_of_error
+from workers.models.failure import Words, names, tidy, words_of_body, words_of_error
 from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
@@ -53,8 +53,11 @@ class Patiences:
 class _Failed(Exception):
     """How one request failed."""
 
-    def __init__(self, kind: str, text: str, *, status: int | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, kind: str, text: str, *, status: int | None = None, code: str | None = None, raw: str = ""
+    ) -> None:
         super().__init__(text)
+        self.raw = raw  # the provider's words as they came; never shown
         self.kind = kind
         self.status = status
         self.code = code
@@ -298,6 +301,7 @@ class ChatCompletions:
             code=failed.code,
             retry_after_s=failed.retry_after_s,
             attempts=attempts,
+            names_model=names(failed.raw, model),
             delivered=delivered,
         )
 
@@ -336,4 +340,5 @@ def _take(events: list[bytes], builder: ReplyBuilder, deliver: Callable[[str], N
 
 
 def _of_words(words: Words, *, status: int | None) -> _Failed:
-    return _Failed("status", words.text or "no reason given", status=status or words.status, code=words.code)
+    text = words.text or "no reason given"
+    return _Failed("status", text, status=status or words.status, code=words.code, raw=words.raw)

@@ -7,7 +7,7 @@ import html
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from workers.models.provider import ModelFailure
 MAX_WORDS_CHARS = 500
 MAX_SEARCHED_CHARS = 4096  # of a text, for words: patterns and character tests cost time
 HIDDEN = "[hidden]"
+MIN_SECRET_CHARS = 8  # a shorter key is a dummy; hidden as part of words, it would eat them
 MAX_SPAN_IN_SECONDS = 120  # what is longer is told in minutes
 
 # An error inside a stream came with HTTP 200; its type says which status it would have had.
@@ -55,6 +56,7 @@ class Words:
     """What an error body says."""
 
     text: str  # bounded, without secrets; empty where it says nothing
+    raw: str = field(default="", compare=False, repr=False)  # the same as it came, to look for a name in; never shown
     code: str | None  # error.code, else error.type
     status: int | None  # where the body itself names one
 
@@ -62,7 +64,7 @@ class Words:
 def words_of_body(body: bytes, secrets: tuple[str, ...] = ()) -> Words:
     """What the body of a failed request says, be it JSON, HTML or text; JSON of an unknown shape speaks for itself."""
     text = body.decode(errors="replace")
-    words = Words(text="", code=None, status=None)
+    words = _words("", secrets)
     with contextlib.suppress(orjson.JSONDecodeError):
         words = words_of_error(orjson.loads(body), secrets)
     if words.text:
@@ -71,7 +73,7 @@ def words_of_body(body: bytes, secrets: tuple[str, ...] = ()) -> Words:
         page = text[:MAX_SEARCHED_CHARS]
         title = _TITLE.search(page)
         text = html.unescape(title.group(1) if title else _TAG.sub(" ", page))
-    return replace(words, text=tidy(text, secrets))
+    return _words(text, secrets, code=words.code, status=words.status)
 
 
 def words_of_error(parsed: Any, secrets: tuple[str, ...] = ()) -> Words:
@@ -79,24 +81,31 @@ def words_of_error(parsed: Any, secrets: tuple[str, ...] = ()) -> Words:
     outer = parsed[0] if isinstance(parsed, list) and parsed else parsed  # Gemini wraps it in a list
     inner = (outer.get("error") or outer) if isinstance(outer, dict) else outer
     if not isinstance(inner, dict):
-        return Words(text=tidy(_said(inner), secrets), code=None, status=None)
+        return _words(_said(inner), secrets)
     text = next(filter(None, (_said(inner.get(name)) for name in ("message", "detail", "errors", "msg"))), "")
     metadata = inner.get("metadata")
     if isinstance(metadata, dict) and (raw := _said(metadata.get("raw"))):  # OpenRouter: the provider behind it
         text = f"{text}: {raw}"
     code, kind = inner.get("code"), inner.get("type")
     named = code if isinstance(code, str) and code else kind if isinstance(kind, str) and kind else code
-    return Words(
-        text=tidy(text, secrets),
+    return _words(
+        text,
+        secrets,
         code=None if named is None else tidy(str(named), secrets),
         status=_status(code, inner.get("status"), kind),
     )
 
 
+def names(text: str, model: str) -> bool:
+    """Whether a text names a model id, as a whole: ``gpt-5`` is not named by ``gpt-5-mini`` or ``gpt-5.1``."""
+    return re.search(rf"(?<![\w.\-/]){re.escape(model)}(?![\w\-/]|[.:]\w)", text) is not None
+
+
 def tidy(text: str, secrets: tuple[str, ...] = ()) -> str:
     """A provider's text for people: one line, printable, without secrets, at most :data:`MAX_WORDS_CHARS`."""
     for secret in secrets:
-        text = text.replace(secret, HIDDEN)
+        if len(secret) >= MIN_SECRET_CHARS:
+            text = text.replace(secret, HIDDEN)
     text = _SECRETS.sub(HIDDEN, text)[:MAX_SEARCHED_CHARS]
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= MAX_WORDS_CHARS else text[: MAX_WORDS_CHARS - 1] + "…"
@@ -121,6 +130,10 @@ def _line(failure: ModelFailure) -> str:
 def _span(seconds: float) -> str:
     """Rounded up: who comes back then is not too early."""
     return f"{math.ceil(seconds)} s" if seconds <= MAX_SPAN_IN_SECONDS else f"{math.ceil(seconds / 60)} min"
+
+
+def _words(text: str, secrets: tuple[str, ...], *, code: str | None = None, status: int | None = None) -> Words:
+    return Words(text=tidy(text, secrets), raw=text[:MAX_SEARCHED_CHARS], code=code, status=status)
 
 
 def _status(*candidates: Any) -> int | None:

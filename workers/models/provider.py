@@ -52,6 +52,7 @@ class ModelFailure:
     code: str | None  # the provider's error.code
     retry_after_s: float | None
     attempts: int  # requests that were sent; 0: not asked, because of what it said before about when it is back
+    names_model: bool = False  # its words name the model that was asked, before anything in them was hidden or cut
     delivered: bool = False  # text of the broken answer went to the user: nobody may answer a second time
     earlier: tuple[ModelFailure, ...] = ()  # of the other providers of a chain, those passed over included
 

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from workers.models.provider import ModelFailure
@@ -58,7 +57,7 @@ def is_about_model(failure: ModelFailure) -> bool:
     """Whether a 400 or 422 refuses the model id: so says its code, or the provider's words name the id."""
     if failure.status not in (400, 422):
         return False
-    return failure.code in MODEL_CODES or _names(failure.text, failure.model)
+    return failure.code in MODEL_CODES or failure.names_model
 
 
 def closed_for_s(failure: ModelFailure) -> float:
@@ -66,8 +65,3 @@ def closed_for_s(failure: ModelFailure) -> float:
     if failure.retry_after_s is None or not is_transient(failure):
         return 0.0
     return min(failure.retry_after_s, MAX_CLOSED_S)
-
-
-def _names(text: str, model: str) -> bool:
-    """Whether a text names a model id, as a whole: ``gpt-5`` is not named by ``gpt-5-mini`` or ``gpt-5.1``."""
-    return re.search(rf"(?<![\w.\-/]){re.escape(model)}(?![\w\-/]|[.:]\w)", text) is not None
