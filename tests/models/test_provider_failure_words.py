@@ -45,6 +45,22 @@ def test_other_json_shapes_give_their_words(body: object, text: str) -> None:
     assert words_of_body(json.dumps(body).encode()).text == text
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"code": "credits_exhausted", "type": "insufficient_quota"}, "insufficient_quota"),
+        ({"code": "insufficient_quota", "type": "billing_error"}, "insufficient_quota"),
+        ({"code": "unknown", "type": "model_not_found"}, "model_not_found"),
+        ({"code": "some_code", "type": "some_type"}, "some_code"),
+        ({"code": 7, "type": "some_type"}, "some_type"),
+        ({"code": ["a"], "type": None}, "['a']"),
+        ({}, None),
+    ],
+)
+def test_of_code_and_type_the_one_counts_that_decides_something(error: dict[str, object], code: str | None) -> None:
+    assert words_of_error({"error": {"message": "x", **error}}).code == code
+
+
 def test_a_web_page_gives_its_title_else_its_text() -> None:
     page = b"<html>\r\n<head><title>502 Bad Gateway</title></head><body><h1>502</h1><hr>nginx</body></html>"
 

@@ -32,7 +32,7 @@ def test_transient_statuses_are_retried(status: int | None) -> None:
     assert delay(replace(FAILURE, status=status)) is not None
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 402, 403, 404, 413, 415, 422])
+@pytest.mark.parametrize("status", [301, 400, 401, 402, 403, 404, 413, 415, 422, 501, 505])
 def test_permanent_statuses_are_not_retried(status: int) -> None:
     assert delay(replace(FAILURE, status=status)) is None
 

@@ -13,12 +13,16 @@ from typing import Any
 import orjson
 
 from workers.models.provider import ModelFailure
+from workers.models.retry import PERMANENT_CODES
+from workers.models.route import MODEL_CODES
 
 MAX_WORDS_CHARS = 500
 MAX_SEARCHED_CHARS = 4096  # of a text, for words: patterns and character tests cost time
 HIDDEN = "[hidden]"
 MIN_SECRET_CHARS = 8  # a shorter key is a dummy; hidden as part of words, it would eat them
 MAX_SPAN_IN_SECONDS = 120  # what is longer is told in minutes
+
+DECISIVE_CODES = PERMANENT_CODES | MODEL_CODES
 
 # An error inside a stream came with HTTP 200; its type says which status it would have had.
 STATUS_OF_TYPE: Mapping[str, int] = {
@@ -57,7 +61,7 @@ class Words:
 
     text: str  # bounded, without secrets; empty where it says nothing
     raw: str = field(default="", compare=False, repr=False)  # the same as it came, to look for a name in; never shown
-    code: str | None  # error.code, else error.type
+    code: str | None  # error.code, else error.type; of two the one that decides something
     status: int | None  # where the body itself names one
 
 
@@ -87,7 +91,8 @@ def words_of_error(parsed: Any, secrets: tuple[str, ...] = ()) -> Words:
     if isinstance(metadata, dict) and (raw := _said(metadata.get("raw"))):  # OpenRouter: the provider behind it
         text = f"{text}: {raw}"
     code, kind = inner.get("code"), inner.get("type")
-    named = code if isinstance(code, str) and code else kind if isinstance(kind, str) and kind else code
+    told = [name for name in (code, kind) if isinstance(name, str) and name]
+    named = next((name for name in told if name in DECISIVE_CODES), told[0] if told else code)
     return _words(
         text,
         secrets,

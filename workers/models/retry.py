@@ -21,6 +21,7 @@ MAX_STALLED_ATTEMPTS_WITH_NEXT = 2  # a stall at this attempt or a later one is 
 STALL_S = 10.0  # a request that failed after so long was a stall, whoever ended it: often a proxy before the provider
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})  # and 5xx; 409 is a provider's lock time-out
+FINAL_STATUSES = frozenset({501, 505})  # 5xx that say what a server cannot do
 ACCOUNT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # waiting does not mend them
 WEB_PAGE = "web_page"  # our own code: a page answers at base_url, and will the next time
 PERMANENT_CODES = ACCOUNT_CODES | {"context_length_exceeded", WEB_PAGE}
@@ -59,4 +60,6 @@ def is_transient(failure: ModelFailure) -> bool:
     if failure.kind != "status":
         return True
     status = failure.status  # None: an error inside a stream that names no status; the request itself was accepted
-    return status is None or status >= 500 or status in RETRIED_STATUSES
+    if status is None or status in RETRIED_STATUSES:
+        return True
+    return status >= 500 and status not in FINAL_STATUSES
