@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.models.provider import ModelReply, ToolCall
-from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
+from workers.models.reply import MAX_CALLS, MAX_NAME_CHARS, MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
 
 
 def delta(content: Any = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -197,6 +197,34 @@ def test_an_error_object_is_an_error() -> None:
 def test_a_call_without_a_name_is_malformed() -> None:
     with pytest.raises(Malformed, match="no name"):
         built(piece(0, "a", None, "{}"))
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_an_answer_calls_no_more_tools_than_a_turn_can_be_asked_for(indexed: bool) -> None:
+    calls = [piece(at if indexed else None, f"c{at}", "one", "{}") for at in range(MAX_CALLS + 1)]
+
+    assert len(calls_of(*calls[:-1])) == MAX_CALLS
+    with pytest.raises(Malformed, match=f"more than {MAX_CALLS} tools"):
+        built(*calls)
+
+
+@pytest.mark.parametrize("what", ["call_id", "name"])
+def test_ids_and_names_of_calls_are_bounded(what: str) -> None:
+    def named(chars: int) -> Any:
+        return piece(0, **{"call_id": "a", "name": "one", what: "x" * chars})
+
+    assert len(calls_of(named(MAX_NAME_CHARS))) == 1
+    with pytest.raises(Malformed, match=str(MAX_NAME_CHARS)):
+        built(named(MAX_NAME_CHARS + 1))
+
+
+def test_ids_and_names_count_for_the_size_of_a_reply() -> None:
+    builder = ReplyBuilder()
+    builder.feed(delta("x" * (MAX_REPLY_CHARS - 4)))
+    builder.feed(piece(0, "id", "n"))
+
+    with pytest.raises(Malformed, match="longer"):
+        builder.feed(piece(1, None, "two"))
 
 
 def test_a_reply_does_not_grow_without_bound() -> None:

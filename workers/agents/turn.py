@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+MAX_CALLS_AT_ONCE = 16  # of tools in one turn, so that one with many delays nobody else's; the others wait
 TOOL_GRACE_S = 1.0  # between the cancel of a stopped turn's tool calls and SIGKILL to the servers that still run them
 
 
@@ -191,7 +192,8 @@ class TurnRun(Work):
 
     async def _call(self, session: Session, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         results = {}
-        trials = [contained(self._call_one, session, call) for call in calls]
+        free = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
+        trials = [contained(self._call_one, session, call, free) for call in calls]
         outcomes = await asyncio.gather(*trials, return_exceptions=True)  # no call goes on without its turn
         for call, outcome in zip(calls, outcomes, strict=True):
             if isinstance(outcome, BaseException):
@@ -199,13 +201,14 @@ class TurnRun(Work):
             results[call.call_id] = outcome
         return results
 
-    async def _call_one(self, session: Session, call: ToolCall) -> ToolResult:
-        self.feed.tool(call.call_id, call.name, "running")
-        point("tool.call")
-        result = await session.toolbox.call(call)
-        point("tool.returned")
-        self.feed.tool(call.call_id, call.name, "failed" if result.failed else "completed")
-        return result
+    async def _call_one(self, session: Session, call: ToolCall, free: asyncio.Semaphore) -> ToolResult:
+        async with free:
+            self.feed.tool(call.call_id, call.name, "running")
+            point("tool.call")
+            result = await session.toolbox.call(call)
+            point("tool.returned")
+            self.feed.tool(call.call_id, call.name, "failed" if result.failed else "completed")
+            return result
 
     def _broken_off(self, state: TurnState, error: TurnError) -> Finish:
         """An end that the machine did not come to; the tool calls it had open are closed."""

@@ -15,7 +15,9 @@ import orjson
 
 from workers.models.provider import ModelReply, ToolCall
 
-MAX_REPLY_CHARS = 8 * 1024 * 1024  # of text and arguments together
+MAX_REPLY_CHARS = 8 * 1024 * 1024  # of text, and of the ids, names and arguments of tool calls, together
+MAX_CALLS = 128  # of tools in one answer
+MAX_NAME_CHARS = 256  # of a tool's name, and of a call's id
 
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
@@ -50,6 +52,7 @@ class ReplyBuilder:
         "_model",
         "_text",
         "_usage",
+        "_with_id",
         "answered",
         "complete",
         "pieces",
@@ -59,6 +62,7 @@ class ReplyBuilder:
         self._text: list[str] = []
         self._calls: list[_Call] = []
         self._at_index: dict[int, _Call] = {}
+        self._with_id: dict[str, _Call] = {}  # the first with each id
         self._finish_reason = ""
         self._usage: dict[str, int] = {}
         self._model = ""
@@ -147,8 +151,11 @@ class ReplyBuilder:
         function = piece.get("function") or {}
         call_id, name = str(piece.get("id") or ""), str(function.get("name") or "")
         call = self._call_of(piece.get("index"), call_id, name)
-        call.call_id = call.call_id or call_id
-        call.name = call.name or name
+        if call_id and not call.call_id:
+            call.call_id = self._named(call_id)
+            self._with_id.setdefault(call_id, call)
+        if name and not call.name:
+            call.name = self._named(name)
         if arguments := function.get("arguments"):
             text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
             call.arguments.append(text)
@@ -159,11 +166,13 @@ class ReplyBuilder:
         if index is not None:
             found = self._at_index.get(index)
         elif call_id:
-            found = next((call for call in self._calls if call.call_id == call_id), None)
+            found = self._with_id.get(call_id)
         else:
             found = self._calls[-1] if self._calls and not name else None
         another = found is not None and name and call_id and found.call_id and found.call_id != call_id
         if found is None or another:
+            if len(self._calls) == MAX_CALLS:
+                raise Malformed(f"the answer calls more than {MAX_CALLS} tools")
             found = _Call()
             self._calls.append(found)
             if index is not None:
@@ -178,6 +187,12 @@ class ReplyBuilder:
             if told and told != self._usage:
                 self.pieces += 1
                 self._usage = told
+
+    def _named(self, name: str) -> str:
+        if len(name) > MAX_NAME_CHARS:
+            raise Malformed(f"a tool call has an id or a name of more than {MAX_NAME_CHARS} characters")
+        self._grow(len(name))
+        return name
 
     def _grow(self, chars: int) -> None:
         self._chars += chars
