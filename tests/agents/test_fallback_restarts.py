@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pykka
 import pytest
-from fakes.sessions import BOUND_S, Bench, end_of, text_reply
+from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.agent import AgentActor
@@ -67,6 +67,35 @@ async def test_a_turn_that_fails_on_the_fallback_too_is_not_reported_and_begins_
     assert failed.state == "failed"
     assert bench.fell_back == []
     assert len(bench.model.requests) == asked + 1
+
+
+@pytest.mark.parametrize("operation", ["append", "finish completed"])
+async def test_a_turn_that_could_not_be_stored_is_not_reported_and_begins_at_the_primary_again(
+    bench: Bench, operation: str
+) -> None:
+    bench.model.script, bench.fallback.script = [down()], [tool_reply("x"), text_reply("done")]
+    bench.store.broken = {operation}
+    failed = await bench.talk()
+    bench.store.broken = set()
+    asked = len(bench.model.requests)
+
+    ended = await bench.talk("two")
+
+    assert (failed.state, ended.state) == ("failed", "completed")
+    assert bench.fell_back == []
+    assert len(bench.model.requests) == asked + 1
+
+
+async def test_what_providers_said_in_a_turn_that_could_not_be_stored_is_not_told_of_the_next(bench: Bench) -> None:
+    bench.model.script, bench.fallback.script = [down(404), down(403)], [tool_reply("x"), down(403)]
+    bench.store.broken = {"append"}
+    await bench.talk()
+    bench.store.broken = set()
+
+    failed = await bench.talk("two")
+
+    assert failed.error is not None
+    assert "404" not in failed.error["text"]
 
 
 async def test_mail_waits_for_the_fresh_actor_which_asks_the_primary_first(bench: Bench) -> None:

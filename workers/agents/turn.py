@@ -92,18 +92,20 @@ class TurnRun(Work):
         if session.marks.fresh is not None:
             self._opening = fresh_line(session.marks.fresh, threshold=agency.stuck_threshold)
             self.feed.text(f"{self._opening}\n\n")
+        succeeded = False
         try:
             await session.store_unstored()
             if self.queued:
                 await session.store.begin(self.submission.turn_id, session.session_id)
             point("turn.begun")
             finish = await self._unless_cut(await self._run(session, agency, line))
-            line.turn_ended(finish.state == "completed")
             await self._end(session, finish)
-            if finish.state == "completed" and line.position > 0:
-                session.fell_back(self.submission.turn_id, line.provider, line.model)
+            succeeded = finish.state == "completed"
         except StoreFailed as error:
             self._tell_store_failed(session, error)
+        line.turn_ended(succeeded)
+        if succeeded and line.position > 0:
+            session.fell_back(self.submission.turn_id, line.provider, line.model)
         if self._cutoff is not None and self._cutoff.stays:  # after its end, which nothing may hold up
             await session.toolbox.abort(TOOL_GRACE_S)
 
