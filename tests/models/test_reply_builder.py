@@ -98,6 +98,13 @@ def test_usage_is_found_in_a_chunk_without_choices_and_in_any_other() -> None:
     assert built(delta("x", "stop")).usage == {}
 
 
+@pytest.mark.parametrize("wrong", [-1, True, 1.5, "7", None, 2**63])
+def test_usage_that_counts_nothing_is_left_out(wrong: Any) -> None:
+    told = built({**delta("x", "stop"), "usage": {"prompt_tokens": wrong, "completion_tokens": 2}}).usage
+
+    assert told == {"completion_tokens": 2, "total_tokens": 2}
+
+
 def test_the_model_is_named_as_the_provider_names_it() -> None:
     assert built({**delta("x"), "model": "real-1"}).model == "real-1"
     assert built(delta("x")).model == "asked"

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from workers.models.sse import MAX_EVENT_BYTES, EventParser, EventTooLarge
 
+BOM = b"\xef\xbb\xbf"
+
 
 def parse(*pieces: bytes) -> list[bytes]:
     parser = EventParser()
@@ -16,7 +18,7 @@ def reference(stream: bytes) -> list[bytes]:
     """The specification's algorithm, as slow and plain as it stands there."""
     events: list[bytes] = []
     data: list[bytes] = []
-    for line in [*stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), b""]:
+    for line in [*stream.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), b""]:
         if not line and data:
             events.append(b"\n".join(data))
             data = []
@@ -47,7 +49,7 @@ ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 @st.composite
 def cut_streams(draw: st.DrawFn) -> list[bytes]:
     stream = b"".join(line + end for line, end in draw(st.lists(st.tuples(LINES, ENDS), max_size=30)))
-    stream += draw(LINES)
+    stream = draw(st.sampled_from([b"", BOM, BOM + BOM])) + stream + draw(LINES)
     cuts = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=20)))
     return [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
 
@@ -88,3 +90,10 @@ def test_many_events_may_together_be_larger_than_one_may_be() -> None:
     event = b"data: " + b"x" * (MAX_EVENT_BYTES // 2) + b"\n\n"
 
     assert sum(len(parser.feed(event)) for _ in range(4)) == 4
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_a_byte_order_mark_before_the_first_event_is_no_part_of_it(cut: int) -> None:
+    stream = BOM + b"data: one\n\n" + BOM + b"data: two\n\n"
+
+    assert parse(stream[:cut], stream[cut:]) == [b"one"]

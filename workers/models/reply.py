@@ -17,6 +17,7 @@ from workers.models.provider import ModelReply, ToolCall
 
 MAX_REPLY_CHARS = 8 * 1024 * 1024  # of text, and of the ids, names and arguments of tool calls, together
 MAX_CALLS = 128  # of tools in one answer
+MAX_TOKENS = 10**12  # told of one answer; more is a mistake, and their sums fit into 64 bits
 MAX_NAME_CHARS = 256  # of a tool's name, and of a call's id
 
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -181,7 +182,7 @@ class ReplyBuilder:
 
     def _take_usage(self, usage: Any) -> None:
         if isinstance(usage, dict):
-            told = {name: usage[name] for name in _USAGE if isinstance(usage.get(name), int)}
+            told = {name: usage[name] for name in _USAGE if _is_count(usage.get(name))}
             if told and "total_tokens" not in told:
                 told["total_tokens"] = sum(told.values())
             if told and told != self._usage:
@@ -198,3 +199,7 @@ class ReplyBuilder:
         self._chars += chars
         if self._chars > MAX_REPLY_CHARS:
             raise Malformed(f"the reply is longer than {MAX_REPLY_CHARS} characters")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_TOKENS  # a bool is an int too

@@ -10,6 +10,7 @@ from __future__ import annotations
 MAX_EVENT_BYTES = 8 * 1024 * 1024  # read without an event coming to its end
 
 _LF, _CR = b"\n\r"
+_BOM = b"\xef\xbb\xbf"  # may stand before the first line, and says nothing
 
 
 class EventTooLarge(Exception):
@@ -19,9 +20,10 @@ class EventTooLarge(Exception):
 class EventParser:
     """Feed it a stream; it gives back the data of each event as the event ends."""
 
-    __slots__ = ("_data", "_line", "_open_bytes", "_swallow_lf")
+    __slots__ = ("_begun", "_data", "_line", "_open_bytes", "_swallow_lf")
 
     def __init__(self) -> None:
+        self._begun = False  # the first line is over
         self._data: list[bytes] = []  # data lines of the event that has not ended yet
         self._line: list[bytes] = []  # pieces of the line that has not ended yet
         self._open_bytes = 0  # read since an event ended
@@ -64,6 +66,9 @@ class EventParser:
 
     def _take(self, lines: list[bytes]) -> list[bytes]:
         data, events = self._data, []
+        if lines and not self._begun:
+            self._begun = True
+            lines[0] = lines[0].removeprefix(_BOM)
         for line in lines:
             if not line:
                 if data:
