@@ -47,6 +47,7 @@ from workers.gateway import Conversation
 from workers.ingress.history import assistant_message, history_hash
 from workers.ingress.http import HttpIngress
 from workers.models import make_chain
+from workers.models.chain import ModelChain
 from workers.routing.directory import Directory
 from workers.routing.local import Local
 from workers.routing.peer_server import PeerServer
@@ -239,11 +240,13 @@ class Worker:
         """Take over a new configuration; turns that run go on with the one they began with."""
         config = from_plain(order.config)
         self._tools.reconfigure(config.mcp_servers, order.environment)
-        before, self._sessions.agency = self._sessions.agency, agency_of(config, order.environment)
+        before = self._sessions.agency.models
+        self._sessions.agency = agency_of(config, order.environment, before)
         self._sessions.config = config.sessions
         self._admission.admins = config.api_server.admins
         self._ingress.reconfigure(config.api_server, order.api_keys)
-        self._background.start(before.retire())
+        if self._sessions.agency.models is not before:
+            self._background.start(before.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
 
     def restart_actor(self, key: str) -> None:
@@ -349,10 +352,10 @@ class Worker:
             self._link.send(message)
 
 
-def agency_of(config: Config, environment: Mapping[str, str]) -> Agency:
-    """What agents work with, as a configuration says."""
+def agency_of(config: Config, environment: Mapping[str, str], models: ModelChain | None = None) -> Agency:
+    """What agents work with, as a configuration says; with the same models as before, where they are to be the same."""
     return Agency(
-        make_chain(config, environment),
+        models=make_chain(config, environment, before=models),
         max_turns=config.agent.max_turns,
         system_prompt=config.agent.system_prompt,
         resume_fresh_s=config.sessions.resume_fresh_seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pykka
 import pytest
@@ -157,7 +158,7 @@ async def test_a_turn_keeps_the_models_it_began_with_and_the_next_has_the_new_on
     bench.model.gate.clear()
     running = await bench.send("one")
     await bench.model.until_asked(1)
-    old, other = bench.sessions.agency, Bench(bench.sessions.config)
+    old, other = bench.sessions.agency.models, Bench(bench.sessions.config)
     bench.sessions.agency = other.sessions.agency
     retired = asyncio.ensure_future(old.retire())
     bench.model.gate.set()
@@ -169,6 +170,18 @@ async def test_a_turn_keeps_the_models_it_began_with_and_the_next_has_the_new_on
         await retired
     assert len(bench.model.requests) == 1
     assert len(other.model.requests) == 1
+
+
+async def test_a_configuration_with_the_same_models_changes_nothing_of_where_a_session_stands(bench: Bench) -> None:
+    bench.model.script = [replace(down(429), retry_after_s=600.0)]
+    await bench.talk("one")
+    bench.sessions.restart_actor(KEY)
+
+    bench.sessions.agency = replace(bench.sessions.agency, max_turns=7)
+    ended = await bench.talk("two")
+
+    assert ended.model == "fake-1"
+    assert len(bench.model.requests) == 1, "it said when it is back"
 
 
 async def test_what_a_fallback_said_is_in_the_words_of_a_failed_turn(bench: Bench) -> None:

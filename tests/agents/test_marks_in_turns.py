@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ async def until_clearing(bench: Bench) -> None:
 
 async def test_the_note_stands_once_in_the_one_system_message_of_every_request(bench: Bench) -> None:
     bench.names.marks[KEY] = cut("restart_timeout")
-    bench.sessions.agency.system_prompt = "be brief"
+    bench.sessions.agency = replace(bench.sessions.agency, system_prompt="be brief")
     bench.model.script = [tool_reply("x"), refused()]
 
     await bench.talk("one")

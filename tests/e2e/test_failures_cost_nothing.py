@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from e2e.conftest import Counting, on
 from fakes.model_server import ModelServer, call_tools, refuse, say
 from fakes.running_gateway import RunningGateway
@@ -140,6 +141,25 @@ async def test_a_primary_that_says_when_it_is_back_is_left_alone_until_then(
         await gateway.say("hello", "a")
 
     assert (model.count, fallback.count) == (1, 3)
+
+
+async def test_a_reload_that_leaves_the_models_alone_keeps_what_they_said(
+    gateway: RunningGateway, model: ModelServer, fallback: ModelServer
+) -> None:
+    model.script(refuse(429, headers={"Retry-After": "3600"}))
+    await gateway.say("hello", "a")
+    file = gateway.home / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+
+    file.write_text(yaml.safe_dump(config | {"agent": {**config["agent"], "max_turns": 7}}))
+    assert (await gateway.ask("reload"))["changes"]
+    await gateway.say("hello", "a")
+    assert (model.count, fallback.count) == (1, 2)
+
+    file.write_text(yaml.safe_dump(config | {"model": {**config["model"], "inter_token_timeout": 7}}))
+    assert (await gateway.ask("reload"))["changes"]
+    await gateway.say("hello", "a")
+    assert (model.count, fallback.count) == (2, 2)
 
 
 async def test_a_chosen_model_is_asked_for_and_restarts_nothing(gateway: RunningGateway, model: ModelServer) -> None:

@@ -221,7 +221,11 @@ class Bench:
         self.sessions = Sessions(
             config,
             agency=Agency(
-                ModelChain(models), max_turns=max_turns, system_prompt=None, resume_fresh_s=3600.0, stuck_threshold=3
+                models=ModelChain(models),
+                max_turns=max_turns,
+                system_prompt=None,
+                resume_fresh_s=3600.0,
+                stuck_threshold=3,
             ),
             names=self.names,
             new_toolbox=self._toolbox,

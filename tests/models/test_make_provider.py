@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from fakes.model_server import ModelServer, refuse
 
-from hermes_actors.config.model import AgentConfig, Config, FallbackProvider, ModelConfig
+from hermes_actors.config.model import (
+    AgentConfig,
+    Config,
+    FallbackProvider,
+    McpServer,
+    ModelConfig,
+    from_plain,
+    to_plain,
+)
 from workers.models import make_chain, make_provider
 from workers.models.demo import DemoModel
 from workers.models.provider import ModelReply, ModelRequest
@@ -75,6 +86,39 @@ async def test_a_chain_asks_each_provider_at_its_url_with_its_key_for_its_model(
         ]
         assert isinstance(reply, ModelReply)
         assert (reply.provider, reply.model, reply.fallback) == ("demo", "four", 3)
+
+
+CHAIN = Config(
+    model=ModelConfig(provider="custom", default="one", base_url="http://127.0.0.1:1/v1", key_env="KEY_ONE"),
+    fallback_providers=(FallbackProvider(model="two", base_url="http://127.0.0.1:2/v1", key_env="KEY_TWO"),),
+)
+KEYS = {"KEY_ONE": "secret-one", "KEY_TWO": "secret-two"}
+
+
+def test_a_chain_is_kept_where_nothing_of_it_has_changed() -> None:
+    before = make_chain(CHAIN, KEYS)
+    other = {"agent": AgentConfig(system_prompt="be brief"), "mcp_servers": {"a": McpServer(command="b")}}
+
+    after = make_chain(from_plain(to_plain(CHAIN.model_copy(update=other))), {**KEYS, "OTHER": "x"}, before=before)
+
+    assert after is before
+
+
+@pytest.mark.parametrize(
+    ("update", "keys"),
+    [
+        ({"model": CHAIN.model.model_copy(update={"inter_token_timeout": 3.0})}, KEYS),
+        ({"fallback_providers": ()}, KEYS),
+        ({"agent": AgentConfig(api_max_retries=7)}, KEYS),
+        ({}, {**KEYS, "KEY_ONE": "secret-new"}),
+        ({}, {**KEYS, "KEY_TWO": "secret-new"}),
+    ],
+    ids=["model", "fallbacks", "retries", "key", "key of a fallback"],
+)
+def test_a_chain_of_which_something_has_changed_is_made_anew(update: dict[str, Any], keys: dict[str, str]) -> None:
+    before = make_chain(CHAIN, KEYS)
+
+    assert make_chain(CHAIN.model_copy(update=update), keys, before=before) is not before
 
 
 async def test_the_time_outs_of_the_primary_are_not_those_of_a_fallback(server: ModelServer) -> None:

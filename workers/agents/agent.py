@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from workers.agents.actor import AsyncActor
 from workers.agents.agency import Agency
 from workers.agents.work import Work
-from workers.models.chain import ModelLine
+from workers.models.chain import ModelChain, ModelLine
 
 if TYPE_CHECKING:
     from workers.agents.session import Session
@@ -25,7 +25,7 @@ class AgentActor(AsyncActor):
         super().__init__()
         self._session = session
         self._agency = agency
-        self._with: Agency | None = None
+        self._models: ModelChain | None = None
         self._line: ModelLine
 
     async def on_receive(self, message: Work) -> None:
@@ -34,10 +34,10 @@ class AgentActor(AsyncActor):
         if message.started or not session.may_begin(message):  # an actor has had it, or gets it again
             return
         agency = self._agency()
-        if agency is not self._with:
-            self._with, self._line = agency, agency.models.line()
+        if agency.models is not self._models:
+            self._models, self._line = agency.models, agency.models.line()
         try:
-            with agency.at_work():
+            with agency.models.in_use():
                 await message.perform(session, agency, self._line)
         except BaseException:
             await message.interrupt(session)

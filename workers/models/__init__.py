@@ -11,7 +11,7 @@ from workers.models.demo import DemoModel
 from workers.models.provider import ModelProvider
 
 
-def make_chain(config: Config, environment: Mapping[str, str]) -> ModelChain:
+def make_chain(config: Config, environment: Mapping[str, str], *, before: ModelChain | None = None) -> ModelChain:
     """The configured model and its fallbacks, each with its own URL and key.
 
     A fallback has the time-outs that ``model`` has by default: those configured there are about that model.
@@ -19,15 +19,21 @@ def make_chain(config: Config, environment: Mapping[str, str]) -> ModelChain:
     Args:
         config: checked.
         environment: the variables that the configuration names.
+        before: kept, with what it knows of its providers, where none of them has changed.
     """
     retries = config.agent.api_max_retries
+    endpoints = (config.model, *config.fallback_providers)
+    keys = [environment.get(endpoint.key_env) for endpoint in endpoints if endpoint.key_env is not None]
+    made_of = (endpoints, keys, retries)
+    if before is not None and before.made_of == made_of:
+        return before
     primary = make_provider(config.model, environment, max_retries=retries)
     patiences = _patiences(ModelConfig())
     fallbacks = (
         _provider(entry, entry.model, environment, patiences=patiences, max_retries=retries)
         for entry in config.fallback_providers
     )
-    return ModelChain([primary, *fallbacks])
+    return ModelChain([primary, *fallbacks], made_of=made_of)
 
 
 def make_provider(config: ModelConfig, environment: Mapping[str, str], *, max_retries: int) -> ModelProvider:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -26,22 +27,50 @@ class ModelChain:
 
     Args:
         providers: the primary, then its fallbacks; closed with the chain.
+        made_of: of the configuration; a chain that would be made of the same may be kept in its place.
         clock: monotonic seconds.
 
     Raises:
         ValueError: there is no primary.
     """
 
-    def __init__(self, providers: Sequence[ModelProvider], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        providers: Sequence[ModelProvider],
+        *,
+        made_of: object = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not providers:
             raise ValueError("a chain needs a primary")
         self._providers = tuple(providers)
         self._closings = Closings(len(self._providers), clock)
         self._recurring = Recurring(clock)  # what all lines tell of failures
+        self.made_of = made_of
+        self._turns = 0
+        self._no_turn = asyncio.Event()
+        self._no_turn.set()
 
     def line(self) -> ModelLine:
         """A line at its beginning, for an agent actor that starts."""
         return ModelLine(self._providers, self._closings, self._recurring)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a turn asks it."""
+        self._turns += 1
+        self._no_turn.clear()
+        try:
+            yield
+        finally:
+            self._turns -= 1
+            if not self._turns:
+                self._no_turn.set()
+
+    async def retire(self) -> None:
+        """Another one has taken over: close this one once the last turn that asks it is over."""
+        await self._no_turn.wait()
+        await self.close()
 
     async def close(self) -> None:
         """Close every provider."""
