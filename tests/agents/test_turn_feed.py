@@ -41,6 +41,52 @@ def test_who_streams_hears_all_and_who_does_not_hears_the_end() -> None:
     assert feed.said == "a"
 
 
+def test_the_text_of_a_broken_answer_is_forgotten_where_nobody_streams() -> None:
+    feed = TurnFeed("turn", b"")
+    feed.listen(lambda _: None, stream=False)
+    late: list[TurnEvent] = []
+    feed.text("a tool first. ")
+
+    feed.begin_answer()
+    feed.text("so far")
+    assert feed.take_back()
+    feed.text("whole")
+    feed.listen(late.append, stream=True)
+
+    assert feed.said == "a tool first. whole"
+    assert late == [Delta(text="a tool first. whole")]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_text_that_somebody_streamed_is_not_taken_back(late: bool) -> None:
+    feed = TurnFeed("turn", b"")
+    told: list[TurnEvent] = []
+    feed.begin_answer()
+    if not late:
+        feed.listen(told.append, stream=True)
+    feed.text("so far")
+    if late:
+        feed.listen(told.append, stream=True)
+    feed.leave(told.append)
+
+    assert not feed.take_back()
+    assert feed.said == "so far"
+
+
+def test_who_streamed_only_what_came_before_an_answer_does_not_hold_it() -> None:
+    feed = TurnFeed("turn", b"")
+    told: list[TurnEvent] = []
+    feed.listen(told.append, stream=True)
+    feed.text("a tool first. ")
+    feed.begin_answer()
+    feed.tool("c", "t", "running")
+    feed.leave(told.append)
+    feed.text("so far")
+
+    assert feed.take_back()
+    assert feed.said == "a tool first. "
+
+
 def test_who_comes_late_hears_the_text_so_far_or_the_end_at_once() -> None:
     feed = TurnFeed("turn", b"")
     late: list[TurnEvent] = []

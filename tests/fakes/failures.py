@@ -46,6 +46,7 @@ def _error(message: str, code: str) -> dict[str, dict[str, str]]:
 
 UNKNOWN_MODEL = _error("The model `fake-1` does not exist", "model_not_found")
 NO_QUOTA = _error("You exceeded your current quota", "insufficient_quota")
+BROKEN = say("so far", end="cut")
 NO_CHUNK = stream(chunk({"content": "so far"}), "{not json", done=False)
 ERROR_CHUNK = stream({"error": {"message": "the model fell over", "type": "server_error"}}, done=False)
 
@@ -59,7 +60,7 @@ async def nobody_listens(stage: Stage) -> str:
 
 
 async def cut_in_a_stream(stage: Stage) -> str:
-    stage.model.script(say("so far", end="cut"))
+    stage.model.script(BROKEN)
     status, events = await stage.streamed()
     assert '"content":"so' in "".join(events[:-1])
     assert '"code":"provider_error"' in events[-1]
@@ -89,11 +90,12 @@ MODEL = [
         "503 again and again": answers(*[refuse(503)] * 2),
         "nobody listens at its address": nobody_listens,
         "the connection breaks before the answer": answers(*[drop()] * 2),
-        "the connection breaks in the answer": answers(say("so far", end="cut")),
+        "the connection breaks in the answer, once": answers(BROKEN, say("hello")),
+        "the same, again and again": answers(*[BROKEN] * 2),
         "the same, where the caller streams": cut_in_a_stream,
         "no first token in time": answers(*[hang()] * 2),
-        "no next token in time": answers(say("so far", end="hang")),
-        "a chunk is no JSON": answers(NO_CHUNK),
+        "no next token in time": answers(*[say("so far", end="hang")] * 2),
+        "a chunk is no JSON": answers(*[NO_CHUNK] * 2),
         "200, with a web page": answers(whole(b"<html>Welcome</html>", "text/html")),
         "an error instead of a chunk": answers(*[ERROR_CHUNK] * 2),
         f"it calls tools without end (`agent.max_turns: {MAX_TURNS}`)": tools_without_end,
@@ -133,6 +135,7 @@ FALLBACK = [
         "the primary answers 401": answer_both([refuse(401)], FROM_FALLBACK),
         "the primary answers 503, again and again": answer_both([refuse(503)] * 2, FROM_FALLBACK),
         "the same, after a tool was called": fails_in_the_middle,
+        "the primary breaks off its answer, again and again": answer_both([BROKEN] * 2, FROM_FALLBACK),
         "the primary answers 400: the message is refused": answers(refuse(400, _error("too large", "invalid_image"))),
         "404 from both": answer_both([refuse(404)], refuse(404)),
         "404, then 401 from the fallback": answer_both([refuse(404)], refuse(401)),

@@ -60,6 +60,8 @@ class Client:
 
     async def ask(self, request: ModelRequest = HELLO) -> ModelReply | ModelFailure:
         async with asyncio.timeout(WAIT_S):
+            before = len(self.texts)
+            request = replace(request, take_back=lambda: len(self.texts) == before)
             return await self.provider.complete(request, self.texts.append)
 
     async def reply(self, request: ModelRequest = HELLO) -> ModelReply:
@@ -665,6 +667,23 @@ async def test_a_break_after_delivered_text_is_not_retried(server: ModelServer, 
 
     assert (failure.kind, failure.attempts, "".join(client.texts)) == ("cut", 1, "so far")
     assert failure.delivered
+
+
+async def test_a_break_after_text_that_nobody_heard_is_retried(server: ModelServer, connect: Connect) -> None:
+    server.script(say("so far", end="cut"), say("Hi"))
+    client = connect(max_retries=1)
+    taken_back: list[list[str]] = []
+
+    def take_back() -> bool:
+        taken_back.append(client.texts[:])
+        client.texts.clear()
+        return True
+
+    reply = await client.provider.complete(replace(HELLO, take_back=take_back), client.texts.append)
+
+    assert isinstance(reply, ModelReply)
+    assert (reply.text, client.texts) == ("Hi", ["Hi"])
+    assert taken_back == [["so", " far"]]
 
 
 async def test_a_break_after_pieces_of_a_tool_call_is_retried_without_them(

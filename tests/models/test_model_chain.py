@@ -78,7 +78,12 @@ class Trial:
 
     async def ask(self, request: ModelRequest = HELLO, *, line: ModelLine | None = None) -> ModelReply | ModelFailure:
         async with asyncio.timeout(WAIT_S):
-            return await (line or self.line).complete(request, self.texts.append)
+            heard: list[str] = []
+            request = replace(request, take_back=lambda: not heard)
+            try:
+                return await (line or self.line).complete(request, heard.append)
+            finally:
+                self.texts += heard
 
     async def reply(self, request: ModelRequest = HELLO) -> ModelReply:
         outcome = await self.ask(request)
@@ -211,6 +216,17 @@ async def test_nobody_answers_a_second_time_after_text_was_delivered(trial: Tria
 
     assert (failure.kind, failure.delivered, "".join(trial.texts)) == ("cut", True, "so far")
     assert trial.counts == [1, 0, 0]
+
+
+async def test_the_next_provider_answers_where_nobody_heard_the_text_of_a_broken_answer(trial: Trial) -> None:
+    trial.servers[0].script(*[say("so far", end="cut")] * (MAX_RETRIES + 1))
+
+    async with asyncio.timeout(WAIT_S):
+        outcome = await trial.line.complete(HELLO, lambda _: None)
+
+    assert isinstance(outcome, ModelReply)
+    assert (outcome.text, outcome.fallback) == ("pong", 1)
+    assert trial.counts == [MAX_RETRIES + 1, 1, 0]
 
 
 async def test_a_silent_provider_is_asked_twice_then_the_next_one_is(trial: Trial) -> None:

@@ -14,7 +14,17 @@ Listener = Callable[[TurnEvent], None]
 class TurnFeed:
     """The events of one turn, told to its listeners as they happen, on the worker's loop."""
 
-    __slots__ = ("_draining", "_listeners", "_texts", "ended", "fingerprint", "on_abandoned", "turn_id")
+    __slots__ = (
+        "_draining",
+        "_heard",
+        "_kept",
+        "_listeners",
+        "_texts",
+        "ended",
+        "fingerprint",
+        "on_abandoned",
+        "turn_id",
+    )
 
     def __init__(self, turn_id: str, fingerprint: bytes) -> None:
         self.turn_id = turn_id
@@ -23,6 +33,8 @@ class TurnFeed:
         self.on_abandoned: Callable[[], None] | None = None  # nobody listens any more
         self._listeners: list[tuple[Listener, bool]] = []
         self._texts: list[str] = []
+        self._kept = 0  # of the texts: what was said before the answer that comes now
+        self._heard = False  # somebody has text of that answer
         self._draining: GatewayDraining | None = None
 
     @property
@@ -33,8 +45,19 @@ class TurnFeed:
     def text(self, piece: str) -> None:
         """The model said more."""
         self._texts.append(piece)
-        if self._listeners:
-            self._tell(Delta(text=piece))
+        if self._listeners and self._tell(Delta(text=piece)):
+            self._heard = True
+
+    def begin_answer(self) -> None:
+        """The model is asked: its answer may break off."""
+        self._kept = len(self._texts)
+        self._heard = False
+
+    def take_back(self) -> bool:
+        """Forget the text of the answer that broke off; False: somebody has some of it, so it stands."""
+        if not self._heard:
+            del self._texts[self._kept :]
+        return not self._heard
 
     def tool(self, call_id: str, tool: str, status: str) -> None:
         """A tool call began or ended."""
@@ -70,6 +93,7 @@ class TurnFeed:
             return
         if stream and self._texts:
             listener(Delta(text="".join(self._texts)))
+            self._heard = self._heard or len(self._texts) > self._kept
         if stream and self._draining is not None:
             listener(self._draining)
         self._listeners.append((listener, stream))
@@ -84,10 +108,14 @@ class TurnFeed:
         if not self._listeners and self.ended is None and self.on_abandoned is not None:
             self.on_abandoned()
 
-    def _tell(self, event: TurnEvent) -> None:
+    def _tell(self, event: TurnEvent) -> bool:
+        """Tell those who stream; whether there is any."""
+        told = False
         for listener, stream in self._listeners:
             if stream:
                 listener(event)
+                told = True
+        return told
 
 
 class ListeningTurn:

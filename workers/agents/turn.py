@@ -171,7 +171,9 @@ class TurnRun(Work):
                         tools=definitions,
                         parameters=self.submission.parameters,
                         model=session.model,
+                        take_back=self.feed.take_back,
                     )
+                    self.feed.begin_answer()
                     answer = await line.complete(request, self.feed.text)
                     point("model.answered")
                     action = self._machine.feed(answer)

@@ -115,21 +115,14 @@ class ChatCompletions:
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         model = request.model or self._model
         body = request_body(request, model)
-        delivered = False
-
-        def deliver(text: str) -> None:
-            nonlocal delivered
-            delivered = True
-            on_text(text)
-
         attempts = 0
         while True:
             attempts += 1
             started = time.monotonic()
             try:
-                return await self._attempt(body, model, deliver)
+                return await self._attempt(body, model, on_text)
             except _Failed as failed:
-                failure = self._failure(failed, model, attempts, delivered=delivered)
+                failure = self._failure(failed, model, attempts, delivered=not request.take_back())
             delay = retry_delay(
                 failure,
                 max_retries=self._max_retries,
@@ -149,7 +142,7 @@ class ChatCompletions:
                     await self._session.close()
 
     # -- one request ----------------------------------------------------------------------------------------------
-    async def _attempt(self, body: bytes, model: str, deliver: Callable[[str], None]) -> ModelReply:
+    async def _attempt(self, body: bytes, model: str, on_text: Callable[[str], None]) -> ModelReply:
         """Send the request once.
 
         Raises:
@@ -159,7 +152,7 @@ class ChatCompletions:
         patience = Patience("first token", self._patiences.first_token)
         try:
             async with patience:
-                await self._exchange(body, builder, patience, deliver)
+                await self._exchange(body, builder, patience, on_text)
         except (TimeoutError, aiohttp.ClientError) as error:
             if not builder.complete:  # else only the end of the body is missing
                 raise self._broken(error, patience, answered=builder.answered) from error
@@ -175,7 +168,7 @@ class ChatCompletions:
             raise _Failed("malformed", str(error)) from error
 
     async def _exchange(
-        self, body: bytes, builder: ReplyBuilder, patience: Patience, deliver: Callable[[str], None]
+        self, body: bytes, builder: ReplyBuilder, patience: Patience, on_text: Callable[[str], None]
     ) -> None:
         data = body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
         response = await self._connected().post(self._url, data=data, allow_redirects=False)
@@ -183,18 +176,18 @@ class ChatCompletions:
             if not 200 <= response.status <= 299:
                 raise await self._refused(response, patience)
             if "json" in response.content_type:
-                await self._read_body(response, builder, patience, deliver)
+                await self._read_body(response, builder, patience, on_text)
             elif response.content_type == "text/html":
                 why = "the answer is a web page, not a chat completion: check base_url"
                 raise _Failed("malformed", why, code=WEB_PAGE)
             else:
-                await self._read_stream(response.content, builder, patience, deliver)
+                await self._read_stream(response.content, builder, patience, on_text)
         finally:
             if not response.closed:  # left before its end: the connection cannot be used again
                 response.close()
 
     async def _read_stream(
-        self, content: aiohttp.StreamReader, builder: ReplyBuilder, patience: Patience, deliver: Callable[[str], None]
+        self, content: aiohttp.StreamReader, builder: ReplyBuilder, patience: Patience, on_text: Callable[[str], None]
     ) -> None:
         parser = EventParser()
         total = 0
@@ -206,7 +199,7 @@ class ChatCompletions:
                 raise Malformed(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
             if done or not (events := parser.feed(piece)):
                 continue
-            done = _take(events, builder, deliver)
+            done = _take(events, builder, on_text)
             if done:
                 patience.expect("end of the body", END_OF_BODY_S)
                 continue
@@ -219,14 +212,14 @@ class ChatCompletions:
                 patience.expect("next token", self._patiences.inter_token)
         if not builder.complete:
             with contextlib.suppress(Malformed):  # half an event: the stream was cut
-                _take(parser.finish(), builder, deliver)
+                _take(parser.finish(), builder, on_text)
 
     async def _read_body(
         self,
         response: aiohttp.ClientResponse,
         builder: ReplyBuilder,
         patience: Patience,
-        deliver: Callable[[str], None],
+        on_text: Callable[[str], None],
     ) -> None:
         """An answer that is not streamed, although a stream was asked for."""
         body = bytearray()
@@ -236,7 +229,7 @@ class ChatCompletions:
                 raise Malformed(f"the answer is longer than {MAX_REPLY_CHARS} bytes")
             if not piece.isspace():  # blanks keep the connection of a slow answer alive
                 patience.expect("next piece of the answer", self._patiences.inter_token)
-        _take([bytes(body)], builder, deliver)
+        _take([bytes(body)], builder, on_text)
         builder.complete = True
 
     async def _refused(self, response: aiohttp.ClientResponse, patience: Patience) -> _Failed:
@@ -317,7 +310,7 @@ def request_body(request: ModelRequest, model: str) -> bytes:
     return b"".join(parts)
 
 
-def _take(events: list[bytes], builder: ReplyBuilder, deliver: Callable[[str], None]) -> bool:
+def _take(events: list[bytes], builder: ReplyBuilder, on_text: Callable[[str], None]) -> bool:
     """Build on with these events; whether the end mark was among them.
 
     Raises:
@@ -335,7 +328,7 @@ def _take(events: list[bytes], builder: ReplyBuilder, deliver: Callable[[str], N
         except orjson.JSONDecodeError as error:
             raise Malformed("a chunk is not JSON") from error
         if text := builder.feed(chunk):
-            deliver(text)
+            on_text(text)
     return False
 
 

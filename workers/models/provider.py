@@ -16,6 +16,11 @@ class ToolCall:
     arguments: str  # JSON as the model wrote it; may be invalid
 
 
+def nobody_heard() -> bool:
+    """Of what was said: it is forgotten, and may be said anew."""
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
     """One call of a model. Messages and tools are JSON already: a long transcript is not encoded anew each time."""
@@ -25,6 +30,7 @@ class ModelRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None  # instead of the configured one
     has_next: bool = False  # another provider stands ready: no long waits for this one
+    take_back: Callable[[], bool] = nobody_heard  # forgets the text of a broken answer; False: somebody has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,7 @@ class ModelProvider(Protocol):
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         """Ask the model; ``on_text`` gets each piece of text as it comes.
 
-        Retries what cannot have been delivered; once a piece of text went to ``on_text``, a break is a failure.
+        Retries what failed and can be taken back; once somebody heard a piece of text, a break is a failure.
         Cancellation closes the request at once.
         """
 

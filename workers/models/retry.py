@@ -4,7 +4,7 @@ Where another provider stands ready, a turn does not sit out what this one is sl
 is asked is then two stalls, twice ``first_token_timeout``, and between them ``agent.api_max_retries - 1`` failures of
 less than :data:`STALL_S` each, with waits of at most :data:`MAX_RETRY_AFTER_WITH_NEXT_S` and a base delay, or the
 back-off: some 270 s as configured by default, and for a provider that says nothing at all 240 s. Only one that goes on
-sending pieces of its reasoning or of tool calls may take longer; chunks without any are no answer.
+sending pieces of an answer that nobody hears may take longer; chunks without any are no answer.
 """
 
 from __future__ import annotations
