@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes.sessions import BOUND_S
+from fakes.sessions import BOUND_S, Bench, events_of, text_reply, tool_reply
 
 from workers.agents.failures import cancelled_error, unstored_end
 from workers.agents.feed import ListeningTurn, TurnFeed
+from workers.models.provider import ModelReply, ModelRequest
 from workers.turns import Delta, Ended, ToolProgress, TurnEvent
 
 END = unstored_end("turn", "ses", "cancelled", cancelled_error())
@@ -85,6 +88,30 @@ def test_who_streamed_only_what_came_before_an_answer_does_not_hold_it() -> None
 
     assert feed.take_back()
     assert feed.said == "a tool first. "
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_turn_takes_back_the_answer_that_broke_off_and_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    taken_back: list[bool] = []
+
+    async def breaks_off(request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply:
+        if len(request.messages) == 1:
+            on_text("a tool first. ")
+            return replace(tool_reply("x"), text="a tool first. ")
+        on_text("so far")
+        taken_back.append(request.take_back())
+        on_text("whole")
+        return text_reply("whole")
+
+    monkeypatch.setattr(bench.model, "complete", breaks_off)
+    feed = await bench.send()
+
+    await events_of(feed, stream=stream)
+
+    assert taken_back == [not stream]
+    assert feed.said == ("a tool first. so farwhole" if stream else "a tool first. whole")
 
 
 def test_who_comes_late_hears_the_text_so_far_or_the_end_at_once() -> None:
