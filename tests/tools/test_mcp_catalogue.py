@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.config.model import ToolFilter
+from workers.tools import schema as checks
 from workers.tools.catalogue import Catalogue, ListedTool, catalogue, is_chosen, offered_name
 
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
@@ -179,3 +180,78 @@ def test_a_remote_reference_is_never_fetched() -> None:
         assert problems({"$ref": url}, {"text": 7}) is None
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """A schema that leads to its last part in 2**levels ways."""
+    parts: dict[str, Any] = {str(level): {"allOf": [{"$ref": f"#/$defs/{level + 1}"}] * 2} for level in range(levels)}
+    return {"properties": {"x": {"$ref": "#/$defs/0"}}, "$defs": {**parts, str(levels): {"type": "integer"}}}
+
+
+def each(items: dict[str, Any]) -> dict[str, Any]:
+    return {"properties": {"x": {"type": "array", "items": items}}}
+
+
+STRING_OR_NULL = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "most"),
+    [
+        (each(STRING_OR_NULL), list(range(50_000)), 7_000),  # all wrong: no more is looked for than is told
+        (each(STRING_OR_NULL), [None] * 50_000, checks.MAX_STEPS),
+        (each({}), [None] * 50_000, checks.MAX_STEPS),
+        (each({"enum": [[0]] * 50}), [[0]] * 5_000, checks.MAX_STEPS),
+        ({"properties": {"x": {"anyOf": [{"maxItems": 1}] * 500}}}, ["ab"] * 5_000, checks.MAX_STEPS),
+        (doubling(15), 7, checks.MAX_STEPS),
+    ],
+)
+def test_a_check_of_arguments_takes_no_more_than_so_many_steps(
+    schema: dict[str, Any], value: Any, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = offering(schema)
+    tool = offered.tools["mcp__s__t"]
+    assert offered.problems(tool, {}) is None
+    steps = 0
+    count = checks._step
+
+    def counted(number: int) -> None:
+        nonlocal steps
+        count(number)
+        steps += number
+
+    monkeypatch.setattr(checks, "_step", counted)
+    offered.problems(tool, {"x": value})
+
+    assert 0 < steps <= most
+
+
+def test_the_first_problems_are_told_in_order_and_the_rest_is_not_counted() -> None:
+    told = problems(each({"type": "string"}), {"x": [0, "fine", 2, 3, 4, 5]})
+
+    assert told == "; ".join([*(f"$.x[{place}]: {place} is not of type 'string'" for place in (0, 2, 3)), "and more"])
+
+
+def test_a_check_that_takes_too_long_lets_pass() -> None:
+    assert "is not of type 'integer'" in (problems(doubling(3), {"x": "text"}) or "")
+    assert problems({"allOf": [doubling(15)], "required": ["y"], "$defs": doubling(15)["$defs"]}, {"x": 7}) is None
+
+
+def test_a_schema_whose_own_check_takes_too_long_checks_nothing() -> None:
+    assert problems({"allOf": [{}] * checks.MAX_SCHEMA_STEPS, "required": ["x"]}, {}) is None
+
+
+def test_items_are_not_compared_with_each_other() -> None:
+    assert problems({"properties": {"x": {"uniqueItems": True}}}, {"x": [{}, {}]}) is None
+
+
+def test_arguments_that_are_too_deep_to_check_leave_the_check_of_later_calls_on() -> None:
+    tree = {"properties": {"inner": {"$ref": "#/$defs/tree"}, "text": {"type": "string"}}}
+    offered = offering(tree | {"$defs": {"tree": tree}})
+    tool = offered.tools["mcp__s__t"]
+    deep: dict[str, Any] = {}
+    for _ in range(1_000):
+        deep = {"inner": deep}
+
+    assert offered.problems(tool, deep) is None
+    assert offered.problems(tool, {"text": 7}) == "$.text: 7 is not of type 'string'"

@@ -13,7 +13,7 @@ import orjson
 from jsonschema.protocols import Validator
 
 from hermes_actors.config.model import ToolFilter
-from workers.tools.schema import ANYTHING, validator
+from workers.tools.schema import ANYTHING, errors, validator
 
 MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
 MAX_PROBLEMS = 3  # of one call's arguments, told to the model
@@ -52,18 +52,18 @@ class Catalogue:
     def problems(self, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
         """What is wrong with a call's arguments, for the model; None where nothing is, or nothing can be said.
 
-        A schema that is malformed, or refers to what is not inside it, checks nothing: its server still can.
+        A schema that is malformed, or refers to what is not inside it, checks nothing, and what would take long is not
+        checked: its server still can.
         """
+        if tool.name not in self._validators:
+            self._validators[tool.name] = _validator(tool.listed.input_schema)
         try:
-            if tool.name not in self._validators:
-                self._validators[tool.name] = validator(tool.listed.input_schema)
-            errors = sorted(self._validators[tool.name].iter_errors(arguments), key=lambda error: error.json_path)
+            found = errors(self._validators[tool.name], arguments, at_most=MAX_PROBLEMS + 1)
         except Exception:  # noqa: BLE001  # there is no end to what jsonschema raises for what is no schema
-            self._validators[tool.name] = ANYTHING
             return None
-        words = [f"{error.json_path}: {error.message}"[:MAX_PROBLEM_CHARS] for error in errors[:MAX_PROBLEMS]]
-        if len(errors) > MAX_PROBLEMS:
-            words.append(f"and {len(errors) - MAX_PROBLEMS} more")
+        words = [f"{error.json_path}: {error.message}"[:MAX_PROBLEM_CHARS] for error in found[:MAX_PROBLEMS]]
+        if len(found) > MAX_PROBLEMS:
+            words.append("and more")
         return "; ".join(words) or None
 
 
@@ -90,6 +90,14 @@ def catalogue(server: str, listed: Sequence[ListedTool], chosen: ToolFilter) -> 
     joined = b",".join(definitions)
     digest = blake2b(b"\0".join((joined, *map(_bytes, names_of(tools)))), digest_size=16).hexdigest()
     return Catalogue(digest=digest, tools=tools, definitions=joined, left_out=left_out)
+
+
+def _validator(schema: dict[str, Any]) -> Validator:
+    """The check of a tool's schema."""
+    try:
+        return validator(schema)
+    except Exception:  # noqa: BLE001  # as above
+        return ANYTHING
 
 
 def names_of(tools: Mapping[str, Tool]) -> Iterable[str]:
