@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.ingress.http.errors import ApiError
-from workers.ingress.http.request import MAX_DEPTH, parse_chat
+from workers.ingress.http.request import parse_chat
+from workers.json_depth import MAX_DEPTH
 
 USER = {"role": "user", "content": "hi"}
 

@@ -12,6 +12,7 @@ from fakes.mcp_counting import Counting, call, runs, until
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer, ToolFilter
+from workers import json_depth
 from workers.models.provider import ToolCall
 from workers.tools import connection
 from workers.tools.servers import ToolServers
@@ -19,6 +20,11 @@ from workers.tools.toolbox import ToolsUnavailable
 
 Serve = Callable[..., ToolServers]
 CRASHING = McpServer(command="false")
+
+
+def nested(levels: int) -> str:
+    """Arguments of so many levels."""
+    return '{"text": ' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
 
 
 def names(definitions: bytes) -> set[str]:
@@ -149,6 +155,8 @@ async def test_only_chosen_tools_are_offered_and_called(serve: Serve, counting: 
         ("mcp__count__echo", "[]", "not a JSON object"),
         ("mcp__count__echo", '{"text": 1}', "$.text"),
         ("mcp__count__ecco", "{}", "Did you mean mcp__count__echo"),
+        ("mcp__count__echo", nested(65), "nested deeper than 64 levels"),
+        ("mcp__count__echo", nested(64), "is not of type 'string'"),
     ],
 )
 async def test_a_call_that_cannot_be_meant_is_a_tool_error_without_a_call(
@@ -162,6 +170,21 @@ async def test_a_call_that_cannot_be_meant_is_a_tool_error_without_a_call(
     assert result.outcome == "tool_error"
     assert said in result.text
     assert counting.calls == []
+
+
+async def test_arguments_that_cannot_be_sent_are_a_tool_error_and_the_connection_stays(
+    serve: Serve, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_depth, "MAX_DEPTH", 10_000)  # the SDK has a bound of its own
+    toolbox = serve(count=counting.raw()).toolbox("a")
+    await toolbox.definitions()
+
+    result = await toolbox.call(ToolCall(call_id="1", name="mcp__count__pid", arguments=nested(900)))
+
+    assert result.outcome == "tool_error"
+    assert "cannot be sent" in result.text
+    assert (await call(toolbox, "pid")).outcome == "result"
+    assert len(counting.starts) == 1
 
 
 async def test_a_call_without_an_answer_in_time_costs_that_call_alone(serve: Serve, counting: Counting) -> None:

@@ -166,6 +166,8 @@ class Connection:
             return self._judged(client, error)
         except (RuntimeError, ValidationError) as error:  # not what the tool's output schema or the protocol says
             return self._failed("tool_error", f"the answer is malformed: {words(error)}")
+        except ValueError as error:  # what the SDK cannot write as JSON
+            return self._failed("tool_error", f"the arguments cannot be sent: {words(error)}")
         finally:
             del self._asked[call]
             self._owner.in_flight -= 1

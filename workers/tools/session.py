@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 import orjson
 
+from workers.json_depth import MAX_DEPTH, is_too_deep
 from workers.models.provider import ToolCall
 from workers.tools.catalogue import Catalogue, Tool
 from workers.tools.connection import Connection
@@ -78,6 +79,8 @@ class SessionTools:
             return _bad_arguments(f"they are not valid JSON: {error}")
         if not isinstance(arguments, dict):
             return _bad_arguments("they are not a JSON object")
+        if is_too_deep(call.arguments, arguments):
+            return _bad_arguments(f"they are nested deeper than {MAX_DEPTH} levels")
         checked = len(call.arguments) <= MAX_CHECKED_CHARS
         if checked and (problems := catalogue.problems(tool, arguments)) is not None:
             return _bad_arguments(problems)

@@ -14,8 +14,8 @@ import orjson
 
 from workers.ingress.history import canonical, history_hash
 from workers.ingress.http.errors import ApiError, invalid
+from workers.json_depth import MAX_DEPTH, is_too_deep
 
-MAX_DEPTH = 64  # of nested arrays and objects
 MAX_USER_CHARS = 512
 FINGERPRINT_BYTES = 16
 
@@ -74,24 +74,9 @@ def _load(body: bytes) -> dict[str, Any]:
         raise invalid(None, f"The body is not valid JSON in UTF-8: {error}", "invalid_json") from None
     if not isinstance(request, dict):
         raise invalid(None, "The body must be a JSON object.", "invalid_json")
-    # An opening bracket in a string counts as well: too many only mean that it is worth to look.
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(request, MAX_DEPTH):
+    if is_too_deep(body, request):
         raise invalid(None, f"The body is nested deeper than {MAX_DEPTH} levels.", "too_deep")
     return request
-
-
-def _deeper_than(value: Any, levels: int) -> bool:
-    here = [value]
-    for _ in range(levels):
-        here = [
-            inner
-            for outer in here
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not here:
-            return False
-    return True
 
 
 # -- fields -------------------------------------------------------------------------------------------------------
