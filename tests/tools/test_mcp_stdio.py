@@ -197,16 +197,6 @@ async def test_a_server_of_one_session_is_told_for_whom_it_works_and_a_shared_on
     assert told_shared == ["(not set)", "(not set)"]
 
 
-async def test_a_large_log_of_a_server_is_set_aside_at_its_start(serve: Serve, tmp_path: Path) -> None:
-    (tmp_path / "mcp-noisy.log").write_bytes(b"x" * (4 * 1024 * 1024 + 1))
-    toolbox = serve(noisy=sh("echo new >&2; exit 1")).toolbox("a")
-
-    await toolbox.definitions()
-
-    assert (tmp_path / "mcp-noisy.log").read_text() == "new\n"
-    assert (tmp_path / "mcp-noisy.log.1").stat().st_size > 4 * 1024 * 1024
-
-
 async def test_servers_die_with_a_worker_that_is_killed(counting: Counting, tmp_path: Path) -> None:
     owner = await asyncio.create_subprocess_exec(
         sys.executable,

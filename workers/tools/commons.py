@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workers.tools.outage import Outage, lined_up, must_line_up
+from workers.tools.server_logs import ServerLogs
 from workers.tools.sweep import Sweeper
 
 MAX_CONNECTING = 16  # connections that a worker makes at the same time
@@ -32,6 +33,7 @@ class WorkerCommons:
         self.home = home
         self.connecting = asyncio.Semaphore(MAX_CONNECTING)
         self.sweeper = Sweeper()
+        self.logs = ServerLogs()
         self._processes = 0
 
     @contextmanager

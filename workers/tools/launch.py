@@ -17,7 +17,6 @@ import signal
 import sys
 from contextlib import suppress
 
-MAX_LOG_BYTES = 4 * 1024 * 1024  # checked at each start; then the log becomes <name>.1
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_NOT_STARTED = 127  # as a shell does
 
@@ -36,18 +35,12 @@ def die_with_parent(parent: int) -> None:
 
 
 def open_log(path: str) -> int:
-    """The server's log, private, to append to; what was there before is kept once when it has grown large.
+    """The server's log, private, to append to: it is emptied by others while the server writes.
 
     Raises:
         OSError: it cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    log = os.open(path, flags, 0o600)
-    if os.fstat(log).st_size > MAX_LOG_BYTES:
-        os.replace(path, path + ".1")  # noqa: PTH105  # pathlib would double the start-up time of this script
-        os.close(log)
-        log = os.open(path, flags, 0o600)
-    return log
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def main(parent: str, log_path: str, directory: str, *command: str) -> int:

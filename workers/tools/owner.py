@@ -232,6 +232,7 @@ class Owner:
                 async with AsyncExitStack() as until_over, AsyncExitStack() as connecting:
                     if self.target.command:
                         until_over.enter_context(self._commons.worker.process(self.target.name))
+                        await until_over.enter_async_context(self._commons.worker.logs.kept(self.target.log))
                     for gate in (self._commons.connecting, self._commons.worker.connecting):
                         await connecting.enter_async_context(gate)
                     self.starts += 1
