@@ -45,7 +45,7 @@ async def answering(
     app = web.Application()
     app[RELEASED] = released or asyncio.Event()
     app[OPEN] = set() if unanswered is None else unanswered
-    app.router.add_route("*", "/mcp", answer)
+    app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     port = free_port()
@@ -196,6 +196,47 @@ async def test_headers_are_sent_and_a_refusal_names_its_status(serve: Serve) -> 
 
     assert "HTTP 401" in (toolbox.notice or "")
     assert set(seen) == {"Bearer s3cret"}
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_within_the_origin_is_followed(serve: Serve, status: int) -> None:
+    released = asyncio.Event()
+    released.set()
+
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        if request.path == "/mcp":
+            return web.Response(status=status, headers={"Location": "/mcp/"})
+        return await misbehave(request)
+
+    async with answering(redirect, released) as port:
+        toolbox = serve(count=remote(port, protocol="legacy")).toolbox("a")
+        await toolbox.definitions()
+
+        assert toolbox.notice is None
+        assert (await call(toolbox, "slow")).text == "slow but sure"
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+async def test_a_redirect_to_another_origin_is_not_followed_and_said(serve: Serve, protocol: str) -> None:
+    elsewhere: list[web.Request] = []
+
+    async def note(request: web.Request) -> web.Response:
+        elsewhere.append(request)
+        return web.Response(status=401)
+
+    async with answering(note) as other:
+
+        async def redirect(request: web.Request) -> web.Response:
+            return web.Response(status=307, headers={"Location": f"http://127.0.0.1:{other}/mcp"})
+
+        async with answering(redirect) as port:
+            entry = remote(port, protocol=protocol, headers={"Authorization": "Bearer s3cret", "X-Key": "s3cret"})
+            toolbox = serve(count=entry).toolbox("a")
+
+            assert await toolbox.definitions() == b""
+
+    assert "not followed" in (toolbox.notice or "")
+    assert elsewhere == []
 
 
 async def test_a_silent_server_is_given_up_after_its_connect_timeout(serve: Serve) -> None:

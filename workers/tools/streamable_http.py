@@ -61,6 +61,7 @@ class _Client(httpx2.AsyncClient):
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         if request.method == "DELETE":
             return await super().send(_within(request, GOODBYE_TIMEOUT_S), **options)
+        await request.aread()  # where the SDK follows a redirect, the body is a stream again
         if request.method == "POST" and not _wants_answer(request):
             return await self._answered(_within(request, NOTICE_TIMEOUT_S), NO_CALL, options)
         call = current.get()
