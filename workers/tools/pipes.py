@@ -24,7 +24,9 @@ from workers.tools.calls import NO_CALL, Call, current
 from workers.tools.outcomes import UNUSABLE
 
 MAX_SKIPPED_BYTES = 256 * 1024 * 1024  # a server whose line is longer than this is left
-MAX_QUEUED = 64  # messages to a server that does not read; then its callers wait, as long as their calls may
+MAX_QUEUED = (
+    64  # messages to a server that does not read; then calls wait, as long as they may, and all else is dropped
+)
 UNREADABLE = "its answer is no JSON-RPC message, and was dropped"
 
 
@@ -125,7 +127,11 @@ class _Written(ObjectSendStream[SessionMessage]):
         self._asked = asked
 
     async def send(self, item: SessionMessage) -> None:
-        if isinstance(item.message, JSONRPCRequest) and item.message.method == "tools/call":
+        if not isinstance(item.message, JSONRPCRequest):
+            with suppress(anyio.WouldBlock):  # the SDK has the end of a call wait for its notice
+                self._stream.send_nowait(item)
+            return
+        if item.message.method == "tools/call":
             call = self._asked[item.message.id] = current.get()
             call.answered.clear()
         await self._stream.send(item)
