@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from aiohttp import web
 from fakes.mcp_counting import BOUND_S, Counting, call, free_port, until
+from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer
 from workers.tools import connection, streamable_http
@@ -196,6 +197,24 @@ async def test_headers_are_sent_and_a_refusal_names_its_status(serve: Serve) -> 
 
     assert "HTTP 401" in (toolbox.notice or "")
     assert set(seen) == {"Bearer s3cret"}
+
+
+async def test_what_a_server_says_of_its_failure_is_told_and_not_logged(serve: Serve) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        words = {"code": -32603, "message": f"bad token {request.headers['authorization']}"}
+        number = (await request.json()).get("id")
+        return web.json_response({"jsonrpc": "2.0", "id": number, "error": words}, status=400)
+
+    async with answering(echo) as port:
+        entry = remote(port, protocol="legacy", headers={"Authorization": "s3cret"})
+        servers = serve(count=entry)
+        with capture_logs() as logged:
+            await servers.toolbox("a").definitions()
+
+    assert "bad token s3cret" in servers.connections()[0]["last_error"]
+    assert "s3cret" not in str(logged)
+    down = next(line for line in logged if line["event"] == "mcp server down")
+    assert down["why"] == "an error of the server (-32603)"
 
 
 @pytest.mark.parametrize("status", [307, 308])

@@ -17,7 +17,7 @@ from workers.tools.catalogue import ListedTool
 from workers.tools.commons import ServerCommons
 from workers.tools.content import to_tool_result
 from workers.tools.outage import hangs
-from workers.tools.outcomes import CONNECTION_CLOSED, NOT_SENT, SESSION_LOST, failed, outcome_of
+from workers.tools.outcomes import CONNECTION_CLOSED, NOT_SENT, SESSION_LOST, failed, kind_of, outcome_of
 from workers.tools.owner import Owner, Unreachable, words
 from workers.tools.target import Target
 from workers.tools.toolbox import Outcome, ToolResult
@@ -213,7 +213,7 @@ class Connection:
         # Over HTTP each call has a connection of its own: the answers of others may still come.
         of_all = error.code == SESSION_LOST or (error.code == CONNECTION_CLOSED and bool(self.target.command))
         if of_all or (error.code in (CONNECTION_CLOSED, NOT_SENT) and self._owner.in_flight == 1):
-            self._owner.lose(client, why)
+            self._owner.lose(client, why, kind=kind_of(error.code))
         return self._failed(outcome, why)
 
     def _failed(self, outcome: Outcome, why: str) -> ToolResult:

@@ -24,6 +24,15 @@ _BY_CODE: Mapping[int, Outcome] = {
     SESSION_LOST: "not_sent",
     REFUSED: "not_sent",
 }
+_KINDS: Mapping[int, str] = {
+    CONNECTION_CLOSED: "the connection was closed",
+    NOT_SENT: "no connection",
+    CUT: "the connection ended before the answer",
+    SESSION_LOST: "the MCP session is lost",
+    REFUSED: "refused over HTTP",
+    FAILED: "failed over HTTP",
+    UNUSABLE: "the answer cannot be read",
+}
 _LEADS: Mapping[Outcome, str] = {
     "not_sent": "The call was not made",
     "unknown": "The outcome of the call is unknown, it may have acted",
@@ -38,6 +47,11 @@ _ADVICE: Mapping[Outcome, str] = {
 def outcome_of(code: int) -> Outcome:
     """What a JSON-RPC error says of its call; an error that is not of the connection is the tool's answer."""
     return _BY_CODE.get(code, "tool_error")
+
+
+def kind_of(code: int) -> str:
+    """What a JSON-RPC error is, without the words of a server, which may quote what they like."""
+    return f"{_KINDS.get(code, 'an error of the server')} ({code})"
 
 
 def failed(outcome: Outcome, why: str) -> ToolResult:

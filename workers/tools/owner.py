@@ -30,7 +30,7 @@ from workers.tools.commons import ServerCommons, TooManyProcesses
 from workers.tools.content import cut
 from workers.tools.listing import follow, list_tools
 from workers.tools.outage import Outage, after_life, next_attempt_in_s, worsened
-from workers.tools.outcomes import CONNECTION_CLOSED
+from workers.tools.outcomes import CONNECTION_CLOSED, kind_of
 from workers.tools.stdio import NotStarted, ServerProcess
 from workers.tools.streamable_http import http_streams
 from workers.tools.target import Target
@@ -81,6 +81,7 @@ class Owner:
         self.answered = False  # a call, since it came up
         self.wanted_at = -math.inf
         self.why: str | None = None  # the attempt ended, where somebody knows better than the SDK
+        self._kind: str | None = None  # of that, for the log, where the words are not ours
         self.state = "idle"  # | connecting | up | ending | waiting | closed
         self.since = time.time()
         self.starts = 0
@@ -131,13 +132,13 @@ class Owner:
             raise verdict
         return verdict
 
-    def lose(self, client: Client, why: str, *, kill: bool = False) -> None:
-        """Use this client no more; the task leaves it."""
+    def lose(self, client: Client, why: str, *, kill: bool = False, kind: str | None = None) -> None:
+        """Use this client no more; the task leaves it. Where a server had a say in ``why``, the log has ``kind``."""
         if self.client is client:
             if kill and self.process is not None:
                 self.process.kill()
             self.client = None
-            self.why = why
+            self.why, self._kind = why, kind
             self._enter("ending")
             self._leave.set()
 
@@ -224,7 +225,7 @@ class Owner:
         self._over = asyncio.Event()
         self._leave.clear()
         self._tools_changed.clear()
-        self.why, self._blameless = None, False
+        self.why, self._kind, self._blameless = None, None, False
         came_up_at: float | None = None
         limit_s = self.target.entry.connect_timeout
         try:
@@ -249,7 +250,8 @@ class Owner:
         except TooManyProcesses as error:
             self.why, self._blameless = str(error), True
         except Exception as error:  # noqa: BLE001  # whatever the SDK lets through is why the connection is down
-            self.why = self.why or self._explained(error)
+            if self.why is None:
+                self.why, self._kind = self._explained(error), _kind(error)
         finally:
             self._depart(came_up_at)
 
@@ -312,7 +314,8 @@ class Owner:
         else:
             lived_s = now - came_up_at
             self._outage = after_life(self._outage, lived_s=lived_s, answered=self.answered, now=now, chance=chance)
-        log.warning("mcp server down", server=name, why=self.last_error, failures=self._outage.failures)
+        up = came_up_at is not None
+        log.warning("mcp server down", server=name, was_up=up, why=self._kind or why, failures=self._outage.failures)
 
     def _not_soon(self) -> Unreachable:
         pause = self._outage.not_before - time.monotonic()
@@ -342,8 +345,7 @@ class Owner:
 
     def _explained(self, error: BaseException) -> str:
         """Why an attempt failed, for people."""
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        error = _first(error)
         if isinstance(error, NotStarted):
             return f"its command cannot be run: {error}"
         if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
@@ -353,6 +355,18 @@ class Owner:
     def _enter(self, state: str) -> None:
         self.state = state
         self.since = time.time()
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _kind(error: BaseException) -> str:
+    """What an error is, without its words, which may be the server's."""
+    error = _first(error)
+    return kind_of(error.code) if isinstance(error, MCPError) else type(error).__name__
 
 
 async def _until(event: asyncio.Event, limit_s: float) -> None:
