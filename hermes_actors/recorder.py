@@ -29,6 +29,10 @@ MOST_LIVES = 50  # looked back at for strikes that no start has reckoned with
 log = structlog.get_logger(__name__)
 
 
+class NotWritable(Exception):
+    """The disk cannot be written, and others rely on what was to be. Nothing was done; it is to be decided anew."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tell:
     """A message for a worker that a registry effect made."""
@@ -62,19 +66,23 @@ class Recorder:
         While the disk cannot be written, what would write is refused, and what nobody waits for is left out.
 
         Raises:
-            sqlite3.Error: the registry is damaged, or the disk cannot be written and the gateway cannot go on so.
+            NotWritable: the disk cannot be written, and something is among these that nobody can do without.
+            sqlite3.Error: the registry is damaged.
         """
         before = self._registry.writes
         try:
             outgoing = [out for effect in effects if (out := self._outcome(effect)) is not None]
             self._marking.commit()
         except sqlite3.Error as error:
-            if not is_short_of_space(error) or any(isinstance(effect, _INDISPENSABLE) for effect in effects):
+            if not is_short_of_space(error):
                 raise
             self._fail(error)
+            if any(isinstance(effect, _INDISPENSABLE) for effect in effects):
+                raise NotWritable(str(error)) from error
             return [out for effect in effects if (out := self._outcome_without_writing(effect)) is not None]
         if self._fault is not None and self._registry.writes > before:
             log.info("the registry is written again")
+            self._registry.wait_for_lock()
             self._fault = None
         return outgoing
 
@@ -98,6 +106,7 @@ class Recorder:
         self._marking.rollback()
         if self._fault is None:
             log.error("the registry cannot be written; what would write to it is refused", why=str(error))
+            self._registry.wait_for_lock(0.0)  # whoever has it that long has it for longer; others want to be served
         self._fault = str(error)
 
     def _record(self, effect: core.RegistryEffect) -> Outgoing | None:

@@ -24,6 +24,7 @@ from hermes_actors.core.model import ActorRecord, Owner, SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.registry_file import (
     ACTOR,
+    BUSY_TIMEOUT_S,
     ENTRY,
     MARKS,
     Broken,
@@ -256,6 +257,10 @@ class Registry:
         """Forget what was written since the last commit."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+
+    def wait_for_lock(self, seconds: float = BUSY_TIMEOUT_S) -> None:
+        """How long to wait from now on for another process that has the file locked."""
+        self._database.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     @property
     def writes(self) -> int:

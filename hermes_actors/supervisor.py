@@ -19,9 +19,9 @@ import pykka
 
 from hermes_actors.core.effects import Effect
 from hermes_actors.core.events import Event
-from hermes_actors.core.model import State
+from hermes_actors.core.model import Phase, State
 from hermes_actors.core.step import due, recorded, step
-from hermes_actors.recorder import Outgoing, Recorder
+from hermes_actors.recorder import NotWritable, Outgoing, Recorder
 
 MOST_WAITING = 100_000  # events; workers that make more have lost their mind
 START_TIMEOUT_S = 10.0
@@ -58,14 +58,18 @@ class Supervisor(pykka.ThreadingActor):
 
     def on_receive(self, events: tuple[Event, ...]) -> None:
         """Handle a batch: nothing leaves before all that it records is committed."""
-        wanted: list[Effect] = []
-        self._state = replace(self._state, epoch=time.time() - time.monotonic())
         began = time.monotonic()
-        for event in events:
-            self._state, effects = step(self._state, event, time.monotonic())
-            wanted += effects
-        outgoing = self._recorder.record(wanted)
-        self._state = recorded(self._state, began, time.monotonic())  # a disk may take seconds
+        before = replace(self._state, epoch=time.time() - began)
+        state, wanted = _decided(before, events)
+        try:
+            outgoing = self._recorder.record(wanted)
+        except NotWritable as error:
+            if before.phase is Phase.STARTING:
+                raise  # nothing serves yet
+            state, wanted = _decided(replace(before, unwritable=str(error)), events)
+            outgoing = self._recorder.record(wanted)
+            state = replace(state, unwritable=None)
+        self._state = recorded(state, began, time.monotonic())  # a disk may take seconds
         self._deliver(outgoing, due(self._state))
 
     def on_failure(
@@ -80,6 +84,15 @@ class Supervisor(pykka.ThreadingActor):
     def on_stop(self) -> None:
         """Also reached when a batch raised what is no Exception; the loop knows whether a stop was due."""
         self._failed(SupervisorFailed("it stopped by itself"))
+
+
+def _decided(state: State, events: Sequence[Event]) -> tuple[State, list[Effect]]:
+    """What becomes of the state with these events, and all that is wanted for them."""
+    wanted: list[Effect] = []
+    for event in events:
+        state, effects = step(state, event, time.monotonic())
+        wanted += effects
+    return state, wanted
 
 
 class Intake:

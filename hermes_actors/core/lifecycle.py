@@ -31,6 +31,7 @@ HEARTBEATS_MISSED = 3  # after which a worker counts as hung
 READY_TIMEOUT_S = 30.0  # from spawn to ready
 STOP_S = 5.0  # for a worker whose turns are over to close what it has open
 STOP_NOW_S = 2.0  # the same where somebody is in a hurry
+RECORD_RETRY_S = 1.0  # until a worker is tried again whose ownership could not be recorded
 EXIT_WAIT_S = 5.0  # from the last SIGKILL to the end without the exits of the killed
 
 Result = tuple[State, tuple[Effect, ...]]
@@ -51,6 +52,8 @@ def start(state: State, now: float) -> Result:
 def spawn(state: State, slot: int, now: float) -> Result:
     """A new process for a slot: a new owner of its shards, so their fences grow before it starts."""
     worker = state.workers[slot]
+    if state.unwritable is not None:
+        return _postponed(state, worker, now)
     changed = {shard: Owner(slot, state.owners[shard].fence + 1) for shard in state.shards_of(slot)}
     state = replace(
         state,
@@ -64,9 +67,20 @@ def spawn(state: State, slot: int, now: float) -> Result:
             since=now,
             ready_at=None,
             retry_at=None,
+            unrecorded=False,
         )
     )
     return state, (CommitTable(owners=changed), Spawn(slot=slot, generation=worker.generation + 1))
+
+
+def _postponed(state: State, worker: Worker, now: float) -> Result:
+    """The disk cannot be written: no process may own what is not recorded as its own. That is no death of it."""
+    waiting = replace(worker, state=WorkerState.RESTARTING, retry_at=now + RECORD_RETRY_S, unrecorded=True)
+    if worker.unrecorded:
+        return state.with_worker(waiting), ()
+    fields = {"worker": worker.slot, "why": state.unwritable}
+    text = "worker is not started while the registry cannot be written; its shards are not served"
+    return state.with_worker(waiting), (Log(level="error", text=text, fields=fields),)
 
 
 def spawned(state: State, event: WorkerSpawned, greeting: tuple[Effect, ...] = ()) -> Result:

@@ -67,6 +67,7 @@ class Worker:
     failed_at: tuple[float, ...] = ()  # deaths since it was last stable, those inside the restart window
     slow_tries: int = 0  # replacements since it was given up
     retry_at: float | None = None
+    unrecorded: bool = False  # it waits for the disk: its ownership could not be recorded
     last_exit: int | None = None  # exit code; negative: killed by that signal
 
 
@@ -289,6 +290,7 @@ class State:
     drain: Drain | None = None
     stop_deadline: float | None = None
     spare_sockets: int = 0  # that listen beyond the slots' own: left by a life with more workers
+    unwritable: str | None = None  # why the registry cannot be written; told for a batch of events that needs it
     epoch: float = 0.0  # the time of monotonic zero, in seconds since the epoch; told before each batch of events
 
     def wall(self, at: float) -> float:

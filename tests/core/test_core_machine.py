@@ -225,6 +225,10 @@ class World(RuleBasedStateMachine):
             else:
                 self.stop_by += seconds + SEAL_ANSWER_S
 
+    @rule(full=st.booleans())
+    def the_disk_fills_or_gets_room(self, full: bool) -> None:
+        self.desk.disk(full=full)
+
     @precondition(lambda self: self.desk.state.phase is not Phase.STOPPED)
     @rule(now=st.booleans(), often=st.integers(0, 9))
     def a_stop_is_asked(self, now: bool, often: int) -> None:

@@ -7,7 +7,7 @@ from fakes.core_desk import Desk, of, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ShardBroke, Started, Tick, WorkerBeat, WorkerExited, WorkerLost
-from hermes_actors.core.lifecycle import HEARTBEATS_MISSED, READY_TIMEOUT_S
+from hermes_actors.core.lifecycle import HEARTBEATS_MISSED, READY_TIMEOUT_S, RECORD_RETRY_S
 from hermes_actors.core.model import Load, Owner, Phase, Process, WorkerState
 from hermes_actors.core.step import due
 from hermes_actors.core.views import status
@@ -248,3 +248,22 @@ def test_every_way_to_end_counts_as_a_death_while_the_gateway_serves(exitcode: i
 
     assert of(fx.Spawn, effects) == [fx.Spawn(slot=1, generation=2)]
     assert desk.worker(1).last_exit == exitcode
+
+
+# -- a disk that is full -----------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_while_the_disk_is_full_is_replaced_when_its_ownership_can_be_recorded() -> None:
+    desk = serving(max_restarts=1)
+    desk.disk(full=True)
+    effects = desk.die(0) + desk.wait(10 * RECORD_RETRY_S)
+    assert not of(fx.Spawn, effects)
+    assert not of(fx.CommitTable, effects)
+    assert [line.level for line in of(fx.Log, effects)] == ["warning", "error"], "the outage is told once"
+    assert (desk.worker(0).state, desk.state.up) == (WorkerState.RESTARTING, (1,))
+
+    desk.disk(full=False)
+    desk.beat(1)
+
+    assert of(fx.Spawn, desk.wait(RECORD_RETRY_S)) == [fx.Spawn(slot=0, generation=2)]
+    assert len(desk.worker(0).failed_at) == 1, "its waiting was no death"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hermes_actors.core.effects import CommitTable, Effect, PrepareRestart, Reply
@@ -72,6 +73,10 @@ class Desk:
                 waits = worker.state in (WorkerState.RESTARTING, WorkerState.GIVEN_UP)
                 assert waits == (worker.retry_at is not None)
                 assert worker.state not in (WorkerState.STOPPED, WorkerState.STOPPING)
+
+    def disk(self, *, full: bool) -> None:
+        """Whether what happens from now on can be recorded."""
+        self.state = replace(self.state, unwritable="database or disk is full" if full else None)
 
     # -- shorter -----------------------------------------------------------------------------------------------------
     def worker(self, slot: int) -> Worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from hermes_actors.core.ledger import Cut
 from hermes_actors.core.model import Owner, Process, SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.marking import Marking, open_ledger
-from hermes_actors.recorder import Recorder, Tell
+from hermes_actors.recorder import NotWritable, Recorder, Tell
 from hermes_actors.registry import Registry
+from hermes_actors.registry_file import BUSY_TIMEOUT_S
 from hermes_actors.wire import messages as wire
 
 SHARDS = 8
@@ -29,6 +31,7 @@ class Desk:
     def __init__(self, root: Path) -> None:
         home = Home(root)
         home.make()
+        self.path = home.registry
         self.registry = Registry.open(home, shards=SHARDS, usual_shards=SHARDS, durability="process")
         self.marking = Marking(self.registry, open_ledger(home.ledger), lambda: 3)
         self.recorder = Recorder(self.registry, self.marking, {"version": "1"})
@@ -39,6 +42,11 @@ class Desk:
         database = self.registry._database
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         database.execute(f"PRAGMA max_page_count = {pages if full else 1_000_000}")
+
+    @property
+    def patience_ms(self) -> int:
+        (value,) = self.registry._database.execute("PRAGMA busy_timeout").fetchone()
+        return int(value)
 
     def activate(self, key: str) -> fx.ActivateSession:
         """Keys so long that each new session needs a page of its own."""
@@ -170,17 +178,35 @@ def test_strikes_of_what_could_not_be_recorded_are_forgotten_with_the_marks(desk
 @pytest.mark.parametrize(
     "effect",
     [
-        fx.CommitTable(owners={0: Owner(0, 5)}),
+        fx.CommitTable(owners={0: Owner(0, 2_000_000_000)}),
         fx.RecordCuts(
             cuts=(), reason="crash", drop_idle=False, busy=frozenset(), unknown=frozenset(), shards=SHARDS, since=0.0
         ),
     ],
 )
-def test_what_others_rely_on_is_never_refused_but_ends_the_gateway(desk: Desk, effect: fx.Effect) -> None:
+def test_what_others_rely_on_is_never_left_out_but_to_be_decided_anew(desk: Desk, effect: fx.Effect) -> None:
     desk.full(True)
 
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(NotWritable, match="full"):
         desk.recorder.record([effect, desk.activate(NEW)])
+
+    assert desk.registry.session(NEW) is None
+    assert desk.registry.owners()[0].fence < 2_000_000_000
+    assert "full" in desk.status()["registry"]["fault"]
+
+
+def test_while_another_process_has_the_registry_for_long_only_the_first_write_waits_for_it(desk: Desk) -> None:
+    desk.registry.wait_for_lock(0.01)
+    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        (refused,) = desk.recorder.record([desk.activate(NEW)])
+        assert isinstance(refused, fx.SendRefused)
+        assert desk.patience_ms == 0
+        other.execute("ROLLBACK")
+
+    desk.recorder.record([desk.activate(NEW)])
+
+    assert desk.patience_ms == 1000 * BUSY_TIMEOUT_S
 
 
 def test_who_of_the_cut_was_cut_too_often_is_told_with_the_end_of_a_drain(desk: Desk) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pykka
 import pytest
-from fakes.core_desk import Desk
+from fakes.core_desk import Desk, serving
 from fakes.gateway_process import BOUND_S
 
 from hermes_actors.core import effects as core
-from hermes_actors.core.events import Event, Started, StopAsked
-from hermes_actors.recorder import Outgoing
+from hermes_actors.core.events import Event, Started, StopAsked, WorkerExited
+from hermes_actors.recorder import NotWritable, Outgoing
 from hermes_actors.supervisor import Intake, Supervisor
 
 
@@ -25,10 +25,13 @@ class Disk:
         self.done: list[str] = []
         self.effects: list[core.RegistryEffect] = []
         self.full = False
+        self.unwritable = False  # without what others rely on
 
     def record(self, effects: Sequence[core.Effect]) -> list[Outgoing]:
         if self.full:
             raise OSError("disk full")
+        if self.unwritable and any(isinstance(effect, core.CommitTable) for effect in effects):
+            raise NotWritable("disk full")
         recorded = [effect for effect in effects if isinstance(effect, core.RegistryEffect)]
         self.done += [type(effect).__name__ for effect in recorded]
         self.effects += recorded
@@ -93,6 +96,31 @@ def test_a_write_that_fails_ends_the_actor_loudly_and_nothing_leaves(actor: Any,
     assert loop.delivered.empty()
     with pytest.raises(pykka.ActorDeadError):
         actor.ask((), timeout=BOUND_S)
+
+
+def test_a_batch_that_cannot_be_recorded_is_decided_anew_without_what_needs_it(disk: Disk, loop: Loop) -> None:
+    recorder: Any = disk
+    actor = Supervisor.start(serving().state, recorder, loop.deliver, loop.failures.put)
+    first, second = (WorkerExited(slot=slot, generation=1, exitcode=-9, jitter=0.0) for slot in (0, 1))
+    disk.unwritable = True
+    actor.tell((first,))
+    assert loop.delivered.get(timeout=BOUND_S) == ["Sweep", "Log", "Log", "SendTable", "SendListen"]
+
+    disk.unwritable = False
+    actor.tell((second,))
+
+    assert "Spawn" in loop.delivered.get(timeout=BOUND_S)
+    actor.stop(timeout=BOUND_S)
+    assert disk.done[-3:] == ["CommitTable", "commit", "deliver"]
+
+
+def test_a_gateway_that_cannot_record_its_start_does_not_start(actor: Any, disk: Disk, loop: Loop) -> None:
+    disk.unwritable = True
+
+    actor.tell((Started(),))
+
+    assert isinstance(loop.failures.get(timeout=BOUND_S), NotWritable)
+    assert loop.delivered.empty()
 
 
 def test_a_decision_that_fails_ends_the_actor_loudly(actor: Any, loop: Loop) -> None:
