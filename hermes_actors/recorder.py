@@ -70,6 +70,8 @@ class Recorder:
             sqlite3.Error: the registry is damaged.
         """
         before = self._registry.writes
+        if any(isinstance(effect, core.RecordCuts) for effect in effects):
+            self._registry.wait_for_lock()  # this is tried once
         try:
             outgoing = [out for effect in effects if (out := self._outcome(effect)) is not None]
             self._marking.commit()
@@ -104,9 +106,9 @@ class Recorder:
 
     def _fail(self, error: sqlite3.Error) -> None:
         self._marking.rollback()
+        self._registry.wait_for_lock(0.0)  # whoever has it that long has it for longer; others want to be served
         if self._fault is None:
             log.error("the registry cannot be written; what would write to it is refused", why=str(error))
-            self._registry.wait_for_lock(0.0)  # whoever has it that long has it for longer; others want to be served
         self._fault = str(error)
 
     def _record(self, effect: core.RegistryEffect) -> Outgoing | None:
@@ -207,6 +209,7 @@ class Recorder:
             case core.RecordCuts():
                 point("seal.answered")
                 marking.cut(effect.cuts, effect.reason)
+                chronicle.reached("stop_began_at", effect.since)  # unless that could be written before
                 if effect.drop_idle:
                     marking.drop_idle(effect.busy, effect.unknown, effect.shards, cut_since=effect.since)
             case core.SettleStart():

@@ -35,6 +35,7 @@ class Desk:
         self.registry = Registry.open(home, shards=SHARDS, usual_shards=SHARDS, durability="process")
         self.marking = Marking(self.registry, open_ledger(home.ledger), lambda: 3)
         self.recorder = Recorder(self.registry, self.marking, {"version": "1"})
+        self.registry.chronicle.begin_life("boot", 1.0)
         self.registry.add(KNOWN, "a", 3, 1.0)
         self.marking.commit()
 
@@ -207,6 +208,29 @@ def test_while_another_process_has_the_registry_for_long_only_the_first_write_wa
     desk.recorder.record([desk.activate(NEW)])
 
     assert desk.patience_ms == 1000 * BUSY_TIMEOUT_S
+
+
+def cuts(since: float, *turns: Cut) -> fx.RecordCuts:
+    """Of a drain that stops the gateway."""
+    return fx.RecordCuts(
+        cuts=turns,
+        reason="shutdown_timeout",
+        drop_idle=True,
+        busy=frozenset(turn.key for turn in turns),
+        unknown=frozenset(),
+        shards=SHARDS,
+        since=since,
+    )
+
+
+def test_a_stop_whose_beginning_could_not_be_written_is_known_with_its_cuts(desk: Desk) -> None:
+    desk.full(True)
+    desk.recorder.record([desk.activate(NEW), fx.RecordStopBegan(at=5.0)])
+    desk.full(False)
+
+    desk.recorder.record([cuts(5.0, Cut(KNOWN, "turn_1"))])
+
+    assert desk.registry.chronicle.lives(1)[0].stop_began_at == 5.0
 
 
 def test_who_of_the_cut_was_cut_too_often_is_told_with_the_end_of_a_drain(desk: Desk) -> None:
