@@ -97,7 +97,8 @@ class Marking:
             cut_since: strikes from then on are kept, in seconds since the epoch.
         """
         unheard = {key for key in self._ledger.entries if shard_of(key, shards) in unknown}
-        before, self._ledger = self._ledger, strikes.drop_idle(self._ledger, busy | unheard, cut_since=cut_since)
+        before = self._ledger
+        self._ledger = strikes.drop_idle(before, busy | unheard, threshold=self._threshold(), cut_since=cut_since)
         for key in before.entries.keys() - self._ledger.entries.keys():
             entry = self._registry.session(key)
             if entry is not None:

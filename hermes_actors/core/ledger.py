@@ -80,19 +80,27 @@ def absolve(ledger: Ledger, keys: Iterable[str]) -> Ledger:
     return _without(ledger, struck) if struck else ledger
 
 
-def drop_idle(ledger: Ledger, busy: AbstractSet[str], *, cut_since: float = math.inf) -> Ledger:
+def drop_idle(ledger: Ledger, busy: AbstractSet[str], *, threshold: int, cut_since: float = math.inf) -> Ledger:
     """Forget the strikes of sessions that were idle when the supervisor stopped, so: that are not stuck.
+
+    Whoever reached the threshold is stuck, idle or not, and is suspended with the next start: where a hold cut it that
+    was cancelled, nobody came to do that.
 
     Args:
         ledger: with the strikes of this stop, or of the crash that is recovered from, in it already.
         busy: keys of the sessions that the stop or crash cut, or that had a message waiting. Where part of the disk
             could not be asked, the keys that belong there too.
+        threshold: so many strikes stay.
         cut_since: when the stop began, in seconds since the epoch. Strikes from then on are its own: who recovers
             from a kill between the strikes and the end of a stop finds nothing running, and must not take the
             sessions it cut for idle ones.
     """
     since = _whole_ms(cut_since)
-    idle = {key for key, entry in ledger.entries.items() if key not in busy and entry.last_at < since}
+    idle = {
+        key
+        for key, entry in ledger.entries.items()
+        if key not in busy and entry.count < threshold and entry.last_at < since
+    }
     return _without(ledger, idle) if idle else ledger
 
 

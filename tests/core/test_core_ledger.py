@@ -104,16 +104,26 @@ def test_a_session_that_is_idle_at_a_stop_is_dropped_and_one_that_is_cut_or_wait
     ledger = cut(NONE, [Cut("idle", "turn_1"), Cut("queued", "turn_2"), Cut("cut", "turn_3")], "crash", 1.0)
     ledger = cut_by(ledger, "turn_4", key="cut")
 
-    assert drop_idle(ledger, {"cut", "queued"}).entries.keys() == {"cut", "queued"}
+    assert drop_idle(ledger, {"cut", "queued"}, threshold=THRESHOLD).entries.keys() == {"cut", "queued"}
 
 
 def test_a_kill_between_a_drains_strikes_and_its_end_does_not_make_its_sessions_idle_ones() -> None:
     struck_long_ago = cut_by(NONE, "turn_1", key="idle", at=100.0)
     drained = cut_by(struck_long_ago, "turn_2", key="cut", cause="shutdown_timeout", at=200.0004)
 
-    recovered = drop_idle(drained, frozenset(), cut_since=200.0004)
+    recovered = drop_idle(drained, frozenset(), threshold=THRESHOLD, cut_since=200.0004)
 
     assert recovered.entries.keys() == {"cut"}
+
+
+def test_who_reached_the_threshold_in_holds_is_suspended_by_the_next_start_idle_or_not() -> None:
+    ledger = NONE
+    for number in range(THRESHOLD):
+        ledger = cut_by(ledger, f"turn_{number}")
+
+    kept = drop_idle(ledger, frozenset(), threshold=THRESHOLD)
+
+    assert suspended_at(kept, THRESHOLD) == (NONE, ("s",))
 
 
 @given(st.lists(st.tuples(keys, turns, causes)), st.integers(1, 5))
@@ -134,7 +144,7 @@ def test_what_changes_nothing_returns_the_same_ledger(key: str) -> None:
     ledger = cut_by(NONE, "turn_1")
 
     assert absolve(ledger, {"nobody"}) is ledger
-    assert drop_idle(ledger, {"s", key}) is ledger
+    assert drop_idle(ledger, {"s", key}, threshold=THRESHOLD) is ledger
     assert cut(ledger, [], "crash", 1.0) is ledger
     assert suspended_at(ledger, THRESHOLD)[0] is ledger
 
@@ -165,7 +175,7 @@ def played(events: Iterable[Happened], ledger: Ledger = NONE) -> Ledger:
             case "success":
                 ledger = absolve(ledger, [key])
             case "stop":
-                ledger = drop_idle(ledger, {key}, cut_since=at)
+                ledger = drop_idle(ledger, {key}, threshold=THRESHOLD, cut_since=at)
             case _:
                 ledger, _ = suspended_at(ledger, THRESHOLD)
     return ledger
@@ -178,7 +188,7 @@ def retold(events: Iterable[Happened]) -> dict[str, list[Happened]]:
         for key, mine in strikes.items():
             if event.what == "success" and key == event.key:
                 mine.clear()
-            if event.what == "stop" and key != event.key and mine and mine[-1].at < event.at:
+            if event.what == "stop" and key != event.key and 0 < len(mine) < THRESHOLD and mine[-1].at < event.at:
                 mine.clear()
             if event.what == "start" and len(mine) >= THRESHOLD:
                 mine.clear()

@@ -275,6 +275,15 @@ def test_a_session_that_was_idle_loses_its_strikes_and_keeps_its_mark(book: Book
     assert book.told[-1] == ("idle", None, 0)
 
 
+def test_an_idle_session_that_reached_the_threshold_keeps_its_strikes_and_is_suspended_next(book: Book) -> None:
+    for number in range(3):
+        book.cut(f"turn_{number}")
+
+    book.marking.drop_idle(frozenset(), frozenset(), SHARDS, cut_since=LATER)
+
+    assert book.suspend_stuck() == (KEY,)
+
+
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_busy_session_and_one_that_nobody_could_ask_for_keep_their_strikes(book: Book, busy: bool) -> None:
     book.cut("turn_1")
