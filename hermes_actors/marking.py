@@ -98,7 +98,9 @@ class Marking:
         """
         unheard = {key for key in self._ledger.entries if shard_of(key, shards) in unknown}
         before = self._ledger
-        self._ledger = strikes.drop_idle(before, busy | unheard, threshold=self._threshold(), cut_since=cut_since)
+        self._ledger = strikes.drop_idle(
+            before, busy | unheard, threshold=self._threshold(), now=self._now(), cut_since=cut_since
+        )
         for key in before.entries.keys() - self._ledger.entries.keys():
             entry = self._registry.session(key)
             if entry is not None:

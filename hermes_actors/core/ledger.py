@@ -80,7 +80,9 @@ def absolve(ledger: Ledger, keys: Iterable[str]) -> Ledger:
     return _without(ledger, struck) if struck else ledger
 
 
-def drop_idle(ledger: Ledger, busy: AbstractSet[str], *, threshold: int, cut_since: float = math.inf) -> Ledger:
+def drop_idle(
+    ledger: Ledger, busy: AbstractSet[str], *, threshold: int, now: float, cut_since: float = math.inf
+) -> Ledger:
     """Forget the strikes of sessions that were idle when the supervisor stopped, so: that are not stuck.
 
     Whoever reached the threshold is stuck, idle or not, and is suspended with the next start: where a hold cut it that
@@ -91,15 +93,17 @@ def drop_idle(ledger: Ledger, busy: AbstractSet[str], *, threshold: int, cut_sin
         busy: keys of the sessions that the stop or crash cut, or that had a message waiting. Where part of the disk
             could not be asked, the keys that belong there too.
         threshold: so many strikes stay.
+        now: seconds since the epoch. Strikes from later on are of a clock that ran ahead and was set back, so old,
+            unless the stop began later too.
         cut_since: when the stop began, in seconds since the epoch. Strikes from then on are its own: who recovers
             from a kill between the strikes and the end of a stop finds nothing running, and must not take the
             sessions it cut for idle ones.
     """
-    since = _whole_ms(cut_since)
+    since, present = _whole_ms(cut_since), _whole_ms(now)
     idle = {
         key
         for key, entry in ledger.entries.items()
-        if key not in busy and entry.count < threshold and entry.last_at < since
+        if key not in busy and entry.count < threshold and (entry.last_at < since or entry.last_at > present >= since)
     }
     return _without(ledger, idle) if idle else ledger
 

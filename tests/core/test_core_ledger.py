@@ -15,6 +15,7 @@ from hermes_actors.core.ledger import CAUSES_KEPT, Cause, Cut, Ledger, absolve, 
 NONE = Ledger()
 KEYS = ("api:a:1", "api:a:2", "api:b:1")
 THRESHOLD = 3
+STOP_S = 1024.0
 
 keys = st.sampled_from(KEYS)
 turns = st.sampled_from(["turn_1", "turn_2", "turn_3", "turn_4"])
@@ -104,16 +105,29 @@ def test_a_session_that_is_idle_at_a_stop_is_dropped_and_one_that_is_cut_or_wait
     ledger = cut(NONE, [Cut("idle", "turn_1"), Cut("queued", "turn_2"), Cut("cut", "turn_3")], "crash", 1.0)
     ledger = cut_by(ledger, "turn_4", key="cut")
 
-    assert drop_idle(ledger, {"cut", "queued"}, threshold=THRESHOLD).entries.keys() == {"cut", "queued"}
+    assert drop_idle(ledger, {"cut", "queued"}, threshold=THRESHOLD, now=5.0).entries.keys() == {"cut", "queued"}
 
 
 def test_a_kill_between_a_drains_strikes_and_its_end_does_not_make_its_sessions_idle_ones() -> None:
     struck_long_ago = cut_by(NONE, "turn_1", key="idle", at=100.0)
     drained = cut_by(struck_long_ago, "turn_2", key="cut", cause="shutdown_timeout", at=200.0004)
 
-    recovered = drop_idle(drained, frozenset(), threshold=THRESHOLD, cut_since=200.0004)
+    recovered = drop_idle(drained, frozenset(), threshold=THRESHOLD, now=201.0, cut_since=200.0004)
 
     assert recovered.entries.keys() == {"cut"}
+
+
+@pytest.mark.parametrize(
+    ("began", "kept"),
+    [
+        (200.0, set()),  # the clock that ran ahead was set back before the stop began
+        (800.0, {"ahead"}),  # or after that: then the strike may be its own
+    ],
+)
+def test_a_strike_from_the_future_is_an_old_one_unless_the_stop_began_there_too(began: float, kept: set[str]) -> None:
+    ledger = cut_by(NONE, "turn_1", key="ahead", at=900.0)
+
+    assert drop_idle(ledger, frozenset(), threshold=THRESHOLD, now=201.0, cut_since=began).entries.keys() == kept
 
 
 def test_who_reached_the_threshold_in_holds_is_suspended_by_the_next_start_idle_or_not() -> None:
@@ -121,7 +135,7 @@ def test_who_reached_the_threshold_in_holds_is_suspended_by_the_next_start_idle_
     for number in range(THRESHOLD):
         ledger = cut_by(ledger, f"turn_{number}")
 
-    kept = drop_idle(ledger, frozenset(), threshold=THRESHOLD)
+    kept = drop_idle(ledger, frozenset(), threshold=THRESHOLD, now=5.0)
 
     assert suspended_at(kept, THRESHOLD) == (NONE, ("s",))
 
@@ -144,7 +158,7 @@ def test_what_changes_nothing_returns_the_same_ledger(key: str) -> None:
     ledger = cut_by(NONE, "turn_1")
 
     assert absolve(ledger, {"nobody"}) is ledger
-    assert drop_idle(ledger, {"s", key}, threshold=THRESHOLD) is ledger
+    assert drop_idle(ledger, {"s", key}, threshold=THRESHOLD, now=5.0) is ledger
     assert cut(ledger, [], "crash", 1.0) is ledger
     assert suspended_at(ledger, THRESHOLD)[0] is ledger
 
@@ -175,7 +189,7 @@ def played(events: Iterable[Happened], ledger: Ledger = NONE) -> Ledger:
             case "success":
                 ledger = absolve(ledger, [key])
             case "stop":
-                ledger = drop_idle(ledger, {key}, threshold=THRESHOLD, cut_since=at)
+                ledger = drop_idle(ledger, {key}, threshold=THRESHOLD, now=at + STOP_S, cut_since=at)
             case _:
                 ledger, _ = suspended_at(ledger, THRESHOLD)
     return ledger
@@ -188,7 +202,12 @@ def retold(events: Iterable[Happened]) -> dict[str, list[Happened]]:
         for key, mine in strikes.items():
             if event.what == "success" and key == event.key:
                 mine.clear()
-            if event.what == "stop" and key != event.key and 0 < len(mine) < THRESHOLD and mine[-1].at < event.at:
+            if (
+                event.what == "stop"
+                and key != event.key
+                and 0 < len(mine) < THRESHOLD
+                and not 0 <= round(mine[-1].at - event.at, 3) <= STOP_S
+            ):
                 mine.clear()
             if event.what == "start" and len(mine) >= THRESHOLD:
                 mine.clear()
