@@ -118,6 +118,15 @@ class LedgerFile:
             self._write(ledger)
         self.ledger = ledger
 
+    def rewrite(self) -> None:
+        """Write what was committed last once more, to see whether that is possible.
+
+        Raises:
+            LedgerNotWritten: it is not.
+        """
+        if self.fault is None:
+            self._write(self.ledger)
+
     def close(self) -> None:
         """Give the lock back."""
         if self._lock is not None:

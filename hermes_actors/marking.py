@@ -223,6 +223,16 @@ class Marking:
             log.info("the ledger is written again")
             self._not_written = None
 
+    def prove_writable(self) -> None:
+        """Write something to either file.
+
+        Raises:
+            sqlite3.Error: the registry cannot be written.
+            LedgerNotWritten: the ledger cannot.
+        """
+        self._registry.note_proof(self._now())
+        self._file.rewrite()
+
     def rollback(self) -> None:
         """Forget what was not committed."""
         self._registry.rollback()

@@ -17,6 +17,7 @@ from hermes_actors.core.model import NEVER_RESTARTED, SessionEntry
 from hermes_actors.core.plan import shown as plan_shown
 from hermes_actors.core.policy import restart_after
 from hermes_actors.core.views import session_line, session_shown
+from hermes_actors.ledger_file import LedgerNotWritten
 from hermes_actors.marking import Marking
 from hermes_actors.registry import BadCursor, Registry
 from hermes_actors.registry_file import is_short_of_space
@@ -75,6 +76,9 @@ class Recorder:
         try:
             outgoing = [out for effect in effects if (out := self._outcome(effect)) is not None]
             self._marking.commit()
+        except LedgerNotWritten as error:
+            self._marking.rollback()
+            raise NotWritable(str(error)) from error
         except sqlite3.Error as error:
             if not is_short_of_space(error):
                 raise
@@ -202,6 +206,8 @@ class Recorder:
             case core.RecordSucceeded():
                 marking.succeeded(effect.key, effect.turn_id)
                 return _recorded(effect)
+            case core.ProveWritable():
+                marking.prove_writable()
             case core.RecordStopBegan():
                 chronicle.reached("stop_began_at", effect.at)
             case core.RecordStopCancelled():
@@ -280,7 +286,7 @@ class Recorder:
         return core.Reply(client=effect.client, request=effect.request, data=data)
 
 
-_INDISPENSABLE = (core.CommitTable, core.RecordCuts)  # nobody may act on them before they are durable
+_INDISPENSABLE = (core.CommitTable, core.RecordCuts, core.ProveWritable)  # nobody may act before they are durable
 
 
 def _refused(effect: core.Effect) -> Outgoing | None:

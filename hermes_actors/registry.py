@@ -241,6 +241,11 @@ class Registry:
         rows = self._database.execute("SELECT mark, count(*) FROM sessions WHERE mark <> 'clear' GROUP BY mark")
         return {standing.value: 0 for standing in Standing if standing is not Standing.CLEAR} | dict(rows.fetchall())
 
+    def note_proof(self, now: float) -> None:
+        """Write something that nobody reads: when that was, in seconds since the epoch."""
+        self._begin()
+        self._database.execute("INSERT OR REPLACE INTO meta VALUES ('proved_at', ?)", (now,))
+
     # -- transaction -------------------------------------------------------------------------------------------------
     def _begin(self) -> None:
         if not self._database.in_transaction:

@@ -37,7 +37,8 @@ Operations and what they answer (``data``):
     [<keys>…], "took_s", "then"}``; ``cancelled`` where an operator cancels it, ``overruled`` where a restart was still
     being prepared when somebody wanted the gateway to hold or to stop. A restart is refused, and nothing is drained,
     where the code and configuration on disk were tried and could not serve: ``configuration``, or else
-    ``cannot_restart``.
+    ``cannot_restart``. With ``store_failed`` the disk cannot be written, so that cuts cannot be marked: a restart or
+    hold is refused or called off, and a stop leaves the marks to the next start.
 ``drain.cancel``
     ``{}``, and the gateway serves again, or goes on to where a restart was being prepared; ``not_draining`` where there
     is no drain, or it has begun to cut what ran.
@@ -74,7 +75,7 @@ class ControlReply:
     """What the supervisor answers.
 
     ``error`` is None or ``not_found``, ``ambiguous``, ``bad_request``, ``busy``, ``configuration``,
-    ``cancelled``, ``not_draining``, ``cannot_restart``.
+    ``cancelled``, ``not_draining``, ``cannot_restart``, ``store_failed``.
     """
 
     request: int

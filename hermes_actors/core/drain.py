@@ -51,6 +51,11 @@ CUT_SHOWN = 1000  # keys of sessions in a reply; all are counted
 CUT_LOGGED = 100  # keys of sessions in the log
 AFTER_DEADLINE_S = SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 5.0  # from a drain's deadline to the end, with a reserve
 
+UNMARKED = (
+    "the gateway stops, but the disk cannot be written, so the sessions whose turns were cut are not marked yet: "
+    "the next start marks them, as after a crash"
+)
+
 _STRONGER = (Then.HOLD, Then.RESTART, Then.STOP)  # of two wishes the later one here wins
 
 
@@ -149,18 +154,17 @@ def cancel(state: State, by: Waiting) -> Result:
     if drain is None or drain.seal is not None or state.phase in (Phase.STOPPING, Phase.STOPPED):
         why = "no drain is on its way" if drain is None else "the drain is past its deadline: what ran is being cut"
         return state, (Reply(client=by.client, request=by.request, error="not_draining", why=why),)
-    waiting = tuple(
-        Reply(client=client, request=request, error="cancelled", why="an operator cancelled the drain")
-        for client, request in drain.waiting
-    )
+    state, effects = _called_off(state, drain, "cancelled", "an operator cancelled the drain")
+    return state, (Log(level="info", text="drain cancelled"), *effects, Reply(client=by.client, request=by.request))
+
+
+def _called_off(state: State, drain: Drain, error: str, why: str) -> Result:
     state = replace(state, phase=drain.before, drain=None)
     return state, (
-        Log(level="info", text="drain cancelled"),
         *((RecordStopCancelled(),) if drain.stop_noted else ()),
         *((SendDrainOver(to=state.live),) if state.live else ()),
         TellServiceManager(about="serving", within_s=0.0),
-        *waiting,
-        Reply(client=by.client, request=by.request),
+        *(Reply(client=client, request=request, error=error, why=why) for client, request in drain.waiting),
     )
 
 
@@ -228,7 +232,7 @@ def settle(state: State, now: float) -> Result:
         state, noted = _stop_noted(state, drain)
         effects += noted
         if now >= drain.seal.deadline or drain.seal.waiting.isdisjoint(state.live):
-            state, more = _conclude(state, now)
+            state, more = _conclude(state, now) if state.unwritable is None else _conclude_unmarked(state, drain, now)
             effects += more
     return state, effects
 
@@ -321,6 +325,24 @@ def _conclude(state: State, now: float) -> Result:
     return state, (*effects, *after)
 
 
+def _conclude_unmarked(state: State, drain: Drain, now: float) -> Result:
+    """The disk cannot be written. What is to go on after the drain goes on without it; a stop cuts nothing.
+
+    Workers that stop with sealed turns leave these as running on disk, so the next start marks them as after a crash.
+    """
+    fault = state.unwritable
+    if drain.then is not Then.STOP:
+        why = f"the disk cannot be written ({fault}), so what the drain would cut cannot be marked; everything goes on"
+        state, effects = _called_off(state, drain, "store_failed", why)
+        return state, (Log(level="error", text="the drain is called off", fields={"why": why}), *effects)
+    state, effects = _conclude(state, now)
+    assert state.drain is not None
+    unmarked = any(effect.cuts for effect in effects if isinstance(effect, RecordCuts))
+    state = replace(state, drain=replace(state.drain, unmarked=unmarked))
+    log = Log(level="error", text="what is cut cannot be marked now; the next start will", fields={"why": fault})
+    return state, (log, *(effect for effect in effects if not isinstance(effect, RecordCuts | SendCut)))
+
+
 def _hold(state: State, drain: Drain, now: float) -> Result:
     state = replace(state, phase=Phase.HELD, drain=replace(drain, deadline=min(drain.deadline, now), waiting=()))
     return state, (*_replies(drain, drain.waiting), _notice(state, drain, now))
@@ -387,6 +409,8 @@ def _over(drain: Drain, record: RecordCuts) -> Log:
 
 
 def _replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
+    if drain.unmarked:
+        return tuple(Reply(client=one, request=request, error="store_failed", why=UNMARKED) for one, request in to)
     data = {
         "marked": len(drain.cut),
         "cut": list(drain.cut[:CUT_SHOWN]),

@@ -136,6 +136,11 @@ class ClearStrikes(AnswersOperator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProveWritable:
+    """Write something, so that it is known whether what a drain cuts could be marked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordStopBegan:
     """This life of the supervisor begins to cut what still runs."""
 
@@ -408,6 +413,7 @@ class Finish:
 MarkingEffect = (
     RecordRecovered
     | RecordSucceeded
+    | ProveWritable
     | RecordStopBegan
     | RecordStopCancelled
     | RecordCuts

@@ -258,6 +258,7 @@ class Drain:
     drained: frozenset[Process] = frozenset()  # no turn runs there
     seal: Seal | None = None
     sealed_at: float | None = None  # for the first time
+    unmarked: bool = False  # what it cut could not be recorded
     stop_noted: bool = False  # it is recorded that this life of the supervisor began to cut what ran
     unread: frozenset[tuple[int, int]] = frozenset()  # slot and shard: of a worker that died meanwhile, to be recovered
     crashed: tuple[str, ...] = ()  # keys of the sessions that such a death cut, as their recovery told

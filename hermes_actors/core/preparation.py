@@ -11,14 +11,30 @@ from dataclasses import replace
 
 from hermes_actors.core import drain
 from hermes_actors.core.drain import MOST_WAITING
-from hermes_actors.core.effects import DropNextLife, Effect, Log, PrepareRestart, Reply
+from hermes_actors.core.effects import DropNextLife, Effect, Log, PrepareRestart, ProveWritable, Reply
 from hermes_actors.core.events import RestartPrepared, RestartRefused
 from hermes_actors.core.lifecycle import Result
 from hermes_actors.core.model import Phase, Preparation, State, Then, Waiting, Wish
 
 
 def asked(state: State, wish: Wish, now: float) -> Result:
-    """Have a drain, at once unless a next life has to be made ready for it."""
+    """Have a drain, where the gateway is to go on after it only if what it cuts can be marked."""
+    if wish.then is Then.STOP:
+        return _begun(state, wish, now)
+    if state.unwritable is not None:
+        return state, _not_begun(wish, state.unwritable)
+    state, effects = _begun(state, wish, now)
+    return state, (ProveWritable(), *effects)
+
+
+def _not_begun(wish: Wish, fault: str) -> tuple[Effect, ...]:
+    why = f"the disk cannot be written ({fault}), so what a drain cuts could not be marked; nothing was drained"
+    log = Log(level="error", text="a drain is refused, and everything goes on", fields={"by": wish.by, "why": fault})
+    return (log, *_replies((wish,), "store_failed", f"{why}. Make room, or end what has it locked, and ask again"))
+
+
+def _begun(state: State, wish: Wish, now: float) -> Result:
+    """Drain at once, unless a next life has to be made ready for it."""
     if wish.then is not Then.RESTART:
         state, ended = _end(state, "overruled", f"{wish.by} came later, and wants the gateway to {wish.then.value}")
         state, effects = drain.asked(state, wish, now)

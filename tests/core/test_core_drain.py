@@ -820,3 +820,48 @@ def test_the_service_manager_hears_of_a_restart_and_of_a_hold() -> None:
     desk = sealing(then="hold")
     desk.sealed(0)
     assert notices(desk.sealed(1)) == ["held"]
+
+
+# -- a disk that is full -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("then", ["restart", "hold"])
+def test_what_cannot_be_marked_is_not_cut_and_the_gateway_serves_on(then: str) -> None:
+    desk = sealing(then=then)
+    desk.sealed(0, A)
+    desk.disk(full=True)
+
+    effects = desk.sealed(1)
+
+    assert not of(fx.RecordCuts, effects)
+    assert not of(fx.SendCut, effects)
+    assert of(fx.SendDrainOver, effects) == [fx.SendDrainOver(to=BOTH)]
+    assert of(fx.RecordStopCancelled, effects)
+    assert len(of(fx.DropNextLife, effects)) == (then == "restart")
+    assert reply(effects).error == "store_failed"
+    assert "disk is full" in reply(effects).why
+    assert (desk.state.phase, desk.state.drain) == (Phase.SERVING, None)
+
+
+def test_a_stop_leaves_to_the_next_start_what_it_cannot_mark_and_says_so() -> None:
+    desk = sealing()
+    desk.sealed(0, A)
+    desk.disk(full=True)
+
+    effects = desk.sealed(1)
+
+    assert not of(fx.RecordCuts, effects)
+    assert not of(fx.SendCut, effects), "on disk the turn would be over, and no mark would tell of it"
+    assert len(of(fx.SendStop, effects)) == 2
+    answer = reply(stop_all(desk))
+    assert answer.error == "store_failed"
+    assert "the next start marks them" in answer.why
+
+
+def test_a_stop_that_has_nothing_to_mark_needs_no_disk() -> None:
+    desk = sealing()
+    desk.sealed(0)
+    desk.disk(full=True)
+    desk.sealed(1)
+
+    assert of(fx.ReplyDrained, stop_all(desk))

@@ -103,6 +103,7 @@ class Draining(RuleBasedStateMachine):
                     for process in effect.to:
                         self.table(process)
                 case fx.RecordCuts():
+                    assert self.desk.state.unwritable is None, "the gateway would end with that"
                     assert not self.succeeded.intersection(effect.cuts), "it came to its end before"
                     self.recorded.update(effect.cuts)
                 case fx.RecordStopBegan():
@@ -167,7 +168,9 @@ class Draining(RuleBasedStateMachine):
                 host.running.clear()
 
     def stopped(self, host: Host) -> None:
-        assert not host.running, "its turns are over by then"
+        if self.desk.state.unwritable is None:
+            assert not host.running, "its turns are over by then"
+        assert not host.running or host.running == (host.sealed or set()), "what is not marked stays on disk as running"
         assert self.desk.state.phase in (Phase.STOPPING, Phase.STOPPED)
 
     # -- what happens ------------------------------------------------------------------------------------------------
@@ -227,6 +230,10 @@ class Draining(RuleBasedStateMachine):
         self.requests += 1
         self.waiting.add(self.requests)
         self.tell(OperatorAsked(client=1, request=self.requests, operation=operation, arguments=arguments))
+
+    @rule(full=st.sampled_from([False, False, True]))
+    def the_disk_fills_or_gets_room(self, full: bool) -> None:
+        self.desk.disk(full=full)
 
     @rule(then=st.sampled_from(["hold"] * 6 + ["restart", "stop"]), timeout=st.sampled_from([None, 0, 5]))
     def a_drain_is_asked(self, then: str, timeout: float | None) -> None:

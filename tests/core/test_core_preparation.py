@@ -135,6 +135,33 @@ def test_a_restart_that_is_impossible_is_refused_to_all_who_wait() -> None:
     assert of(fx.PrepareRestart, ask(desk, 3)) == [fx.PrepareRestart(number=2)]
 
 
+@pytest.mark.parametrize("then", ["restart", "hold"])
+def test_what_the_gateway_is_to_outlive_is_refused_where_its_cuts_could_not_be_marked(then: str) -> None:
+    desk = gateway()
+    assert of(fx.ProveWritable, ask(desk, 1, then=then))
+    desk = gateway()
+    desk.disk(full=True)
+
+    effects = ask(desk, 1, then=then)
+
+    (refusal,) = of(fx.Reply, effects)
+    assert refusal.error == "store_failed"
+    assert "disk is full" in refusal.why
+    assert not of(fx.PrepareRestart, effects)
+    assert not of(fx.ProveWritable, effects)
+    assert (desk.state.phase, desk.state.preparation) == (Phase.SERVING, None)
+
+
+def test_a_full_disk_keeps_nobody_from_stopping_the_gateway() -> None:
+    desk = gateway()
+    desk.disk(full=True)
+
+    effects = ask(desk, 1, then="stop")
+
+    assert not of(fx.ProveWritable, effects)
+    assert desk.state.phase is Phase.DRAINING
+
+
 def test_it_is_seen_that_a_restart_is_prepared() -> None:
     desk = preparing(1)
     (status,) = of(fx.ReplyStatus, desk.operator("status"))

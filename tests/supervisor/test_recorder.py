@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hermes_actors import ledger_file
 from hermes_actors.core import effects as fx
 from hermes_actors.core.ledger import Cut
 from hermes_actors.core.model import Owner, Process, SessionEntry
@@ -194,6 +195,28 @@ def test_what_others_rely_on_is_never_left_out_but_to_be_decided_anew(desk: Desk
     assert desk.registry.session(NEW) is None
     assert desk.registry.owners()[0].fence < 2_000_000_000
     assert "full" in desk.status()["registry"]["fault"]
+
+
+def test_that_marks_could_be_written_is_known_by_writing(desk: Desk) -> None:
+    assert desk.recorder.record([fx.ProveWritable()]) == []
+
+    with closing(sqlite3.connect(desk.path)) as other:
+        before = other.execute("SELECT value FROM meta WHERE name = 'proved_at'").fetchone()
+        desk.recorder.record([fx.ProveWritable()])
+        assert other.execute("SELECT value FROM meta WHERE name = 'proved_at'").fetchone() > before
+
+
+def test_neither_could_strikes_where_the_ledger_cannot_be_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise ledger_file.LedgerNotWritten("no space left")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(ledger_file, "_replace", full)
+        with pytest.raises(NotWritable, match="no space left"):
+            desk.recorder.record([fx.ProveWritable(), desk.activate(NEW)])
+
+    assert desk.registry.session(NEW) is None, "the batch is decided anew"
+    assert desk.recorder.record([fx.ProveWritable()]) == []
 
 
 def test_while_another_process_has_the_registry_for_long_only_the_first_write_waits_for_it(desk: Desk) -> None:

@@ -269,3 +269,21 @@ def test_a_watchdog_is_told_as_long_as_the_supervisor_works(
 
     for _ in range(3):
         heard(notices, "WATCHDOG=1")
+
+
+# -- a disk that is full -----------------------------------------------------------------------------------------------
+
+
+def test_a_hold_is_refused_and_everything_goes_on_while_strikes_could_not_be_written(patient: GatewayProcess) -> None:
+    in_the_way = patient.home.ledger.with_name(f"{patient.home.ledger.name}.tmp")
+    in_the_way.mkdir()
+    running(patient, 0)
+
+    refused = patient.ask("drain", then="hold", timeout=0)
+
+    assert refused.error == "store_failed"
+    assert str(patient.home.ledger) in refused.why
+    assert patient.status()["phase"] == "serving"
+    assert drains(patient, 0) == []
+    in_the_way.rmdir()
+    assert patient.ask("drain", then="hold", timeout=0).error is None
