@@ -309,11 +309,14 @@ def test_restarts_that_are_asked_for_at_once_are_one_and_all_are_answered(gatewa
 
 
 @pytest.mark.parametrize(
-    ("operation", "arguments", "phase"),
-    [("drain.cancel", {}, "serving"), ("drain", {"then": "hold", "timeout": 0}, "held")],
+    ("operation", "arguments", "told", "phase"),
+    [
+        ("drain.cancel", {}, "cancelled", "serving"),
+        ("drain", {"then": "hold", "timeout": 0}, "overruled", "held"),
+    ],
 )
 def test_a_restart_that_is_being_prepared_gives_way(
-    gateway: GatewayProcess, operation: str, arguments: dict[str, Any], phase: str
+    gateway: GatewayProcess, operation: str, arguments: dict[str, Any], told: str, phase: str
 ) -> None:
     before, own = gateway.status()["boot"], children(gateway.process.pid)
     gateway.rewrite()
@@ -323,7 +326,7 @@ def test_a_restart_that_is_being_prepared_gives_way(
 
         assert gateway.ask(operation, **arguments).error is None
 
-        assert receive(asking).error == "cancelled"
+        assert receive(asking).error == told
     eventually(lambda: children(gateway.process.pid) == own)
     assert not gateway.status()["preparing"]
     assert (gateway.status()["phase"], gateway.status()["boot"]) == (phase, before)
