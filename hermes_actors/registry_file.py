@@ -173,6 +173,9 @@ def mark_suspect(path: Path) -> None:
     _suspicion(path).touch(mode=PRIVATE_FILE)
 
 
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY)
+
+
 def is_damage(error: BaseException) -> bool:
     """Whether an error says that the file's content is bad, and not the disk, its space or its permissions."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -180,9 +183,11 @@ def is_damage(error: BaseException) -> bool:
 
 
 def is_short_of_space(error: BaseException) -> bool:
-    """Whether an error says that the disk cannot be written at this moment: full, failing, or held by a reader."""
+    """Whether an error says that the disk cannot be written now: full, failing, read-only, or held by somebody."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
+    if code is None or code == sqlite3.SQLITE_READONLY_DBMOVED:  # that file is gone for good
+        return False
+    return code & 0xFF in _UNWRITABLE
 
 
 def _suspicion(path: Path) -> Path:

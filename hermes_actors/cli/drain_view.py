@@ -22,6 +22,7 @@ KEYS_SHOWN = 20  # of sessions that were cut
 LINE_INTERVAL_S = 5.0  # between two lines where there is no terminal
 LEDGER = "hermes-ctl ledger show"
 PREPARING = "a new start is prepared; nothing drains yet"
+NOT_BEGUN = "nothing drains yet"
 
 Show: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -60,7 +61,7 @@ def plan(data: Mapping[str, Any]) -> RenderableType:
 def running(data: Mapping[str, Any], now: float) -> RenderableType:
     """The reply to ``drain.status``: what is waited for; ``now`` in seconds since the epoch."""
     if data.get("then") is None:
-        return Text(PREPARING, style="dim")
+        return Text(_before(data), style="dim")
     turns = data.get("turns") or []
     if not turns:
         return Text(summary(data))
@@ -72,6 +73,10 @@ def running(data: Mapping[str, Any], now: float) -> RenderableType:
         table.add_row(_label(turn), Text(f"worker {turn['worker']}", style="dim"), Text(runs))
     more = data.get("count", len(turns)) - min(len(turns), TURNS_SHOWN)
     return Group(Text(summary(data)), table, *([Text(f"and {more} more", style="dim")] if more > 0 else ()))
+
+
+def _before(data: Mapping[str, Any]) -> str:
+    return PREPARING if data.get("preparing", True) else NOT_BEGUN
 
 
 def summary(data: Mapping[str, Any]) -> str:
@@ -146,7 +151,7 @@ class Lines:
         if data.get("then") is None:
             if not self._told:
                 self._told = (None,)
-                self._write(PREPARING)
+                self._write(_before(data))
             return
         news = tuple(data.get(name) for name in ("phase", "count", "queued"))
         if news != self._told and self._clock() - self._told_at >= LINE_INTERVAL_S:

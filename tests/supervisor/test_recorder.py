@@ -90,6 +90,17 @@ def test_answers_stand_where_their_effects_stood(desk: Desk) -> None:
     assert desk.registry.session(NEW) is not None
 
 
+def test_a_disk_that_became_read_only_is_one_that_cannot_be_written_now(desk: Desk) -> None:
+    desk.registry._database.execute("PRAGMA query_only = ON")
+    (refused,) = desk.recorder.record([desk.activate(NEW)])
+    desk.registry._database.execute("PRAGMA query_only = OFF")
+    (known,) = desk.recorder.record([desk.activate(NEW)])
+
+    assert isinstance(refused, fx.SendRefused)
+    assert refused.code == "store_failed"
+    assert isinstance(known, Tell)
+
+
 def test_while_the_disk_is_full_what_would_write_is_refused_and_the_rest_is_answered(desk: Desk) -> None:
     desk.full(True)
 
