@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hermes_actors.core import lifecycle
+from hermes_actors.core.drain_outcome import over, reason, replies
 from hermes_actors.core.effects import (
     Effect,
     Finish,
@@ -22,7 +23,6 @@ from hermes_actors.core.effects import (
     RecordStopBegan,
     RecordStopCancelled,
     Reply,
-    ReplyDrained,
     SendCut,
     SendDrain,
     SendDrainOver,
@@ -30,7 +30,6 @@ from hermes_actors.core.effects import (
     TellServiceManager,
 )
 from hermes_actors.core.events import RestartWanted, ShardRecovered, StopAsked, WorkerDrained, WorkerSealed
-from hermes_actors.core.ledger import Cause
 from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S, Alarm, Result
 from hermes_actors.core.model import (
     Drain,
@@ -47,14 +46,7 @@ from hermes_actors.core.model import (
 
 SEAL_ANSWER_S = 2.0  # for a worker to tell what runs; one that is silent is killed, and recovered at the next start
 MOST_WAITING = 100  # requests of operators for a drain's end
-CUT_SHOWN = 1000  # keys of sessions in a reply; all are counted
-CUT_LOGGED = 100  # keys of sessions in the log
 AFTER_DEADLINE_S = SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 5.0  # from a drain's deadline to the end, with a reserve
-
-UNMARKED = (
-    "the gateway stops, but the disk cannot be written, so the sessions whose turns were cut are not marked yet: "
-    "the next start marks them, as after a crash"
-)
 
 _STRONGER = (Then.HOLD, Then.RESTART, Then.STOP)  # of two wishes the later one here wins
 
@@ -77,14 +69,14 @@ def asked(state: State, wish: Wish, now: float) -> Result:
     timeout_s = state.limits.drain_timeout_s if wish.timeout_s is None else wish.timeout_s
     waiting = (wish.waiting,) if wish.waiting else ()
     if waiting and state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is wish.then:
-        return state, _replies(state.drain, waiting)  # it comes to that this moment
+        return state, replies(state.drain, waiting)  # it comes to that this moment
     refused = _refusal(state, wish)
     if refused is not None:
         return state, (refused,)
     if state.drain is None:
         return _begin(state, wish, timeout_s, now)
     if state.phase is Phase.HELD and wish.then is Then.HOLD:
-        return state, _replies(state.drain, waiting)
+        return state, replies(state.drain, waiting)
     return _join(state, state.drain, wish, timeout_s, now)
 
 
@@ -242,7 +234,7 @@ def ended(state: State, now: float) -> tuple[Effect, ...]:
     drain = state.drain
     assert drain is not None, "nothing else ends the gateway"
     drain = replace(drain, took_s=now - drain.began_at)
-    return (*_replies(drain, drain.waiting), Finish(restart=drain.then is Then.RESTART))
+    return (*replies(drain, drain.waiting), Finish(restart=drain.then is Then.RESTART))
 
 
 def alarms(state: State) -> Iterator[Alarm]:
@@ -305,7 +297,7 @@ def _conclude(state: State, now: float) -> Result:
     )
     record = RecordCuts(
         cuts=cuts,
-        reason=_reason(drain),
+        reason=reason(drain),
         drop_idle=drain.then is not Then.HOLD,
         busy=waiting.union(turn.key for turn in cuts),
         unknown=_unknown(state, seal),
@@ -313,7 +305,7 @@ def _conclude(state: State, now: float) -> Result:
         since=since,
     )
     state = replace(state, drain=drain)
-    effects: tuple[Effect, ...] = (record, _over(drain, record))
+    effects: tuple[Effect, ...] = (record, over(drain, record))
     for process in live:
         if process in seal.waiting:
             state, more = lifecycle.kill(state, process.slot, now, f"it did not tell what runs for {SEAL_ANSWER_S:g} s")
@@ -345,7 +337,7 @@ def _conclude_unmarked(state: State, drain: Drain, now: float) -> Result:
 
 def _hold(state: State, drain: Drain, now: float) -> Result:
     state = replace(state, phase=Phase.HELD, drain=replace(drain, deadline=min(drain.deadline, now), waiting=()))
-    return state, (*_replies(drain, drain.waiting), _notice(state, drain, now))
+    return state, (*replies(drain, drain.waiting), _notice(state, drain, now))
 
 
 def _unknown(state: State, seal: Seal) -> frozenset[int]:
@@ -353,10 +345,6 @@ def _unknown(state: State, seal: Seal) -> frozenset[int]:
     told = {process.slot for process, turns in seal.answers.items() if turns.whole}
     unread = {shard for shard, fault in state.broken.items() if not fault.serving}
     return state.unheard | unread | {shard for shard, owner in enumerate(state.owners) if owner.slot not in told}
-
-
-def _reason(drain: Drain) -> Cause:
-    return "restart_timeout" if drain.then is Then.RESTART else "shutdown_timeout"
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------
@@ -373,7 +361,7 @@ def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effec
     order = SendDrain(
         to=to,
         number=drain.number,
-        reason=_reason(drain),
+        reason=reason(drain),
         then=drain.then,
         deadline=state.wall(drain.deadline),
         asker=drain.asker,
@@ -390,34 +378,3 @@ def _notice(state: State, drain: Drain, now: float) -> Effect:
     if not sure or drain.then is Then.HOLD:
         return TellServiceManager(about="draining", within_s=within_s)
     return TellServiceManager(about="restarting" if drain.then is Then.RESTART else "stopping", within_s=within_s)
-
-
-def _over(drain: Drain, record: RecordCuts) -> Log:
-    fields = {
-        "then": drain.then.value,
-        "took_s": round(drain.took_s, 3),
-        "cut": list(drain.cut[:CUT_LOGGED]),
-        "count": len(drain.cut),
-        "stateless": drain.stateless,
-        "waiting": drain.kept,
-        "silent": list(drain.silent),
-        "reason": record.reason,
-    }
-    cut = drain.cut or drain.stateless or drain.silent
-    text = "drained; what still ran is cut" if cut else "drained"
-    return Log(level="warning" if cut else "info", text=text, fields=fields)
-
-
-def _replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
-    if drain.unmarked:
-        return tuple(Reply(client=one, request=request, error="store_failed", why=UNMARKED) for one, request in to)
-    data = {
-        "marked": len(drain.cut),
-        "cut": list(drain.cut[:CUT_SHOWN]),
-        "stateless": drain.stateless,
-        "waiting": drain.kept,
-        "silent": list(drain.silent),
-        "took_s": round(drain.took_s, 3),
-        "then": drain.then.value,
-    }
-    return tuple(ReplyDrained(client=client, request=request, data=data, cut=drain.cut) for client, request in to)
