@@ -19,6 +19,7 @@ from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
 from workers.agents.agent import AgentActor
 from workers.agents.feed import TurnFeed
+from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.store.shard import StoreFailed
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
@@ -67,7 +68,7 @@ class AskedModel:
         self.answers_at_once = False
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
-        messages = [orjson.loads(message) for message in request.messages]
+        messages = [orjson.loads(message) for message in upstream_messages(request)]
         self._check_tool_calls(messages)
         text = next(message["content"] for message in reversed(messages) if message["role"] == "user")
         key = text.partition(" ")[0]

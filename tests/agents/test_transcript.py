@@ -13,7 +13,6 @@ from workers.agents.transcript import (
     carried,
     closing,
     split_system,
-    system_message,
 )
 from workers.store.shard import PastTurn
 from workers.turns import TurnState
@@ -23,18 +22,31 @@ def past(name: str, state: TurnState = "completed", *, own_fault: bool = False) 
     return PastTurn(turn_id=name, state=state, own_fault=own_fault, rows=(name.encode(),))
 
 
-def test_of_the_failed_turns_only_the_last_goes_along() -> None:
+def names(past: list[PastTurn]) -> list[str]:
+    return [passage.turn_id for passage in carried(past)]
+
+
+def test_failed_turns_are_carried_like_others_and_are_known_as_such() -> None:
     turns = [past("f1", "failed"), past("ok"), past("f2", "failed"), past("f3", "failed")]
 
-    assert carried(turns) == [b"ok", b"f3"]
+    assert names(turns) == ["f1", "ok", "f2", "f3"]
+    assert [passage.failed for passage in carried(turns)] == [True, False, True, True]
 
 
-def test_a_turn_that_failed_because_of_its_own_content_never_goes_along() -> None:
-    assert carried([past("ok"), past("poison", "failed", own_fault=True)]) == [b"ok"]
+def test_a_message_that_was_recognised_as_the_cause_of_its_failure_is_not_carried() -> None:
+    assert names([past("ok"), past("poison", "failed", own_fault=True)]) == ["ok"]
 
 
-def test_interrupted_and_cancelled_turns_go_along() -> None:
-    assert carried([past("cut", "interrupted"), past("stopped", "cancelled")]) == [b"cut", b"stopped"]
+def test_a_failed_turn_with_a_tool_call_is_carried_whatever_it_failed_of() -> None:
+    call = orjson.dumps({"role": "assistant", "tool_calls": [{"id": "a"}]})
+    result = orjson.dumps({"role": "tool", "tool_call_id": "a", "content": "much"})
+    acted = replace(past("acted", "failed", own_fault=True), rows=(b"{}", call, result))
+
+    assert names([acted]) == ["acted"]
+
+
+def test_interrupted_and_cancelled_turns_are_carried() -> None:
+    assert names([past("cut", "interrupted"), past("stopped", "cancelled")]) == ["cut", "stopped"]
 
 
 @pytest.mark.parametrize(("ended_at", "answered"), [(2.0, "ok"), (1.0, None), (0.5, None), (None, None)])
@@ -43,13 +55,6 @@ def test_only_a_turn_that_ended_after_the_cut_answers_it(ended_at: float | None,
 
     assert answered_since_cut(turns, 1.0) == answered
     assert answered_since_cut([*turns, past("cut", "interrupted")], 1.0) is None
-
-
-def test_a_request_has_at_most_one_system_message() -> None:
-    assert system_message(None, "") == ()
-    assert [orjson.loads(row) for row in system_message("be brief", None, "no files today")] == [
-        {"role": "system", "content": "be brief\n\nno files today"}
-    ]
 
 
 def test_system_messages_of_a_stateless_request_are_taken_out_as_texts() -> None:

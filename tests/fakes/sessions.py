@@ -20,6 +20,7 @@ from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
 from workers.agents.turn import TurnRun
 from workers.models.chain import ModelChain
+from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.tools.toolbox import ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
@@ -66,7 +67,7 @@ class FakeModel:
         self.asked = asyncio.Condition()
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
-        messages = [orjson.loads(message) for message in request.messages]
+        messages = [orjson.loads(message) for message in upstream_messages(request)]
         self.requests.append(messages)
         self.asked_for.append(request.model)
         async with self.asked:

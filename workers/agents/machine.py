@@ -55,7 +55,7 @@ MachineEvent: TypeAlias = ModelReply | ModelFailure | ToolResults | CutOff
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallModel:
-    """Ask the model with these messages, once ``commit`` is on disk."""
+    """Ask the model, with these messages of this turn behind those of earlier ones, once ``commit`` is on disk."""
 
     messages: Sequence[bytes]
     commit: Sequence[bytes]
@@ -114,18 +114,18 @@ class TurnMachine:
         """The model that answered last; empty before the first answer."""
         return self._model
 
-    def start(self, context: Sequence[bytes]) -> Action:
+    def start(self, messages: Sequence[bytes]) -> Action:
         """The first thing to do.
 
         Args:
-            context: what the model is sent before the messages that it and the tools add in this turn.
+            messages: that the turn came with; the model and the tools add theirs.
 
         Raises:
             OutOfStep: the turn has started already.
         """
         if self._waits_for is not None:
             raise OutOfStep("the turn has started already")
-        self._messages += context
+        self._messages += messages
         return self._ask()
 
     def feed(self, event: MachineEvent) -> Action:

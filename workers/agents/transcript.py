@@ -1,8 +1,8 @@
 """From a transcript to what the model is sent, purely.
 
-The rules (docs/explanation/architecture.md): at most one system message; of the failed turns at most the last goes
-along, and none that failed because of its own content; a tool call whose result is missing is closed with one that says
-its outcome is unknown.
+The rules (docs/explanation/architecture.md): failed turns are carried like others, but for one that was recognised as
+the cause of its own failure and called no tool; a tool call whose result is missing is closed with one that says its
+outcome is unknown. :mod:`workers.models.messages` makes of it what a provider takes.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ from typing import Any
 
 import orjson
 
+from workers.models.provider import Passage
 from workers.store.shard import PastTurn
 
 OUTCOME_UNKNOWN = "outcome unknown: the turn was cut off while this tool ran; check before you call it again"
 
 
-def system_message(*parts: str | None) -> tuple[bytes, ...]:
-    """The one system message of a request made of what there is to say; nothing where there is nothing."""
-    text = "\n\n".join(part for part in parts if part)
-    return (orjson.dumps({"role": "system", "content": text}),) if text else ()
+def carried(past: Sequence[PastTurn]) -> list[Passage]:
+    """What past turns say in a new request to the model, oldest first."""
+    return [_passage(turn) for turn in past if not turn.own_fault or _called_tools(turn)]
 
 
-def carried(past: Sequence[PastTurn]) -> list[bytes]:
-    """The messages of past turns that a new request to the model carries, oldest first."""
-    last_failed = next((turn for turn in reversed(past) if turn.state == "failed" and not turn.own_fault), None)
-    kept: list[bytes] = []
-    for turn in past:
-        if turn.state != "failed" or turn is last_failed:
-            kept += turn.rows
-            if turn.state != "completed":  # where its end could not be stored, its tool calls are still open
-                kept += closing(turn.rows)
-    return kept
+def _passage(turn: PastTurn) -> Passage:
+    rows = turn.rows
+    if turn.state != "completed":  # where its end could not be stored, its tool calls are still open
+        rows = (*rows, *closing(rows))
+    return Passage(turn_id=turn.turn_id, failed=turn.state == "failed", rows=rows)
+
+
+def _called_tools(turn: PastTurn) -> bool:
+    return any(b'"tool_call_id"' in row or b'"tool_calls"' in row for row in turn.rows)
 
 
 def answered_since_cut(past: Sequence[PastTurn], cut_at: float) -> str | None:

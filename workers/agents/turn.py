@@ -17,10 +17,10 @@ from workers.agents.failures import cut_error, error_data, local_error, store_er
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.agents.notes import briefly_unknown, fresh_line, resume_note
-from workers.agents.transcript import carried, closing, split_system, system_message
+from workers.agents.transcript import carried, closing, split_system
 from workers.agents.work import Stage, Work
 from workers.models.chain import ModelLine
-from workers.models.provider import ModelRequest, ToolCall
+from workers.models.provider import ModelRequest, Passage, ToolCall
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
 from workers.turns import Ended, Submission, TurnError, TurnState
@@ -157,7 +157,8 @@ class TurnRun(Work):
 
     async def _steps(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
         definitions = await session.toolbox.definitions()
-        action: Action = self._machine.start(self._context(session, agency))
+        system, past, own = self._context(session, agency)
+        action: Action = self._machine.start(own)
         while True:
             if not isinstance(action, Finish) and action.commit:
                 self._rows += action.commit  # first: a cut does not take back what the store has begun
@@ -167,6 +168,8 @@ class TurnRun(Work):
             match action:
                 case CallModel():
                     request = ModelRequest(
+                        system=system,
+                        past=past,
                         messages=action.messages,
                         tools=definitions,
                         parameters=self.submission.parameters,
@@ -182,17 +185,18 @@ class TurnRun(Work):
                 case Finish():
                     return action
 
-    def _context(self, session: Session, agency: Agency) -> list[bytes]:
-        """The messages of the first request to the model."""
+    def _context(self, session: Session, agency: Agency) -> tuple[str, list[Passage], Sequence[bytes]]:
+        """What the first request to the model holds: the system message's text, past turns, and the turn's messages."""
         own: Sequence[bytes] = self.submission.messages
-        system: list[str] = []
+        texts: list[str] = []
         if self.submission.stateless:
-            system, own = split_system(own)
+            texts, own = split_system(own)
         past = carried(session.past)
         if session.marks.resume is not None:
-            system.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agency.resume_fresh_s))
-            past = briefly_unknown(past)
-        return [*system_message(agency.system_prompt, *system, session.toolbox.notice), *past, *own]
+            texts.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agency.resume_fresh_s))
+            past = [replace(passage, rows=briefly_unknown(passage.rows)) for passage in past]
+        parts = (agency.system_prompt, *texts, session.toolbox.notice)
+        return "\n\n".join(part for part in parts if part), past, own
 
     async def _call(self, session: Session, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         results = {}

@@ -19,6 +19,7 @@ import orjson
 from yarl import URL
 
 from workers.models.failure import Words, names, tidy, words_of_body, words_of_error
+from workers.models.messages import upstream_messages
 from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
@@ -301,7 +302,7 @@ class ChatCompletions:
 
 def request_body(request: ModelRequest, model: str) -> bytes:
     """The body of a request, joined of what is JSON already; parameters do not overrule what is ours to say."""
-    parts = [b'{"model":', orjson.dumps(model), b',"messages":[', b",".join(request.messages), b"]"]
+    parts = [b'{"model":', orjson.dumps(model), b',"messages":[', b",".join(upstream_messages(request)), b"]"]
     if request.tools:
         parts += (b',"tools":', request.tools)
     if parameters := {name: value for name, value in request.parameters.items() if name not in _OURS}:

@@ -30,6 +30,7 @@ from typing import Any
 
 import orjson
 
+from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 
 MAX_WORDS = 100_000
@@ -72,7 +73,7 @@ class DemoModel:
         return self._model
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
-        messages = [orjson.loads(body) for body in request.messages]
+        messages = [orjson.loads(body) for body in upstream_messages(request)]
         model = request.model or self._model
         if told := results_in(messages):
             return await self._answer(told, (), messages, model, on_text)

@@ -14,6 +14,7 @@ class ToolCall:
     call_id: str
     name: str  # as offered: mcp__<server>__<tool>
     arguments: str  # JSON as the model wrote it; may be invalid
+    attached: Mapping[str, Any] = field(default_factory=dict)  # fields of the provider's own, as they came: signatures
 
 
 def nobody_heard() -> bool:
@@ -22,10 +23,24 @@ def nobody_heard() -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRequest:
-    """One call of a model. Messages and tools are JSON already: a long transcript is not encoded anew each time."""
+class Passage:
+    """What one past turn says in a request: its messages as the transcript keeps them."""
 
-    messages: Sequence[bytes]  # each a chat message object
+    turn_id: str
+    failed: bool  # the turn failed; a provider that refuses its messages again and again is not sent them
+    rows: Sequence[bytes]  # chat messages as JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One call of a model, in the transcript's own messages; :mod:`workers.models.messages` makes them valid.
+
+    Messages and tools are JSON already: a long transcript is not encoded again each time.
+    """
+
+    system: str = ""  # the one system message; empty for none
+    past: Sequence[Passage] = ()  # the turns before this one that are carried, oldest first
+    messages: Sequence[bytes]  # of this turn so far, each a chat message object
     tools: bytes  # a JSON array of tool definitions; b"" for none
     parameters: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None  # instead of the configured one
@@ -44,6 +59,8 @@ class ModelReply:
     model: str  # as the provider names itself in the answer, or as asked
     provider: str = ""  # whose answer it is, for people
     fallback: int = 0  # 0: the primary answered; n: the n-th fallback
+    reasoning: str = ""  # what the model thought aloud; shown to the caller, never part of the answer
+    attached: Mapping[str, Any] = field(default_factory=dict)  # other fields of the message, as they came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
