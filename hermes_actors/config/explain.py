@@ -148,7 +148,7 @@ def _section(path: KeyPath) -> type[Section]:
     parts = iter(path)
     for part in parts:
         annotation = section.model_fields[str(part)].annotation
-        if get_origin(annotation) is not None:
+        if get_origin(annotation) in {tuple, Mapping}:
             next(parts, None)
         section = next(t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, Section))
     return section

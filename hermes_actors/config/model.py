@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    model_validator,
+)
 
 from hermes_actors.config import rules
 from hermes_actors.config.rules import Unfit
@@ -26,6 +35,10 @@ DEFAULT_PRINCIPAL = "default"
 MAX_SECONDS = 366 * 24 * 3600.0  # no wait is longer than a year
 MAX_COUNT = 1_000_000_000
 MAX_WORKERS = 1024
+MIN_CONTEXT_TOKENS = 256
+MIN_DESCRIPTION_CHARS = 64
+MAX_KEPT_TURNS = 100
+OFF = "off"  # of ``agent.compaction``
 MAX_BODY_BYTES = MAX_FRAME_BYTES - 1024 * 1024  # a body travels to its session's worker in one frame
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -44,6 +57,7 @@ HeaderValue = Annotated[str, AfterValidator(rules.header_value)]
 ChildText = Annotated[str, AfterValidator(rules.child_text)]
 ChildVariable = Annotated[str, AfterValidator(rules.child_variable)]
 Provider = Literal["openai", "custom", "demo"]
+ContextLength = Annotated[int, Field(ge=MIN_CONTEXT_TOKENS, le=MAX_COUNT)]
 
 
 class Section(BaseModel):
@@ -67,6 +81,11 @@ class Endpoint(Section):
     """URL below which ``/chat/completions`` lies. ``custom`` must give it."""
     key_env: VariableName | None = Field(default_factory=_openai_key)
     """Variable with the API key. ``openai`` must have one; without one, ``custom`` sends no key."""
+
+    context_length: ContextLength | None = None
+    """The model's window; none: learned from the provider."""
+    vision: bool | None = None
+    """Whether the model takes pictures; none: tried, and learned from a refusal."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -114,6 +133,8 @@ class ToolFilter(Section):
     """Names or shell globs of the tools to show; none means all. Wins over ``exclude``."""
     exclude: tuple[str, ...] = ()
     """Names or shell globs of the tools to hide."""
+    max_description: Annotated[int, Field(ge=MIN_DESCRIPTION_CHARS, le=MAX_COUNT)] | None = None
+    """How much of a tool's description the model gets; none: all that its provider takes."""
 
 
 class McpServer(Section):
@@ -143,8 +164,14 @@ class McpServer(Section):
     """How long a tool call may take."""
     connect_timeout: Seconds = 60.0
     """How long a connection may take, the program's start included."""
+    on_stop: Literal["cancel", "end"] | None = None
+    """What a stopped call means to the server's process; none: its protocol era decides."""
+    instructions: bool = True
+    """Whether the model gets the server's own instructions."""
+    resources: bool = False
+    """Whether the model gets tools that list and read the server's resources."""
     tools: ToolFilter = ToolFilter()
-    """Which of the server's tools an agent sees."""
+    """Which of the server's tools an agent sees, and how much of their descriptions."""
 
     @model_validator(mode="after")
     def _one_transport(self) -> Self:
@@ -155,6 +182,28 @@ class McpServer(Section):
         if self.url is not None and (self.args or self.env or self.cwd is not None):
             raise Unfit("args, cwd and env beside command only", "a remote server gets its secrets in headers")
         return self
+
+
+class Compaction(Section):
+    """When a conversation is summarised so that it fits its model, and what stays as it is."""
+
+    at: Annotated[float, Field(ge=0.1, le=0.95, allow_inf_nan=False)] = 0.8
+    """Which share of the model's window a request may fill before."""
+    keep_turns: Annotated[int, Field(ge=1, le=MAX_KEPT_TURNS)] = 6
+    """How many of the newest turns stay word for word."""
+
+
+def _compaction(given: object, info: ValidationInfo) -> object:
+    """None for ``off``, which YAML reads as false."""
+    if given is False or given == OFF:
+        return None
+    if info.mode == "json" and not isinstance(given, dict):
+        raise Unfit(f"keys with values below it, or {OFF}")
+    return given
+
+
+def _said(compaction: Compaction | None) -> str | dict[str, Any]:
+    return OFF if compaction is None else compaction.model_dump()
 
 
 class AgentConfig(Section):
@@ -168,6 +217,12 @@ class AgentConfig(Section):
     """The system message of every conversation."""
     api_max_retries: Number = 3
     """How often a request to a provider is repeated after 429, 5xx or a lost connection."""
+    compaction: Annotated[
+        Compaction | None,
+        BeforeValidator(_compaction),
+        PlainSerializer(_said),
+    ] = Compaction()
+    """When a conversation is summarised so that it fits its model; none: never."""
 
 
 class SupervisorConfig(Section):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
-from hermes_actors.config.model import FallbackProvider, McpServer, PrincipalKey, Section, Settings
+from hermes_actors.config.model import OFF, FallbackProvider, McpServer, PrincipalKey, Section, Settings
 from hermes_actors.config.problems import shown
 from hermes_actors.config.resolve import interpolated
 from hermes_actors.config.variables import variables_in
@@ -27,9 +27,10 @@ _KEYS: Mapping[When, str] = {
     """,
     "next_turn": """
         model.provider model.default model.base_url model.key_env
+        model.context_length model.vision
         model.connect_timeout model.first_token_timeout model.inter_token_timeout
         fallback_providers mcp_servers
-        agent.max_turns agent.system_prompt agent.api_max_retries
+        agent.max_turns agent.system_prompt agent.api_max_retries agent.compaction
     """,
     "restart": """
         supervisor.workers supervisor.shards supervisor.stuck_threshold
@@ -92,6 +93,13 @@ def _prompt(key: str, old: Settings, new: Settings) -> _Told:
     before, after = _at(old, key), _at(new, key)
     if before != after:  # its text may be long, and private
         yield key, "added" if before is None else "removed" if after is None else "changed"
+
+
+def _compaction(key: str, old: Settings, new: Settings) -> _Told:
+    before, after = (_at(settings, key) for settings in (old, new))
+    if before != after:
+        words = [OFF if of is None else f"at {of.at:g} with keep_turns {of.keep_turns}" for of in (before, after)]
+        yield key, _arrow(*words)
 
 
 def _variable(key: str, old: Settings, new: Settings) -> _Told:
@@ -164,6 +172,7 @@ _TELLERS: Mapping[str, Callable[[str, Settings, Settings], _Told]] = {
     "fallback_providers": _fallbacks,
     "mcp_servers": _servers,
     "agent.system_prompt": _prompt,
+    "agent.compaction": _compaction,
     "api_server.key_env": _variable,
     "api_server.keys": _callers,
     "api_server.admins": _admins,
@@ -186,6 +195,8 @@ def _word(value: str | float | None) -> str:
     """A value as a file has it."""
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     return shown(value) if isinstance(value, str) else str(value).removesuffix(".0")
 
 

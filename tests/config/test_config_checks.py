@@ -8,7 +8,7 @@ from fakes.config_desk import KEYS, Desk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.config.model import Config
+from hermes_actors.config.model import Compaction, Config
 
 
 @pytest.fixture
@@ -89,6 +89,28 @@ def test_an_unknown_key_unlike_any_other_gets_the_list(desk: Desk) -> None:
         ),
         ("mcp_servers: {a: {command: x, required: 1}}", "mcp_servers.a.required", "expected true or false, got 1"),
         ("api_server: {port: 65536}", "api_server.port", "expected at most 65535, got 65536"),
+        ("model: {context_length: 255}", "model.context_length", "expected at least 256, got 255"),
+        ("model: {context_length: 8k}", "model.context_length", "expected a whole number, got the text '8k'"),
+        ("model: {vision: 'no'}", "model.vision", "expected true or false, got the text 'no'"),
+        ("agent: {compaction: on}", "agent.compaction", "expected keys with values below it, or off, got true"),
+        ("agent: {compaction: never}", "agent.compaction", "expected keys with values below it, or off"),
+        ("agent: {compaction: }", "agent.compaction", "expected keys with values below it, or off, got nothing"),
+        ("agent: {compaction: {at: 0.05}}", "agent.compaction.at", "expected at least 0.1, got 0.05"),
+        ("agent: {compaction: {at: 80}}", "agent.compaction.at", "expected at most 0.95, got 80"),
+        ("agent: {compaction: {keep_turns: 0}}", "agent.compaction.keep_turns", "expected at least 1, got 0"),
+        ("agent: {compaction: {keep_turns: 101}}", "agent.compaction.keep_turns", "expected at most 100, got 101"),
+        ("agent: {compaction: {keep: 1}}", "agent.compaction.keep", "unknown key"),
+        (
+            "mcp_servers: {a: {command: x, on_stop: kill}}",
+            "mcp_servers.a.on_stop",
+            "expected 'cancel' or 'end', got the text 'kill'",
+        ),
+        ("mcp_servers: {a: {command: x, resources: 1}}", "mcp_servers.a.resources", "expected true or false, got 1"),
+        (
+            "mcp_servers: {a: {command: x, tools: {max_description: 63}}}",
+            "mcp_servers.a.tools.max_description",
+            "expected at least 64, got 63",
+        ),
         (
             "api_server: {max_body_bytes: 99999999}",
             "api_server.max_body_bytes",
@@ -129,6 +151,16 @@ def test_a_name_and_what_stands_under_it_are_two_problems(desk: Desk) -> None:
         "expected an HTTP header name",
         "expected an HTTP header value",
     ]
+
+
+@pytest.mark.parametrize("off", ["off", "false", '"off"', "OFF", "no"])
+def test_compaction_is_off_however_yaml_reads_the_word(desk: Desk, off: str) -> None:
+    assert desk.accepted(f"agent: {{compaction: {off}}}").config.agent.compaction is None
+
+
+def test_compaction_has_defaults_for_what_is_not_given(desk: Desk) -> None:
+    assert desk.accepted("agent: {compaction: {at: 0.5}}").config.agent.compaction == Compaction(at=0.5, keep_turns=6)
+    assert desk.accepted("agent: {}").config.agent.compaction == Compaction(at=0.8, keep_turns=6)
 
 
 # -- sections ---------------------------------------------------------------------------------------------------------

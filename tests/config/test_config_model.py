@@ -31,7 +31,13 @@ _PLAIN = st.fixed_dictionaries(
     optional={
         "fallback_providers": st.lists(_FALLBACK, max_size=3),
         "mcp_servers": st.dictionaries(st.sampled_from(["a", "b-c"]), _STDIO | _HTTP),
-        "agent": st.fixed_dictionaries({"system_prompt": st.none() | _TEXT, "max_turns": st.integers(1, 2**20)}),
+        "agent": st.fixed_dictionaries(
+            {
+                "system_prompt": st.none() | _TEXT,
+                "max_turns": st.integers(1, 2**20),
+                "compaction": st.just("off") | st.fixed_dictionaries({"at": st.floats(0.1, 0.95)}),
+            }
+        ),
         "supervisor": st.fixed_dictionaries({"workers": st.just("auto") | st.integers(1, 99), "shards": st.just(16)}),
         "api_server": st.fixed_dictionaries(
             {"keys": st.just({"bob": {"key_env": "B"}}), "port": st.integers(0, 65535)}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import pytest
 from fakes.config_desk import Desk
@@ -23,7 +23,7 @@ def _sections(section: type[Section], title: str) -> Iterator[tuple[str, type[Se
         kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
         below = next((kind for kind in kinds if issubclass(kind, Section)), None)
         if below is not None:
-            named = "" if below is field.annotation or name == "fallback_providers" else ".<name>"
+            named = ".<name>" if get_origin(field.annotation) is Mapping else ""
             yield f"{title}{name}{named}", below
             yield from _sections(below, f"{title}{name}{named}.")
 

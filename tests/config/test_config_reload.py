@@ -26,11 +26,13 @@ VALUES = {name: f"{SECRET}-value-of-{name}" for name in ("OPENAI_API_KEY", "API_
 OTHER: Mapping[str, Any] = {  # for each key another value than its default
     "model": {
         "provider": "demo", "default": "m", "base_url": "http://h/v1", "key_env": "TOKEN", "connect_timeout": 1.5,
-        "first_token_timeout": 1, "inter_token_timeout": 1,
+        "context_length": 256, "vision": False, "first_token_timeout": 1, "inter_token_timeout": 1,
     },
     "fallback_providers": [{"provider": "demo", "model": "m"}],
     "mcp_servers": {"time": {"command": "c"}},
-    "agent": {"max_turns": 1, "restart_drain_timeout": 0, "system_prompt": SECRET, "api_max_retries": 1},
+    "agent": {
+        "max_turns": 1, "restart_drain_timeout": 0, "system_prompt": SECRET, "api_max_retries": 1, "compaction": "off",
+    },
     "supervisor": {
         "workers": 3, "shards": 16, "stuck_threshold": 1, "heartbeat_seconds": 1, "max_restarts": 1,
         "restart_window_seconds": 1,
@@ -227,6 +229,22 @@ def _fallback(*models: str, **entry: Any) -> dict[str, Any]:
         ({}, {"model": {"key_env": "TOKEN"}}, "model.key_env", "OPENAI_API_KEY → TOKEN"),
         (_fallback(), _fallback("a", "b"), "fallback_providers", "none → a, b"),
         (_fallback("a"), _fallback("a", key_env="TOKEN"), "fallback_providers", "a: key_env"),
+        (
+            _fallback("a"),
+            _fallback("a", vision=False, context_length=256),
+            "fallback_providers",
+            "a: context_length, vision",
+        ),
+        ({}, {"model": {"vision": False}}, "model.vision", "none → false"),
+        ({"model": {"context_length": 8192}}, {}, "model.context_length", "8192 → none"),
+        ({}, {"agent": {"compaction": False}}, "agent.compaction", "at 0.8 with keep_turns 6 → off"),
+        (
+            {"agent": {"compaction": "off"}},
+            {"agent": {"compaction": {"at": 0.5}}},
+            "agent.compaction",
+            "off → at 0.5 with keep_turns 6",
+        ),
+        (_server(), _server(on_stop="end", resources=True), "mcp_servers.time", "reconnects: on_stop, resources"),
         ({"mcp_servers": {}}, _server(), "mcp_servers.time", "added"),
         (_server(), {"mcp_servers": {}}, "mcp_servers.time", "removed"),
         (_server(), _server(args=["x"], env={"A": "b"}), "mcp_servers.time", "reconnects: args, env"),
