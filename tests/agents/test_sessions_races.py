@@ -12,6 +12,7 @@ from fakes.sessions import BOUND_S, Bench, FakeToolbox, bounded, end_of, text_re
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.failures import cancelled_error
 from workers.agents.session import OwnedShard
+from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelRequest, ToolCall
 from workers.routing.shards import settle
 from workers.store.shard import TurnRow
@@ -299,10 +300,10 @@ async def test_a_transcript_that_a_failing_disk_left_open_is_closed_for_the_mode
 class HangingToolbox(FakeToolbox):
     """Its servers do not come up."""
 
-    async def definitions(self) -> bytes:
+    async def definitions(self) -> Offer:
         self.called.set()
         await self.gate.wait()
-        return b""
+        return NO_TOOLS
 
 
 async def test_a_turn_can_be_cut_while_its_tools_are_still_connecting(bench: Bench) -> None:

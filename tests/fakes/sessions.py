@@ -21,6 +21,7 @@ from workers.agents.sessions import Sessions
 from workers.agents.turn import TurnRun
 from workers.models.chain import ModelChain
 from workers.models.messages import upstream_messages
+from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.tools.toolbox import ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
@@ -102,8 +103,8 @@ class FakeToolbox:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def definitions(self) -> bytes:
-        return b""
+    async def definitions(self) -> Offer:
+        return NO_TOOLS
 
     async def call(self, call: ToolCall) -> ToolResult:
         self.calls.append(call.name)

@@ -25,6 +25,7 @@ from fakes.model_server import (
     usage,
     whole,
 )
+from fakes.offers import offer_of
 
 from workers.models import chat, retry
 from workers.models.chat import ChatCompletions, Patiences, request_body
@@ -35,7 +36,7 @@ from workers.models.route import is_about_model
 KEY = "hunter2-0123456789"
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 SHORT_S = 0.05
-HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'], tools=b"")
+HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 
 
 class Client:
@@ -95,14 +96,15 @@ async def connect(server: ModelServer) -> AsyncIterator[Connect]:
 
 
 async def test_the_request_is_a_streamed_chat_completion_with_the_key(server: ModelServer, connect: Connect) -> None:
-    tools = b'[{"type":"function","function":{"name":"one","parameters":{}}}]'
+    tools = [{"type": "function", "function": {"name": "one", "parameters": {}}}]
     messages = [b'{"role":"system","content":"Be kind"}', b'{"role":"user","content":"H\xc3\xa9"}']
-    await connect().reply(ModelRequest(messages=messages, tools=tools, parameters={"temperature": 0.5, "stop": ["x"]}))
+    parameters = {"temperature": 0.5, "stop": ["x"]}
+    await connect().reply(ModelRequest(messages=messages, tools=offer_of(tools), parameters=parameters))
 
     assert server.last.body == {
         "model": "gpt-test",
         "messages": [{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hé"}],
-        "tools": json.loads(tools),
+        "tools": tools,
         "temperature": 0.5,
         "stop": ["x"],
         "stream": True,
@@ -114,7 +116,7 @@ async def test_the_request_is_a_streamed_chat_completion_with_the_key(server: Mo
 
 def test_parameters_do_not_overrule_what_is_ours_to_say() -> None:
     parameters = {"model": "other", "stream": False, "n": 5, "messages": [], "tools": [], "top_p": 1}
-    body = request_body(ModelRequest(messages=[], tools=b"", parameters=parameters), "mine")
+    body = request_body(ModelRequest(messages=[], parameters=parameters), "mine")
 
     assert body.count(b'"stream":') == 1
     assert json.loads(body) == {
@@ -129,7 +131,7 @@ def test_parameters_do_not_overrule_what_is_ours_to_say() -> None:
 async def test_a_request_may_name_another_model(server: ModelServer, connect: Connect) -> None:
     server.script(stream({"choices": [{"delta": {"content": "x"}}]}))
 
-    reply = await connect().reply(ModelRequest(messages=HELLO.messages, tools=b"", model="gpt-other"))
+    reply = await connect().reply(ModelRequest(messages=HELLO.messages, model="gpt-other"))
 
     assert server.last.body["model"] == reply.model == "gpt-other"
 
@@ -137,7 +139,7 @@ async def test_a_request_may_name_another_model(server: ModelServer, connect: Co
 async def test_a_body_larger_than_a_mebibyte_goes_out_whole(server: ModelServer, connect: Connect) -> None:
     message = json.dumps({"role": "user", "content": "x" * 3_000_000}).encode()
 
-    await connect().reply(ModelRequest(messages=[message], tools=b""))
+    await connect().reply(ModelRequest(messages=[message]))
 
     assert len(server.last.body["messages"][0]["content"]) == 3_000_000
 

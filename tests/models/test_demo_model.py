@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.offers import offer_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def assistant(reply: ModelReply) -> bytes:
 
 def request(*messages: bytes, tools: tuple[str, ...] = TOOLS) -> ModelRequest:
     definitions = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in tools]
-    return ModelRequest(messages=messages, tools=orjson.dumps(definitions) if tools else b"")
+    return ModelRequest(messages=messages, tools=offer_of(definitions))
 
 
 async def ask(*messages: bytes, tools: tuple[str, ...] = TOOLS) -> tuple[ModelReply, list[str]]:

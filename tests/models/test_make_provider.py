@@ -30,9 +30,7 @@ async def test_a_configured_endpoint_is_asked_with_its_key(server: ModelServer) 
     config = ModelConfig(provider="custom", default="m", base_url=server.base_url, key_env="THE_KEY")
     provider = make_provider(config, {"THE_KEY": "secret-key"}, max_retries=0)
 
-    reply = await provider.complete(
-        ModelRequest(messages=[b'{"role":"user","content":"Hi"}'], tools=b""), lambda _: None
-    )
+    reply = await provider.complete(ModelRequest(messages=[b'{"role":"user","content":"Hi"}']), lambda _: None)
     await provider.close()
 
     assert isinstance(reply, ModelReply)
@@ -43,7 +41,7 @@ async def test_a_configured_endpoint_is_asked_with_its_key(server: ModelServer) 
 async def test_an_endpoint_without_key_gets_no_authorization(server: ModelServer) -> None:
     provider = make_provider(ModelConfig(provider="custom", base_url=server.base_url), {}, max_retries=0)
 
-    await provider.complete(ModelRequest(messages=[b'{"role":"user","content":"Hi"}'], tools=b""), lambda _: None)
+    await provider.complete(ModelRequest(messages=[b'{"role":"user","content":"Hi"}']), lambda _: None)
     await provider.close()
 
     assert "Authorization" not in server.last.headers
@@ -72,9 +70,7 @@ async def test_a_chain_asks_each_provider_at_its_url_with_its_key_for_its_model(
         other.script(refuse(401), refuse(401))
         chain = make_chain(config, {"KEY_ONE": "secret-one", "KEY_TWO": "secret-two"})
 
-        reply = await chain.line().complete(
-            ModelRequest(messages=[b'{"role":"user","content":"Hi"}'], tools=b""), lambda _: None
-        )
+        reply = await chain.line().complete(ModelRequest(messages=[b'{"role":"user","content":"Hi"}']), lambda _: None)
         await chain.close()
 
         asked = [(got.body["model"], got.headers.get("Authorization")) for got in (*server.requests, *other.requests)]
@@ -130,7 +126,7 @@ async def test_the_time_outs_of_the_primary_are_not_those_of_a_fallback(server: 
     chain = make_chain(config, {})
 
     reply = await chain.line().complete(
-        ModelRequest(messages=[b'{"role":"user","content":"[[slow:100]]"}'], tools=b""), lambda _: None
+        ModelRequest(messages=[b'{"role":"user","content":"[[slow:100]]"}']), lambda _: None
     )
     await chain.close()
 

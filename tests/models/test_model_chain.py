@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from fakes.model_server import WAIT_S, Answer, ModelServer, call_tools, hang, refuse, say
+from fakes.offers import offer_of
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -22,7 +23,7 @@ from workers.models.recurring import PAUSE_S
 
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 SHORT_S = 0.05
-HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'], tools=b"")
+HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 MAX_RETRIES = 3
 LIMITED = refuse(429, headers={"Retry-After": "100"})  # longer than any provider is waited for
 
@@ -129,7 +130,8 @@ async def test_the_primary_answers_alone_while_it_can(trial: Trial) -> None:
 
 async def test_the_next_provider_gets_the_same_request_with_its_own_key_url_and_model(trial: Trial) -> None:
     fails(*trial.servers[:2])
-    request = ModelRequest(messages=HELLO.messages, tools=b'[{"type":"function"}]', parameters={"temperature": 0.5})
+    tools = offer_of([{"type": "function"}])
+    request = ModelRequest(messages=HELLO.messages, tools=tools, parameters={"temperature": 0.5})
 
     reply = await trial.reply(request)
 
@@ -151,7 +153,7 @@ async def test_tool_results_are_kept_when_a_fallback_goes_on_in_the_middle_of_a_
     messages: list[bytes] = [*HELLO.messages]
     answered_by = []
     while True:
-        reply = await trial.reply(ModelRequest(messages=messages, tools=b""))
+        reply = await trial.reply(ModelRequest(messages=messages))
         answered_by.append(reply.fallback)
         if not reply.tool_calls:
             break
@@ -518,7 +520,7 @@ def test_a_chain_needs_a_primary() -> None:
 
 async def test_demo_models_make_a_chain_without_a_network() -> None:
     line = ModelChain([DemoModel(model="one"), DemoModel(model="two")]).line()
-    request = ModelRequest(messages=[b'{"role":"user","content":"fail 503 on one"}'], tools=b"")
+    request = ModelRequest(messages=[b'{"role":"user","content":"fail 503 on one"}'])
 
     reply = await line.complete(request, lambda _: None)
 

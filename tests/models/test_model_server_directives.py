@@ -13,6 +13,7 @@ import orjson
 import pytest
 from fakes import model_server
 from fakes.model_server import ModelServer
+from fakes.offers import offer_of
 
 from workers.models.chat import ChatCompletions, Patiences
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
@@ -36,7 +37,7 @@ async def provider(server: ModelServer) -> AsyncIterator[ChatCompletions]:
 
 async def ask(provider: ChatCompletions, text: str, *more: dict[str, Any]) -> ModelReply | ModelFailure:
     messages = [orjson.dumps(message) for message in ({"role": "user", "content": text}, *more)]
-    return await provider.complete(ModelRequest(messages=messages, tools=orjson.dumps(TOOLS)), lambda _: None)
+    return await provider.complete(ModelRequest(messages=messages, tools=offer_of(TOOLS)), lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,9 @@ def test_tools_are_told_in_chat_completions_form() -> None:
     offered = catalogue("calc", [listed], ToolFilter())
 
     function = {"name": "mcp__calc__add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}
-    assert orjson.loads(b"[" + offered.definitions + b"]") == [{"type": "function", "function": function}]
+    (tool,) = offered.offered
+    assert orjson.loads(tool.definition) == {"type": "function", "function": function}
+    assert (tool.name, tool.server, tool.tool, tool.description_chars) == ("mcp__calc__add", "calc", "add", 5)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ DRAFT_3, DRAFT_4 = (f"http://json-schema.org/draft-0{number}/schema#" for number
 )
 def test_a_malformed_schema_checks_nothing(schema: dict[str, Any]) -> None:
     assert problems(schema, {"text": 7}) is None
-    assert b"mcp__s__t" in offering(schema).definitions
+    assert [tool.name for tool in offering(schema).offered] == ["mcp__s__t"]
 
 
 SLOW = {"type": "string", "pattern": "^([a-z0-9]+)+@x$"}  # takes exponential time

@@ -65,7 +65,7 @@ def python_server(module: str, *args: str) -> McpServer:
 
 
 async def offered(toolbox: Toolbox) -> set[str]:
-    return {tool["function"]["name"] for tool in orjson.loads(await toolbox.definitions())}
+    return {tool["function"]["name"] for tool in orjson.loads((await toolbox.definitions()).joined)}
 
 
 async def test_servers_from_pypi_are_used(serve: Serve, repository: Path) -> None:

@@ -193,7 +193,7 @@ async def test_headers_are_sent_and_a_refusal_names_its_status(serve: Serve) -> 
         entry = remote(port, headers={"Authorization": "Bearer ${TOKEN}"})
         toolbox = serve({"TOKEN": "s3cret"}, count=entry).toolbox("a")
 
-        assert await toolbox.definitions() == b""
+        assert (await toolbox.definitions()).joined == b""
 
     assert "HTTP 401" in (toolbox.notice or "")
     assert set(seen) == {"Bearer s3cret"}
@@ -252,7 +252,7 @@ async def test_a_redirect_to_another_origin_is_not_followed_and_said(serve: Serv
             entry = remote(port, protocol=protocol, headers={"Authorization": "Bearer s3cret", "X-Key": "s3cret"})
             toolbox = serve(count=entry).toolbox("a")
 
-            assert await toolbox.definitions() == b""
+            assert (await toolbox.definitions()).joined == b""
 
     assert "not followed" in (toolbox.notice or "")
     assert elsewhere == []
@@ -268,7 +268,7 @@ async def test_a_silent_server_is_given_up_after_its_connect_timeout(serve: Serv
     async with answering(hang) as port:
         toolbox = serve(count=remote(port, connect_timeout=0.3)).toolbox("a")
 
-        assert await toolbox.definitions() == b""
+        assert (await toolbox.definitions()).joined == b""
 
         assert "no answer within 0.3 s" in (toolbox.notice or "")
         over.set()
@@ -277,7 +277,7 @@ async def test_a_silent_server_is_given_up_after_its_connect_timeout(serve: Serv
 async def test_a_server_that_is_not_there_is_said_to_be_unreachable(serve: Serve) -> None:
     toolbox = serve(count=remote(free_port())).toolbox("a")
 
-    assert await toolbox.definitions() == b""
+    assert (await toolbox.definitions()).joined == b""
 
     assert "cannot connect" in (toolbox.notice or "")
 

@@ -26,7 +26,7 @@ async def pid_of(toolbox: Toolbox) -> int:
 
 
 async def servers_of(toolbox: Toolbox) -> set[str]:
-    definitions = orjson.loads(await toolbox.definitions() or b"[]")
+    definitions = orjson.loads((await toolbox.definitions()).joined or b"[]")
     return {tool["function"]["name"].split("__")[1] for tool in definitions}
 
 
@@ -158,7 +158,7 @@ async def test_a_call_over_an_entry_that_is_no_more_is_cut_in_the_end(
 
     assert (await running).outcome == "unknown"
     await until(lambda: not runs(counting.starts[0]), "the server is gone")
-    assert await toolbox.definitions() == b""
+    assert (await toolbox.definitions()).joined == b""
 
 
 async def test_a_configuration_that_lacks_a_value_changes_nothing(serve: Serve, counting: Counting) -> None:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
 import pytest
 from fakes.mcp_counting import Counting, call, runs, until
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer, ToolFilter
 from workers import json_depth
+from workers.models.offer import Offer
 from workers.models.provider import ToolCall
 from workers.tools import connection
 from workers.tools.servers import ToolServers
@@ -27,14 +27,14 @@ def nested(levels: int) -> str:
     return '{"text": ' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
 
 
-def names(definitions: bytes) -> set[str]:
-    return {tool["function"]["name"].removeprefix("mcp__count__") for tool in orjson.loads(definitions or b"[]")}
+def names(offer: Offer) -> set[str]:
+    return {tool.name.removeprefix("mcp__count__") for tool in offer.tools}
 
 
 async def test_no_servers_offer_nothing(serve: Serve) -> None:
     toolbox = serve(off=McpServer(command="false", enabled=False)).toolbox("a")
 
-    assert await toolbox.definitions() == b""
+    assert (await toolbox.definitions()).joined == b""
     assert toolbox.notice is None
     assert (await call(toolbox, "echo")).outcome == "tool_error"
     await toolbox.close()

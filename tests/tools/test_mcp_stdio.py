@@ -24,7 +24,7 @@ both_loops = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
 
 
 async def is_offered(toolbox: Toolbox, tool: bytes) -> bool:
-    return tool in await toolbox.definitions()
+    return tool in (await toolbox.definitions()).joined
 
 
 def sh(script: str, **settings: Any) -> McpServer:
@@ -36,7 +36,7 @@ async def test_a_failed_call_keeps_the_connection_and_changes_of_tools_are_seen(
     serve: Serve, counting: Counting, protocol: str
 ) -> None:
     toolbox = serve(count=counting.entry(protocol=protocol)).toolbox("a")
-    before = await toolbox.definitions()
+    before = (await toolbox.definitions()).joined
 
     assert (await call(toolbox, "boom")).outcome == "tool_error"
     assert (await call(toolbox, "echo", text="hi")).text == "hi"
@@ -117,7 +117,7 @@ async def test_a_silent_server_is_given_up_after_its_connect_timeout_with_all_it
     script = f"sleep 300 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/pid; sleep 300"
     toolbox = serve(mute=sh(script, connect_timeout=0.5)).toolbox("a")
 
-    assert await toolbox.definitions() == b""
+    assert (await toolbox.definitions()).joined == b""
 
     assert "no answer within 0.5 s" in (toolbox.notice or "")
     pids = [int((tmp_path / name).read_text()) for name in ("child", "pid")]
@@ -132,13 +132,13 @@ async def test_closing_while_a_server_starts_leaves_nothing_behind(serve: Serve,
     await toolbox.close()
 
     assert not runs(int((tmp_path / "pid").read_text()))
-    assert await defining == b""
+    assert not (await defining).tools
 
 
 async def test_a_command_that_is_missing_is_named(serve: Serve) -> None:
     toolbox = serve(gone=McpServer(command="/no/such/command")).toolbox("a")
 
-    assert await toolbox.definitions() == b""
+    assert (await toolbox.definitions()).joined == b""
 
     assert "/no/such/command" in (toolbox.notice or "")
 
@@ -156,7 +156,7 @@ async def test_a_server_that_crashes_at_start_fails_at_once_and_says_where_its_s
 ) -> None:
     toolbox = serve(count=counting.entry("crash")).toolbox("a")
 
-    assert await toolbox.definitions() == b""
+    assert (await toolbox.definitions()).joined == b""
 
     log = tmp_path / "mcp-count.log"
     assert "logs/mcp-count.log" in (toolbox.notice or "")

@@ -156,7 +156,7 @@ class TurnRun(Work):
         return finish
 
     async def _steps(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
-        definitions = await session.toolbox.definitions()
+        offer = await session.toolbox.definitions()
         system, past, own = self._context(session, agency)
         action: Action = self._machine.start(own)
         while True:
@@ -171,7 +171,7 @@ class TurnRun(Work):
                         system=system,
                         past=past,
                         messages=action.messages,
-                        tools=definitions,
+                        tools=offer,
                         parameters=self.submission.parameters,
                         model=session.model,
                         take_back=self.feed.take_back,

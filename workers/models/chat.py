@@ -303,8 +303,8 @@ class ChatCompletions:
 def request_body(request: ModelRequest, model: str) -> bytes:
     """The body of a request, joined of what is JSON already; parameters do not overrule what is ours to say."""
     parts = [b'{"model":', orjson.dumps(model), b',"messages":[', b",".join(upstream_messages(request)), b"]"]
-    if request.tools:
-        parts += (b',"tools":', request.tools)
+    if request.tools.joined:
+        parts += (b',"tools":', request.tools.joined)
     if parameters := {name: value for name, value in request.parameters.items() if name not in _OURS}:
         parts += (b",", orjson.dumps(parameters)[1:-1])
     parts.append(_TAIL)

@@ -84,7 +84,7 @@ class DemoModel:
             if failing in ("", model):
                 return _failure(int(status), model)
         if wishes := list(wishes_of(text)):
-            offered = tools_of(request.tools)
+            offered = tools_of(request.tools.joined)
             answer, calls = resolve(wishes, offered, call_prefix=f"call_demo_{len(messages)}")
             return await self._answer(answer, calls, messages, model, on_text)
         if count := _SAY.search(text):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from workers.models.offer import NO_TOOLS, Offer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
@@ -41,7 +43,7 @@ class ModelRequest:
     system: str = ""  # the one system message; empty for none
     past: Sequence[Passage] = ()  # the turns before this one that are carried, oldest first
     messages: Sequence[bytes]  # of this turn so far, each a chat message object
-    tools: bytes  # a JSON array of tool definitions; b"" for none
+    tools: Offer = NO_TOOLS
     parameters: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None  # instead of the configured one
     has_next: bool = False  # another provider stands ready: no long waits for this one

@@ -13,6 +13,7 @@ import orjson
 from jsonschema.protocols import Validator
 
 from hermes_actors.config.model import ToolFilter
+from workers.models.offer import OfferedTool
 from workers.tools.schema import ANYTHING, errors, validator
 
 MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
@@ -45,7 +46,7 @@ class Catalogue:
 
     digest: str  # equal digests: equal offers
     tools: Mapping[str, Tool]  # by the name the model knows
-    definitions: bytes  # chat-completions tool definitions as JSON, joined by commas; b"" for none
+    offered: tuple[OfferedTool, ...]  # as the model is told of them, in order
     left_out: Mapping[str, str] = field(default_factory=dict)  # chosen tools, by the server's names, and why
     _validators: dict[str, Validator] = field(default_factory=dict)
 
@@ -73,7 +74,7 @@ def catalogue(server: str, listed: Sequence[ListedTool], chosen: ToolFilter) -> 
     A tool that cannot be told to a model is left out: providers refuse the whole request for one such definition.
     """
     tools: dict[str, Tool] = {}
-    definitions: list[bytes] = []
+    offered: list[OfferedTool] = []
     names: set[str] = set()
     left_out: dict[str, str] = {}
     for tool in listed:
@@ -81,15 +82,15 @@ def catalogue(server: str, listed: Sequence[ListedTool], chosen: ToolFilter) -> 
             continue
         name = offered_name(server, tool.name, taken=tools)
         try:
-            definitions.append(orjson.dumps(_definition(name, tool)))
+            offered.append(_offered(name, server, tool))
         except (TypeError, ValueError) as error:  # lone surrogates, integers of more than 64 bits; no object
             left_out[tool.name] = str(error)
             continue
         names.add(tool.name)
         tools[name] = Tool(name=name, listed=tool)
-    joined = b",".join(definitions)
-    digest = blake2b(b"\0".join((joined, *map(_bytes, names_of(tools)))), digest_size=16).hexdigest()
-    return Catalogue(digest=digest, tools=tools, definitions=joined, left_out=left_out)
+    identity = (*(tool.definition for tool in offered), *map(_bytes, names_of(tools)))
+    digest = blake2b(b"\0".join(identity), digest_size=16).hexdigest()
+    return Catalogue(digest=digest, tools=tools, offered=tuple(offered), left_out=left_out)
 
 
 def _validator(schema: dict[str, Any]) -> Validator:
@@ -126,17 +127,25 @@ def offered_name(server: str, tool: str, *, taken: Collection[str] = ()) -> str:
     return name[: MAX_NAME_CHARS - len(suffix)] + suffix
 
 
-def _definition(name: str, tool: ListedTool) -> dict[str, Any]:
+def _offered(name: str, server: str, tool: ListedTool) -> OfferedTool:
     """A tool in chat-completions form.
 
     Raises:
-        ValueError: its schema is not that of an object, as a call's arguments are.
+        TypeError, ValueError: it cannot be written as JSON, or its schema is not that of an object, as the arguments of
+            a call are.
     """
     parameters = {"type": "object", "properties": {}, **tool.input_schema}  # providers insist on both
     if parameters["type"] != "object" or not isinstance(parameters["properties"], dict):
         raise ValueError("its input schema is not that of an object")
-    function = {"name": name, "description": tool.description or "", "parameters": parameters}
-    return {"type": "function", "function": function}
+    description = tool.description or ""
+    function = {"name": name, "description": description, "parameters": parameters}
+    return OfferedTool(
+        name=name,
+        server=server,
+        tool=tool.name,
+        definition=orjson.dumps({"type": "function", "function": function}),
+        description_chars=len(description),
+    )
 
 
 def _bytes(text: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from hermes_actors.config.model import McpServer
+from workers.models.offer import Offer, offer
 from workers.tools.catalogue import Catalogue
 from workers.tools.commons import WorkerCommons
 from workers.tools.entry import ServerEntry
@@ -18,7 +19,7 @@ from workers.tools.target import target
 from workers.tools.toolbox import Toolbox
 
 CLOSE_TIMEOUT_S = 15.0  # above what one connection's end may take
-MAX_JOINED = 64  # combinations of catalogues whose definitions are kept
+MAX_JOINED = 64  # combinations of catalogues whose offer is kept
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,7 @@ class ToolServers:
     ) -> None:
         self._logs = logs
         self._commons = WorkerCommons(owner_mark, home)
-        self._joined: dict[tuple[str, ...], bytes] = {}
+        self._joined: dict[tuple[str, ...], Offer] = {}
         self._retiring: dict[asyncio.Task[None], ServerEntry] = {}
         self._entries: tuple[ServerEntry, ...] = ()
         self._configure(servers, environment)
@@ -130,13 +131,12 @@ class ToolServers:
         """Those of the configuration, and those that end."""
         return (*self._entries, *self._retiring.values())
 
-    def _join(self, catalogues: Iterable[Catalogue]) -> bytes:
-        """The definitions of these catalogues as one JSON array, the same bytes for every session that has them."""
+    def _join(self, catalogues: Iterable[Catalogue]) -> Offer:
+        """The tools of these catalogues, the same object for every session that has them."""
         known = list(catalogues)
         key = tuple(catalogue.digest for catalogue in known)
         if (joined := self._joined.get(key)) is None:
             if len(self._joined) >= MAX_JOINED:
                 self._joined.clear()
-            parts = [catalogue.definitions for catalogue in known if catalogue.definitions]
-            joined = self._joined[key] = b"[" + b",".join(parts) + b"]" if parts else b""
+            joined = self._joined[key] = offer(tool for catalogue in known for tool in catalogue.offered)
         return joined

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 import orjson
 
 from workers.json_depth import MAX_DEPTH, is_too_deep
+from workers.models.offer import Offer
 from workers.models.provider import ToolCall
 from workers.tools.catalogue import Catalogue, Tool
 from workers.tools.connection import Connection
@@ -29,7 +30,7 @@ class SessionTools:
     Args:
         session: the session's key.
         configured: gives the worker's servers as they are configured now.
-        joined: the definitions of several catalogues as one JSON array.
+        joined: the offer of several catalogues.
     """
 
     __slots__ = ("_closed", "_configured", "_connections", "_entries", "_joined", "_own", "_session", "_unsettled")
@@ -38,7 +39,7 @@ class SessionTools:
         self,
         session: str,
         configured: Callable[[], Sequence[ServerEntry]],
-        joined: Callable[[Iterable[Catalogue]], bytes],
+        joined: Callable[[Iterable[Catalogue]], Offer],
     ) -> None:
         self._session = session
         self._configured = configured
@@ -49,7 +50,7 @@ class SessionTools:
         self._unsettled = list(self._entries)  # catalogue not known, or required and not connected yet
         self._closed = False
 
-    async def definitions(self) -> bytes:
+    async def definitions(self) -> Offer:
         self._follow()
         if self._unsettled:
             await self._settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from workers.models.offer import Offer
 from workers.models.provider import ToolCall
 
 Outcome = Literal["result", "tool_error", "not_sent", "unknown"]
@@ -31,8 +32,8 @@ class ToolsUnavailable(Exception):
 class Toolbox(Protocol):
     """The tools of one session. It outlives failed runs and actor restarts."""
 
-    async def definitions(self) -> bytes:
-        """The tools on offer, as a JSON array of chat-completions tool definitions; ``b""`` for none.
+    async def definitions(self) -> Offer:
+        """The tools that the session's model may call.
 
         Connects a server only where its catalogue is not known yet. Servers that cannot be reached are left out, and
         their absence is told in :meth:`notice`.
