@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hermes_actors.config.model import ToolFilter
 from workers.tools import schema as checks
-from workers.tools.catalogue import Catalogue, ListedTool, catalogue, is_chosen, offered_name
+from workers.tools.catalogue import Catalogue, LeftOut, ListedTool, catalogue, is_chosen, offered_name
 
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
@@ -76,7 +76,16 @@ def test_a_tool_that_cannot_be_told_to_a_model_is_left_out_and_the_others_are_ke
     offered = catalogue("s", [broken, fine, fine], ToolFilter())
 
     assert list(offered.tools) == ["mcp__s__fine"]
-    assert list(offered.left_out) == ["broken"]
+    assert [tool.name for tool in offered.left_out] == ["broken"]
+
+
+def test_a_tool_that_the_listing_left_out_is_reported_unless_the_configuration_excludes_it() -> None:
+    unread = [LeftOut("odd", "its name is no text"), LeftOut("unwanted", "no input schema")]
+
+    offered = catalogue("s", [], ToolFilter(exclude=("unwanted",)), unread)
+
+    assert offered.left_out == (LeftOut("odd", "its name is no text"),)
+    assert offered.digest != catalogue("s", [], ToolFilter()).digest
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,22 @@ class ListedTool:
     input_schema: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A tool that its server lists and no model gets."""
+
+    name: str  # the server's own, or where it stands in the listing if it has none
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a server lists."""
+
+    tools: tuple[ListedTool, ...]
+    left_out: tuple[LeftOut, ...] = ()  # what could not be read, and what no call can use
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A tool on offer."""
@@ -47,7 +63,7 @@ class Catalogue:
     digest: str  # equal digests: equal offers
     tools: Mapping[str, Tool]  # by the name the model knows
     offered: tuple[OfferedTool, ...]  # as the model is told of them, in order
-    left_out: Mapping[str, str] = field(default_factory=dict)  # chosen tools, by the server's names, and why
+    left_out: tuple[LeftOut, ...] = ()  # of the chosen tools
     _validators: dict[str, Validator] = field(default_factory=dict)
 
     def problems(self, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
@@ -68,15 +84,23 @@ class Catalogue:
         return "; ".join(words) or None
 
 
-def catalogue(server: str, listed: Sequence[ListedTool], chosen: ToolFilter) -> Catalogue:
+def catalogue(
+    server: str, listed: Sequence[ListedTool], chosen: ToolFilter, unread: Sequence[LeftOut] = ()
+) -> Catalogue:
     """The catalogue of a server that lists these tools.
 
-    A tool that cannot be told to a model is left out: providers refuse the whole request for one such definition.
+    A tool that cannot be offered to a model is left out: providers refuse the whole request for one such definition.
+
+    Args:
+        server: its name.
+        listed: its tools.
+        chosen: which of them the configuration offers.
+        unread: tools that the listing itself left out.
     """
     tools: dict[str, Tool] = {}
     offered: list[OfferedTool] = []
     names: set[str] = set()
-    left_out: dict[str, str] = {}
+    left_out = [each for each in unread if is_chosen(each.name, chosen)]
     for tool in listed:
         if tool.name in names or not is_chosen(tool.name, chosen):
             continue
@@ -84,13 +108,14 @@ def catalogue(server: str, listed: Sequence[ListedTool], chosen: ToolFilter) -> 
         try:
             offered.append(_offered(name, server, tool))
         except (TypeError, ValueError) as error:  # lone surrogates, integers of more than 64 bits; no object
-            left_out[tool.name] = str(error)
+            left_out.append(LeftOut(tool.name, str(error)))
             continue
         names.add(tool.name)
         tools[name] = Tool(name=name, listed=tool)
-    identity = (*(tool.definition for tool in offered), *map(_bytes, names_of(tools)))
+    words = [*names_of(tools), *(f"{each.name}: {each.why}" for each in left_out)]
+    identity = (*(tool.definition for tool in offered), *map(_bytes, words))
     digest = blake2b(b"\0".join(identity), digest_size=16).hexdigest()
-    return Catalogue(digest=digest, tools=tools, offered=tuple(offered), left_out=left_out)
+    return Catalogue(digest=digest, tools=tools, offered=tuple(offered), left_out=tuple(left_out))
 
 
 def _validator(schema: dict[str, Any]) -> Validator:

@@ -13,7 +13,7 @@ from mcp_types import CallToolResult
 from pydantic import ValidationError
 
 from workers.tools.calls import Call, calling
-from workers.tools.catalogue import ListedTool
+from workers.tools.catalogue import Listing
 from workers.tools.commons import ServerCommons
 from workers.tools.content import to_tool_result
 from workers.tools.outage import hangs
@@ -43,7 +43,7 @@ class Connection:
         *,
         commons: ServerCommons,
         session: str | None = None,
-        on_tools: Callable[[tuple[ListedTool, ...], bool], None],
+        on_tools: Callable[[Listing, bool], None],
     ) -> None:
         self.target = target
         self._session = session

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
-from workers.tools.catalogue import Catalogue, ListedTool, catalogue
+from workers.tools.catalogue import Catalogue, LeftOut, Listing, catalogue
 from workers.tools.commons import ServerCommons, WorkerCommons
 from workers.tools.connection import Connection
 from workers.tools.content import cut
@@ -50,7 +49,7 @@ class ServerEntry:
         self._commons = ServerCommons(commons)
         self._shared: Connection | None = None
         self._seen: dict[str, Catalogue] = {}
-        self._left_out: Mapping[str, str] = {}  # as the log has it
+        self._left_out: tuple[LeftOut, ...] = ()  # as the log has it
         self._outage = Outage()
         self._learning: asyncio.Task[None] | None = None
 
@@ -143,9 +142,9 @@ class ServerEntry:
             self._learning = None
 
     def _opened(self, session: str | None, on_catalogue: Callable[[Catalogue], None]) -> Connection:
-        def listed(tools: tuple[ListedTool, ...], fresh: bool) -> None:
-            made = catalogue(self.name, tools, self.target.entry.tools)
-            self._tell_left_out(made.left_out)
+        def listed(listing: Listing, fresh: bool) -> None:
+            made = catalogue(self.name, listing.tools, self.target.entry.tools, listing.left_out)
+            self._log_left_out(made.left_out)
             offered = self._interned(made)
             # A session's own process may change its tools for itself; what a new process offers holds for all.
             if fresh or self.is_shared or not self.target.command:
@@ -162,11 +161,11 @@ class ServerEntry:
         self.connections.add(connection)
         return connection
 
-    def _tell_left_out(self, tools: Mapping[str, str]) -> None:
-        """Log which tools no model is told of, and why, as often as that changes."""
+    def _log_left_out(self, tools: tuple[LeftOut, ...]) -> None:
+        """Log which tools no model gets, and why, as often as that changes."""
         if tools and tools != self._left_out:
             self._left_out = tools
-            whys = [cut(f"{name}: {why}", MAX_LEFT_OUT_CHARS) for name, why in islice(tools.items(), MAX_LEFT_OUT_TOLD)]
+            whys = [cut(f"{tool.name}: {tool.why}", MAX_LEFT_OUT_CHARS) for tool in tools[:MAX_LEFT_OUT_TOLD]]
             log.warning("mcp tools left out", server=self.name, count=len(tools), tools=whys)
 
     def _interned(self, made: Catalogue) -> Catalogue:

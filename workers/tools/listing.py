@@ -13,7 +13,7 @@ from mcp_types import METHOD_NOT_FOUND
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from workers.tools.catalogue import ListedTool
+from workers.tools.catalogue import LeftOut, ListedTool, Listing
 from workers.tools.outage import pause_s
 
 LIST_TIMEOUT_S = 30.0  # of a listing while the connection is up; the first one is part of connecting
@@ -22,7 +22,10 @@ MAX_PAGES = 100  # of one listing
 MAX_TOOLS = 1000  # of one server
 
 
-async def list_tools(client: Client) -> tuple[ListedTool, ...]:
+TASK_ONLY = "it runs as a task only (execution.taskSupport: required), which no call here can ask for"
+
+
+async def list_tools(client: Client) -> Listing:
     """All tools of a server, as many as are taken from one.
 
     Raises:
@@ -30,6 +33,7 @@ async def list_tools(client: Client) -> tuple[ListedTool, ...]:
         ValidationError: the answer is no tool listing.
     """
     tools: list[ListedTool] = []
+    left_out: list[LeftOut] = []
     cursor: str | None = None
     for _ in range(MAX_PAGES):
         try:
@@ -38,17 +42,18 @@ async def list_tools(client: Client) -> tuple[ListedTool, ...]:
             if error.code == METHOD_NOT_FOUND:  # a server of resources and prompts alone
                 break
             raise
-        tools += (
-            ListedTool(name=tool.name, description=tool.description, input_schema=tool.input_schema)
-            for tool in page.tools
-        )
+        for tool in page.tools:
+            if tool.execution is not None and tool.execution.task_support == "required":
+                left_out.append(LeftOut(tool.name, TASK_ONLY))
+                continue
+            tools.append(ListedTool(name=tool.name, description=tool.description, input_schema=tool.input_schema))
         cursor = page.next_cursor
         if cursor is None or len(tools) >= MAX_TOOLS:
             break
-    return tuple(tools[:MAX_TOOLS])
+    return Listing(tools=tuple(tools[:MAX_TOOLS]), left_out=tuple(left_out))
 
 
-async def follow(client: Client, changed: asyncio.Event, on_tools: Callable[[tuple[ListedTool, ...]], None]) -> None:
+async def follow(client: Client, changed: asyncio.Event, on_tools: Callable[[Listing], None]) -> None:
     """List anew each time ``changed`` is set, until cancelled. A listing that fails leaves the old one standing."""
     async with anyio.create_task_group() as group:
         if _announces_by_stream(client):

@@ -25,7 +25,7 @@ from mcp.client.session import IncomingMessage
 from mcp_types import Implementation, ToolListChangedNotification
 
 from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
-from workers.tools.catalogue import ListedTool
+from workers.tools.catalogue import Listing
 from workers.tools.commons import ServerCommons, TooManyProcesses
 from workers.tools.content import cut
 from workers.tools.listing import follow, list_tools
@@ -69,7 +69,7 @@ class Owner:
         *,
         commons: ServerCommons,
         session: str | None,
-        on_tools: Callable[[tuple[ListedTool, ...], bool], None],
+        on_tools: Callable[[Listing, bool], None],
         on_heard: Callable[[], None],
     ) -> None:
         self.target = target
@@ -279,7 +279,7 @@ class Owner:
             return {}
         return {HOME_VARIABLE: str(self._commons.worker.home), SESSION_VARIABLE: self._session}
 
-    def _arrive(self, client: Client, tools: tuple[ListedTool, ...]) -> None:
+    def _arrive(self, client: Client, tools: Listing) -> None:
         self.client = client
         self.held = self.answered = False
         self._enter("up")
