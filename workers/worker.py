@@ -355,6 +355,7 @@ class Worker:
 def agency_of(config: Config, environment: Mapping[str, str], models: ModelChain | None = None) -> Agency:
     """What agents work with, as a configuration says; with the same models as before, where they are to be the same."""
     return Agency(
+        compaction=config.agent.compaction,
         models=make_chain(config, environment, before=models),
         max_turns=config.agent.max_turns,
         system_prompt=config.agent.system_prompt,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import orjson
 from fakes.shard_store import FakeShardStore
 
-from hermes_actors.config.model import SessionsConfig
+from hermes_actors.config.model import Compaction, SessionsConfig
 from workers.agents.admission import Admission
 from workers.agents.agency import Agency
 from workers.agents.feed import ListeningTurn, TurnFeed
@@ -60,6 +60,7 @@ class FakeModel:
 
     def __init__(self, name: str = "fake", model: str = "fake-1") -> None:
         self.name, self.model = name, model
+        self.context_length: int | None = None
         self.asked_for: list[str | None] = []  # the model that each request chose
         self.requests: list[list[dict[str, Any]]] = []
         self.script: list[ModelReply | ModelFailure | BaseException] = []
@@ -80,6 +81,9 @@ class FakeModel:
         if isinstance(reply, ModelReply) and reply.text:
             on_text(reply.text)
         return reply
+
+    async def window(self, model: str) -> int | None:
+        return None
 
     async def until_asked(self, times: int) -> None:
         async with asyncio.timeout(BOUND_S), self.asked:
@@ -207,8 +211,10 @@ class Bench:
         max_turns: int = 5,
         names: FakeNames | None = None,
         with_fallback: bool = False,
+        compaction: Compaction | None = None,
+        model: FakeModel | None = None,
     ) -> None:
-        self.model = FakeModel()
+        self.model = model or FakeModel()
         self.fallback = FakeModel("spare", "fake-2")
         self.fell_back: list[tuple[str, str, str]] = []  # turn id, provider, model
         self.drained: list[int] = []  # for each time it was told: how many turns ran
@@ -223,6 +229,7 @@ class Bench:
         self.sessions = Sessions(
             config,
             agency=Agency(
+                compaction=compaction,
                 models=ModelChain(models),
                 max_turns=max_turns,
                 system_prompt=None,

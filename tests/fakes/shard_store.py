@@ -10,7 +10,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from workers.store.shard import PastTurn, ShardStore, StoreFailed, TranscriptRow, TurnOver, TurnRow
+from workers.store.shard import (
+    Conversation,
+    PastTurn,
+    ShardStore,
+    StoreFailed,
+    Summary,
+    TranscriptRow,
+    TurnOver,
+    TurnRow,
+)
 from workers.turns import Ended, Submission, TurnState
 
 P = ParamSpec("P")
@@ -50,13 +59,14 @@ class FakeShardStore(ShardStore):
         self.own_fault: set[str] = set()
         self.ended_at: dict[str, float] = {}  # by turn id
         self.took: dict[str, list[float]] = {}  # by session key
+        self.summaries: dict[str, Summary] = {}  # by session id
         self.closed = False
 
     def reopened(self) -> FakeShardStore:
         """What the next owner finds."""
         store = FakeShardStore()
         store.rows, store.own_fault, store.models = dict(self.rows), set(self.own_fault), dict(self.models)
-        store.ended_at = dict(self.ended_at)
+        store.ended_at, store.summaries = dict(self.ended_at), dict(self.summaries)
         store.messages = {turn_id: list(rows) for turn_id, rows in self.messages.items()}
         return store
 
@@ -150,6 +160,23 @@ class FakeShardStore(ShardStore):
             for turn_id, rows in self.messages.items()
             if self.rows[turn_id].session_id == session_id
         ]
+
+    @operation
+    def conversation(self, session_id: str) -> Conversation:
+        self._read("transcript")
+        past, summary = self._past(session_id), self.summaries.get(session_id)
+        covered = [turn.turn_id for turn in past].index(summary.through) + 1 if summary is not None else 0
+        return Conversation(summary=summary, past=past[covered:])
+
+    @operation
+    def summary(self, session_id: str) -> Summary | None:
+        self._read("summary")
+        return self.summaries.get(session_id)
+
+    @operation
+    def summarise(self, session_id: str, summary: Summary) -> None:
+        self._write("summarise", session_id)
+        self.summaries[session_id] = summary
 
     @operation
     def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:

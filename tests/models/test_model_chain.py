@@ -536,9 +536,13 @@ class Scripted:
 
     def __init__(self, number: int, draw: Callable[[int], ModelReply | ModelFailure]) -> None:
         self.name, self.model = f"provider-{number}", f"model-{number}"
+        self.context_length = None
         self._number = number
         self._draw = draw
         self.asked = 0
+
+    async def window(self, model: str) -> int | None:
+        return None
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         self.asked += 1

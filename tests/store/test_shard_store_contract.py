@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from fakes.store_samples import KEY, SESSION, Clock, Reopen, ended, submission
 
-from workers.store.shard import PastTurn, ShardStore, StaleFence, StoreFailed, TurnOver
+from workers.store.shard import PastTurn, ShardStore, StaleFence, StoreFailed, Summary, TurnOver
 from workers.turns import TurnState
 
 DAY_S = 24 * 3600.0
@@ -154,6 +154,41 @@ async def test_the_message_of_a_turn_without_an_answer_is_in_the_transcript(stor
 
     (past,) = await store.transcript(SESSION)
     assert (past.state, past.own_fault, past.rows) == (state, state == "failed", (b"message",))
+
+
+async def test_a_conversation_is_the_last_summary_and_the_turns_behind_it(store: ShardStore, clock: Clock) -> None:
+    for turn_id in ("turn_1", "turn_2", "turn_3"):
+        await store.admit(submission(turn_id, messages=[turn_id.encode()]), SESSION, "running")
+        await store.finish(ended(turn_id), [])
+    assert (await store.conversation(SESSION)).summary is None
+    await store.summarise(SESSION, Summary(through="turn_1", turns=1, text="one", made_at=clock.time))
+    last = Summary(through="turn_2", turns=2, text="one and two", made_at=clock.time)
+
+    await store.summarise(SESSION, last)
+
+    conversation = await store.conversation(SESSION)
+    assert conversation.summary == last == await store.summary(SESSION)
+    assert [past.turn_id for past in conversation.past] == ["turn_3"]
+    assert len(await store.transcript(SESSION)) == 3, "the transcript keeps everything"
+
+
+async def test_a_summary_is_of_a_turn_of_its_transcript_and_goes_with_its_session(
+    store: ShardStore, clock: Clock
+) -> None:
+    await store.admit(submission(), SESSION, "running")
+    await store.finish(ended(), [])
+    summary = Summary(through="turn_1", turns=1, text="one", made_at=clock.time)
+    with pytest.raises(StoreFailed):
+        await store.summarise("sess_other", summary)
+    with pytest.raises(StoreFailed):
+        await store.summarise(SESSION, Summary(through="turn_9", turns=9, text="?", made_at=clock.time))
+    assert await store.summary(SESSION) is None
+
+    await store.summarise(SESSION, summary)
+    await store.delete(KEY)
+
+    assert await store.summary(SESSION) is None
+    assert (await store.conversation(SESSION)).past == []
 
 
 async def test_a_transcript_belongs_to_one_session(store: ShardStore) -> None:

@@ -13,6 +13,7 @@ from workers.store.schema import MIGRATIONS, migrate
 RELEASED = (
     "ee3620694ed96947",
     "a0efd7fdf4f49683",
+    "67f49ec5157ab229",
 )  # of each migration, in order; a new one adds its own
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from workers.agents.transcript import text_of
 
-Word = Literal["new", "reset", "stop", "status", "model", "retry", "resume", "restart", "help"]
+Word = Literal["new", "reset", "stop", "status", "model", "retry", "resume", "compress", "restart", "help"]
 
 HELP = """\
 /status          what this session is doing
@@ -22,12 +22,13 @@ HELP = """\
 /retry           send the last message again
 /new, /reset     begin a fresh conversation in this session
 /resume          bring the conversation back that was set aside when this session was suspended
+/compress        summarise the older part of this conversation, so that less of it is sent to the model
 /restart         restart the gateway, once the turns that run are over or out of time (administrators)
 /help            this list
 
 Anything else, also after a slash, goes to the model."""
 
-_WITHOUT_ARGUMENT = frozenset({"new", "reset", "stop", "status", "retry", "resume", "restart", "help"})
+_WITHOUT_ARGUMENT = frozenset({"new", "reset", "stop", "status", "retry", "resume", "compress", "restart", "help"})
 _LONGEST = 256  # characters; a longer text is no command
 
 

@@ -109,6 +109,10 @@ class TurnMachine:
         """Tokens, summed over the model calls so far; empty where the provider does not tell."""
         return dict(self._usage)
 
+    def count(self, usage: Mapping[str, int]) -> None:
+        """Add the tokens of a request that was made for the turn beside its own."""
+        self._usage.update(usage)
+
     @property
     def model(self) -> str:
         """The model that answered last; empty before the first answer."""
@@ -155,7 +159,7 @@ class TurnMachine:
         return self._waits_for
 
     def _replied(self, reply: ModelReply) -> Action:
-        self._usage.update(reply.usage)
+        self.count(reply.usage)
         self._model = reply.model
         self._add(assistant_message(reply))
         if not reply.tool_calls:

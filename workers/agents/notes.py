@@ -8,6 +8,7 @@ import orjson
 
 from workers.agents.marks import Fresh, Marks, Resume, Suspended
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.store.shard import Summary
 
 BRIEFLY_UNKNOWN = "outcome unknown"  # the rest stands in the note
 _UNKNOWN = orjson.dumps(OUTCOME_UNKNOWN)
@@ -96,6 +97,12 @@ def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:
     if marks.strikes:
         lines.append(f"strikes   {marks.strikes} of {threshold}; a turn that succeeds clears them")
     return lines
+
+
+def summary_words(summary: Summary, *, now: float) -> str:
+    """What ``/status`` and ``sessions show`` say of a conversation whose oldest turns are summarised."""
+    turns = "turn is" if summary.turns == 1 else f"{summary.turns} turns are"
+    return f"the first {turns} summarised for the model ({ago(now - summary.made_at)}); the transcript keeps them"
 
 
 def suspended_line(suspended: Suspended, *, now: float) -> str:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
+from hermes_actors.config.model import Compaction as CompactionSettings
+from workers.agents.actor import contained
 from workers.agents.agency import Agency
 from workers.agents.commands import HELP, Command
+from workers.agents.compaction import NoSummary, compact
 from workers.agents.failures import (
     error_data,
     local_error,
@@ -20,11 +23,12 @@ from workers.agents.failures import (
 )
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
-from workers.agents.notes import status_lines, suspended_line
+from workers.agents.notes import status_lines, summary_words, suspended_line
 from workers.agents.session import OwnedShard, Session
 from workers.agents.turn import TurnRun
 from workers.agents.work import Work
 from workers.models.chain import ModelLine
+from workers.models.context import rows_size
 from workers.store.shard import StoreFailed
 from workers.turns import Ended, Refusal, Submission, TurnError
 
@@ -49,12 +53,15 @@ class CommandRun(Work):
         self._command = command
         self._error: TurnError | None = None
         self._retried: TurnRun | None = None
+        self._compressing: asyncio.Task[str | BaseException] | None = None
 
     def cut(self, cutoff: CutOff) -> None:
-        """End a turn that is sent again; what else a command does takes no time."""
+        """End a turn that is sent again, or a summary that the model writes; other commands take no time."""
         self._error = cutoff.error
         if self._retried is not None:
             self._retried.cut(cutoff)
+        if self._compressing is not None:
+            self._compressing.cancel()
 
     def seal(self) -> bool:
         """Only a turn that is sent again can be cut."""
@@ -82,6 +89,8 @@ class CommandRun(Work):
                 self._end(session, "completed", IN_SESSIONS_ONLY)
             elif self._command.word == "retry":
                 await self._retry(session, agency, line)
+            elif self._command.word == "compress":
+                await self._compress(session, agency, line)
             else:
                 self._end(session, "completed", await self._obey(session, line))
         except StoreFailed as error:
@@ -132,7 +141,7 @@ class CommandRun(Work):
             if refusal.code != "session_not_found":
                 raise
             return f"There is nothing to resume: no earlier conversation was set aside. This one is {left}."
-        turns = len(session.past)
+        turns = session.turns
         text = f"The conversation {session.session_id} is back, with {turns} turn{'s' if turns != 1 else ''}."
         return text if left == session.session_id else f"{text} The one until now is kept as {left}."
 
@@ -148,6 +157,20 @@ class CommandRun(Work):
         await session.store.admit(submission, session.session_id, "running", instead_of=last.turn_id)
         session.past.pop()
         await self._retried.perform(session, agency, line)
+
+    async def _compress(self, session: Session, agency: Agency, line: ModelLine) -> None:
+        """Have the model summarise all but the newest turns, now."""
+        self._compressing = asyncio.create_task(contained(compressed, session, agency, line))
+        try:
+            outcome = await self._compressing
+        except asyncio.CancelledError:
+            if self._error is None:
+                raise
+            self._end(session, "cancelled", error=self._error)
+            return
+        if isinstance(outcome, BaseException):
+            raise outcome
+        self._end(session, "completed", outcome)
 
     def _end(
         self,
@@ -221,6 +244,29 @@ def at_once(submission: Submission, session_id: str, text: str) -> TurnFeed:
     return feed
 
 
+async def compressed(session: Session, agency: Agency, line: ModelLine) -> str:
+    """Summarise all but the newest turns of a conversation; what came of it, in words.
+
+    Raises:
+        StoreFailed: the summary could not be stored; nothing changed.
+    """
+    kept = (agency.compaction or CompactionSettings()).keep_turns
+    turns = min(len(session.past) - 1, max(len(session.past) - kept, 0))
+    if turns <= 0:
+        return f"There is nothing to summarise: the newest {_turns(kept)} of a conversation stay as they are."
+    before = sum(rows_size(turn.rows) for turn in session.past[:turns])
+    try:
+        await compact(session, await line.who(session.model), turns)
+    except NoSummary as error:
+        return f"The model wrote no summary, so nothing changed: {error}"
+    assert session.summary is not None
+    after = len(session.summary.text.encode())
+    return (
+        f"The first {_turns(session.summary.turns)} of this conversation are summarised now: {before:,} bytes became "
+        f"{after:,}. The newest {_turns(len(session.past))} stay as they are. The transcript keeps everything."
+    )
+
+
 def restart_words(*, allowed: bool, draining: bool) -> str:
     """What the one who sent /restart is told, before anything happens."""
     if not allowed:
@@ -287,11 +333,17 @@ def status(session: Session, stuck_threshold: int) -> str:
     lines = [f"session   {session.key}", f"id        {session.session_id}", f"state     {doing}"]
     lines.append(f"model     {session.model + ' (chosen with /model)' if session.model else 'as configured'}")
     if not session.stateless:
-        lines.append(f"turns     {len(session.past)} in this conversation")
+        lines.append(f"turns     {session.turns} in this conversation")
+        if session.summary is not None:
+            lines.append(f"summary   {summary_words(session.summary, now=time.time())}")
     if session.toolbox.notice:
         lines.append(f"tools     {session.toolbox.notice}")
     lines += status_lines(session.marks, now=time.time(), threshold=stuck_threshold)
     return "\n".join(lines)
+
+
+def _turns(number: int) -> str:
+    return f"{number} turn{'s' if number != 1 else ''}"
 
 
 def _messages(number: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from workers.agents.session import Session
-from workers.store.shard import ShardStore
+from workers.store.shard import ShardStore, Summary
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
 
@@ -21,6 +21,11 @@ def described(session: Session | None) -> dict[str, Any]:
     if session.ready is not None:
         return state
     return state | {"session_id": session.session_id, "model": session.model, "marks": asdict(session.marks)}
+
+
+def summarised(summary: Summary | None) -> dict[str, Any] | None:
+    """How much of a conversation its model gets as a summary, and since when in seconds since the epoch, if it does."""
+    return None if summary is None else {"turns": summary.turns, "made_at": summary.made_at}
 
 
 async def page(store: ShardStore, session_id: str, after: int, limit: int) -> dict[str, Any]:

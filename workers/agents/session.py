@@ -20,7 +20,7 @@ from workers.agents.transcript import answered_since_cut
 from workers.agents.turn import TurnRun
 from workers.agents.unstored import UnstoredEnds
 from workers.agents.work import Stage, Work
-from workers.store.shard import PastTurn, ShardStore, StoreFailed
+from workers.store.shard import Conversation, PastTurn, ShardStore, StoreFailed, Summary
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, TurnError
 
@@ -61,6 +61,7 @@ class Session:
         "key",
         "marks",
         "model",
+        "no_summary_before",
         "on_ended",
         "on_fell_back",
         "past",
@@ -71,6 +72,7 @@ class Session:
         "session_id",
         "shard",
         "stateless",
+        "summary",
         "toolbox",
         "wanted",
     )
@@ -93,7 +95,9 @@ class Session:
         self.active_at = time.monotonic()
         self.model: str | None = None  # chosen with /model, instead of the configured one
         self.marks = UNMARKED
+        self.summary: Summary | None = None  # of the turns before those in ``past``
         self.past: list[PastTurn] = []
+        self.no_summary_before = 0.0  # monotonic: the model wrote none just now
         self.runs: dict[str, Work] = {}  # running and waiting, by turn id, in order
         self.quiet = asyncio.Event()  # set while no turn runs or waits
         self.quiet.set()
@@ -113,6 +117,11 @@ class Session:
     def busy(self) -> bool:
         """Whether it is being activated, or was for a turn that comes, or a turn runs or waits."""
         return bool(self.runs) or self.wanted > 0 or self.ready is not None
+
+    @property
+    def turns(self) -> int:
+        """How many turns its transcript has."""
+        return len(self.past) + (self.summary.turns if self.summary is not None else 0)
 
     @property
     def failed_before(self) -> bool:
@@ -154,7 +163,7 @@ class Session:
         """
         await self.store_unstored()
         named = await self._names.activate(self.key, principal, self.shard, create=True)
-        self._go_on_with(named, await self.store.transcript(named.session_id))
+        self._go_on_with(named, await self.store.conversation(named.session_id))
 
     async def reset(self) -> None:
         """Begin an empty transcript, without marks.
@@ -162,7 +171,7 @@ class Session:
         Raises:
             Refusal: ``shard_unavailable``; the session stays as it is.
         """
-        self._go_on_with(await self._names.rename(self.key, self.shard), [])
+        self._go_on_with(await self._names.rename(self.key, self.shard), Conversation(summary=None, past=[]))
 
     async def restore(self) -> None:
         """Go back to the transcript that a suspension set aside; the present one is set aside instead.
@@ -173,15 +182,16 @@ class Session:
         """
         named = await self._names.restore(self.key, self.shard)
         try:
-            past = await self.store.transcript(named.session_id)
+            conversation = await self.store.conversation(named.session_id)
         except StoreFailed:
             with contextlib.suppress(Refusal):
                 await self._names.restore(self.key, self.shard)
             raise
-        self._go_on_with(named, past)
+        self._go_on_with(named, conversation)
 
-    def _go_on_with(self, named: Named, past: list[PastTurn]) -> None:
-        self.session_id, self.created_at, self.marks, self.past = named.session_id, named.created_at, named.marks, past
+    def _go_on_with(self, named: Named, conversation: Conversation) -> None:
+        self.session_id, self.created_at, self.marks = named.session_id, named.created_at, named.marks
+        self.summary, self.past = conversation.summary, conversation.past
 
     def was_cut(self, reason: str, at: float) -> None:
         """A drain cut its running turn, and it stays in memory: its next turns are told, as after a start.

@@ -20,7 +20,7 @@ from workers.agents.feed import TurnFeed
 from workers.agents.inheritance import Inheritance
 from workers.agents.names import Named, Names
 from workers.agents.passivation import whom_to_passivate
-from workers.agents.reading import described, page
+from workers.agents.reading import described, page, summarised
 from workers.agents.session import OwnedShard, Session
 from workers.agents.turn import TurnRun
 from workers.agents.work import Stage, Work
@@ -376,9 +376,13 @@ class Sessions:
         """
         session = self._resident.get(key)
         turns = await shard.store.counts(key)
-        if session is None and not any(turns.values()):  # only commands, which are not on disk
-            await self._session_id(key, shard)
-        return {"key": key, **described(session), "turns": turns}
+        try:
+            summary = await shard.store.summary(await self._session_id(key, shard))
+        except Refusal as refusal:
+            if refusal.code == "session_not_found" and session is None and not any(turns.values()):
+                raise  # else the registry does not answer, or knows it no more: what is here is still worth telling
+            summary = None
+        return {"key": key, **described(session), "turns": turns, "summary": summarised(summary)}
 
     async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> dict[str, Any]:
         """A page of a session's transcript.

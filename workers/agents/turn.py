@@ -13,6 +13,7 @@ import structlog
 from hermes_actors.wire.faults import point
 from workers.agents.actor import contained
 from workers.agents.agency import Agency
+from workers.agents.compaction import Compaction, summary_passage
 from workers.agents.failures import cut_error, error_data, local_error, store_error, unstored_end, waiting_error
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
@@ -157,7 +158,8 @@ class TurnRun(Work):
 
     async def _steps(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
         offer = await session.toolbox.definitions()
-        system, past, own = self._context(session, agency)
+        system, own = self._opening_messages(session, agency)
+        compaction = Compaction(session, agency.compaction, lambda: self._past(session), self._machine.count)
         action: Action = self._machine.start(own)
         while True:
             if not isinstance(action, Finish) and action.commit:
@@ -169,11 +171,12 @@ class TurnRun(Work):
                 case CallModel():
                     request = ModelRequest(
                         system=system,
-                        past=past,
+                        past=self._past(session),
                         messages=action.messages,
                         tools=offer,
                         parameters=self.submission.parameters,
                         model=session.model,
+                        fit=compaction.fit,
                         take_back=self.feed.take_back,
                     )
                     self.feed.begin_answer()
@@ -185,18 +188,25 @@ class TurnRun(Work):
                 case Finish():
                     return action
 
-    def _context(self, session: Session, agency: Agency) -> tuple[str, list[Passage], Sequence[bytes]]:
-        """What the first request to the model holds: the system message's text, past turns, and the turn's messages."""
+    def _opening_messages(self, session: Session, agency: Agency) -> tuple[str, Sequence[bytes]]:
+        """The text of the system message, and the messages that the turn came with."""
         own: Sequence[bytes] = self.submission.messages
         texts: list[str] = []
         if self.submission.stateless:
             texts, own = split_system(own)
-        past = carried(session.past)
         if session.marks.resume is not None:
             texts.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agency.resume_fresh_s))
-            past = [replace(passage, rows=briefly_unknown(passage.rows)) for passage in past]
         parts = (agency.system_prompt, *texts, session.toolbox.notice)
-        return "\n\n".join(part for part in parts if part), past, own
+        return "\n\n".join(part for part in parts if part), own
+
+    def _past(self, session: Session) -> list[Passage]:
+        """What earlier turns say in a request to the model."""
+        past = carried(session.past)
+        if session.summary is not None:
+            past.insert(0, summary_passage(session.summary))
+        if session.marks.resume is not None:
+            past = [replace(passage, rows=briefly_unknown(passage.rows)) for passage in past]
+        return past
 
     async def _call(self, session: Session, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         results = {}

@@ -51,7 +51,7 @@ def _provider(
     endpoint: Endpoint, model: str, environment: Mapping[str, str], *, patiences: Patiences, max_retries: int
 ) -> ModelProvider:
     if endpoint.provider == "demo":
-        return DemoModel(model=model)
+        return DemoModel(model=model, context_length=endpoint.context_length)
     return ChatCompletions(
         name=endpoint.provider if endpoint.provider == "openai" else f"custom ({endpoint.base_url})",
         model=model,
@@ -59,6 +59,7 @@ def _provider(
         key=environment[endpoint.key_env] if endpoint.key_env is not None else None,
         patiences=patiences,
         max_retries=max_retries,
+        context_length=endpoint.context_length,
     )
 
 

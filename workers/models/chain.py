@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from workers.models.provider import ModelFailure, ModelProvider, ModelReply, ModelRequest
+from workers.models.context import size_of
+from workers.models.gauges import LOOK_UP_BYTES, Gauges
+from workers.models.provider import Asked, ModelFailure, ModelProvider, ModelReply, ModelRequest
 from workers.models.recurring import Recurring
-from workers.models.route import PRIMARY, after_failure, closed_for_s, first_asked, may_fall_back
+from workers.models.route import PRIMARY, after_failure, closed_for_s, first_asked, is_too_large, may_fall_back
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,7 @@ class ModelChain:
         self._providers = tuple(providers)
         self._closings = Closings(len(self._providers), clock)
         self._recurring = Recurring(clock)  # what all lines tell of failures
+        self._gauges = Gauges(self._providers, clock)
         self.made_of = made_of
         self._turns = 0
         self._no_turn = asyncio.Event()
@@ -53,7 +56,7 @@ class ModelChain:
 
     def line(self) -> ModelLine:
         """A line at its beginning, for an agent actor that starts."""
-        return ModelLine(self._providers, self._closings, self._recurring)
+        return ModelLine(self._providers, self._closings, self._recurring, self._gauges)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -80,8 +83,11 @@ class ModelChain:
 class ModelLine:
     """Where one agent actor stands in a chain; it asks one thing at a time. Made by :meth:`ModelChain.line`."""
 
-    def __init__(self, providers: Sequence[ModelProvider], closings: Closings, recurring: Recurring) -> None:
+    def __init__(
+        self, providers: Sequence[ModelProvider], closings: Closings, recurring: Recurring, gauges: Gauges
+    ) -> None:
         self._providers = providers
+        self._gauges = gauges
         self._closings = closings
         self._recurring = recurring
         self._position = PRIMARY
@@ -112,7 +118,7 @@ class ModelLine:
         position = first_asked(self._position, is_open)
         while True:
             asked = _directed(request, position, has_next=any(is_open[position + 1 :]))
-            outcome = await self._providers[position].complete(asked, on_text)
+            outcome = await self._asked(asked, position, on_text)
             if isinstance(outcome, ModelReply):
                 self._position = position
                 self._closings.answered(position, request.model)
@@ -125,6 +131,46 @@ class ModelLine:
                 return self._told(position, request.model)
             self._tell(outcome, self._providers[following])
             position = following
+
+    async def _asked(
+        self, request: ModelRequest, position: int, on_text: Callable[[str], None]
+    ) -> ModelReply | ModelFailure:
+        """Ask one provider with a request that fits, and once more with a smaller one where it was too large."""
+        provider, place = self._providers[position], _place(position, request.model)
+        await self._gauges.known(place, size_of(request))
+        request = await self._fitted(request, position, refused=False)
+        outcome = await provider.complete(request, on_text)
+        if isinstance(outcome, ModelFailure) and is_too_large(outcome) and not outcome.delivered:
+            self._gauges.refused(place, size_of(request), outcome)
+            smaller = await self._fitted(request, position, refused=True)
+            if size_of(smaller) < size_of(request):
+                request, outcome = smaller, await provider.complete(smaller, on_text)
+        if isinstance(outcome, ModelReply):
+            self._gauges.answered(place, size_of(request), outcome)
+        return outcome
+
+    async def _fitted(self, request: ModelRequest, position: int, *, refused: bool) -> ModelRequest:
+        if request.fit is None:
+            return request
+        return await request.fit(request, self._who(position, request.model), refused=refused)
+
+    async def who(self, model: str | None) -> Asked:
+        """The model that is asked next, as far as sizes go.
+
+        Args:
+            model: that the session chose, instead of the configured one.
+        """
+        position = first_asked(self._position, self._closings.are_open(model))
+        await self._gauges.known(_place(position, model), LOOK_UP_BYTES)
+        return self._who(position, model)
+
+    def _who(self, position: int, model: str | None) -> Asked:
+        model = model if position == PRIMARY else None
+
+        async def ask(request: ModelRequest) -> ModelReply | ModelFailure:
+            return await self._providers[position].complete(replace(request, model=model), _unheard)
+
+        return Asked(gauge=self._gauges.of(_place(position, model)), ask=ask)
 
     def _tell(self, failed: ModelFailure, following: ModelProvider) -> None:
         times = self._recurring.happened((failed.provider, failed.model, failed.kind))
@@ -206,6 +252,10 @@ class Closings:
         """Drop what is over, so that nothing is kept longer than :data:`workers.models.route.MAX_CLOSED_S`."""
         now = self._clock()
         self._closings = {place: closing for place, closing in self._closings.items() if closing.until > now}
+
+
+def _unheard(_piece: str) -> None:
+    """Of an answer that is for the gateway itself."""
 
 
 def _place(position: int, model: str | None) -> tuple[int, str | None]:

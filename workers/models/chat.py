@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 import aiohttp
 import orjson
+import structlog
 from yarl import URL
 
+from workers.models.context import window_in
 from workers.models.failure import Words, names, tidy, words_of_body, words_of_error
 from workers.models.messages import upstream_messages
 from workers.models.patience import Patience
@@ -27,6 +29,8 @@ from workers.models.retry import WEB_PAGE, retry_delay
 from workers.models.retry_after import back_in_s
 from workers.models.sse import EventParser, EventTooLarge
 
+log = structlog.get_logger(__name__)
+
 MAX_CONNECTIONS = 1024  # at a time; a call beyond them waits for one, at most its connect time-out
 KEEP_ALIVE_S = 15.0
 DNS_CACHE_S = 60
@@ -35,6 +39,8 @@ MAX_STREAM_BYTES = 256 * 1024 * 1024  # read of one answer: some 300 bytes carry
 USAGE_S = 5.0  # from the finish_reason to the usage; the reply is whole without it
 END_OF_BODY_S = 0.25  # from [DONE] to the end of the body, so that the connection can be kept
 ERROR_BODY_S = 5.0
+LISTING_S = 5.0  # for the provider's list of models, which states windows; a turn waits for it once
+MAX_LISTING_BYTES = 4 * 1024 * 1024
 CLOSE_S = 5.0
 
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a file, which it sends in pieces
@@ -77,6 +83,7 @@ class ChatCompletions:
         key: sent as the bearer token, and never shown.
         patiences: the time-outs.
         max_retries: ``agent.api_max_retries``.
+        context_length: the model's window in tokens, where the configuration states it.
         sleep: waits between retries.
         draw: a random number from 0 to 1.
     """
@@ -90,6 +97,7 @@ class ChatCompletions:
         key: str | None,
         patiences: Patiences,
         max_retries: int,
+        context_length: int | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -100,6 +108,7 @@ class ChatCompletions:
         self._secrets = (key,) if key is not None else ()
         self._patiences = patiences
         self._max_retries = max_retries
+        self._context_length = context_length
         self._sleep = sleep
         self._draw = draw
         self._session: aiohttp.ClientSession | None = None
@@ -112,6 +121,22 @@ class ChatCompletions:
     @property
     def model(self) -> str:
         return self._model
+
+    @property
+    def context_length(self) -> int | None:
+        return self._context_length
+
+    async def window(self, model: str) -> int | None:
+        try:
+            async with asyncio.timeout(LISTING_S):
+                response = await self._connected().get(self._url.parent.parent / "models", allow_redirects=False)
+                async with response:
+                    if response.status != 200:
+                        return None
+                    return window_in(orjson.loads(await response.content.read(MAX_LISTING_BYTES)), model)
+        except (TimeoutError, aiohttp.ClientError, orjson.JSONDecodeError) as error:
+            log.debug("the window of a model is not stated", provider=self._name, model=model, why=type(error).__name__)
+            return None
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         model = request.model or self._model

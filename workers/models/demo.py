@@ -57,11 +57,19 @@ class DemoModel:
 
     Args:
         model: the name it answers under.
+        context_length: its window in tokens, where the configuration states one; it takes more.
         sleep: waits for ``sleep <seconds>``.
     """
 
-    def __init__(self, *, model: str = "demo", sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        *,
+        model: str = "demo",
+        context_length: int | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._model = model
+        self._context_length = context_length
         self._sleep = sleep
 
     @property
@@ -71,6 +79,13 @@ class DemoModel:
     @property
     def model(self) -> str:
         return self._model
+
+    @property
+    def context_length(self) -> int | None:
+        return self._context_length
+
+    async def window(self, model: str) -> int | None:  # noqa: ARG002 - it is one model under any name
+        return None
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         messages = [orjson.loads(body) for body in upstream_messages(request)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from workers.models.gauge import Gauge
 from workers.models.offer import NO_TOOLS, Offer
 
 
@@ -28,9 +29,35 @@ def nobody_heard() -> bool:
 class Passage:
     """What one past turn says in a request: its messages as the transcript keeps them."""
 
-    turn_id: str
+    turn_id: str  # empty for a summary of earlier turns
     failed: bool  # the turn failed; a provider that refuses its messages again and again is not sent them
     rows: Sequence[bytes]  # chat messages as JSON
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether it says what many turns said, which are left out."""
+        return not self.turn_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The model that a request goes to, for whoever makes the request fit its window."""
+
+    gauge: Gauge
+    ask: Callable[[ModelRequest], Awaitable[ModelReply | ModelFailure]]  # this model alone, and no person listens
+
+
+class Fit(Protocol):
+    """Makes a request fit the window of the model that it goes to."""
+
+    async def __call__(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
+        """The request as it fits, or as it is where it fits already or cannot be made smaller.
+
+        Args:
+            request: as it is.
+            asked: the model that it goes to.
+            refused: the model refused it as too large, so it is larger than it looks.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +74,7 @@ class ModelRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None  # instead of the configured one
     has_next: bool = False  # another provider stands ready: no long waits for this one
+    fit: Fit | None = None  # makes it smaller where it is too large for who is asked; None: nothing does
     take_back: Callable[[], bool] = nobody_heard  # forgets the text of a broken answer; False: somebody has it
 
 
@@ -77,6 +105,8 @@ class ModelFailure:
     code: str | None  # the provider's error.code
     retry_after_s: float | None
     attempts: int  # requests that were sent; 0: not asked, because of what it said before about when it is back
+    window: int | None = None  # tokens that the model takes, where a refusal as too large states it
+    tokens: int | None = None  # tokens that the refused request had, likewise
     names_model: bool = False  # its words name the model that was asked, before anything in them was hidden or cut
     delivered: bool = False  # text of the broken answer went to the user: nobody may answer a second time
     earlier: tuple[ModelFailure, ...] = ()  # of the other providers of a chain, those passed over included
@@ -92,6 +122,13 @@ class ModelProvider(Protocol):
     @property
     def model(self) -> str:
         """The configured model id."""
+
+    @property
+    def context_length(self) -> int | None:
+        """The window of the configured model in tokens, where the configuration states it."""
+
+    async def window(self, model: str) -> int | None:
+        """The window of a model in tokens, where the provider states it; bounded, some seconds at most."""
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         """Ask the model; ``on_text`` gets each piece of text as it comes.

@@ -21,6 +21,7 @@ from workers.models.retry import is_transient
 PRIMARY = 0
 MAX_CLOSED_S = 3600.0  # after which a provider is asked again, whatever it said
 
+CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 MODEL_CODES = frozenset({"model_not_found"})
 CONTENT_STATUSES = frozenset({400, 413, 422})  # the request's own fault, unless they are about the model
 
@@ -51,6 +52,11 @@ def may_fall_back(failure: ModelFailure) -> bool:
 def is_about_request(failure: ModelFailure) -> bool:
     """Whether what was sent was refused: any provider would refuse it, and so would this one a second time."""
     return failure.status in CONTENT_STATUSES and not is_about_model(failure)
+
+
+def is_too_large(failure: ModelFailure) -> bool:
+    """Whether the request was refused because it does not fit the model's window."""
+    return failure.code in CONTEXT_CODES or failure.status == 413
 
 
 def is_about_model(failure: ModelFailure) -> bool:

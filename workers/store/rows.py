@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 import msgpack
 
-from workers.store.shard import PastTurn, StoreFailed, TranscriptRow, TurnOver, TurnRow
+from workers.store.shard import Conversation, PastTurn, StoreFailed, Summary, TranscriptRow, TurnOver, TurnRow
 from workers.turns import Ended, Submission, TurnState
 
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
@@ -47,9 +47,19 @@ _TURNS = """
 _TRANSCRIPT = """
     SELECT n, turn_id, state, own_fault, ended_at, body
     FROM turns CROSS JOIN messages ON seq >= (n << 20) AND seq < ((n + 1) << 20)
-    WHERE session_id = ? AND in_transcript
+    WHERE session_id = ? AND in_transcript AND n > ?
     ORDER BY n, seq
 """
+_SUMMARY = """
+    SELECT through, turn_id, summaries.turns, text, made_at
+    FROM summaries JOIN turns ON n = through
+    WHERE summaries.session_id = ?
+"""
+_SUMMARISE = """
+    INSERT OR REPLACE INTO summaries (session_id, through, turns, text, made_at)
+    SELECT ?, n, ?, ?, ? FROM turns WHERE turn_id = ? AND session_id = ?
+"""
+_DROP_SUMMARIES = "DELETE FROM summaries WHERE session_id IN (SELECT session_id FROM turns WHERE key = ?)"
 _PAGE = """
     SELECT seq, turn_id, body
     FROM turns CROSS JOIN messages ON seq > max((n << 20) - 1, ?) AND seq < ((n + 1) << 20)
@@ -194,7 +204,32 @@ class Rows:
 
     def transcript(self, session_id: str) -> list[PastTurn]:
         """The turns of a session that have rows, in order."""
-        rows = self._execute(_TRANSCRIPT, (session_id,)).fetchall()
+        return self._past(session_id, after=0)
+
+    def conversation(self, session_id: str) -> Conversation:
+        """The summary of a session and the turns behind it."""
+        n, summary = self._summary(session_id)
+        return Conversation(summary=summary, past=self._past(session_id, after=n))
+
+    def summary(self, session_id: str) -> Summary | None:
+        """The summary of a session."""
+        return self._summary(session_id)[1]
+
+    def _summary(self, session_id: str) -> tuple[int, Summary | None]:
+        found = self._execute(_SUMMARY, (session_id,)).fetchone()
+        if found is None:
+            return 0, None
+        n, through, turns, text, made_at = found
+        return n, Summary(through=through, turns=turns, text=text, made_at=made_at)
+
+    def summarise(self, session_id: str, summary: Summary) -> None:
+        """Note a session's summary."""
+        values = (session_id, summary.turns, summary.text, summary.made_at, summary.through, session_id)
+        if self._execute(_SUMMARISE, values).rowcount != 1:
+            raise StoreFailed(f"transcript {session_id} has no turn {summary.through}")
+
+    def _past(self, session_id: str, *, after: int) -> list[PastTurn]:
+        rows = self._execute(_TRANSCRIPT, (session_id, after)).fetchall()
         return [
             PastTurn(
                 turn_id=turn_id,
@@ -235,6 +270,7 @@ class Rows:
     def delete(self, key: str) -> bool:
         """Drop a session's turns and their rows."""
         numbers = [n for (n,) in self._execute("SELECT n FROM turns WHERE key = ?", (key,)).fetchall()]
+        self._execute(_DROP_SUMMARIES, (key,))
         self._drop_rows(numbers)
         self._drop_turns(numbers)
         self.choose_model(key, None)

@@ -65,7 +65,19 @@ _CHOSEN_MODELS: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS)
+_SUMMARIES: Migration = (
+    """
+    CREATE TABLE summaries (        -- what the model is sent instead of the oldest turns of a transcript
+        session_id TEXT PRIMARY KEY,
+        through INTEGER NOT NULL,   -- the n of the last turn that it covers
+        turns INTEGER NOT NULL,     -- how many it covers
+        text TEXT NOT NULL,
+        made_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

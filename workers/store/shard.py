@@ -59,6 +59,24 @@ class PastTurn:
     ended_at: float | None = None  # seconds since the epoch; None where it has no end, or was not read from the disk
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What the model is sent instead of the oldest turns of a transcript, which itself keeps them."""
+
+    through: str  # id of the last turn that it covers
+    turns: int  # how many it covers
+    text: str
+    made_at: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """What later requests to the model carry of a transcript."""
+
+    summary: Summary | None
+    past: list[PastTurn]  # the turns behind those that the summary covers, in order
+
+
 class ShardStore(Protocol):
     """Turns and transcripts of one shard. Every method returns after the commit, in the order of the calls."""
 
@@ -110,6 +128,19 @@ class ShardStore(Protocol):
 
     async def transcript(self, session_id: str) -> list[PastTurn]:
         """A session's turns in order, with their messages."""
+
+    async def conversation(self, session_id: str) -> Conversation:
+        """The last summary of a transcript, and the turns behind it with their messages."""
+
+    async def summary(self, session_id: str) -> Summary | None:
+        """The last summary of a transcript."""
+
+    async def summarise(self, session_id: str, summary: Summary) -> None:
+        """Note a summary in place of an earlier one; the transcript stays as it is.
+
+        Raises:
+            StoreFailed: nothing was kept, or the transcript has no such turn.
+        """
 
     async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
         """Transcript messages with ``seq > after``, oldest first. The numbers grow; they have gaps."""

@@ -12,7 +12,7 @@ from typing import Any
 from workers.store.file import Durability, SetAside, ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
 from workers.store.rows import Rows, packed
-from workers.store.shard import PastTurn, ShardStore, StoreFailed, TranscriptRow, TurnRow
+from workers.store.shard import Conversation, PastTurn, ShardStore, StoreFailed, Summary, TranscriptRow, TurnRow
 from workers.turns import Ended, Submission, TurnState
 
 MAX_WAITING_AT_ADMISSION = MAX_WAITING // 2  # over it no new turn is taken, so that those that run can still end
@@ -99,6 +99,15 @@ class SqliteShard(ShardStore):
 
     async def transcript(self, session_id: str) -> list[PastTurn]:
         return await self._submit(self._file, self._rows.transcript, session_id)
+
+    async def conversation(self, session_id: str) -> Conversation:
+        return await self._submit(self._file, self._rows.conversation, session_id)
+
+    async def summary(self, session_id: str) -> Summary | None:
+        return await self._submit(self._file, self._rows.summary, session_id)
+
+    async def summarise(self, session_id: str, summary: Summary) -> None:
+        await self._submit(self._file, self._rows.summarise, session_id, summary)
 
     async def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
         return await self._submit(self._file, self._rows.page, session_id, after, limit)

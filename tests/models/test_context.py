@@ -1,0 +1,191 @@
+"""How large a request is, and how it is made to fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.models.context import (
+    SHORTENED_BYTES,
+    common_cap,
+    fitted,
+    is_result,
+    room_bytes,
+    row_size,
+    size_of,
+    window_in,
+)
+from workers.models.gauge import LEAST_COUNTED_BYTES, Gauge
+from workers.models.provider import ModelRequest, Passage
+
+
+def row(role: str, content: Any, **fields: Any) -> bytes:
+    return orjson.dumps({"role": role, "content": content, **fields})
+
+
+def result(chars: int, call_id: str = "a") -> bytes:
+    return row("tool", "x" * chars, tool_call_id=call_id)
+
+
+def passage(name: str, *rows: bytes) -> Passage:
+    return Passage(turn_id=name, failed=False, rows=rows)
+
+
+def request(*messages: bytes, past: tuple[Passage, ...] = ()) -> ModelRequest:
+    return ModelRequest(past=past, messages=messages)
+
+
+# -- the gauge --------------------------------------------------------------------------------------------------------
+def test_a_model_is_estimated_by_its_own_last_count() -> None:
+    gauge = Gauge(window=8192).counted(10_000, 2500)
+
+    assert (gauge.tokens(4000), gauge.bytes(1000), gauge.window) == (1000, 4000, 8192)
+
+
+@pytest.mark.parametrize(("size", "tokens"), [(LEAST_COUNTED_BYTES - 1, 500), (5000, 0)])
+def test_a_count_that_says_little_changes_nothing(size: int, tokens: int) -> None:
+    assert Gauge().counted(size, tokens) == Gauge()
+
+
+def test_a_count_out_of_all_proportion_is_bounded() -> None:
+    assert Gauge().counted(10_000, 1).tokens_per_byte == 0.05
+    assert Gauge().counted(10_000, 10**9).tokens_per_byte == 1.5
+
+
+def test_a_picture_counts_as_a_picture_and_not_by_its_bytes() -> None:
+    url = "data:image/png;base64," + "A" * 1_000_000
+    picture = row("user", [{"type": "image_url", "image_url": {"url": url}}])
+
+    assert 4000 < row_size(picture) < 8000
+    assert row_size(row("user", "data: no picture")) == len(row("user", "data: no picture"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "tokens"),
+    [({}, 800), ({"max_tokens": 500}, 500), ({"max_completion_tokens": 600}, 400), ({"max_tokens": 999_999}, 250)],
+)
+def test_a_long_answer_that_the_caller_asks_for_leaves_less_room(parameters: dict[str, Any], tokens: int) -> None:
+    gauge = Gauge(window=1000, tokens_per_byte=0.5)
+
+    assert room_bytes(gauge, 0.8, parameters) == tokens * 2
+    assert room_bytes(Gauge(), 0.8, parameters) is None
+
+
+# -- fitting ----------------------------------------------------------------------------------------------------------
+def test_a_request_that_fits_stays_as_it_is() -> None:
+    small = request(row("user", "hi"), past=(passage("t1", row("user", "before")),))
+
+    assert fitted(small, size_of(small)) is small
+
+
+def test_the_largest_results_are_shortened_to_one_length_and_say_so() -> None:
+    large = request(row("user", "read both"), result(50_000, "a"), result(20_000, "b"), result(300, "c"))
+
+    shorter = fitted(large, 12_000)
+
+    a, b, c = (orjson.loads(message) for message in shorter.messages[1:])
+    assert size_of(shorter) <= 12_000
+    assert "characters were left out here" in a["content"]
+    assert "characters were left out here" in b["content"]
+    assert c["content"] == "x" * 300
+    assert (a["tool_call_id"], b["tool_call_id"]) == ("a", "b")
+    assert abs(len(a["content"]) - len(b["content"])) < 100
+
+
+def test_where_shortening_is_not_enough_the_oldest_turns_are_left_out_and_a_summary_last() -> None:
+    summary = Passage(turn_id="", failed=False, rows=(row("user", "s" * 500),))
+    past = (summary, *(passage(f"t{n}", row("user", "y" * 1000)) for n in range(5)))
+
+    shorter = fitted(request(row("user", "now"), past=past), 2800)
+
+    assert [kept.turn_id for kept in shorter.past] == ["", "t3", "t4"]
+
+
+def test_turns_are_not_left_out_where_that_is_not_wanted() -> None:
+    past = tuple(passage(f"t{n}", row("user", "y" * 1000)) for n in range(5))
+
+    assert fitted(request(row("user", "now"), past=past), 100, leave_out_turns=False).past == list(past)
+
+
+@given(sizes=st.lists(st.integers(1, 100_000), max_size=12), excess=st.integers(1, 200_000))
+def test_a_common_cap_is_as_high_as_it_may_be(sizes: list[int], excess: int) -> None:
+    cap = common_cap(sizes, excess)
+
+    if not sizes:
+        assert cap is None
+        return
+    assert cap is not None
+    saved = sum(size - cap for size in sizes if size > cap)
+    less = sum(size - cap - 1 for size in sizes if size > cap + 1)
+    assert cap == SHORTENED_BYTES or (saved >= excess > less)
+
+
+_TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=3000)
+_ROWS = st.lists(
+    st.one_of(
+        st.builds(lambda text: row("user", text), _TEXT),
+        st.builds(lambda text: row("assistant", text), _TEXT),
+        st.builds(lambda text, times: row("tool", text * times, tool_call_id="c"), _TEXT, st.integers(1, 20)),
+    ),
+    max_size=8,
+)
+
+
+@given(past=st.lists(_ROWS, max_size=5), own=_ROWS, room=st.integers(0, 200_000))
+def test_whatever_is_fitted_keeps_what_people_say_now_and_gets_no_larger(
+    past: list[list[bytes]], own: list[bytes], room: int
+) -> None:
+    before = request(*own, past=tuple(passage(f"t{n}", *rows) for n, rows in enumerate(past)))
+
+    after = fitted(before, room)
+
+    assert size_of(after) <= size_of(before)
+    assert [one for one in after.messages if not is_result(one)] == [one for one in own if not is_result(one)]
+    assert len(after.messages) == len(own)
+    kept = [one.turn_id for one in after.past]
+    assert kept == [one.turn_id for one in before.past][len(before.past) - len(kept) :]
+    least = sum(len(one) if not is_result(one) else min(len(one), 3 * SHORTENED_BYTES) for one in own)
+    assert size_of(after) <= max(room, least) + 64 or kept == [] or size_of(after) <= room
+
+
+# -- what providers state ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"id": "m", "meta": {"n_ctx": 4096, "n_ctx_train": 131072}},
+        {"id": "m", "max_model_len": 4096},
+        {"id": "m", "context_length": 4096},
+        {"id": "m", "context_window": 4096},
+        {"id": "m", "max_context_length": 131072, "loaded_context_length": 4096},
+    ],
+)
+def test_a_window_is_read_wherever_a_provider_states_it(entry: dict[str, Any]) -> None:
+    others = [{"id": "other", "max_model_len": 1024}, "junk", {"id": 7}]
+
+    assert window_in({"object": "list", "data": [*others, entry]}, "m") == 4096
+    assert window_in([entry], "m") == 4096
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        None,
+        [],
+        {"data": None},
+        {"data": [{"id": "m"}]},
+        {"data": [{"id": "m", "max_model_len": "4096"}]},
+        {"data": [{"id": "m", "max_model_len": True}]},
+        {"data": [{"id": "m", "context_length": 0}]},
+        {"data": [{"id": "a", "context_length": 4096}, {"id": "b", "context_length": 8192}]},
+    ],
+)
+def test_no_window_is_guessed(listing: Any) -> None:
+    assert window_in(listing, "m") is None
+
+
+def test_a_server_of_one_model_answers_under_any_name() -> None:
+    assert window_in({"data": [{"id": "loaded.gguf", "meta": {"n_ctx": 2048}}]}, "anything") == 2048

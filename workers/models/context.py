@@ -1,0 +1,162 @@
+"""How large a request is, and how it is made to fit the window of a model, purely.
+
+A size is in bytes; :class:`workers.models.gauge.Gauge` says how many tokens they are for a model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from workers.models.gauge import TOKENS_PER_BYTE, Gauge
+from workers.models.provider import ModelRequest, Passage
+
+PICTURE_TOKENS = 1500  # of a picture, whose bytes say nothing; what providers charge for one of the usual sizes
+LEAST_WINDOW = 256  # tokens; a smaller figure is a mistake
+LEAST_SHARE = 0.25  # of a window that is left to the request, however long an answer the caller asks for
+SHORTENED_BYTES = 600  # a tool result is never shortened below this
+NOTE_BYTES = 200  # of a shortened result, for the line that says so and the message around it
+HEAD_SHARE = 2 / 3  # of a shortened result: its beginning says more than its end
+
+_PICTURE = re.compile(rb"data:image/[^\"]*")
+_ANSWER_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+def size_of(request: ModelRequest) -> int:
+    """The bytes of a request that count, pictures at :data:`PICTURE_TOKENS` of the usual ratio."""
+    past = sum(map(passage_size, request.past))
+    return len(request.system) + len(request.tools.joined) + past + rows_size(request.messages)
+
+
+def passage_size(passage: Passage) -> int:
+    """The bytes of a past turn that count."""
+    return rows_size(passage.rows)
+
+
+def rows_size(rows: Iterable[bytes]) -> int:
+    """The bytes of messages that count."""
+    return sum(map(row_size, rows))
+
+
+def row_size(row: bytes) -> int:
+    """The bytes of a message that count: a picture inside it counts as a picture."""
+    if b"data:image/" not in row:
+        return len(row)
+    pictures = _PICTURE.findall(row)
+    return len(row) - sum(map(len, pictures)) + len(pictures) * round(PICTURE_TOKENS / TOKENS_PER_BYTE)
+
+
+def room_bytes(gauge: Gauge, share: float, parameters: Mapping[str, Any]) -> int | None:
+    """How many bytes a request to this model may have; None where its window is not known.
+
+    Args:
+        gauge: of the model.
+        share: of the window that a request may fill; the rest is the answer's.
+        parameters: of the request; an answer that may be long leaves less.
+    """
+    if gauge.window is None:
+        return None
+    answers = [limit for name in _ANSWER_LIMITS if isinstance(limit := parameters.get(name), int)]
+    left = min(share * gauge.window, gauge.window - max(answers, default=0))
+    return gauge.bytes(max(int(left), int(LEAST_SHARE * gauge.window)))
+
+
+def fitted(request: ModelRequest, room: int, *, leave_out_turns: bool = True) -> ModelRequest:
+    """A request of at most ``room`` bytes, as far as that is possible without touching what people said.
+
+    The largest tool results are shortened to one common length; where that is not enough, the oldest turns are left
+    out, a summary of earlier ones last. The transcript keeps all of it.
+
+    Args:
+        request: as it is.
+        room: bytes.
+        leave_out_turns: whether turns may be left out.
+    """
+    excess = size_of(request) - room
+    if excess <= 0:
+        return request
+    rows = [row for passage in request.past for row in passage.rows] + list(request.messages)
+    cap = common_cap([len(row) for row in rows if is_result(row)], excess)
+    if cap is not None:
+        request = replace(
+            request,
+            past=[replace(passage, rows=_capped(passage.rows, cap)) for passage in request.past],
+            messages=_capped(request.messages, cap),
+        )
+        excess = size_of(request) - room
+    kept = list(request.past)
+    while leave_out_turns and excess > 0 and kept:
+        oldest = 1 if kept[0].is_summary and len(kept) > 1 else 0
+        excess -= passage_size(kept.pop(oldest))
+    return replace(request, past=kept)
+
+
+def common_cap(sizes: Sequence[int], excess: int) -> int | None:
+    """The length to which tool results of these sizes are shortened so that ``excess`` bytes go; None for no results.
+
+    The cap is as high as possible, and never below :data:`SHORTENED_BYTES`.
+    """
+    falling = sorted(sizes, reverse=True)
+    above = 0
+    for count, size in enumerate(falling, 1):
+        above += size
+        following = falling[count] if count < len(falling) else 0
+        cap = (above - excess) // count
+        if cap >= following:
+            return max(cap, SHORTENED_BYTES)
+    return SHORTENED_BYTES if falling else None
+
+
+def is_result(row: bytes) -> bool:
+    """Whether a message is the result of a tool call."""
+    return b'"tool_call_id"' in row
+
+
+def _capped(rows: Sequence[bytes], cap: int) -> tuple[bytes, ...]:
+    return tuple(shortened_result(row, cap) if len(row) > cap and is_result(row) else row for row in rows)
+
+
+def shortened_result(row: bytes, size: int) -> bytes:
+    """A tool message of about ``size`` bytes whose text says how much of it is left out."""
+    message = orjson.loads(row)
+    content = message.get("content")
+    if not isinstance(content, str):
+        return row
+    kept = int(len(content) * max(size - NOTE_BYTES, 0) / len(row))
+    head = int(kept * HEAD_SHARE)
+    left_out = len(content) - kept
+    note = f"[… {left_out:,} characters were left out here: the result is too large for this model …]"
+    message["content"] = f"{content[:head]}\n{note}\n{content[head + left_out :]}"
+    return orjson.dumps(message)
+
+
+def window_in(listing: Any, model: str) -> int | None:
+    """The window, in tokens, that a provider's list of models (``GET /v1/models``) states for a model; None: none.
+
+    llama.cpp says ``meta.n_ctx``, vLLM ``max_model_len``, OpenRouter and Together ``context_length``, Groq
+    ``context_window``, Mistral ``max_context_length``, LM Studio ``loaded_context_length``.
+    """
+    entries = listing.get("data") if isinstance(listing, dict) else listing
+    models = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    named = [entry for entry in models if entry.get("id") == model]
+    for entry in named or (models if len(models) == 1 else []):  # a server of one model answers under any name
+        meta = entry.get("meta")
+        told = [meta.get("n_ctx")] if isinstance(meta, dict) else []
+        told += [entry.get(name) for name in _WINDOW_NAMES]
+        for window in told:
+            if type(window) is int and window >= LEAST_WINDOW:
+                return window
+    return None
+
+
+_WINDOW_NAMES = (
+    "loaded_context_length",
+    "max_model_len",
+    "context_length",
+    "context_window",
+    "max_context_length",
+)
