@@ -64,6 +64,11 @@ class Chronicle:
         self._database.execute(f"INSERT INTO history ({_INCIDENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", incident)  # noqa: S608  # own words
         self._database.execute(_PRUNE_SESSION, (incident.key, KEPT_PER_SESSION))
 
+    def latest_of(self, key: str) -> str | None:
+        """What happened to a session last, as in :data:`hermes_actors.core.history.What`."""
+        row = self._database.execute("SELECT what FROM history WHERE key = ? ORDER BY n DESC LIMIT 1", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
     def forget(self, key: str) -> None:
         """A session was deleted: another one may get its key."""
         self._begin()

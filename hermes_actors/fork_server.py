@@ -47,7 +47,7 @@ def settle(directory: Path, inherited: ForkServer | None = None) -> None:
     """Have the sockets here from now on, not in a temporary directory, which somebody may sweep; remove old ones."""
     for path in directory.glob(_SOCKETS):
         if inherited is None or str(path) != inherited.address:
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # of somebody else: it is in nobody's way
+            with contextlib.suppress(OSError):  # a directory, or a disk that cannot be written: it is in nobody's way
                 path.unlink()
     multiprocessing.process.current_process()._config["tempdir"] = str(directory)  # type: ignore[attr-defined]  # noqa: SLF001
 
@@ -98,7 +98,8 @@ def end(server: ForkServer) -> None:
     """End one that is not in use."""
     os.close(server.alive)
     _kill(server.pid)
-    Path(server.address).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # gone already, or the disk became read-only: the next start removes it
+        Path(server.address).unlink()
 
 
 def end_own() -> None:
@@ -106,7 +107,7 @@ def end_own() -> None:
     for process, pid in ((_server, _server._forkserver_pid), (_tracker, _tracker._pid)):  # noqa: SLF001
         if pid is not None:
             os.kill(pid, signal.SIGKILL)  # to stop one is to wait for it, and it may hang
-            with contextlib.suppress(FileNotFoundError):  # somebody swept its socket away
+            with contextlib.suppress(OSError):  # its socket is gone already, or the disk became read-only
                 process._stop()  # noqa: SLF001
 
 

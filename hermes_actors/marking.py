@@ -63,12 +63,11 @@ class Marking:
         found = [(turn, entry) for turn in cuts if (entry := self._registry.session(turn.key)) is not None]
         known = [(turn, entry) for turn, entry in found if turn.session_id in (None, entry.session_id)]
         struck = [turn for turn, entry in known if entry.marks.standing is not Standing.SUSPENDED]
-        before, self._ledger = self._ledger, strikes.cut(self._ledger, struck, cause, at)
+        self._ledger = strikes.cut(self._ledger, struck, cause, at)
         for turn, entry in known:
             after = marks.cut(entry.marks, cause, turn.turn_id, at)
-            if after is not entry.marks:
+            if after is not entry.marks:  # else the history has this cut already, with the mark
                 self._registry.write_marks(turn.key, entry.session_id, after)
-            if self._ledger.entries.get(turn.key) is not before.entries.get(turn.key):
                 self._tell(entry, "cut", reason=cause, turn_id=turn.turn_id)
 
     def suspend_stuck(self, shard: int, shards: int) -> tuple[str, ...]:
@@ -79,7 +78,8 @@ class Marking:
         ledger, keys = strikes.suspended_at(self._ledger, self._threshold(), lambda key: shard_of(key, shards) == shard)
         for key in keys:
             entry = self._registry.session(key)
-            if entry is not None:  # it may have been deleted meanwhile
+            # It may have been deleted meanwhile, or an earlier life recorded this and died before the ledger did.
+            if entry is not None and entry.marks.standing is not Standing.SUSPENDED:
                 reason = self._ledger.entries[key].causes[-1]
                 self._registry.write_marks(key, entry.session_id, marks.stuck(entry.marks, reason, self._now()))
                 self._tell(entry, "suspended", reason=reason)
@@ -103,7 +103,7 @@ class Marking:
         )
         for key in before.entries.keys() - self._ledger.entries.keys():
             entry = self._registry.session(key)
-            if entry is not None:
+            if entry is not None and self._registry.chronicle.latest_of(key) != "idle":  # see suspend_stuck
                 self._tell(entry, "idle")
 
     def spoken_to(self, entry: SessionEntry) -> SessionEntry:

@@ -75,7 +75,8 @@ class ControlServer:
         """Remove the socket and let all clients go, when they have their replies."""
         if self._server is not None:
             self._server.close()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone already, or the disk became read-only: the next start replaces it
+            self._path.unlink()
         clients = list(self._clients.values())
         for client in clients:
             client.close()

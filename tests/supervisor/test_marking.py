@@ -122,6 +122,48 @@ def test_a_kill_between_the_two_commits_loses_neither_mark_nor_strike(book: Book
     book.cut("turn_1", "crash")
 
     assert book.standing == ("resume_pending", "restart_timeout", 1)
+    assert book.told == [("cut", "restart_timeout", 1)]
+
+
+def test_a_second_cut_after_a_kill_between_the_two_commits_of_the_first_is_told_for_itself(book: Book) -> None:
+    book.cut("turn_1")
+    book.registry.commit()
+    book.killed()
+    book.cut("turn_1")
+    book.marking.commit()
+    book.killed()
+
+    book.cut("turn_2")
+
+    assert [what for what, _, _ in book.told] == ["cut", "cut"]
+    assert book.standing == ("resume_pending", "crash", 2)
+
+
+def test_a_kill_between_the_two_commits_of_a_suspension_tells_it_once(book: Book) -> None:
+    for number in range(3):
+        book.cut(f"turn_{number}")
+    book.marking.commit()
+    book.suspend_stuck()
+    book.registry.commit()
+    book.killed()
+
+    book.suspend_stuck()
+
+    assert [what for what, _, _ in book.told] == ["cut", "cut", "cut", "suspended"]
+    assert book.standing == ("suspended", "crash", 0)
+
+
+def test_a_kill_between_the_two_commits_tells_once_that_an_idle_session_lost_its_strikes(book: Book) -> None:
+    book.cut("turn_1")
+    book.marking.commit()
+    book.marking.drop_idle(set(), set(), SHARDS, cut_since=LATER)
+    book.registry.commit()
+    book.killed()
+
+    book.marking.drop_idle(set(), set(), SHARDS, cut_since=LATER)
+
+    assert [what for what, _, _ in book.told] == ["cut", "idle"]
+    assert book.marking.strikes(KEY) == 0
 
 
 def test_a_kill_between_the_two_commits_of_a_success_leaves_no_strike(book: Book) -> None:

@@ -196,3 +196,17 @@ def test_a_registry_that_fails_ends_the_gateway_loudly_and_the_next_start_makes_
     gateway = prepare().start()
     assert gateway.tell_slot(0, "activate", owned_by(0))["is"] == "Activated"
     assert list(gateway.home.registry.parent.glob("registry.db.corrupt-*"))
+
+
+def test_a_stop_whose_sockets_cannot_be_removed_any_more_ends_in_order(gateway: GatewayProcess) -> None:
+    """As on a disk that became read-only: what stands in their places cannot be unlinked, even by root."""
+    for path in [gateway.home.control, *gateway.home.run.glob("listener-*")]:
+        path.unlink()
+        path.mkdir()
+
+    gateway.process.terminate()
+
+    code, said = gateway.end()
+    assert (code, "Traceback" in said) == (0, False)
+    assert gateway.launch().process.poll() is None
+    gateway.await_ready()
