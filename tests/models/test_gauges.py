@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,12 +127,8 @@ def test_a_refusal_that_states_no_window_bounds_it_by_what_was_sent() -> None:
 
 def test_answers_teach_how_a_model_counts() -> None:
     gauges = Gauges([Stating(None)], Clock())
-    reply = text_reply("hi")
-    counted = type(reply)(
-        **{**{name: getattr(reply, name) for name in reply.__slots__}, "usage": {"prompt_tokens": 2000}}
-    )
 
-    gauges.answered(PRIMARY, 10_000, counted)
+    gauges.answered(PRIMARY, 10_000, replace(text_reply("hi"), usage={"prompt_tokens": 2000}))
 
     assert gauges.of(PRIMARY).tokens(5000) == 1000
 
