@@ -19,7 +19,7 @@ from typing import Any
 
 HERE, MODE = Path(sys.argv[1]), (sys.argv[2:] or ["steady"])[0]
 ANYTHING = {"type": "object"}
-TOOLS = ("echo", "pid", "count", "work", "big", "endless", "variable", "garbled", "spawn", "mute")
+TOOLS = ("echo", "pid", "count", "work", "big", "endless", "variable", "garbled", "spawn", "mute", "refuse")
 
 
 def note(name: str, line: str) -> None:
@@ -71,6 +71,9 @@ def call(number: int, tool: str, given: dict[str, Any]) -> None:
             text(number, os.environ.get(given["name"], "(not set)"))
         case "garbled":
             say(b'{"jsonrpc":"2.0","id":%d,"result":{"content":' % number)
+        case "refuse":  # with an error of any form, after so much stray output
+            sys.stdout.buffer.write(given.get("printed", "").encode())
+            say(json.dumps({"jsonrpc": "2.0", "id": number, "error": given["error"]}).encode())
         case "mute":  # for ever, while it does what else it is asked
             pass
         case "spawn":

@@ -25,7 +25,7 @@ async def test_nothing_but_a_call_waits_for_a_server_that_does_not_read(message:
     async with AsyncExitStack() as stack:
         for each in chain(*pairs):
             stack.enter_context(each).setblocking(False)
-        pipes = await stack.enter_async_context(opened(stdin, stdout, on_heard=lambda: None))
+        pipes = await stack.enter_async_context(opened(stdin, stdout, on_heard=lambda: None, on_noise=lambda _: None))
         async with asyncio.timeout(BOUND_S):
             for number in range(MAX_QUEUED):
                 request = JSONRPCRequest(jsonrpc="2.0", id=number, method="tools/call", params={"name": "echo"})

@@ -18,7 +18,7 @@ from workers.tools.commons import ServerCommons
 from workers.tools.content import to_tool_result
 from workers.tools.outage import hangs
 from workers.tools.outcomes import CONNECTION_CLOSED, NOT_SENT, SESSION_LOST, failed, kind_of, outcome_of
-from workers.tools.owner import Owner, Unreachable, words
+from workers.tools.owner import MAX_ANSWER_CHARS, Owner, Unreachable, words
 from workers.tools.target import Target
 from workers.tools.toolbox import Outcome, ToolResult
 
@@ -205,7 +205,7 @@ class Connection:
 
     def _judged(self, client: Client, error: MCPError) -> ToolResult:
         """What an error says of a call; an error that is the connection's ends the connection too."""
-        outcome, why = outcome_of(error.code), words(error)
+        outcome, why = outcome_of(error.code), words(error, MAX_ANSWER_CHARS)
         if outcome == "tool_error":
             self._owner.answered = True
         if error.code == CONNECTION_CLOSED and self._owner.client is not client:

@@ -8,13 +8,17 @@ from workers.tools.toolbox import Outcome, ToolResult
 
 CONNECTION_CLOSED = -32000  # the MCP SDK's; its package is imported only by what connects
 
-# Codes of JSON-RPC errors made here; the specification leaves what is outside -32768…-32000 to applications.
+# Codes of JSON-RPC errors made here; the specification leaves what is outside -32768…-32000 to applications. Servers
+# may use these numbers too, so no error of a server keeps one (workers.tools.messages): what has one is ours.
+ANSWERED = -39000  # an error of the server, whose own number means something else here
 NOT_SENT = -39001  # no connection: the server saw nothing of the request
 CUT = -39002  # sent, and the connection ended before the answer
 SESSION_LOST = -39003  # the server does not know the MCP session, so it did nothing
 REFUSED = -39004  # an HTTP error that says the request was not carried out
 FAILED = -39005  # an HTTP error that leaves open whether it was
 UNUSABLE = -39006  # answered, but with what cannot be read, or with more than is taken
+
+OWN_CODES = frozenset({CONNECTION_CLOSED, ANSWERED, NOT_SENT, CUT, SESSION_LOST, REFUSED, FAILED, UNUSABLE})
 
 _BY_CODE: Mapping[int, Outcome] = {
     CONNECTION_CLOSED: "unknown",
@@ -25,6 +29,7 @@ _BY_CODE: Mapping[int, Outcome] = {
     REFUSED: "not_sent",
 }
 _KINDS: Mapping[int, str] = {
+    ANSWERED: "an error of the server",
     CONNECTION_CLOSED: "the connection was closed",
     NOT_SENT: "no connection",
     CUT: "the connection ended before the answer",
@@ -51,7 +56,7 @@ def outcome_of(code: int) -> Outcome:
 
 def kind_of(code: int) -> str:
     """What a JSON-RPC error is, without the words of a server, which may quote what they like."""
-    return f"{_KINDS.get(code, 'an error of the server')} ({code})"
+    return _KINDS.get(code, f"an error of the server ({code})")
 
 
 def failed(outcome: Outcome, why: str) -> ToolResult:

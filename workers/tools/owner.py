@@ -27,7 +27,7 @@ from mcp_types import Implementation, ToolListChangedNotification
 from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 from workers.tools.catalogue import Listing
 from workers.tools.commons import ServerCommons, TooManyProcesses
-from workers.tools.content import cut
+from workers.tools.content import clean, cut
 from workers.tools.listing import follow, list_tools
 from workers.tools.outage import Outage, after_life, next_attempt_in_s, worsened
 from workers.tools.outcomes import CONNECTION_CLOSED, kind_of
@@ -39,6 +39,7 @@ PATIENCE_S = 5.0  # a caller waits for the next attempt where that is due this s
 CLEANUP_S = 10.0  # what ending a server may take: the ladder of signals, the group's grace, a sweep
 EXIT_DRAIN_S = 1.0  # an answer that a server gave before it ended may still be read
 MAX_ERROR_CHARS = 500
+MAX_ANSWER_CHARS = 4_000  # of an error that is a server's answer to a call
 
 log = structlog.get_logger(__name__)
 for _name in ("mcp", "httpx2", "httpcore2"):  # their records quote what servers say, and whole URLs
@@ -375,6 +376,6 @@ async def _until(event: asyncio.Event, limit_s: float) -> None:
             await event.wait()
 
 
-def words(error: BaseException) -> str:
-    """An error as text of bounded length."""
-    return cut(str(error) or type(error).__name__, MAX_ERROR_CHARS)
+def words(error: BaseException, limit: int = MAX_ERROR_CHARS) -> str:
+    """An error as text of at most ``limit`` characters."""
+    return cut(clean(str(error)) or type(error).__name__, limit)

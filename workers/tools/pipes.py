@@ -9,51 +9,63 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
 import anyio
 from anyio.abc import ObjectSendStream
 from anyio.streams.memory import MemoryObjectSendStream
+from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.message import SessionMessage
-from mcp_types import ErrorData, JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse
 
-from workers.tools.bounds import EDGE_BYTES, MAX_MESSAGE_BYTES, TOO_MUCH, answered_id, is_too_dense
+from workers.tools.bounds import EDGE_BYTES, MAX_MESSAGE_BYTES
 from workers.tools.calls import NO_CALL, Call, current
-from workers.tools.outcomes import UNUSABLE
+from workers.tools.messages import read, skipped
 
 MAX_SKIPPED_BYTES = 256 * 1024 * 1024  # a server whose line is longer than this is left
 MAX_QUEUED = (
     64  # messages to a server that does not read; then calls wait, as long as they may, and all else is dropped
 )
-UNREADABLE = "its answer is no JSON-RPC message, and was dropped"
+ENDLESS = f"it wrote {MAX_SKIPPED_BYTES >> 20} MiB to its standard output without the end of a line"
 
 
 @asynccontextmanager
-async def opened(stdin: socket.socket, stdout: socket.socket, *, on_heard: Callable[[], None]) -> AsyncIterator[Pipes]:
+async def opened(
+    stdin: socket.socket, stdout: socket.socket, *, on_heard: Callable[[], None], on_noise: Callable[[str], None]
+) -> AsyncIterator[Pipes]:
     """The pipes of a server, which are sockets, as streams; leaving closes them.
 
     Args:
         stdin: to the server.
         stdout: from it.
         on_heard: called with each message from it.
+        on_noise: called with what it writes between its messages.
     """
     async with AsyncExitStack() as stack:
         _, outward = await asyncio.open_unix_connection(sock=stdin)
         stack.callback(outward.transport.abort)  # what a server that has ended did not read is not waited for
         reader, inward = await asyncio.open_unix_connection(sock=stdout, limit=MAX_MESSAGE_BYTES)
         stack.callback(inward.transport.abort)
-        yield Pipes(outward, reader, on_heard)
+        yield Pipes(outward, reader, on_heard, on_noise)
 
 
 class Pipes:
     """Both directions, and what they show of the server."""
 
-    def __init__(self, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader, on_heard: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stdin: asyncio.StreamWriter,
+        stdout: asyncio.StreamReader,
+        on_heard: Callable[[], None],
+        on_noise: Callable[[str], None],
+    ) -> None:
+        self.endless = False  # the server wrote a line that was given up
         self._stdin = stdin
         self._stdout = stdout
         self._on_heard = on_heard
+        self._on_noise = on_noise
         self._asked: WeakValueDictionary[str | int, Call] = WeakValueDictionary()  # by the id of its request
         self._inward, self.read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         written, self._outward = anyio.create_memory_object_stream[SessionMessage](MAX_QUEUED)
@@ -85,7 +97,7 @@ class Pipes:
                 async for message in self._messages():
                     self._on_heard()
                     if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
-                        self._asked.pop(message.id, NO_CALL).answered.set()
+                        self._asked.pop(coerce_request_id(message.id), NO_CALL).answered.set()
                     await self._inward.send(SessionMessage(message))
 
     async def drain(self) -> None:
@@ -95,28 +107,47 @@ class Pipes:
                 pass
 
     async def _messages(self) -> AsyncIterator[JSONRPCMessage]:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):  # the end, perhaps within a line
-            while True:
+        with suppress(ConnectionError):
+            while not self._stdout.at_eof():
                 try:
-                    message = _parsed(await self._stdout.readuntil())
+                    messages = self._read(await self._stdout.readuntil())
+                except asyncio.IncompleteReadError as error:  # the end, perhaps within a line
+                    messages = self._read(error.partial)
                 except asyncio.LimitOverrunError as error:
-                    message = await self._skipped(error.consumed)
-                if message is not None:
+                    messages = await self._skipped(error.consumed)
+                for message in messages:
                     yield message
 
-    async def _skipped(self, length: int) -> JSONRPCMessage | None:
-        """Drop a line that is too long; the error for the call that it answers, where that can be seen."""
+    def _read(self, line: bytes) -> Iterable[JSONRPCMessage]:
+        found = read(line)
+        if found.noise:
+            self._on_noise(found.noise)
+        return found.messages
+
+    async def _skipped(self, length: int) -> Iterable[JSONRPCMessage]:
+        """Drop a line that is too long; the error for the call that it answers, where that can be seen.
+
+        Raises:
+            ConnectionError: there is no end of it.
+        """
         part = await self._stdout.readexactly(length)
         first, last = part[:EDGE_BYTES], part[-EDGE_BYTES:]
         while length <= MAX_SKIPPED_BYTES:
             try:
                 rest = await self._stdout.readuntil()
-                return _unusable(first, (last + rest)[-EDGE_BYTES:], TOO_MUCH)
+            except asyncio.IncompleteReadError as error:
+                rest = error.partial
             except asyncio.LimitOverrunError as error:
                 part = await self._stdout.readexactly(error.consumed)
                 length += len(part)
                 last = (last + part)[-EDGE_BYTES:]
-        raise ConnectionError("an endless line")
+                continue
+            answer = skipped(first, (last + rest)[-EDGE_BYTES:])
+            self._on_noise(f"{first.decode(errors='replace')} … (a line of {length + len(rest)} bytes was skipped)")
+            return answer
+        self.endless = True
+        self._on_noise(ENDLESS)
+        raise ConnectionError(ENDLESS)
 
 
 class _Written(ObjectSendStream[SessionMessage]):
@@ -141,19 +172,3 @@ class _Written(ObjectSendStream[SessionMessage]):
 
     async def aclose(self) -> None:
         self.close()
-
-
-def _parsed(line: bytes) -> JSONRPCMessage | None:
-    if is_too_dense(line):
-        return _unusable(line[:EDGE_BYTES], line[-EDGE_BYTES:], TOO_MUCH)
-    try:
-        return jsonrpc_message_adapter.validate_json(line, by_name=False)
-    except ValueError:
-        return _unusable(line[:EDGE_BYTES], line[-EDGE_BYTES:], UNREADABLE)
-
-
-def _unusable(first: bytes, last: bytes, why: str) -> JSONRPCError | None:
-    number = answered_id(first, last)
-    if number is None:  # something printed, or a notification
-        return None
-    return JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=UNUSABLE, message=why))

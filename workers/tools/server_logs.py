@@ -49,6 +49,14 @@ class ServerLogs:
                 await asyncio.to_thread(keep_small, log)
 
 
+def append(log: Path, text: str) -> None:
+    """Add to a server's log what did not reach it by itself. Where that cannot be written, it is lost."""
+    with suppress(OSError):
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FLAGS, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            file.write(text.encode(errors="replace"))
+
+
 def keep_small(log: Path) -> None:
     """Empty a log above :data:`MAX_LOG_BYTES`, and keep the end of it beside it. Both are private.
 

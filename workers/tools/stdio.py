@@ -14,14 +14,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
 
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 from workers.tools import launch
-from workers.tools.pipes import Pipes, opened
+from workers.tools.pipes import ENDLESS, Pipes, opened
+from workers.tools.server_logs import append
 from workers.tools.sweep import Sweeper
 from workers.tools.target import Target
 
@@ -30,6 +31,8 @@ TERM_GRACE_S = 0.5  # between SIGTERM and SIGKILL for what a server that has end
 KILL_GRACE_S = 2.0  # for the kernel to end what was killed
 GROUP_POLL_S = 0.01
 EOF_TO_EXIT_S = 1.0  # an end of output this soon before the end of the process is no event of its own
+MAX_NOISE = 64  # pieces of stray output that wait for the log; more are dropped
+MAX_NOISE_CHARS = 2_000  # of each
 
 _MAX_REPORT_BYTES = 4096
 
@@ -70,6 +73,7 @@ class ServerProcess:
         self._exited = asyncio.Event()
         self._leaving = False  # its end is no news
         self._process: subprocess.Popen[bytes] | None = None
+        self._noise, self._noisy = anyio.create_memory_object_stream[str](MAX_NOISE)
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[Any]:
@@ -87,9 +91,10 @@ class ServerProcess:
             with stdin, stdout:
                 with report:
                     await self._launched(report)
-                opening = opened(stdin, stdout, on_heard=self._on_heard)
+                opening = opened(stdin, stdout, on_heard=self._on_heard, on_noise=self._note)
                 async with opening as pipes, anyio.create_task_group() as group:
                     with self._watched():
+                        group.start_soon(self._keep_noise)
                         group.start_soon(pipes.write)
                         group.start_soon(self._read, pipes)
                         yield pipes.read_stream, pipes.write_stream
@@ -101,6 +106,8 @@ class ServerProcess:
             raise
         finally:
             self._leaving = True
+            self._noise.close()
+            self._noisy.close()
             with anyio.CancelScope(shield=True):
                 await self._reap()
 
@@ -151,7 +158,16 @@ class ServerProcess:
             group.start_soon(pipes.drain)
             with anyio.move_on_after(EOF_TO_EXIT_S):
                 await self._exited.wait()
-            self._ended("it closed its standard output, or sent a line without an end")
+            self._ended(ENDLESS if pipes.endless else "it closed its standard output")
+
+    def _note(self, noise: str) -> None:
+        with suppress(anyio.WouldBlock):
+            self._noise.send_nowait(noise[:MAX_NOISE_CHARS])
+
+    async def _keep_noise(self) -> None:
+        """Put what the server prints between its messages into its log: it may say why the server does not work."""
+        async for noise in self._noisy:
+            await asyncio.to_thread(append, self._target.log, f"[stdout] {noise}\n")
 
     async def _dismiss(self, pipes: Pipes) -> None:
         """Have the server end by itself, or make it."""

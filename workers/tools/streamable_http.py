@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from workers.tools.bounds import MAX_MESSAGE_BYTES, TOO_MUCH, is_too_dense
 from workers.tools.calls import NO_CALL, Call, CallOver, current
+from workers.tools.messages import mended
 from workers.tools.outcomes import CUT, FAILED, NOT_SENT, REFUSED, SESSION_LOST, UNUSABLE
 from workers.tools.target import Target
 
@@ -105,14 +106,15 @@ async def _bounded(request: httpx2.Request, response: httpx2.Response, call: Cal
         return _with_body(response, stream=_Events(response, call))
     if request.method != "POST":
         return response
-    if not response.is_error and not (response.is_success and kind.startswith("application/json")):
+    if not response.is_error and (not response.is_success or response.status_code == httpx2.codes.ACCEPTED):
         return response
     body = await _read(response)
     if response.is_error:
         return _explained(request, response, body)
     if body is None or is_too_dense(body):
         return _error(request, UNUSABLE, TOO_MUCH)
-    return _with_body(response, content=body)
+    message = mended(body, rejected=False)  # whatever its content type says it is
+    return _with_body(response, content=body) if message is None else _with_message(response, message)
 
 
 async def _read(response: httpx2.Response) -> bytes | None:
@@ -151,13 +153,13 @@ class _Events(httpx2.AsyncByteStream):
                     event = bytes(pending[: found.end()])
                     del pending[: found.end()]
                     searched = 0
-                    yield _TOO_LARGE_EVENT if is_too_dense(event) else event
+                    yield _TOO_LARGE_EVENT if is_too_dense(event) else _mended_event(event)
                 searched = max(0, len(pending) - 3)  # the end of an event may be cut by the end of a chunk
                 if len(pending) > MAX_MESSAGE_BYTES:
                     yield _TOO_LARGE_EVENT
                     return
         if pending:
-            yield bytes(pending)
+            yield _mended_event(bytes(pending))
 
     async def aclose(self) -> None:
         await self._response.aclose()
@@ -169,12 +171,30 @@ def _with_body(response: httpx2.Response, **body: Any) -> httpx2.Response:
     return httpx2.Response(response.status_code, headers=headers, request=response.request, **body)
 
 
+def _with_message(response: httpx2.Response, message: bytes) -> httpx2.Response:
+    """The response with a JSON-RPC message as its body, and said to be one."""
+    made = _with_body(response, content=message)
+    made.headers["content-type"] = "application/json"
+    return made
+
+
+def _mended_event(event: bytes) -> bytes:
+    """An event, whose message the SDK reads as it is meant."""
+    lines = event.splitlines()
+    data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+    message = mended(data, rejected=False) if data else None
+    if message is None or message == data:
+        return event
+    kept = [line for line in lines if line and not line.startswith(b"data:")]
+    return b"\n".join([*kept, b"data: " + message]) + b"\n\n"
+
+
 def _explained(request: httpx2.Request, response: httpx2.Response, body: bytes | None) -> httpx2.Response:
     """An error response that is a JSON-RPC error says what the server means; of others the status does."""
     body = body or b""
     session_lost = _SESSION_HEADER in request.headers and _is_session_unknown(response.status_code, body)
-    if not session_lost and _is_json_rpc_error(body):
-        return _with_body(response, content=body)
+    if not session_lost and _is_json_rpc_error(body) and (message := mended(body, rejected=True)) is not None:
+        return _with_message(response, message)
     said = f"the server answered HTTP {response.status_code} {response.reason_phrase}"
     if session_lost:
         return _error(request, SESSION_LOST, f"the server does not know this session any more: {said}")
@@ -191,7 +211,7 @@ def _is_json_rpc_error(body: bytes) -> bool:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         return False
-    return isinstance(parsed, dict) and "jsonrpc" in parsed and isinstance(parsed.get("error"), dict)
+    return isinstance(parsed, dict) and "jsonrpc" in parsed and parsed.get("error") is not None
 
 
 def _error(request: httpx2.Request, code: int, why: str) -> httpx2.Response:
