@@ -21,6 +21,7 @@ from workers.agents.agent import AgentActor
 from workers.agents.feed import TurnFeed
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
+from workers.models.target import Target
 from workers.store.shard import StoreFailed
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
@@ -57,6 +58,9 @@ ANSWERS: dict[str, Callable[[], ModelReply | ModelFailure | BaseException]] = {
 }
 
 
+FAKE = Target(provider="fake", model="fake-1")
+
+
 class AskedModel:
     """Holds every call until the test answers it, and notes who was asked what."""
 
@@ -68,7 +72,7 @@ class AskedModel:
         self.answers_at_once = False
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
-        messages = [orjson.loads(message) for message in upstream_messages(request)]
+        messages = [orjson.loads(message) for message in upstream_messages(request, FAKE)]
         self._check_tool_calls(messages)
         text = next(message["content"] for message in reversed(messages) if message["role"] == "user")
         key = text.partition(" ")[0]

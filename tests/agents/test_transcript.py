@@ -12,7 +12,6 @@ from workers.agents.transcript import (
     answered_since_cut,
     carried,
     closing,
-    split_system,
 )
 from workers.store.shard import PastTurn
 from workers.turns import TurnState
@@ -55,14 +54,6 @@ def test_only_a_turn_that_ended_after_the_cut_answers_it(ended_at: float | None,
 
     assert answered_since_cut(turns, 1.0) == answered
     assert answered_since_cut([*turns, past("cut", "interrupted")], 1.0) is None
-
-
-def test_system_messages_of_a_stateless_request_are_taken_out_as_texts() -> None:
-    system = orjson.dumps({"role": "system", "content": [{"type": "text", "text": "a"}]})
-    developer = orjson.dumps({"role": "developer", "content": "b"})
-    user = orjson.dumps({"role": "user", "content": 'he said "system"'})
-
-    assert split_system([system, user, developer]) == (["a", "b"], [user])
 
 
 def test_a_cut_turn_is_closed_with_one_unknown_outcome_for_each_open_call() -> None:

@@ -23,6 +23,7 @@ from workers.models.chain import ModelChain
 from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
+from workers.models.target import Target
 from workers.tools.toolbox import ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
 
@@ -69,7 +70,8 @@ class FakeModel:
         self.asked = asyncio.Condition()
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
-        messages = [orjson.loads(message) for message in upstream_messages(request)]
+        target = Target(provider=self.name, model=request.model or self.model)
+        messages = [orjson.loads(message) for message in upstream_messages(request, target)]
         self.requests.append(messages)
         self.asked_for.append(request.model)
         async with self.asked:

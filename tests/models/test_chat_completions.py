@@ -32,6 +32,7 @@ from workers.models.chat import ChatCompletions, Patiences, request_body
 from workers.models.failure import MAX_WORDS_CHARS
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.route import is_about_model
+from workers.models.target import Target
 
 KEY = "hunter2-0123456789"
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
@@ -116,7 +117,7 @@ async def test_the_request_is_a_streamed_chat_completion_with_the_key(server: Mo
 
 def test_parameters_do_not_overrule_what_is_ours_to_say() -> None:
     parameters = {"model": "other", "stream": False, "n": 5, "messages": [], "tools": [], "top_p": 1}
-    body = request_body(ModelRequest(messages=[], parameters=parameters), "mine")
+    body = request_body(ModelRequest(messages=[], parameters=parameters), Target(provider="p", model="mine"))
 
     assert body.count(b'"stream":') == 1
     assert json.loads(body) == {
@@ -202,6 +203,7 @@ async def test_a_reply_carries_usage_finish_reason_and_model(server: ModelServer
         usage={"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
         model="fake-1",
         provider="openai",
+        asked="gpt-test",
     )
 
 

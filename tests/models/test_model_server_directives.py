@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,11 @@ async def test_a_flaky_server_fails_each_nth_time(provider: ChatCompletions) -> 
 
 async def test_tools_are_called_for_as_many_rounds_as_asked(provider: ChatCompletions) -> None:
     text = '[[tool:echo:{"n": 1}]] [[tool:echo]] [[rounds:2]]'
-    results = [{"role": "tool", "tool_call_id": "x", "content": f"r{n}"} for n in range(4)]
+    calls = [{"id": f"c{n}", "type": "function", "function": {"name": "echo", "arguments": "{}"}} for n in range(4)]
+    results = [{"role": "tool", "tool_call_id": f"c{n}", "content": f"r{n}"} for n in range(4)]
+    rounds = [[{"role": "assistant", "tool_calls": calls[n : n + 2]}, *results[n : n + 2]] for n in (0, 2)]
 
-    first, second, last = [await ask(provider, text, *results[:count]) for count in (0, 2, 4)]
+    first, second, last = [await ask(provider, text, *chain(*rounds[:count])) for count in range(3)]
 
     assert isinstance(first, ModelReply)
     assert isinstance(second, ModelReply)

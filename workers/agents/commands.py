@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
-from workers.agents.transcript import text_of
+from workers.models.content import text_of
 
 Word = Literal["new", "reset", "stop", "status", "model", "retry", "resume", "compress", "restart", "help"]
 

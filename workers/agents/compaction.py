@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from hermes_actors.config.model import Compaction as Settings
-from workers.agents.transcript import text_of
+from workers.models.content import text_of
 from workers.models.context import fitted, room_bytes, rows_size, size_of
 from workers.models.gauge import Gauge
 from workers.models.provider import Asked, ModelReply, ModelRequest, Passage

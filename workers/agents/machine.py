@@ -23,6 +23,7 @@ import orjson
 
 from workers.agents.failures import failure_error, max_turns_error
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.models.attached import stored
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
 from workers.models.route import is_about_request
 from workers.tools.toolbox import ToolResult
@@ -161,7 +162,7 @@ class TurnMachine:
     def _replied(self, reply: ModelReply) -> Action:
         self.count(reply.usage)
         self._model = reply.model
-        self._add(assistant_message(reply))
+        self._add(orjson.dumps(stored(reply)))
         if not reply.tool_calls:
             return self._finish("completed", text=reply.text, finish_reason=reply.finish_reason)
         self._waits_for = CallTools(calls=reply.tool_calls, commit=self._take())
@@ -216,19 +217,6 @@ class TurnMachine:
 
 
 # -- messages -----------------------------------------------------------------------------------------------------
-
-
-def assistant_message(reply: ModelReply) -> bytes:
-    """The model's answer as the transcript keeps it."""
-    message: dict[str, object] = {"role": "assistant", "content": reply.text or None}
-    if reply.tool_calls:
-        message["tool_calls"] = [
-            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in reply.tool_calls
-        ]
-    elif not reply.text:
-        message["content"] = ""  # null is only valid beside tool calls
-    return orjson.dumps(message)
 
 
 def pictures_message(pictures: Sequence[tuple[str, str]]) -> bytes:

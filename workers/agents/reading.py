@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from workers.agents.session import Session
+from workers.models.attached import shown
 from workers.store.shard import ShardStore, Summary
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
@@ -41,5 +42,5 @@ async def page(store: ShardStore, session_id: str, after: int, limit: int) -> di
         size += len(row.body)
         if messages and size > MAX_PAGE_BYTES:
             break
-        messages.append({"seq": row.seq, "turn_id": row.turn_id, "message": orjson.loads(row.body)})
+        messages.append({"seq": row.seq, "turn_id": row.turn_id, "message": shown(orjson.loads(row.body))})
     return {"messages": messages, "next": messages[-1]["seq"] if len(rows) > len(messages) else None}

@@ -7,8 +7,7 @@ outcome is unknown. :mod:`workers.models.messages` makes of it what a provider t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 
@@ -51,40 +50,18 @@ def answered_since_cut(past: Sequence[PastTurn], cut_at: float) -> str | None:
     return None
 
 
-def split_system(messages: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
-    """The texts of the system (and developer) messages of a stateless request, and its other messages as they are."""
-    texts, others = [], []
-    for body in messages:
-        if b'"system"' in body or b'"developer"' in body:  # only then is a look inside worth it
-            parsed = orjson.loads(body)
-            if parsed.get("role") in ("system", "developer"):
-                texts.append(text_of(parsed.get("content")))
-                continue
-        others.append(body)
-    return texts, others
-
-
-def text_of(content: Any) -> str:
-    """The text in a chat message's content, whichever of its forms it has."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text")
-    return ""
-
-
 def tool_message(call_id: str, text: str) -> bytes:
     """The result of a tool call as the transcript keeps it."""
     return orjson.dumps({"role": "tool", "tool_call_id": call_id, "content": text})
 
 
 def closing(rows: Sequence[bytes]) -> list[bytes]:
-    """Results for the tool calls of a cut turn that have none, so that the next model request is valid."""
-    open_calls: dict[str, None] = {}
+    """Results for the tool calls of a cut turn that have none, so that the transcript says what is known of them."""
+    open_calls: list[str] = []
     for body in rows:
         if b'"tool_call' in body:  # only then is a look inside worth it
             message = orjson.loads(body)
-            for call in message.get("tool_calls") or ():
-                open_calls[call["id"]] = None
-            open_calls.pop(message.get("tool_call_id"), None)
+            open_calls += (call["id"] for call in message.get("tool_calls") or ())
+            if (answered := message.get("tool_call_id")) in open_calls:
+                open_calls.remove(answered)
     return [tool_message(call_id, OUTCOME_UNKNOWN) for call_id in open_calls]

@@ -18,10 +18,11 @@ from workers.agents.failures import cut_error, error_data, local_error, store_er
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.agents.notes import briefly_unknown, fresh_line, resume_note
-from workers.agents.transcript import carried, closing, split_system
+from workers.agents.transcript import carried, closing
 from workers.agents.work import Stage, Work
+from workers.models.attached import bounded
 from workers.models.chain import ModelLine
-from workers.models.provider import ModelRequest, Passage, ToolCall
+from workers.models.provider import ModelFailure, ModelReply, ModelRequest, Passage, ToolCall
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
 from workers.turns import Ended, Submission, TurnError, TurnState
@@ -182,7 +183,7 @@ class TurnRun(Work):
                     self.feed.begin_answer()
                     answer = await line.complete(request, self.feed.text)
                     point("model.answered")
-                    action = self._machine.feed(answer)
+                    action = self._machine.feed(_within_bounds(answer, session))
                 case CallTools():
                     action = self._machine.feed(ToolResults(results=await self._call(session, action.calls)))
                 case Finish():
@@ -190,14 +191,11 @@ class TurnRun(Work):
 
     def _opening_messages(self, session: Session, agency: Agency) -> tuple[str, Sequence[bytes]]:
         """The text of the system message, and the messages that the turn came with."""
-        own: Sequence[bytes] = self.submission.messages
         texts: list[str] = []
-        if self.submission.stateless:
-            texts, own = split_system(own)
         if session.marks.resume is not None:
             texts.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agency.resume_fresh_s))
         parts = (agency.system_prompt, *texts, session.toolbox.notice)
-        return "\n\n".join(part for part in parts if part), own
+        return "\n\n".join(part for part in parts if part), self.submission.messages
 
     def _past(self, session: Session) -> list[Passage]:
         """What earlier turns say in a request to the model."""
@@ -283,6 +281,21 @@ class TurnRun(Work):
         self.feed.end(ended)
         rows = (*self.submission.messages, *self._rows, *closing(self._rows))
         session.ended(PastTurn(turn_id=ended.turn_id, state="failed", own_fault=False, rows=rows), self, ended)
+
+
+def _within_bounds(answer: ModelReply | ModelFailure, session: Session) -> ModelReply | ModelFailure:
+    if isinstance(answer, ModelFailure):
+        return answer
+    answer, dropped = bounded(answer)
+    if dropped:
+        log.warning(
+            "dropped what the provider attached to its answer: it is too large to be kept",
+            session=session.key,
+            provider=answer.provider,
+            model=answer.model,
+            fields=dropped,
+        )
+    return answer
 
 
 def _log_failure(session: Session, error: TurnError, ended: Ended) -> None:

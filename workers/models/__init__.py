@@ -60,6 +60,7 @@ def _provider(
         patiences=patiences,
         max_retries=max_retries,
         context_length=endpoint.context_length,
+        vision=endpoint.vision,
     )
 
 

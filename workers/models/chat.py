@@ -28,6 +28,7 @@ from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyB
 from workers.models.retry import WEB_PAGE, retry_delay
 from workers.models.retry_after import back_in_s
 from workers.models.sse import EventParser, EventTooLarge
+from workers.models.target import Target
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +85,7 @@ class ChatCompletions:
         patiences: the time-outs.
         max_retries: ``agent.api_max_retries``.
         context_length: the model's window in tokens, where the configuration states it.
+        vision: whether the model takes pictures, where the configuration says so.
         sleep: waits between retries.
         draw: a random number from 0 to 1.
     """
@@ -98,6 +100,7 @@ class ChatCompletions:
         patiences: Patiences,
         max_retries: int,
         context_length: int | None = None,
+        vision: bool | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -109,6 +112,7 @@ class ChatCompletions:
         self._patiences = patiences
         self._max_retries = max_retries
         self._context_length = context_length
+        self._vision = vision
         self._sleep = sleep
         self._draw = draw
         self._session: aiohttp.ClientSession | None = None
@@ -140,7 +144,7 @@ class ChatCompletions:
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         model = request.model or self._model
-        body = request_body(request, model)
+        body = request_body(request, Target(provider=self._name, model=model, vision=self._vision))
         attempts = 0
         while True:
             attempts += 1
@@ -325,9 +329,10 @@ class ChatCompletions:
         )
 
 
-def request_body(request: ModelRequest, model: str) -> bytes:
+def request_body(request: ModelRequest, target: Target) -> bytes:
     """The body of a request, joined of what is JSON already; parameters do not overrule what is ours to say."""
-    parts = [b'{"model":', orjson.dumps(model), b',"messages":[', b",".join(upstream_messages(request)), b"]"]
+    messages = b",".join(upstream_messages(request, target))
+    parts = [b'{"model":', orjson.dumps(target.model), b',"messages":[', messages, b"]"]
     if request.tools.joined:
         parts += (b',"tools":', request.tools.joined)
     if parameters := {name: value for name, value in request.parameters.items() if name not in _OURS}:

@@ -32,6 +32,7 @@ import orjson
 
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
+from workers.models.target import Target
 
 MAX_WORDS = 100_000
 MAX_SLEEP_S = 600.0
@@ -88,8 +89,9 @@ class DemoModel:
         return None
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
-        messages = [orjson.loads(body) for body in upstream_messages(request)]
         model = request.model or self._model
+        target = Target(provider=self.name, model=model)
+        messages = [orjson.loads(body) for body in upstream_messages(request, target)]
         if told := results_in(messages):
             return await self._answer(told, (), messages, model, on_text)
         text, images = last_user_message(messages)
@@ -131,6 +133,7 @@ class DemoModel:
             usage={"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered},
             model=model,
             provider=self.name,
+            asked=model,
         )
 
 

@@ -90,7 +90,10 @@ class ModelReply:
     provider: str = ""  # whose answer it is, for people
     fallback: int = 0  # 0: the primary answered; n: the n-th fallback
     reasoning: str = ""  # what the model thought aloud; shown to the caller, never part of the answer
-    attached: Mapping[str, Any] = field(default_factory=dict)  # other fields of the message, as they came
+    attached: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # other fields of the message, as they came; see .attached
+    asked: str = ""  # the model's id as it was asked for: what is attached goes back to it alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,7 @@ class ReplyBuilder:
             usage=self._usage,
             model=self._model or asked_model,
             provider=provider,
+            asked=asked_model,
         )
 
     def _take_choice(self, choice: dict[str, Any]) -> str:

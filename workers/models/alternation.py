@@ -1,0 +1,48 @@
+"""Messages for a model that wants user and assistant to alternate, as templates of Mistral and Gemma do, purely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+NOTHING_ANSWERED = "(no answer was given)"
+NOTHING_SAID = "(the conversation goes on)"
+
+
+def alternating(messages: Iterable[bytes]) -> list[bytes]:
+    """Valid messages, without a system message, so that the user begins, and no two of a role follow each other.
+
+    Neighbours become one message. Between a tool's result and the user stands an answer, since the model owes one.
+    """
+    out: list[dict[str, Any]] = []
+    for body in messages:
+        message = orjson.loads(body)
+        before = out[-1]["role"] if out else None
+        if message["role"] == "assistant" and before in (None, "assistant"):
+            if before is not None:
+                _join(out[-1], message)
+                continue
+            out.append({"role": "user", "content": NOTHING_SAID})
+        elif message["role"] == "user" and before == "user":
+            _join(out[-1], message)
+            continue
+        elif message["role"] == "user" and before == "tool":
+            out.append({"role": "assistant", "content": NOTHING_ANSWERED})
+        out.append(message)
+    return [orjson.dumps(message) for message in out]
+
+
+def _join(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Add what the second says to the first, whose other fields stay unless the second has them too."""
+    contents = [content for message in (first, second) if (content := message["content"]) is not None]
+    if all(isinstance(content, str) for content in contents):
+        joined: Any = "\n\n".join(contents) or None
+    else:
+        joined = [part for content in contents for part in _parts(content)]
+    first.update({**second, "content": joined})
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content

@@ -1,0 +1,23 @@
+"""Who a request is made for, and what that model is known to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The provider and model that are asked, with what the configuration or a refusal says of them.
+
+    The defaults are those of a model of which nothing is known: it is sent all that a chat-completions API takes.
+    """
+
+    provider: str  # as :attr:`workers.models.provider.ModelProvider.name`
+    model: str  # as it is asked for
+    vision: bool | None = None  # False: it takes no pictures, a line says so in their place; None: not known
+    takes_attached: bool = True  # False: it refuses fields that it attached itself, like reasoning
+    takes_bare_calls: bool = True  # False: it refuses calls that lack what it attaches; such calls are sent as text
+    takes_long_ids: bool = True  # False: the ids of all calls are nine letters and digits
+    takes_repeated_roles: bool = True  # False: user and assistant must alternate
+    left_out: AbstractSet[str] = frozenset()  # ids of turns whose messages are not sent
