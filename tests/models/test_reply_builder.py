@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.models.error_chunk import ErrorObject, Malformed
 from workers.models.provider import ModelReply, ToolCall
-from workers.models.reply import MAX_CALLS, MAX_NAME_CHARS, MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
+from workers.models.reply import MAX_REPLY_CHARS, ReplyBuilder
+from workers.models.tool_calls import MAX_CALLS, MAX_ID_CHARS, MAX_NAME_CHARS
 
 
 def delta(content: Any = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def built(*chunks: Any) -> ModelReply:
     builder = ReplyBuilder()
     for chunk in chunks:
         builder.feed(chunk)
+    builder.finish()
     return builder.reply("asked")
 
 
@@ -217,12 +220,14 @@ def test_an_answer_calls_no_more_tools_than_a_turn_can_be_asked_for(indexed: boo
 
 @pytest.mark.parametrize("what", ["call_id", "name"])
 def test_ids_and_names_of_calls_are_bounded(what: str) -> None:
+    most = {"call_id": MAX_ID_CHARS, "name": MAX_NAME_CHARS}[what]
+
     def named(chars: int) -> Any:
         return piece(0, **{"call_id": "a", "name": "one", what: "x" * chars})
 
-    assert len(calls_of(named(MAX_NAME_CHARS))) == 1
-    with pytest.raises(Malformed, match=str(MAX_NAME_CHARS)):
-        built(named(MAX_NAME_CHARS + 1))
+    assert len(calls_of(named(most))) == 1
+    with pytest.raises(Malformed, match=str(most)):
+        built(named(most + 1))
 
 
 def test_ids_and_names_count_for_the_size_of_a_reply() -> None:

@@ -20,11 +20,12 @@ import structlog
 from yarl import URL
 
 from workers.models.context import window_in
+from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed
 from workers.models.failure import Words, names, tidy, words_of_body, words_of_error
 from workers.models.messages import upstream_messages
 from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
-from workers.models.reply import MAX_REPLY_CHARS, ErrorObject, Malformed, ReplyBuilder
+from workers.models.reply import MAX_REPLY_CHARS, ReplyBuilder
 from workers.models.retry import WEB_PAGE, retry_delay
 from workers.models.retry_after import back_in_s
 from workers.models.sse import EventParser, EventTooLarge
@@ -44,6 +45,7 @@ LISTING_S = 5.0  # for the provider's list of models, which states windows; a tu
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 CLOSE_S = 5.0
 
+_END_MARK = b"[DONE]"
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a file, which it sends in pieces
 _OURS = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
 _TAIL = b',"stream":true,"stream_options":{"include_usage":true}}'
@@ -188,10 +190,15 @@ class ChatCompletions:
                 raise self._broken(error, patience, answered=builder.answered) from error
         except ErrorObject as error:
             raise _of_words(words_of_error(error.chunk, self._secrets), status=None) from error
+        except BrokenOff as error:
+            raise _Failed("cut", tidy(str(error), self._secrets)) from error
         except (Malformed, EventTooLarge) as error:
-            raise _Failed("malformed", str(error)) from error
+            if not builder.complete:
+                raise _Failed("malformed", str(error)) from error
         if not builder.complete:
             raise _Failed("cut", "the stream ended in the middle of the answer")
+        if text := builder.finish():
+            on_text(text)
         try:
             return builder.reply(model, provider=self._name)
         except Malformed as error:
@@ -349,17 +356,26 @@ def _take(events: list[bytes], builder: ReplyBuilder, on_text: Callable[[str], N
         Malformed: an event is no chunk.
     """
     for data in events:
-        if data == b"[DONE]":
+        if data == _END_MARK:
             builder.complete = True
             return True
         if not data:
             continue
         try:
             chunk = orjson.loads(data)
+            text = builder.feed(chunk)
         except orjson.JSONDecodeError as error:
-            raise Malformed("a chunk is not JSON") from error
-        if text := builder.feed(chunk):
-            on_text(text)
+            if data.strip() == _END_MARK:
+                builder.complete = True
+                return True
+            if not builder.complete:
+                raise Malformed("a chunk is not JSON") from error
+        except (ErrorObject, BrokenOff, Malformed):
+            if not builder.complete:  # else it follows a whole answer, and does not undo it
+                raise
+        else:
+            if text:
+                on_text(text)
     return False
 
 
