@@ -22,6 +22,7 @@ _INCIDENT = "key, at, boot, what, reason, turn_id, session_id, strikes, threshol
 _PRUNE_SESSION = """
     DELETE FROM history WHERE key = ?1 AND n <= (SELECT n FROM history WHERE key = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)
 """
+_LATEST = "SELECT what FROM history WHERE key = ? ORDER BY n DESC LIMIT 1"
 _PRUNE_LIVES = "DELETE FROM boots WHERE n <= (SELECT max(n) FROM boots) - ?"
 
 
@@ -66,7 +67,7 @@ class Chronicle:
 
     def latest_of(self, key: str) -> str | None:
         """What happened to a session last, as in :data:`hermes_actors.core.history.What`."""
-        row = self._database.execute("SELECT what FROM history WHERE key = ? ORDER BY n DESC LIMIT 1", (key,)).fetchone()
+        row = self._database.execute(_LATEST, (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def forget(self, key: str) -> None:

@@ -89,7 +89,9 @@ async def test_tools_are_called_for_as_many_rounds_as_asked(provider: ChatComple
     text = '[[tool:echo:{"n": 1}]] [[tool:echo]] [[rounds:2]]'
     calls = [{"id": f"c{n}", "type": "function", "function": {"name": "echo", "arguments": "{}"}} for n in range(4)]
     results = [{"role": "tool", "tool_call_id": f"c{n}", "content": f"r{n}"} for n in range(4)]
-    rounds = [[{"role": "assistant", "tool_calls": calls[n : n + 2]}, *results[n : n + 2]] for n in (0, 2)]
+    rounds: list[list[dict[str, Any]]] = [
+        [{"role": "assistant", "tool_calls": calls[n : n + 2]}, *results[n : n + 2]] for n in (0, 2)
+    ]
 
     first, second, last = [await ask(provider, text, *chain(*rounds[:count])) for count in range(3)]
 
