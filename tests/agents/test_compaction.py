@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -21,11 +22,24 @@ from workers.agents.compaction import (
 )
 from workers.models.context import size_of
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
-from workers.store.shard import PastTurn
+from workers.store.shard import PastTurn, TurnRow
 from workers.tools.toolbox import ToolResult
+from workers.turns import Ended
 
 KEY = "api:default:a"
 KEEP_THREE = Compaction(keep_turns=3)
+ANSWER = orjson.dumps({"role": "assistant", "content": "I see."})
+ENDED = Ended(
+    turn_id="",
+    session_id="",
+    state="completed",
+    text="I see.",
+    finish_reason="stop",
+    usage={},
+    model="m",
+    error=None,
+    replayed=False,
+)
 TEXT = st.characters(codec="utf-8")
 
 
@@ -57,7 +71,7 @@ class Windowed(FakeModel):
             self.summarising.set()
             await self.summary_gate.wait()
             if self.summary_fails:
-                return too_large(size, self.window_bytes)
+                return replace(too_large(size, self.window_bytes), status=503, code=None)
             return reply(self.summary, size)
         self.answered = size
         answer = await super().complete(request, on_text)
@@ -111,6 +125,27 @@ async def test_a_long_conversation_goes_on_in_a_small_window_and_its_transcript_
     assert "they counted" in sent(model)[0]["content"]
     assert "message 59" in sent(model)[-1]["content"]
     assert len(await bench.store.transcript(bench.names.sessions[KEY])) == 60
+
+
+async def test_five_thousand_turns_that_an_earlier_release_left_are_answered_in_a_window_of_8192_tokens() -> None:
+    model = Windowed(8192)  # of bytes, even
+    bench = bench_with(model)
+    await bench.talk("the first")
+    session_id = bench.names.sessions[KEY]
+    for n in range(5000):
+        turn = bench.message(f"message {n} " + "word " * 20)
+        bench.store.rows[turn.turn_id] = TurnRow(
+            submission=turn, session_id=session_id, state="completed", created_at=0.0, ended=ENDED
+        )
+        bench.store.messages[turn.turn_id] = [*turn.messages, ANSWER]
+    await bench.sessions.evict(KEY)
+
+    states = [(await bench.talk(f"question {n}")).state for n in range(20)]
+
+    assert set(states) == {"completed"}
+    assert model.refused <= 2, "of a model that counts three times as many tokens as others, the first requests"
+    assert model.summaries <= 2 * MAX_PIECES
+    assert "turns     5021 in this conversation" in (await bench.talk("/status")).text
 
 
 async def test_a_summary_outlives_the_session_in_memory() -> None:

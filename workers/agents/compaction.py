@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from workers.models.content import text_of
 from workers.models.context import fitted, room_bytes, rows_size, size_of
 from workers.models.gauge import Gauge
 from workers.models.provider import Asked, ModelReply, ModelRequest, Passage
+from workers.models.route import is_too_large
 from workers.store.shard import PastTurn, StoreFailed, Summary
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ log = structlog.get_logger(__name__)
 SUMMARY_S = 120.0  # for the model to write a summary, of however many pieces
 SUMMARY_PAUSE_S = 60.0  # after one that failed, before a turn tries again; till then the oldest turns are left out
 PIECE_SHARE = 0.5  # of the window, for the part of a conversation that one request summarises
+LEAST_PIECE_SHARE = PIECE_SHARE / 4  # of the window, once the model refused larger parts
 PIECE_BYTES = 48 * 1024  # the same where the window is not known
 MAX_PIECES = 8  # of one summary; what is older than these is not in it
 MAX_SAID_CHARS = 2000  # of one message in what is summarised
@@ -86,14 +89,15 @@ class Compaction:
 
     async def fit(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
         """As :class:`workers.models.provider.Fit` says."""
-        most = room_bytes(asked.gauge, FULL_SHARE, request.parameters)
+        gauge = asked.gauge()
+        most = room_bytes(gauge, FULL_SHARE, request.parameters)
         if refused:
             most = min(most or size_of(request), int(REFUSED_SHARE * size_of(request)))
         if most is None:
             return request
         if self._settings is None:
             return fitted(request, most, leave_out_turns=False)
-        room = room_bytes(asked.gauge, self._settings.at, request.parameters) or most
+        room = room_bytes(gauge, self._settings.at, request.parameters) or most
         if size_of(request) > min(room, most) and not self._session.stateless:
             request = await self._compacted(request, asked, min(room, most))
         return fitted(request, most)
@@ -148,17 +152,23 @@ async def compact(session: Session, asked: Asked, turns: int) -> Compacted:
 
 
 async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: Asked) -> tuple[str, dict[str, int]]:
-    text = before.text if before is not None else ""
-    usage: dict[str, int] = {}
-    for piece in pieces_of(turns, piece_bytes(asked.gauge)):
-        outcome = await asked.ask(summary_request(text, piece))
-        if not isinstance(outcome, ModelReply):
+    usage: Counter[str] = Counter()
+    share = PIECE_SHARE
+    while True:
+        text = before.text if before is not None else ""
+        for piece in pieces_of(turns, piece_bytes(asked.gauge(), share)):
+            outcome = await asked.ask(summary_request(text, piece))
+            if not isinstance(outcome, ModelReply):
+                break
+            if not outcome.text.strip():
+                raise NoSummary("the model wrote an empty summary")
+            text = outcome.text.strip()[: summary_chars(asked.gauge())]
+            usage.update(outcome.usage)
+        else:
+            return text, dict(usage)
+        share /= 2  # the model counts otherwise than was thought, or its window is smaller
+        if not is_too_large(outcome) or share < LEAST_PIECE_SHARE:
             raise NoSummary(outcome.text)
-        if not outcome.text.strip():
-            raise NoSummary("the model wrote an empty summary")
-        text = outcome.text.strip()[: summary_chars(asked.gauge)]
-        usage = {name: usage.get(name, 0) + count for name, count in outcome.usage.items()}
-    return text, usage
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -179,9 +189,9 @@ def how_many_to_summarise(sizes: Sequence[int], *, keep: int, room: int) -> int:
     return len(sizes) - kept
 
 
-def piece_bytes(gauge: Gauge) -> int:
-    """How many bytes of a conversation one request summarises."""
-    return PIECE_BYTES if gauge.window is None else gauge.bytes(int(PIECE_SHARE * gauge.window))
+def piece_bytes(gauge: Gauge, share: float) -> int:
+    """How many bytes of a conversation one request summarises, as a share of the window."""
+    return int(PIECE_BYTES * share / PIECE_SHARE) if gauge.window is None else gauge.bytes(int(share * gauge.window))
 
 
 def summary_chars(gauge: Gauge) -> int:

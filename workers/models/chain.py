@@ -136,17 +136,13 @@ class ModelLine:
         self, request: ModelRequest, position: int, on_text: Callable[[str], None]
     ) -> ModelReply | ModelFailure:
         """Ask one provider with a request that fits, and once more with a smaller one where it was too large."""
-        provider, place = self._providers[position], _place(position, request.model)
-        await self._gauges.known(place, size_of(request))
+        await self._gauges.known(_place(position, request.model), size_of(request))
         request = await self._fitted(request, position, refused=False)
-        outcome = await provider.complete(request, on_text)
+        outcome = await self._counted(request, position, on_text)
         if isinstance(outcome, ModelFailure) and is_too_large(outcome) and not outcome.delivered:
-            self._gauges.refused(place, size_of(request), outcome)
             smaller = await self._fitted(request, position, refused=True)
             if size_of(smaller) < size_of(request):
-                request, outcome = smaller, await provider.complete(smaller, on_text)
-        if isinstance(outcome, ModelReply):
-            self._gauges.answered(place, size_of(request), outcome)
+                outcome = await self._counted(smaller, position, on_text)
         return outcome
 
     async def _fitted(self, request: ModelRequest, position: int, *, refused: bool) -> ModelRequest:
@@ -165,12 +161,24 @@ class ModelLine:
         return self._who(position, model)
 
     def _who(self, position: int, model: str | None) -> Asked:
-        model = model if position == PRIMARY else None
+        place = _place(position, model)
 
         async def ask(request: ModelRequest) -> ModelReply | ModelFailure:
-            return await self._providers[position].complete(replace(request, model=model), _unheard)
+            return await self._counted(replace(request, model=place[1]), position, _unheard)
 
-        return Asked(gauge=self._gauges.of(_place(position, model)), ask=ask)
+        return Asked(gauge=lambda: self._gauges.of(place), ask=ask)
+
+    async def _counted(
+        self, request: ModelRequest, position: int, on_text: Callable[[str], None]
+    ) -> ModelReply | ModelFailure:
+        """Ask one provider, and learn of the outcome how it counts and what it takes."""
+        place, size = _place(position, request.model), size_of(request)
+        outcome = await self._providers[position].complete(request, on_text)
+        if isinstance(outcome, ModelReply):
+            self._gauges.answered(place, size, outcome)
+        elif is_too_large(outcome):
+            self._gauges.refused(place, size, outcome)
+        return outcome
 
     def _tell(self, failed: ModelFailure, following: ModelProvider) -> None:
         times = self._recurring.happened((failed.provider, failed.model, failed.kind))

@@ -43,7 +43,7 @@ class Passage:
 class Asked:
     """The model that a request goes to, for whoever makes the request fit its window."""
 
-    gauge: Gauge
+    gauge: Callable[[], Gauge]  # as it is known now: answers and refusals change it
     ask: Callable[[ModelRequest], Awaitable[ModelReply | ModelFailure]]  # this model alone, and no person listens
 
 
