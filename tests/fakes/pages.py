@@ -66,3 +66,14 @@ def _pattern(line: str) -> re.Pattern[str]:
     if line.startswith("… mcp__"):  # the mark of a tool that runs
         return re.compile(re.escape(_masked(line)))
     return re.compile(".*".join(map(re.escape, _masked(line).split("…"))).replace(r"\ .*", ".*").replace(r".*\ ", ".*"))
+
+
+BEGIN, END = "<!-- seen: begin -->\n", "<!-- seen: end -->"  # around what a suite writes into a page
+
+
+def rewritten(page: Path, seen: str) -> str:
+    """The page's text with what a suite saw between its marks."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    assert mark, f"{named(page)} has no place for what was seen"
+    return f"{before}{BEGIN}\n{seen.strip()}\n\n{END}{after}"

@@ -136,7 +136,9 @@ async def test_stop_ends_the_answer_at_the_server_too(gateway: RunningGateway, t
         aiohttp.ClientSession() as http,
         http.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers) as stream,
     ):
-        await tap.until(lambda: b"on" in tap.last.answer if tap.passed else False)
+        async for piece in stream.content.iter_any():
+            if ENDLESS.pieces[1].encode() in piece:
+                break
         assert await gateway.say("/stop", "stopped")
         told = (await stream.read()).decode()
 
@@ -153,7 +155,6 @@ async def idle(llama: LlamaCpp) -> bool:
 # -- what the server refuses ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="half a call is sent back as it came, and refused")
 async def test_half_a_tool_call_costs_one_tool_error_and_not_the_session(gateway: RunningGateway, tap: Tap) -> None:
     status, body = await said(gateway, "what time is it?", "half", max_tokens=6)
     assert b'\\"timezone\\"' in tap.passed[0].answer, "the server did not cut the call where the test wants it"
@@ -214,7 +215,6 @@ async def test_a_message_that_is_too_long_is_refused_with_both_numbers_and_leave
     assert tap.last.status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="no compaction yet")
 async def test_a_conversation_that_outgrows_the_window_goes_on(gateway: RunningGateway, tap: Tap) -> None:
     for turn in range(6):
         status, body = await said(gateway, f"chapter {turn}: " + "word " * 360, "grown")

@@ -1,0 +1,145 @@
+"""The gateway on real model servers: what each does with what we send, and what people then see.
+
+    python tests/real_models/run.py [--servers NAME,…] [--only WORDS] [--folder DIRECTORY] [--write] [--json FILE]
+
+Installs each server, pinned, in a folder of its own (several gigabytes for all of them; kept for the next run with
+--folder), gives it the automaton as its model, asks it directly, and then through a gateway. --write puts the result
+into docs/reference/model-servers.md. Exits 1 where something did not hold, 2 where a server is not to be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fakes.outside import Unavailable
+from fakes.pages import rewritten
+from real_models import directly
+from real_models.directly import DIRECTLY
+from real_models.servers import SERVERS
+from real_models.through import THROUGH, Outcome, play
+from rich.console import Console
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "model-servers.md"
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """Of one server."""
+
+    name: str
+    versions: str = ""
+    missing: str = ""  # why there is none
+    directly: Mapping[str, str] = field(default_factory=dict)
+    through: Mapping[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def fell(self) -> list[str]:
+        """The situations that did not hold."""
+        return [title for title, outcome in self.through.items() if not outcome.held]
+
+
+def meet(name: str, folder: Path, only: str, console: Console) -> Report:
+    """One server: install, start, ask, end."""
+    report = Report(name=name)
+    began = time.monotonic()
+
+    def told(title: str, outcome: Outcome) -> None:
+        console.print(
+            f"{'ok  ' if outcome.held else 'FAIL'} {name}: {title}: {outcome.seen}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+    try:
+        with SERVERS[name](folder) as server, tempfile.TemporaryDirectory(prefix="real-models-") as homes:
+            report.versions = server.versions
+            report.directly = {} if only else asyncio.run(directly.ask(server))
+            report.through = asyncio.run(play(server, Path(homes) / "home", only, told))
+    except Unavailable as why:
+        report.missing = str(why)
+        console.print(f"MISSING {name}: {why}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"     {name} took {time.monotonic() - began:.0f} s", highlight=False, soft_wrap=True)
+    return report
+
+
+def tables(reports: Sequence[Report]) -> str:
+    """Markdown: the versions, what the servers do, what people see."""
+    there = [report for report in reports if not report.missing]
+    lines = [f"- **{report.name}**: {report.versions}" for report in there]
+    lines += [f"- **{report.name}**: not run" for report in reports if report.missing]
+    lines += ["", "### Asked directly", "", *_table(there, list(DIRECTLY), lambda report: report.directly)]
+    lines += ["", "### Through the gateway", "", *_table(there, list(THROUGH), lambda report: report.through)]
+    return "\n".join(lines)
+
+
+def _table(reports: Sequence[Report], titles: Sequence[str], of: object) -> list[str]:
+    assert callable(of)
+    head = ["", *(report.name for report in reports)]
+    rows = [[title, *(str(of(report).get(title, "-")) for report in reports)] for title in titles]
+    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def plain(report: Report) -> dict[str, object]:
+    """A report for a file."""
+    through = {title: {"held": outcome.held, "seen": outcome.seen} for title, outcome in report.through.items()}
+    return {
+        "server": report.name, "versions": report.versions, "missing": report.missing,
+        "directly": dict(report.directly), "through": through,
+    }  # fmt: skip
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Meet them one after the other."""
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="real-models-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        reports = [meet(name, folder.resolve(), arguments.only, console) for name in arguments.servers]
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps([plain(report) for report in reports], indent=1) + "\n")
+    if arguments.write:
+        PAGE.write_text(rewritten(PAGE, tables(reports)))
+    console.out(tables(reports))
+    if any(report.fell for report in reports):
+        return 1
+    return 2 if any(report.missing for report in reports) else 0
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    names = ", ".join(SERVERS)
+
+    def servers(text: str) -> list[str]:
+        wanted = [name.strip() for name in text.split(",")]
+        if unknown := [name for name in wanted if name not in SERVERS]:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {names}")
+        return wanted
+
+    parser.add_argument("--servers", type=servers, default=list(SERVERS), metavar="NAME,…", help=f"of {names}")
+    parser.add_argument("--only", metavar="WORDS", default="", help="situations whose title contains this")
+    parser.add_argument("--folder", type=Path, metavar="DIRECTORY", help="install there, and keep it for the next run")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/reference/model-servers.md")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(parsed(sys.argv[1:])))
