@@ -22,11 +22,11 @@ def alternating(messages: Iterable[bytes]) -> list[bytes]:
         before = out[-1]["role"] if out else None
         if message["role"] == "assistant" and before in (None, "assistant"):
             if before is not None:
-                _join(out[-1], message)
+                out[-1] = _joined(out[-1], message)
                 continue
             out.append({"role": "user", "content": NOTHING_SAID})
         elif message["role"] == "user" and before == "user":
-            _join(out[-1], message)
+            out[-1] = _joined(out[-1], message)
             continue
         elif message["role"] == "user" and before == "tool":
             out.append({"role": "assistant", "content": NOTHING_ANSWERED})
@@ -34,14 +34,18 @@ def alternating(messages: Iterable[bytes]) -> list[bytes]:
     return [orjson.dumps(message) for message in out]
 
 
-def _join(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Add what the second says to the first, whose other fields stay unless the second has them too."""
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """One message that says what both say, with the other fields of both; where both have one, that of the second."""
     contents = [content for message in (first, second) if (content := message["content"]) is not None]
     if all(isinstance(content, str) for content in contents):
         joined: Any = "\n\n".join(contents) or None
     else:
         joined = [part for content in contents for part in _parts(content)]
-    first.update({**second, "content": joined})
+    return {"role": first["role"], "content": joined, **_others(first), **_others(second)}
+
+
+def _others(message: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if name not in ("role", "content")}
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ CALL_ELSEWHERE = "[the result of a tool call that is not in this conversation:]"
 # A plain message: role and one text, as orjson writes it, keys in either order (canonical ones are sorted).
 _USER_FIRST, _ASSISTANT_FIRST = b'{"role":"user","content":"', b'{"role":"assistant","content":"'
 _CONTENT_FIRST = b'{"content":"'
-_ROLE_LAST = (b'","role":"user"}', b'","role":"assistant"}')
+_USER_LAST, _ASSISTANT_LAST = b'","role":"user"}', b'","role":"assistant"}'
 _QUOTES = 8  # around two keys and two values
 # What its text may begin with: no blank, no escape, nothing that may be the first byte of a blank of Unicode.
 _INK = frozenset(range(0x21, 0x100)) - {0x22, 0x5C, 0x7F, 0xC2, 0xE1, 0xE2, 0xE3}
@@ -58,19 +58,20 @@ def is_plain(row: bytes) -> bool:
 
     False may also mean that a closer look is needed.
     """
-    if row.startswith(_USER_FIRST):
-        at, ends = len(_USER_FIRST), row.endswith(b'"}')
-    elif row.startswith(_CONTENT_FIRST):
-        at, ends = len(_CONTENT_FIRST), row.endswith(_ROLE_LAST)
+    if row.startswith(_CONTENT_FIRST):
+        begins, tail = len(_CONTENT_FIRST), _USER_LAST if row.endswith(_USER_LAST) else _ASSISTANT_LAST
+    elif row.startswith(_USER_FIRST):
+        begins, tail = len(_USER_FIRST), b'"}'
     elif row.startswith(_ASSISTANT_FIRST):
-        at, ends = len(_ASSISTANT_FIRST), row.endswith(b'"}')
+        begins, tail = len(_ASSISTANT_FIRST), b'"}'
     else:
         return False
-    if not ends or row[at] not in _INK:
+    if row[begins] not in _INK or not row.endswith(tail):
         return False
+    if row.find(b'"', begins) == len(row) - len(tail):
+        return True
     # Another field would bring four quotes, and at most three of them can look like those that a text has escaped.
-    quotes = row.count(b'"') - _QUOTES
-    return not quotes or quotes == row.count(b'\\"')
+    return row.count(b'"') - _QUOTES == row.count(b'\\"')
 
 
 class _Reading:
