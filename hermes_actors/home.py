@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,14 @@ PRIVATE_FILE = 0o600
 def default_home() -> Path:
     """``$HERMES_ACTORS_HOME``, else ``~/.hermes-actors``."""
     return Path(os.environ.get("HERMES_ACTORS_HOME") or "~/.hermes-actors").expanduser()
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +79,27 @@ class Home:
         """The socket on which the worker of a slot hears the other workers."""
         return self.run / f"worker-{slot}.sock"
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The home and all directories in it, those above first."""
+        return (self.root, self.root / "state", self.shards, self.run, self.logs)
+
+    def owners(self) -> frozenset[int]:
+        """The users (ids) whose configuration this user believes: itself and root; as root also the home's owner.
+
+        That root checks the configuration of another user's home starts nothing.
+        """
+        owner = os.geteuid()
+        if owner == 0 and self.root.exists():
+            owner = self.root.stat().st_uid
+        return frozenset({0, owner})
+
     def make(self) -> None:
         """Make the directories, private to their owner, and tighten those that are not.
 
         Raises:
-            OSError: a directory cannot be made, or belongs to somebody else.
+            OSError: a directory cannot be made.
         """
-        for path in (self.root, self.root / "state", self.shards, self.run, self.logs):
+        for path in self.directories:
             path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
             path.chmod(PRIVATE_DIRECTORY)

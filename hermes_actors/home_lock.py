@@ -11,11 +11,13 @@ from pathlib import Path
 
 import filelock
 
+from hermes_actors import ownership
 from hermes_actors.home import PRIVATE_FILE, Home
 
 LOCK_TIMEOUT_S = 0.5  # a stopping supervisor may hold it for a moment more
 LOCK_POLL_S = 0.05
 SOCKET_PATH_MOST = 107  # bytes; sun_path of unix(7), less the final zero
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 # Filesystems on which flock does not exclude other machines: the type names of /proc/self/mountinfo.
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "ncpfs", "glusterfs"})
@@ -49,8 +51,10 @@ def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
 
     Raises:
         HomeBusy: another supervisor holds it.
-        HomeUnusable: it is on a network filesystem, cannot be made, or its path is too long for its sockets.
+        HomeUnusable: it is another user's, on a network filesystem, cannot be made, holds links in the places of
+            files, or its path is too long for its sockets.
     """
+    refuse_foreign(home)
     _refuse_long_path(home)
     try:
         home.make()
@@ -62,14 +66,35 @@ def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
             _acquire(lock, home)
         except (OSError, NotImplementedError) as error:
             raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
+        _make_private(home)
         with contextlib.suppress(OSError):  # a full disk: it is only a hint, who holds the lock is sure
-            _pid_file(home).touch(mode=PRIVATE_FILE)
-            _pid_file(home).write_text(f"{os.getpid()}\n")
+            _pid_file(home).unlink(missing_ok=True)
+            with os.fdopen(os.open(_pid_file(home), _NEW, PRIVATE_FILE), "w") as file:
+                file.write(f"{os.getpid()}\n")
         try:
             yield lock
         finally:
             with contextlib.suppress(OSError):
                 _pid_file(home).unlink()
+
+
+def refuse_foreign(home: Home) -> None:
+    """Raise HomeUnusable where the home is another user's, before anything in it is read or made."""
+    try:
+        ownership.refuse_foreign(home)
+    except ownership.Foreign as error:
+        raise HomeUnusable(str(error)) from error
+    except OSError as error:
+        raise HomeUnusable(f"the home {home.root} cannot be used: {error.strerror or error}") from error
+
+
+def _make_private(home: Home) -> None:
+    try:
+        ownership.make_private(home)
+    except ownership.Foreign as error:
+        raise HomeUnusable(str(error)) from error
+    except OSError as error:
+        raise HomeUnusable(f"{error.filename} cannot be made private: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

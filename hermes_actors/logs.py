@@ -41,6 +41,7 @@ MASK = "[redacted]"
 MIN_SECRET_CHARS = 6  # a shorter value is masked only where it is all there is: as part of words it would eat the log
 MAX_DEPTH = 8  # of containers in a field; what lies deeper is left out
 
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _OURS = ("hermes_actors", "workers")
 _BODIES = frozenset({"text", "content", "messages", "body", "arguments"})
 _FORMATTER_KEYS = frozenset({"_record", "_from_structlog"})  # structlog's own, removed before rendering
@@ -221,6 +222,6 @@ class _PrivateFile(RotatingFileHandler):
         return self.stream is not None and self.stream.tell() >= self.maxBytes
 
     def _open(self) -> TextIOWrapper:
-        opened = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        opened = os.open(self.baseFilename, _APPEND, PRIVATE_FILE)
         os.fchmod(opened, PRIVATE_FILE)  # one that was there already may be open to others
         return cast("TextIOWrapper", os.fdopen(opened, self.mode, encoding=self.encoding))

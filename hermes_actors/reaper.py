@@ -1,8 +1,8 @@
 """Kills what outlived its owner: processes whose environment carries a mark.
 
-Also a program: ``python -I -S reaper.py VARIABLE=MARK`` waits until its standard input ends. When the supervisor said
-:data:`DISMISSED` before, all is well; otherwise the supervisor was killed, and what still carries the mark follows it.
-Only the standard library's smallest part is imported here, so that the program costs little while it waits.
+Also a program: ``python -I -S reaper.py VARIABLE=MARK ...`` waits until its standard input ends. When the supervisor
+said :data:`DISMISSED` before, all is well; otherwise the supervisor was killed, and what still carries one of the marks
+follows it. Only the standard library's smallest part is imported here, so that the program costs little while it waits.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ class ReaperProcess:
     It knows of that by the end of a pipe, so nothing has to be alive here to tell it.
 
     Args:
-        mark: ``NAME=value``, the beginning of a variable in the environments of whom to kill.
+        marks: each ``NAME=value``, the beginning of a variable in the environments of whom to kill.
     """
 
-    def __init__(self, mark: str) -> None:
-        self._mark = mark
+    def __init__(self, *marks: str) -> None:
+        self._marks = marks
         self._loop = asyncio.get_running_loop()
         self._pidfd = -1
         self._again: asyncio.TimerHandle | None = None
@@ -36,7 +36,7 @@ class ReaperProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__, self._mark],
+            [sys.executable, "-I", "-S", reaper.__file__, *self._marks],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

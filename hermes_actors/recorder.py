@@ -122,7 +122,7 @@ class Recorder:
                 self._registry.write_owners(effect.owners)
                 return None
             case core.TouchSessions():
-                self._registry.touch(effect.active)
+                self._registry.touch(effect.active, time.time())
                 return None
             case core.ActivateSession():
                 return self._activate(effect)

@@ -40,6 +40,10 @@ from hermes_actors.wire.faults import point
 
 _SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS} FROM sessions"  # noqa: S608  # own words
 _INTO_SESSIONS = f"INTO sessions ({ENTRY}) VALUES (?, ?, ?, ?, ?, ?)"
+_SET_RIGHT = (  # times of a clock that ran ahead
+    "UPDATE sessions SET last_active_at = ?1, created_at = min(created_at, ?1) WHERE last_active_at > ?1",
+    "UPDATE sessions SET mark_at = min(mark_at, ?1) WHERE mark <> 'clear' AND mark_at > ?1",
+)
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +174,7 @@ class Registry:
         """Give a session a fresh id; None where there is no such key. ``now``: seconds since the epoch."""
         self._begin()
         self._database.execute(
-            "UPDATE sessions SET session_id = ?1, last_active_at = max(last_active_at, ?2) WHERE key = ?3",
+            "UPDATE sessions SET session_id = ?1, last_active_at = ?2 WHERE key = ?3",
             (new_session_id(now), now, key),
         )
         return self.session(key)
@@ -197,13 +201,20 @@ class Registry:
         self.chronicle.forget(key)
         return self._database.execute("DELETE FROM sessions WHERE key = ?", (key,)).rowcount > 0
 
-    def touch(self, active: Mapping[str, float]) -> None:
+    def touch(self, active: Mapping[str, float], now: float) -> None:
         """Note activity of sessions, key -> seconds since the epoch; an earlier one than is known changes nothing."""
+        self.set_right(now)
         self._begin()
         self._database.executemany(
             "UPDATE sessions SET last_active_at = ?1 WHERE key = ?2 AND last_active_at < ?1",
-            ((at, key) for key, at in active.items()),
+            ((min(at, now), key) for key, at in active.items()),
         )
+
+    def set_right(self, now: float) -> None:
+        """What a clock wrote that ran ahead and was set back is of now, so that it ages like everything else."""
+        self._begin()
+        for statement in _SET_RIGHT:
+            self._database.execute(statement, (now,))
 
     def page(self, principal: str | None, after: str | None, limit: int) -> tuple[list[SessionEntry], str | None]:
         """Sessions with the newest activity first, and the cursor of the next page.

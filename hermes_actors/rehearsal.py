@@ -25,6 +25,7 @@ from hermes_actors.listeners import refuse_taken, resolve
 from hermes_actors.logs import mask
 from hermes_actors.pool import WORKER_ENTRY, slots
 from hermes_actors.registry import ShardsFixed
+from hermes_actors.wire.ownership import OWNER_VARIABLE
 
 VARIABLE = "HERMES_ACTORS_REHEARSAL"
 TIMEOUT_S = 20.0  # to import everything and check; two seconds are usual
@@ -85,14 +86,20 @@ def check(settings: Settings, running: Running, entry: str = WORKER_ENTRY) -> No
         refuse_taken(api.host, api.port)
 
 
-async def rehearse(command: CommandLine, running: Running) -> Refusal | None:
-    """Try the command line; None: it could serve."""
+async def rehearse(command: CommandLine, running: Running, mark: str) -> Refusal | None:
+    """Try the command line; None: it could serve.
+
+    Args:
+        command: what to try.
+        running: what the gateway has now.
+        mark: by which the reaper finds the process, should this one be killed meanwhile.
+    """
     process = await asyncio.create_subprocess_exec(
         *command.words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**command.environment, VARIABLE: json.dumps(asdict(running))},
+        env={**command.environment, OWNER_VARIABLE: mark, VARIABLE: json.dumps(asdict(running))},
     )
     try:
         async with asyncio.timeout(TIMEOUT_S):

@@ -146,6 +146,7 @@ class _Gateway:
         self._entry = entry
         self._ready = ready
         self._boot = secrets.token_hex(8) if inherited is None else inherited.boot
+        self._next_boot = secrets.token_hex(8)
         self._intake = Intake()
         self._ended: asyncio.Future[bool]  # whether the gateway is to run anew
         self._service_manager = ServiceManager()
@@ -219,6 +220,7 @@ class _Gateway:
         opened.callback(marking.close)
         opened.callback(self._end_life, registry)
         try:
+            registry.set_right(time.time())
             registry.chronicle.begin_life(self._boot, time.time())
         except sqlite3.Error as error:
             raise RegistryUnusable(f"{self._home.registry}: {error}") from error
@@ -227,7 +229,8 @@ class _Gateway:
     def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
         """End what earlier lives left running, and see that this one leaves nothing."""
         self._sweep_leftovers()
-        reaper_process = ReaperProcess(f"{OWNER_VARIABLE}={self._mark(self._boot)}")
+        lives = (self._boot, self._next_boot)  # what makes the next one ready dies with this one
+        reaper_process = ReaperProcess(*(f"{OWNER_VARIABLE}={self._mark(boot)}" for boot in lives))
         opened.callback(reaper_process.dismiss)
 
     def _open_listeners(
@@ -262,6 +265,7 @@ class _Gateway:
         self._succession = Succession(
             self._command,
             running=Running(port=serving.port, shards=shards),
+            boot=self._next_boot,
             mark=self._mark,
             pool=pool,
             tell=self._intake.put,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
 from collections.abc import Callable, Iterable
 
@@ -30,7 +29,8 @@ class Succession:
     Args:
         command: what starts it; None: nothing does.
         running: what this life has that need not be free for the next.
-        mark: the owner mark of a life of this id.
+        boot: the id of the next life.
+        mark: the owner mark of a life of an id.
         pool: starts the fork server.
         tell: where events go.
         background: runs the preparation.
@@ -41,6 +41,7 @@ class Succession:
         command: CommandLine | None,
         *,
         running: Running,
+        boot: str,
         mark: Callable[[str], str],
         pool: Pool,
         tell: Callable[[Event], None],
@@ -52,7 +53,7 @@ class Succession:
         self._pool = pool
         self._tell = tell
         self._background = background
-        self._boot = secrets.token_hex(8)
+        self._boot = boot
         self._server: ForkServer | None = None
         self._wanted: int | None = None  # the preparation that counts
         self._one_at_a_time = asyncio.Lock()
@@ -90,7 +91,7 @@ class Succession:
             try:
                 server = await self._pool.preload(self._mark(self._boot))
                 unless_ready.callback(fork_server.end, server)
-                refusal = await rehearse(self._command, self._running)
+                refusal = await rehearse(self._command, self._running, self._mark(self._boot))
             except OSError as error:
                 return Refusal(error="cannot_restart", why=f"nothing can be started: {error}")
             if refusal is None and number == self._wanted:

@@ -25,6 +25,7 @@ from hermes_actors.home import Home
 from hermes_actors.home_lock import HomeBusy, HomeUnusable, hold
 from hermes_actors.ledger_file import LedgerFile, LedgerUnusable, read
 from hermes_actors.marking import Marking
+from hermes_actors.ownership import as_owner
 from hermes_actors.registry import BadCursor, Registry, find_sessions
 from hermes_actors.registry_file import MIGRATIONS, RegistryUnusable
 
@@ -141,6 +142,7 @@ def _held(home: Home) -> Iterator[Marking]:
     threshold = stored(home).supervisor.stuck_threshold
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(as_owner(home))
             stack.enter_context(hold(home))
             usual = usual_shards(usable_cores())
             registry = Registry.open(home, shards=None, usual_shards=usual, durability="power_loss")

@@ -34,6 +34,7 @@ from hermes_actors.config.problems import ConfigError
 from hermes_actors.config.programs import missing_programs
 from hermes_actors.handover import CommandLine, Handover, HandoverUnusable, take
 from hermes_actors.home import Home
+from hermes_actors.home_lock import refuse_foreign
 from hermes_actors.rehearsal import asked_for, check
 from hermes_actors.service import (
     HomeBusy,
@@ -106,6 +107,8 @@ def start(
     except HandoverUnusable as error:
         raise NotRestarted("not_restarted", str(error)) from error
     rehearsed = asked_for()
+    with _failures_told():
+        refuse_foreign(home)  # a demo key would be written there, and a configuration believed
     command = CommandLine.of_this_process()  # before the environment is hidden from workers while they start
     read = partial(_read, home, config_path, workers, environ=command.environment, demo=demo)
     if rehearsed is not None:

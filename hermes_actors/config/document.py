@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ MAX_DEPTH = 32
 MAX_NODES = 100_000  # aliases count each time: a small file can stand for a huge one
 MAX_INTEGER = 2**63 - 1  # what travels in msgpack
 
+_QUOTED = re.compile(r"""(['"])(?!<)[^'"]{2,}\1""")  # of the file: an alias's or a tag's name, which may be a secret
 _TAG = "tag:yaml.org,2002:"
 _convert = yaml.constructor.SafeConstructor()
 _CONVERTERS = {
@@ -83,7 +85,7 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> Document:
     if error.context:
         began = f" that begins on line {error.context_mark.line + 1}" if error.context_mark else ""
         words = f"{error.context}{began}, {words}"
-    return _broken(f"not YAML: {words}", mark.line + 1 if mark else None)
+    return _broken(f"not YAML: {_QUOTED.sub('…', words)}", mark.line + 1 if mark else None)
 
 
 class _Reader:

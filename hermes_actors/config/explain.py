@@ -10,7 +10,8 @@ from typing import Any, get_args, get_origin
 from pydantic_core import ErrorDetails
 
 from hermes_actors.config.model import Config, Section
-from hermes_actors.config.problems import KeyPath, Problem, shown
+from hermes_actors.config.pasted import is_plain_number, is_plain_word, looks_like_key, wants_secret
+from hermes_actors.config.problems import KEEP_KEY, LOOKS_LIKE_KEY, KeyPath, Problem, shown
 from hermes_actors.config.rules import Unfit
 
 _EXPECTED = {
@@ -30,15 +31,30 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge:g}",
     "less_than_equal": "at most {le}",
 }
-_SHOWS_TEXT = {"int_type", "float_type", "bool_type", "literal_error"}  # elsewhere the text may be a secret
+_SHOWN = {  # elsewhere what came may be a secret
+    "int_type", "int_from_float", "float_type", "finite_number", "bool_type", "literal_error", "greater_than",
+    "greater_than_equal", "less_than_equal",
+}  # fmt: skip
+_NO_TEXT = {"int_type", "float_type", "bool_type"}
 _FOLLOWS = "default_factory_not_called"  # another error of the same section is the cause
 
 
-def explain(errors: Iterable[ErrorDetails], value: Mapping[str, Any]) -> list[Problem]:
-    """One problem for each place in ``value`` that has errors."""
+def explain(errors: Iterable[ErrorDetails], value: Mapping[str, Any], written: Mapping[KeyPath, str]) -> list[Problem]:
+    """One problem for each place in ``value`` that has errors.
+
+    Args:
+        errors: what pydantic found.
+        value: what it looked at.
+        written: the texts that name variables, as the file has them: their values are not repeated.
+    """
     placed = [(_path(error, value), error) for error in errors if error["type"] != _FOLLOWS]
     groups = groupby(placed, key=lambda pair: (pair[0], _about_key(pair[1])))
-    return [_problem(path, [error for _, error in group], value) for (path, _), group in groups]
+    return [_problem(path, [error for _, error in group], value, written) for (path, _), group in groups]
+
+
+def wanting_no_text(errors: Iterable[ErrorDetails], value: Mapping[str, Any]) -> set[KeyPath]:
+    """The places in ``value`` where a number or a truth is wanted."""
+    return {_path(error, value) for error in errors if error["type"] in _NO_TEXT}
 
 
 def _known_keys(path: KeyPath) -> list[str]:
@@ -51,22 +67,39 @@ def nearest_key(name: str, path: KeyPath) -> str | None:
     return next(iter(get_close_matches(name.lower().replace("-", "_"), _known_keys(path), n=1)), None)
 
 
-def _problem(path: KeyPath, errors: list[ErrorDetails], value: Mapping[str, Any]) -> Problem:
+def _problem(
+    path: KeyPath, errors: list[ErrorDetails], value: Mapping[str, Any], written: Mapping[KeyPath, str]
+) -> Problem:
     first = errors[0]
     if first["type"] == "extra_forbidden":
         return _unknown(path)
     if first["type"] == "missing":
         return Problem(what="this key is required", path=path)
     expected = " or ".join(dict.fromkeys(_expected(error) for error in errors))
-    came = _came(value, path, errors)
+    if first["type"] == "model_type" and path[:-1] == ("api_server", "keys"):
+        return Problem(what="expected key_env below it, which names a variable", remedy=KEEP_KEY, path=path)
+    came = f", got what {shown(written[path])} stands for" if path in written else _came(value, path, errors)
     return Problem(what=f"expected {expected}{came}", remedy=_remedy(errors), path=path)
 
 
 def _unknown(path: KeyPath) -> Problem:
     name, section = str(path[-1]), path[:-1]
+    if looks_like_key(name):
+        return Problem(what=f"unknown key; {LOOKS_LIKE_KEY}", remedy=KEEP_KEY, path=path)
+    if wants_secret(name):
+        what = "a secret does not stand in this file, only the name of its variable"
+        return Problem(what=what, remedy=_secret_belongs(section), path=path)
     nearest = nearest_key(name, section)
     hint = f"did you mean {nearest}?" if nearest else f"known here: {', '.join(_known_keys(section))}"
     return Problem(what="unknown key", remedy=hint, path=path)
+
+
+def _secret_belongs(section: KeyPath) -> str:
+    """Where the secret goes that was written into a section by a key that the section does not have."""
+    if section[:1] == ("mcp_servers",):
+        return "put it into .env as NAME=…, and write ${NAME} into headers (of a url) or env (of a command)"
+    place = "key_env: NAME" if "key_env" in _known_keys(section) else "key_env: NAME below model or api_server"
+    return f"put it into .env of the home as NAME=key, and write {place}"
 
 
 def _expected(error: ErrorDetails) -> str:
@@ -91,16 +124,16 @@ def _came(value: Mapping[str, Any], path: KeyPath, errors: list[ErrorDetails]) -
     """What stood there instead, as ``, got …``; text only where it cannot be a secret."""
     if _about_key(errors[0]):
         return ""
+    shows = any(error["type"] in _SHOWN for error in errors)
     match _at(value, path):
         case None:
             return ", got nothing"
         case bool() as truth:
             return f", got {str(truth).lower()}"
         case int() | float() as number:
-            secret = any(error["type"] == "string_type" for error in errors)
-            return ", got a number" if secret else f", got {number}"
-        case str() as text if any(error["type"] in _SHOWS_TEXT for error in errors):
-            return f", got the text '{shown(text)}'"
+            return f", got {number}" if shows and is_plain_number(number) else ", got a number"
+        case str() as text if shows:
+            return f", got the text '{shown(text)}'" if is_plain_word(text) else ", got other text"
         case list():
             return ", got a list"
         case _:

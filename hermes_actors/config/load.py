@@ -7,9 +7,11 @@ everything that was found is told at once.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from pydantic import ValidationError
 
 from hermes_actors.config.document import Document, parse
 from hermes_actors.config.dotenv import parse_dotenv, with_variable
-from hermes_actors.config.explain import explain, nearest_key
+from hermes_actors.config.explain import explain, nearest_key, wanting_no_text
 from hermes_actors.config.files import Unreadable, read_text, replace_private, why
+from hermes_actors.config.filled import Filled, fill, retyped
 from hermes_actors.config.model import API_SERVER_KEY, Config, Endpoint, McpServer, Settings
-from hermes_actors.config.problems import ConfigError, KeyPath, Problem
+from hermes_actors.config.pasted import looks_like_key
+from hermes_actors.config.problems import HIDDEN, ConfigError, KeyPath, Problem
 from hermes_actors.config.resolve import resolve
 from hermes_actors.config.timeouts import contradictions
 from hermes_actors.home import PRIVATE_DIRECTORY, PRIVATE_FILE, Home
@@ -47,12 +51,15 @@ def load(home: Home, *, config_path: Path | None, environ: Mapping[str, str], de
     Raises:
         ConfigError: it cannot be used; it carries every problem that was found.
     """
-    document = _read_config(config_path or home.config, must_exist=config_path is not None)
-    config, invalid = _validate(document, demo=demo)
-    broken = {_part(problem.path) for problem in (*document.problems, *invalid)}
-
-    dotenv, elsewhere = _read_dotenv(home.env)
+    owners = home.owners()
+    document = _read_config(config_path or home.config, owners, must_exist=config_path is not None)
+    dotenv, elsewhere = _read_dotenv(home.env, owners)
     variables = {**dotenv, **environ}
+    filled = fill(document.value, variables)
+    invalid = [*document.problems, *filled.problems]
+    config, mistyped = _validate(filled, {problem.path for problem in invalid}, demo=demo)
+    invalid += mistyped
+    broken = {_part(problem.path) for problem in invalid}
     if demo and ("api_server",) not in broken and _wants_demo_key(config, variables):
         try:
             variables[API_SERVER_KEY] = ensure_demo_key(home, environ)
@@ -64,18 +71,25 @@ def load(home: Home, *, config_path: Path | None, environ: Mapping[str, str], de
     # What only follows from a part that is broken already would distract.
     following = (*_clashes(config), *contradictions(config), *resolved.problems)
     apart = [problem for problem in following if () not in broken and _part(problem.path) not in broken]
-    problems = (*_placed(config_path or home.config, document, (*document.problems, *invalid, *apart)), *elsewhere)
+    problems = (*_placed(config_path or home.config, document, (*invalid, *apart)), *elsewhere)
     if problems and document.absent:
         remedy = "write one, or try the built-in model: hermes-supervisor start --demo"
         problems = (Problem(what="there is no such file", remedy=remedy, file=str(home.config)), *problems)
     if problems:
         raise ConfigError(problems)
-    return Settings(config=config, environment=resolved.environment, api_keys=resolved.api_keys)
+    return Settings(
+        config=config,
+        environment={**filled.secrets, **resolved.environment},
+        api_keys=resolved.api_keys,
+        written=filled.written,
+    )
 
 
 def stored(home: Home) -> Config:
     """What ``config.yaml`` of the home says, for people who look things up; defaults where it cannot be used."""
-    return _validate(_read_config(home.config, must_exist=False), demo=False)[0]
+    variables = {**_read_dotenv(home.env, None)[0], **os.environ}
+    filled = fill(_read_config(home.config, None, must_exist=False).value, variables)
+    return _validate(filled, set(), demo=False)[0]
 
 
 def ensure_demo_key(home: Home, environ: Mapping[str, str]) -> str:
@@ -111,8 +125,11 @@ def summary(settings: Settings) -> list[tuple[str, str]]:
     config = settings.config
     api, supervisor = config.api_server, config.supervisor
     return [
-        ("model", _endpoint(config.model.default, config.model)),
-        *(("fallback", _endpoint(entry.model, entry)) for entry in config.fallback_providers),
+        ("model", _endpoint(settings, ("model",), "default", config.model)),
+        *(
+            ("fallback", _endpoint(settings, ("fallback_providers", index), "model", entry))
+            for index, entry in enumerate(config.fallback_providers)
+        ),
         *((f"MCP server {name}", _server(server)) for name, server in config.mcp_servers.items()),
         ("API", f"{_address(api.host, api.port)}, callers: {', '.join(settings.api_keys)}"),
         ("supervisor", f"workers: {supervisor.workers}, shards: {supervisor.shards}"),
@@ -127,9 +144,9 @@ def _demo_key_lock(home: Home) -> FileLock:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read_config(file: Path, *, must_exist: bool) -> Document:
+def _read_config(file: Path, owners: Collection[int] | None, *, must_exist: bool) -> Document:
     try:
-        return parse(read_text(file))
+        return parse(read_text(file, owners))
     except FileNotFoundError:
         missing = Problem(what="there is no such file", remedy="name an existing file with --config")
         return Document(problems=(missing,)) if must_exist else Document(absent=True)
@@ -137,10 +154,10 @@ def _read_config(file: Path, *, must_exist: bool) -> Document:
         return Document(problems=(error.problem,))
 
 
-def _read_dotenv(file: Path) -> tuple[dict[str, str], tuple[Problem, ...]]:
+def _read_dotenv(file: Path, owners: Collection[int] | None) -> tuple[dict[str, str], tuple[Problem, ...]]:
     try:
         exposed = stat.S_IMODE(file.stat().st_mode) & 0o077
-        variables, problems = parse_dotenv(read_text(file))
+        variables, problems = parse_dotenv(read_text(file, None if exposed else owners))
     except FileNotFoundError:
         return {}, ()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -156,18 +173,21 @@ def _read_dotenv(file: Path) -> tuple[dict[str, str], tuple[Problem, ...]]:
 # -- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def _validate(document: Document, *, demo: bool) -> tuple[Config, list[Problem]]:
-    """The configuration, with defaults for each part that is broken, and what is broken."""
-    plain: dict[str, Any] = {key: value for key, value in document.value.items() if value is not None}
+def _validate(filled: Filled, told: AbstractSet[KeyPath], *, demo: bool) -> tuple[Config, list[Problem]]:
+    """The configuration, with defaults for each part that is broken, and what is broken beside what was told."""
+    plain: dict[str, Any] = {key: value for key, value in filled.value.items() if value is not None}
     model = plain.get("model", {})
     if demo and isinstance(model, dict):
         plain["model"] = {"provider": "demo", **model}
     try:
         return _typed(plain), []
     except ValidationError as error:
-        problems = explain(error.errors(), plain)
+        plain = retyped(plain, wanting_no_text(error.errors(), plain) & filled.written.keys())
+    try:
+        return _typed(plain), []
+    except ValidationError as error:
+        problems = explain(error.errors(), plain, filled.written)
     sound = _without(plain, {_part(problem.path) for problem in problems})
-    told = {problem.path for problem in document.problems}
     return _typed(sound), [problem for problem in problems if problem.path not in told]
 
 
@@ -207,7 +227,7 @@ def _clashes(config: Config) -> list[Problem]:
     for index, name in enumerate(api.admins):
         if name not in api.key_variables:
             callers = ", ".join(api.key_variables)
-            what = f"{name} is no caller of this gateway"
+            what = f"{HIDDEN if looks_like_key(name) else name} is no caller of this gateway"
             problems.append(Problem(what=what, path=("api_server", "admins", index), remedy=f"callers: {callers}"))
     return problems
 
@@ -227,11 +247,12 @@ def _placed(file: Path, document: Document, problems: Iterable[Problem]) -> list
 # -- summary ----------------------------------------------------------------------------------------------------------
 
 
-def _endpoint(model: str, endpoint: Endpoint) -> str:
+def _endpoint(settings: Settings, path: KeyPath, name: str, endpoint: Endpoint) -> str:
     if endpoint.provider == "demo":
         return "demo (local, no key)"
+    model, url = (settings.written.get((*path, of), getattr(endpoint, of)) for of in (name, "base_url"))
     key = f"key from {endpoint.key_env}" if endpoint.key_env else "no key"
-    return f"{endpoint.provider} {model} at {endpoint.base_url}, {key}"
+    return f"{endpoint.provider} {model} at {url}, {key}"
 
 
 def _server(server: McpServer) -> str:

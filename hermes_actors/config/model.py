@@ -1,8 +1,8 @@
 """The frozen configuration types, as in ``config.yaml`` (docs/reference/configuration.md).
 
-Names follow hermes-agent where the thing is the same. Entries name environment variables (``key_env``, ``${VAR}``),
-whose values travel beside the configuration in :class:`Settings`; what may hold a secret all the same is left out of
-``repr``.
+Names follow hermes-agent where the thing is the same. ``key_env``, and the texts of MCP servers, name environment
+variables, whose values travel beside the configuration in :class:`Settings`; in all other texts they are filled in
+(:mod:`.filled`). What may hold a secret is left out of ``repr``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Endpoint(Section):
 
     provider: Provider = "openai"
     """``openai``; ``custom``: anything else that speaks chat completions; ``demo``: the built-in local model."""
-    base_url: BaseUrl = OPENAI_URL
+    base_url: BaseUrl = Field(default=OPENAI_URL, repr=False)
     """URL below which ``/chat/completions`` lies. ``custom`` must give it."""
     key_env: VariableName | None = Field(default_factory=_openai_key)
     """Variable with the API key. ``openai`` must have one; without one, ``custom`` sends no key."""
@@ -213,7 +213,7 @@ class AgentConfig(Section):
     """How many times one turn may call the model."""
     restart_drain_timeout: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] = 60.0
     """How long a stop or restart waits for running turns."""
-    system_prompt: str | None = None
+    system_prompt: str | None = Field(default=None, repr=False)
     """The system message of every conversation."""
     api_max_retries: Number = 3
     """How often a request to a provider is repeated after 429, 5xx or a lost connection."""
@@ -348,6 +348,8 @@ class Settings:
     config: Config
     environment: Mapping[str, str] = field(repr=False)  # only the variables the configuration names; secrets live here
     api_keys: Mapping[str, str] = field(repr=False)  # principal -> bearer key; never empty
+    # The texts of ``config`` that named variables, as they stand in the file, by path: what people are shown of them.
+    written: Mapping[tuple[str | int, ...], str] = field(default_factory=dict, compare=False)
 
 
 def to_plain(config: Config) -> dict[str, Any]:

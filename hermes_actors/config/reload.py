@@ -72,16 +72,22 @@ def reloaded(old: Settings, new: Settings) -> Settings:
             section, name = key.split(".")
             kept = getattr(config, section).model_copy(update={name: _at(old, key)})
             config = config.model_copy(update={section: kept})
-    return replace(new, config=config)
+    written = {
+        path: text
+        for path, text in (*old.written.items(), *new.written.items())
+        if (old if RULES.get(".".join(map(str, path))) == "restart" else new).written.get(path) == text
+    }
+    return replace(new, config=config, written=written)
 
 
 # -- what is told of a key ---------------------------------------------------------------------------------------------
 
 
 def _value(key: str, old: Settings, new: Settings) -> _Told:
-    before, after = _at(old, key), _at(new, key)
-    if before != after:
-        yield key, _arrow(before, after)
+    if _at(old, key) != _at(new, key):
+        before, after = (_written(settings, *key.split(".")) for settings in (old, new))
+        same = before == after and isinstance(after, str)  # other values of the variables that it names
+        yield key, f"a new value in {', '.join(variables_in(after))}" if same else _arrow(before, after)
 
 
 def _shards(key: str, old: Settings, new: Settings) -> _Told:
@@ -115,8 +121,11 @@ def _callers(key: str, old: Settings, new: Settings) -> _Told:
 
 
 def _admins(key: str, old: Settings, new: Settings) -> _Told:
-    before, after = (", ".join(_at(settings, key)) or None for settings in (old, new))
-    if before != after:
+    before, after = (
+        ", ".join(_written(settings, *key.split("."), index) for index in range(len(_at(settings, key)))) or None
+        for settings in (old, new)
+    )
+    if _at(old, key) != _at(new, key):
         yield key, _arrow(before, after)
 
 
@@ -131,12 +140,14 @@ def _named(key: str, before: str | None, after: str | None, old: Settings, new: 
 def _fallbacks(key: str, old: Settings, new: Settings) -> _Told:
     before: tuple[FallbackProvider, ...] = _at(old, key)
     after: tuple[FallbackProvider, ...] = _at(new, key)
-    was, now = ([entry.model for entry in entries] for entries in (before, after))
-    if was != now:
+    was, now = (
+        [_written(settings, key, index, "model") for index in range(len(_at(settings, key)))] for settings in (old, new)
+    )
+    if was != now and [entry.model for entry in before] != [entry.model for entry in after]:
         told = [_arrow(", ".join(was) or None, ", ".join(now) or None)]
     else:
-        pairs = zip(before, after, strict=True)
-        told = [f"{shown(b.model)}: {', '.join(_differing(b, a))}" for b, a in pairs if b != a]
+        pairs = zip(now, before, after, strict=True)
+        told = [f"{shown(model)}: {', '.join(_differing(b, a))}" for model, b, a in pairs if b != a]
     told.append(_rotated((entry.key_env for entry in after), old, new))
     if any(told):
         yield key, "; ".join(filter(None, told))
@@ -185,6 +196,14 @@ _TELLERS: Mapping[str, Callable[[str, Settings, Settings], _Told]] = {
 
 def _at(settings: Settings, key: str) -> Any:
     return attrgetter(key)(settings.config)
+
+
+def _written(settings: Settings, *path: str | int) -> Any:
+    """What people are shown of a value: the text of the file where that names variables."""
+    value: Any = settings.config
+    for part in path:
+        value = value[part] if isinstance(part, int) else getattr(value, part)
+    return settings.written.get(path, value)
 
 
 def _arrow(before: str | float | None, after: str | float | None) -> str:

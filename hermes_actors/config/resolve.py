@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hermes_actors.config import rules
 from hermes_actors.config.model import Config, Endpoint, McpServer
-from hermes_actors.config.problems import KeyPath, Problem
+from hermes_actors.config.problems import KeyPath, Problem, unset_variable
 from hermes_actors.config.rules import Unfit
 from hermes_actors.config.variables import BadReference, UnsetVariable, interpolate, variables_in
 
@@ -65,7 +65,7 @@ def _named(
     """The value of a variable that a ``key_env`` names, or None with a problem noted."""
     value = variables.get(name)
     if not value:
-        found.problems.append(_unset(name, path, "is not set" if value is None else "is empty"))
+        found.problems.append(unset_variable(name, path, "is not set" if value is None else "is empty"))
         return None
     try:
         check(value)
@@ -99,14 +99,9 @@ def _references(
         named = {name: variables[name] for name in variables_in(text) if name in variables}
         check(interpolate(text, named))
     except UnsetVariable as unset:
-        found.problems.append(_unset(unset.name, path, "is not set"))
+        found.problems.append(unset_variable(unset.name, path, "is not set"))
     except (Unfit, BadReference) as error:
         remedy = error.remedy if isinstance(error, Unfit) else ""
         found.problems.append(Problem(what=f"expected {error}", path=path, remedy=remedy))
     else:
         found.environment |= named
-
-
-def _unset(name: str, path: KeyPath, how: str) -> Problem:
-    remedy = f"set {name} in the environment or in the .env of the home"
-    return Problem(what=f"the variable {name} {how}", path=path, remedy=remedy)

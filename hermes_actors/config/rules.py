@@ -7,7 +7,11 @@ them repeats the value: it may be a secret pasted into the wrong place.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
+
+from hermes_actors.config.pasted import looks_like_key
+from hermes_actors.config.problems import KEEP_KEY, LOOKS_LIKE_KEY
 
 MIN_API_KEY_LENGTH = 8
 MIN_SHARDS = 8
@@ -25,6 +29,18 @@ _NOT_IN_URLS = re.compile("[\x00-\x20\x7f\ud800-\udfff]")
 _KEY = re.compile(r"[!-~]+")
 
 
+_LEAVE_OFF = "leave off the end: https://host/v1, not https://host/v1{}"
+_NATIVE = "this server's chat completions lie below /v1: http://host:11434/v1"
+_OPERATIONS: Mapping[str, str] = {  # ends of a URL that is not a base, and what to write instead
+    **{
+        end: _LEAVE_OFF.format(end)
+        for end in ("/chat/completions", "/completions", "/responses", "/models", "/embeddings", "/messages")
+    },
+    "/api/chat": _NATIVE,
+    "/api/generate": _NATIVE,
+}
+
+
 class Unfit(ValueError):
     """A value is not what its place wants; ``str()`` completes "expected …", ``remedy`` says what to do."""
 
@@ -39,12 +55,14 @@ def variable_name(text: str) -> str:
     Raises:
         Unfit: it is not one; often the key itself was pasted here.
     """
-    if _VARIABLE_NAME.fullmatch(text) is None:
-        raise Unfit(
-            "the name of an environment variable (letters, digits and _)",
-            "put the value into a variable and give the variable's name here",
-        )
-    return text
+    if _VARIABLE_NAME.fullmatch(text) is not None:
+        return text
+    name = "the name of an environment variable (letters, digits and _)"
+    if text.startswith("$"):
+        raise Unfit(f"{name} alone", "write it without $ and braces: NAME, not ${NAME}")
+    if looks_like_key(text):
+        raise Unfit(f"{name}; {LOOKS_LIKE_KEY}", KEEP_KEY)
+    raise Unfit(name, "put the value into a variable and give the variable's name here")
 
 
 def server_name(text: str) -> str:
@@ -120,8 +138,8 @@ def child_variable(text: str) -> str:
     Raises:
         Unfit: it is not one.
     """
-    if not text or "=" in text or _UNSENDABLE.search(text):
-        raise Unfit("the name of a variable: not empty, without = and NUL")
+    if not text or "=" in text or "${" in text or _UNSENDABLE.search(text):
+        raise Unfit("the name of a variable: not empty, without =, ${ and NUL")
     return text
 
 
@@ -169,11 +187,15 @@ def server_url(text: str) -> str:
 
 
 def base_url(text: str) -> str:
-    """The URL below which a provider's ``/chat/completions`` lies; variables are not interpolated here.
+    """The URL below which a provider's ``/chat/completions`` lies.
 
     Raises:
-        Unfit: it is not one.
+        Unfit: it is not one; often that of one operation was pasted here.
     """
+    path = text.partition("?")[0].rstrip("/").lower()
+    for end, instead in _OPERATIONS.items():
+        if path.endswith(end):
+            raise Unfit(f"the URL below which /chat/completions lies, not one that ends in {end}", instead)
     if "?" in text or "#" in text:
         raise Unfit("a base URL without ? and #, like http://localhost:8000/v1")
     return http_url(text)

@@ -1,4 +1,4 @@
-"""Variables in texts of ``mcp_servers``: ``${VAR}`` and ``${env:VAR}`` name one, ``$${`` is a literal ``${``."""
+"""Variables in texts of the configuration: ``${VAR}`` and ``${env:VAR}`` name one, ``$${`` is a literal ``${``."""
 
 from __future__ import annotations
 

@@ -58,11 +58,12 @@ def strikes_kept_since(lives: Sequence[Life]) -> float:
 def young_deaths(lives: Sequence[Life]) -> int:
     """How many lives before the present one were killed soon, in a row.
 
-    They are chained by the gap between one start and the next, so that a loop with slow starts is one too.
+    They are chained by the gap between one start and the next, so that a loop with slow starts is one too. Where the
+    clock was set back between two starts, the gap is not known, and the chain ends.
     """
     count = 0
     for after, life in pairwise(lives):
-        if life.ended_at is not None or after.started_at - life.started_at > YOUNG_S:
+        if life.ended_at is not None or not 0 <= after.started_at - life.started_at <= YOUNG_S:
             break
         count += 1
     return count

@@ -81,7 +81,7 @@ def story(records: Records, now: float) -> Story:
         standing=entry.marks.standing.value,
         strikes=records.strikes,
         threshold=records.threshold,
-        lines=tuple(sorted(_lines(records), key=lambda line: line.at)),
+        lines=tuple(_lines(records)),
         next=tuple(_next(records, now)),
         actions=tuple(_actions(records)),
         settings=tuple(_settings(records)),
@@ -92,11 +92,14 @@ def story(records: Records, now: float) -> Story:
 
 
 def _lines(records: Records) -> Iterator[Line]:
-    told = {incident.boot for incident in records.incidents}
-    for life, before in zip_longest(records.lives, records.lives[1:]):
-        if life.boot in told:
-            yield Line(at=life.started_at, what=f"the supervisor started{_after(before)}")
+    """In the order in which it was recorded: clocks are set back."""
+    starts = {
+        life.boot: Line(at=life.started_at, what=f"the supervisor started{_after(before)}")
+        for life, before in zip_longest(records.lives, records.lives[1:])
+    }
     for incident in records.incidents:
+        if incident.boot in starts:
+            yield starts.pop(incident.boot)
         yield _line(incident, records.lives)
 
 

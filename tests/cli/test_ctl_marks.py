@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
 import time
@@ -55,6 +56,29 @@ def kept(home: Home) -> Home:
     marking.close()
     registry.close()
     return home
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+def test_root_works_on_a_home_of_another_user_and_leaves_it_that_users(kept: Home) -> None:
+    owner = 4711
+    for path in (kept.root, *kept.root.rglob("*")):
+        os.chown(path, owner, owner)
+
+    results = [
+        run(kept, *words)
+        for words in (
+            ("sessions", "list"),
+            ("why", STUCK),
+            ("sessions", "resume", STUCK),
+            ("sessions", "reset", CUT_ONCE),
+            ("ledger", "show"),
+            ("ledger", "clear", STUCK),
+        )
+    ]
+
+    assert [result.exit_code for result in results] == [0] * len(results), [result.output for result in results]
+    assert standing(kept, STUCK)[0] is Standing.CLEAR
+    assert {path.stat().st_uid for path in (kept.root, *kept.root.rglob("*"))} == {owner}
 
 
 def standing(home: Home, key: str) -> tuple[Standing, int]:

@@ -126,6 +126,46 @@ def test_a_reload_of_what_cannot_be_used_is_a_configuration_error(start: Callabl
         fake.reload()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+def test_root_does_not_start_the_home_of_another_user_and_makes_nothing_there(home: Home) -> None:
+    home.config.write_text(DEMO)
+    for path in (home.root, home.config):
+        os.chown(path, 4711, 4711)
+    home.root.chmod(0o777)
+    before = sorted(home.root.rglob("*"))
+
+    result = CliRunner().invoke(command.supervisor, ["start", "--home", str(home.root), "--demo"])
+
+    assert result.exit_code == Exit.FAILED
+    assert "belongs to another user (4711), and you are root" in result.output
+    assert sorted(home.root.rglob("*")) == before
+    assert home.root.stat().st_mode & 0o777 == 0o777
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+def test_root_does_not_start_with_a_configuration_of_another_user(start: Callable[..., Result], tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(DEMO)
+    os.chown(other, 4711, 4711)
+
+    result = start(FakeService(), "--config", str(other))
+
+    assert result.exit_code == Exit.CONFIGURATION
+    assert "belongs to another user" in result.output
+
+
+@pytest.mark.parametrize("text", ["model: {key_env: KEY}", "model: {api_key: KEY}", "api_server: {keys: {bob: KEY}}"])
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_check_repeats_no_key(home: Home, text: str, flags: tuple[str, ...]) -> None:
+    key = "a3f09c1d7e5b428896f1c0d2e3b4a5968778695a4b3c2d1e"
+    home.config.write_text(text.replace("KEY", key))
+
+    result = CliRunner().invoke(command.supervisor, ["check-config", "--home", str(home.root), *flags])
+
+    assert result.exit_code == Exit.CONFIGURATION
+    assert key not in result.output
+
+
 @pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "100000"])
 def test_a_wrong_number_of_workers_is_wrong_usage(start: Callable[..., Result], wrong: str) -> None:
     assert start(FakeService(), "--workers", wrong).exit_code == Exit.USAGE

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -243,6 +244,62 @@ def test_the_process_environment_wins_over_the_home(desk: Desk) -> None:
     desk.write_env("OPENAI_API_KEY=sk-file\n")
 
     assert desk.load().environment["OPENAI_API_KEY"] == KEYS["OPENAI_API_KEY"]
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o622, 0o602, 0o620, 0o664, 0o777])
+def test_a_configuration_that_others_may_write_is_refused_with_the_way_out(desk: Desk, mode: int) -> None:
+    desk.write("agent: {max_turns: 7}\n")
+    desk.home.config.chmod(mode)
+
+    with pytest.raises(ConfigError) as caught:
+        desk.load()
+
+    (problem,) = caught.value.problems
+    assert problem.what == "others than its owner may write it, and it decides which programs run here"
+    assert problem.remedy == f"chmod go-w {desk.home.config}"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o640, 0o444])
+def test_a_configuration_that_others_may_read_is_believed(desk: Desk, mode: int) -> None:
+    desk.write("agent: {max_turns: 7}\n")
+    desk.home.config.chmod(mode)
+
+    assert desk.load().config.agent.max_turns == 7
+
+
+def test_a_file_named_with_config_that_others_may_write_is_refused_too(desk: Desk, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("")
+    other.chmod(0o666)
+
+    with pytest.raises(ConfigError, match="chmod go-w"):
+        desk.load(config=other)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+@pytest.mark.parametrize("name", ["config.yaml", ".env"])
+def test_root_does_not_believe_a_file_of_another_user(desk: Desk, name: str) -> None:
+    desk.write("")
+    file = desk.home.root / name
+    file.write_text("")
+    file.chmod(0o600)
+    os.chown(file, 4711, 4711)
+
+    with pytest.raises(ConfigError) as caught:
+        desk.load()
+
+    (problem,) = caught.value.problems
+    assert "belongs to another user (4711)" in problem.what
+    assert problem.file == str(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+def test_root_may_check_the_configuration_of_another_users_home(desk: Desk) -> None:
+    desk.write("agent: {max_turns: 7}\n")
+    for path in (desk.home.root, desk.home.config):
+        os.chown(path, 4711, 4711)
+
+    assert desk.load().config.agent.max_turns == 7
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])

@@ -46,6 +46,10 @@ def test_a_long_life_breaks_the_chain() -> None:
     assert young_deaths((Life("c", 1000.0), Life("b", 950.0), Life("a", 100.0))) == 1
 
 
+def test_a_clock_that_was_set_back_breaks_the_chain() -> None:
+    assert young_deaths((Life("c", 20.0), Life("b", 10.0), Life("a", 9000.0))) == 1
+
+
 def test_a_life_that_ended_in_order_breaks_the_chain() -> None:
     assert young_deaths((Life("b", 20.0), Life("a", 10.0, ended_at=15.0, how="restart"))) == 0
 

@@ -229,6 +229,20 @@ def test_the_settings_are_those_that_would_have_changed_it(reason: str, keys: li
     assert [setting.key for setting in found.settings] == keys
 
 
+def test_what_happened_is_told_in_the_order_in_which_it_was_recorded_though_the_clock_was_set_back() -> None:
+    before, after = Life("b1", 900.0, 901.0, 901.0), Life("b2", 10.0, settled_at=11.0)
+
+    found = told(
+        incident("cut", 902.0, boot="b1", reason="crash", strikes=1),
+        incident("cut", 11.0, boot="b2", reason="crash", strikes=2),
+        incident("suspended", 10.5, boot="b2", reason="crash", strikes=3, session_id="ses_1"),
+        lives=(after, before),
+    )
+
+    assert [line.at for line in found.lines] == [900.0, 902.0, 10.0, 11.0, 10.5]
+    assert [line.what.rpartition("strike ")[2] for line in found.lines if "strike" in line.what] == ["1 of 3", "2 of 3"]
+
+
 MARKS = st.builds(
     Marks,
     standing=st.sampled_from(Standing),
@@ -257,6 +271,6 @@ def test_any_records_make_a_story_with_a_next_step_in_order(
     found = told(*incidents, marks=marks, strikes=strikes, lives=tuple(lives), running=running)
 
     assert found.next
-    assert [line.at for line in found.lines] == sorted(line.at for line in found.lines)
+    assert [line.at for line in found.lines if line.rule] == [incident.at for incident in incidents], "as recorded"
     assert len(found.lines) >= len(incidents)
     assert "None" not in text(found)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 
 import orjson
 import pytest
 from fakes.gateway import FakeGateway, completed
 from fakes.served_ingress import BOUND_S, CHAT, HI, http_request, read_reply, read_to_end, serving
+from structlog.testing import capture_logs
 
 from workers.ingress.http import Limits
 from workers.turns import Delta
+
+RESETS = 20
 
 REQUEST = http_request("POST", CHAT, orjson.dumps(HI))
 STREAM = http_request("POST", CHAT, orjson.dumps({**HI, "stream": True}))
@@ -133,6 +137,41 @@ async def test_a_turn_that_got_its_answer_is_not_abandoned(request_: bytes) -> N
         await read_to_end(reader)
 
         assert not served.gateway.turns[0].abandoned.is_set()
+
+
+_BODY = orjson.dumps(HI)
+_EXPECT = {"Content_Length": str(len(_BODY)), "Expect": "100-continue"}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        http_request("POST", CHAT, **_EXPECT) + _BODY,
+        http_request("POST", CHAT, **_EXPECT),
+        http_request("POST", CHAT, orjson.dumps({**HI, "stream": True}), Expect="100-continue"),
+        REQUEST,
+        STREAM,
+        REQUEST[:-1],
+        http_request("GET", "/v1/models"),
+        http_request("GET", "/health") * 3,
+        http_request("POST", CHAT, b"{"),
+    ],
+    ids=["invited", "to be invited", "invited stream", "whole", "stream", "cut", "list", "several", "broken"],
+)
+async def test_a_client_that_resets_the_connection_is_no_bug(request_: bytes) -> None:
+    with capture_logs() as logged:
+        async with serving() as served:
+            for turns in range(RESETS):
+                with socket.create_connection(("127.0.0.1", served.port)) as client:
+                    client.sendall(request_)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    if turns % 2:
+                        await served.accepted()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await served.deserted()
+
+    assert {line["log_level"] for line in logged} <= {"info", "debug"}
 
 
 async def test_a_client_that_leaves_within_its_body_makes_no_turn() -> None:

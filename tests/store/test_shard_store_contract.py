@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from fakes.store_samples import KEY, SESSION, Clock, Reopen, ended, submission
 
+from workers.store.rows import IDEMPOTENCY_KEPT_S
 from workers.store.shard import PastTurn, ShardStore, StaleFence, StoreFailed, Summary, TurnOver
 from workers.turns import TurnState
 
@@ -329,6 +330,24 @@ async def test_pruning_drops_what_is_old_and_no_transcript(store: ShardStore, cl
     assert await state_of(store, "new_stateless") == "completed"
     assert await store.find(KEY, "again") is None
     assert await store.transcript(SESSION) == transcript != []
+
+
+async def test_what_a_clock_admitted_that_ran_ahead_ages_from_when_it_was_set_back(
+    store: ShardStore, clock: Clock
+) -> None:
+    right, clock.time = clock.time, clock.time + 10 * IDEMPOTENCY_KEPT_S
+    await store.admit(submission("keyed", idempotency_key="again"), SESSION, "running")
+    await store.admit(submission("stateless", stateless=True), SESSION, "running")
+    await store.finish(ended("keyed"), [])
+    await store.finish(ended("stateless"), [])
+
+    clock.time = right
+    assert await store.prune(clock.time - IDEMPOTENCY_KEPT_S) == 0
+    assert await store.find(KEY, "again") is not None
+    clock.time += IDEMPOTENCY_KEPT_S + 1
+
+    assert await store.find(KEY, "again") is None
+    assert await store.prune(clock.time - IDEMPOTENCY_KEPT_S) == 2
 
 
 async def test_pruning_takes_many_in_several_calls(store: ShardStore, clock: Clock) -> None:

@@ -99,9 +99,34 @@ def test_activity_moves_a_session_to_the_front_and_never_back(registry: Registry
     for n in range(3):
         add(registry, f"api:a:{n}", now=10.0)
 
-    registry.touch({"api:a:0": 20.0, "api:a:2": 5.0, "api:a:unknown": 30.0})
+    registry.touch({"api:a:0": 20.0, "api:a:2": 5.0, "api:a:unknown": 30.0}, 40.0)
 
     assert keys(registry) == ["api:a:0", "api:a:2", "api:a:1"]
+
+
+def test_a_session_of_a_clock_that_ran_ahead_is_of_now_and_falls_behind_newer_ones(registry: Registry) -> None:
+    for n, at in enumerate((1000.0, 10.0, 500.0)):
+        add(registry, f"api:a:{n}", now=at)
+    registry.write_marks("api:a:0", "ses_1", marks.cut(marks.UNMARKED, "crash", "turn_1", 1000.0))
+
+    registry.set_right(20.0)
+    registry.touch({"api:a:1": 21.0, "api:a:unknown": 21.0}, 22.0)
+
+    assert keys(registry) == ["api:a:1", "api:a:2", "api:a:0"]
+    ahead = registry.session("api:a:0")
+    assert ahead is not None
+    assert (ahead.created_at, ahead.last_active_at, ahead.marks.at) == (20.0, 20.0, 20.0)
+
+
+def test_activity_is_never_noted_ahead_of_now(registry: Registry) -> None:
+    for n in range(3):
+        add(registry, f"api:a:{n}", now=10.0)
+    registry.touch({"api:a:0": 900.0}, 900.0)
+
+    registry.touch({"api:a:1": 900.0, "api:a:2": 20.0}, 20.0)
+
+    entries, _ = registry.page(None, None, 5)
+    assert {entry.last_active_at for entry in entries} == {20.0}
 
 
 @pytest.mark.parametrize("cursor", ["", "!", "bm9uc2Vuc2U", "ΔΔ", "bmFuIA=="])
@@ -139,7 +164,7 @@ def test_a_renamed_session_has_a_fresh_id_and_is_otherwise_the_same(home: Home) 
         again = second.rename("api:a:1", 7.0)
         assert again is not None
         assert again.session_id not in (before, entry.session_id)
-        assert again.last_active_at == 9.0
+        assert again.last_active_at == 7.0, "the clock was set back"
         assert second.rename("api:a:2", 9.0) is None
         assert second.count() == 1
 

@@ -22,6 +22,7 @@ from hermes_actors.rehearsal import VARIABLE, Refusal, Running, asked_for, check
 
 RUNNING = Running(port=8642, shards=8)
 ENTRY = "json:dumps"
+MARK = "home:boot:"
 
 
 def settings(**sections: dict[str, Any]) -> Settings:
@@ -36,7 +37,7 @@ def python(code: str, **environment: str) -> CommandLine:
 async def test_a_command_line_that_has_nothing_to_object_may_restart() -> None:
     code = f"import json, os; assert json.loads(os.environ['{VARIABLE}']) == {{'port': 8642, 'shards': 8}}"
 
-    assert await rehearse(python(code), RUNNING) is None
+    assert await rehearse(python(code), RUNNING, MARK) is None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ async def test_a_command_line_that_has_nothing_to_object_may_restart() -> None:
     ],
 )
 async def test_what_the_command_line_objects_is_why_there_is_no_restart(code: str, refusal: tuple[Any, str]) -> None:
-    assert await rehearse(python(code), RUNNING) == Refusal(error=refusal[0], why=refusal[1])
+    assert await rehearse(python(code), RUNNING, MARK) == Refusal(error=refusal[0], why=refusal[1])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,9 @@ async def test_code_that_breaks_is_told_in_a_sentence_and_logged_whole(tmp_path:
     program.write_text(code)
 
     with capture_logs() as logged:
-        refusal = await rehearse(CommandLine(words=(sys.executable, str(program)), environment={**os.environ}), RUNNING)
+        refusal = await rehearse(
+            CommandLine(words=(sys.executable, str(program)), environment={**os.environ}), RUNNING, MARK
+        )
 
     assert refusal is not None
     assert refusal.error == "cannot_restart"
@@ -84,7 +87,7 @@ async def test_code_that_breaks_is_told_in_a_sentence_and_logged_whole(tmp_path:
 async def test_long_words_are_cut_at_the_end_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "TOLD_CHARS", 15)
 
-    refusal = await rehearse(python("import sys; sys.exit('first line\\nsecond line\\n3rd')"), RUNNING)
+    refusal = await rehearse(python("import sys; sys.exit('first line\\nsecond line\\n3rd')"), RUNNING, MARK)
 
     assert refusal == Refusal(error="cannot_restart", why="3rd")
 
@@ -93,7 +96,7 @@ async def test_secrets_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(logs, "_secrets", set())
     logs.protect(["of-the-secret-kind"])
 
-    refusal = await rehearse(python("import sys; sys.exit('key of-the-secret-kind is bad')"), RUNNING)
+    refusal = await rehearse(python("import sys; sys.exit('key of-the-secret-kind is bad')"), RUNNING, MARK)
 
     assert refusal is not None
     assert refusal.why == f"key {logs.MASK} is bad"
@@ -102,14 +105,14 @@ async def test_secrets_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_command_line_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "TIMEOUT_S", 0.2)
 
-    refusal = await rehearse(python("import time; time.sleep(600)"), RUNNING)
+    refusal = await rehearse(python("import time; time.sleep(600)"), RUNNING, MARK)
 
     assert refusal == Refusal(error="cannot_restart", why="the new start gave no word within 0.2 s")
 
 
 async def test_a_program_that_is_gone_cannot_be_tried() -> None:
     with pytest.raises(FileNotFoundError):
-        await rehearse(CommandLine(words=("/nowhere/python",), environment={}), RUNNING)
+        await rehearse(CommandLine(words=("/nowhere/python",), environment={}), RUNNING, MARK)
 
 
 def test_a_process_knows_once_that_it_is_to_rehearse(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ class Made:
         self.succession = Succession(
             None if code is None else CommandLine(words=(sys.executable, "-c", code), environment=dict(os.environ)),
             running=Running(port=1, shards=8),
+            boot="next",
             mark=lambda boot: f"home:{boot}:",
             pool=cast("Pool", self.pool),
             tell=self.events.put_nowait,

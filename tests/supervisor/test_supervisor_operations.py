@@ -186,6 +186,25 @@ def test_a_hangup_reloads_and_the_log_tells_what_changed(gateway: GatewayProcess
     assert told(gateway, 0)["config"]["agent"]["max_turns"] == 5
 
 
+@pytest.mark.parametrize(
+    "key", ["a3f09c1d7e5b428896f1c0d2e3b4a5968778695a4b3c2d1e", "abcdefNEWKEY0123456789", "sk-hush-hush"]
+)
+def test_a_key_in_the_place_of_its_variables_name_is_in_no_answer_and_in_no_log(
+    gateway: GatewayProcess, key: str
+) -> None:
+    gateway.rewrite(f"api_server: {{key_env: {key}}}\nmodel: {{provider: demo, api_key: {key}}}")
+
+    answer = gateway.ask("reload")
+    gateway.process.send_signal(signal.SIGHUP)
+    logged(gateway, "configuration not reloaded; nothing changed")
+    refused = gateway.ask("drain", then="restart")
+
+    assert answer.error == refused.error == "configuration"
+    assert "looks like a key" in answer.why
+    written = "".join(path.read_text() for path in gateway.home.logs.glob("*"))
+    assert key not in f"{answer.why} {refused.why} {written}"
+
+
 def test_a_configuration_that_takes_too_long_to_read_keeps_nobody_waiting(gateway: GatewayProcess) -> None:
     os.mkfifo(gateway.home.config)  # whoever opens it to read waits for a writer
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes.gateway_process import GatewayProcess, cmdline, eventually, exchange, owned_by, receive, wait_gone
+from fakes.gateway_process import GatewayProcess, cmdline, eventually, exchange, owned_by, receive, send, wait_gone
 
 Prepare = Callable[..., GatewayProcess]
 SURVIVAL_S = 5.0  # nothing may outlive a killed supervisor by more
@@ -98,6 +98,22 @@ def test_nothing_survives_a_killed_supervisor(gateway: GatewayProcess) -> None:
     gateway.process.kill()
 
     wait_gone(processes, SURVIVAL_S)
+
+
+def test_what_prepares_a_restart_does_not_outlive_a_killed_supervisor(gateway: GatewayProcess) -> None:
+    os.mkfifo(gateway.home.config)  # the trial run of the command line hangs in reading it
+    before = set(gateway.marked())
+    with gateway.connect() as asking:
+        send(asking, "drain", then="restart")
+        eventually(lambda: len(set(gateway.marked()) - before) >= 2)
+        preparing = set(gateway.marked()) - before
+        assert any("gateway_program" in cmdline(pid) for pid in preparing), "the trial run is one of them"
+        for pid in preparing:
+            os.kill(pid, signal.SIGSTOP)  # they do not see that the supervisor is gone
+
+        gateway.process.kill()
+
+        wait_gone(preparing, SURVIVAL_S)
 
 
 def test_a_gateway_starts_at_once_on_what_a_killed_one_left(prepare: Prepare) -> None:

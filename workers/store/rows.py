@@ -76,6 +76,10 @@ _AGED = """
     WHERE (stateless OR idempotency_key IS NOT NULL) AND created_at < ? AND ended_at IS NOT NULL
     ORDER BY created_at LIMIT ?
 """
+_SET_RIGHT = """
+    UPDATE turns INDEXED BY turns_that_age SET created_at = ?1
+    WHERE (stateless OR idempotency_key IS NOT NULL) AND created_at > ?1
+"""
 
 
 class Rows:
@@ -277,7 +281,11 @@ class Rows:
         return bool(numbers)
 
     def prune(self, before: float) -> int:
-        """Drop stateless turns and Idempotency-Keys from before a time, the oldest first."""
+        """Drop stateless turns and Idempotency-Keys from before a time, the oldest first.
+
+        Those of a clock that ran ahead and was set back are of now: they age from now on.
+        """
+        self._execute(_SET_RIGHT, (self._now(),))
         aged = self._execute(_AGED, (before, PRUNED_AT_ONCE)).fetchall()
         self._drop_turns([n for n, stateless in aged if stateless])
         kept = [(n,) for n, stateless in aged if not stateless]

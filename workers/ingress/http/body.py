@@ -22,9 +22,9 @@ async def read_json(request: web.BaseRequest, *, max_bytes: int, timeout_s: floa
         raise ApiError(415, "unsupported_encoding", "Send the body as it is, without Content-Encoding.")
     if (request.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
-    if "Expect" in headers:
-        await _expected(request)
     try:
+        if "Expect" in headers:
+            await _expected(request)
         if request.content.is_eof():  # it came with the head, as most do: no timer for it
             return await request.read()
         async with asyncio.timeout(timeout_s):

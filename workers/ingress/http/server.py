@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 
+import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
@@ -22,6 +23,8 @@ from workers.ingress.http.errors import ApiError, ClientGone
 from workers.ingress.http.principals import Principals
 from workers.ingress.http.routes import Call, Routes, path_of
 from workers.ingress.http.sessions import Sessions
+
+log = structlog.get_logger(__name__)
 
 BACKLOG = 1024  # connections that wait to be accepted
 ABORT_S = 1.0  # for connections to be gone that were cut off
@@ -145,7 +148,13 @@ class HttpIngress:
         except ApiError as error:
             response = error.response()
         except ClientGone:
+            log.info("client went away", method=request.method)
             response = web.Response()  # which nobody reads
+        except ConnectionError:  # from a write of ours; where the client is there, it is a bug
+            if request.transport is not None and not request.transport.is_closing():
+                raise
+            log.info("client went away", method=request.method)
+            response = web.Response()
         if self._closing or self._gateway.draining:  # the next request may find another worker
             response.force_close()
         return response
