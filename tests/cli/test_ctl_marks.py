@@ -77,7 +77,7 @@ def test_root_works_on_a_home_of_another_user_and_leaves_it_that_users(kept: Hom
     ]
 
     assert [result.exit_code for result in results] == [0] * len(results), [result.output for result in results]
-    assert standing(kept, STUCK)[0] is Standing.CLEAR
+    assert standing(kept, STUCK)[0] is Standing.RESUME_PENDING
     assert {path.stat().st_uid for path in (kept.root, *kept.root.rglob("*"))} == {owner}
 
 
