@@ -53,6 +53,11 @@ class Counting:
         """The tools that were called, in order."""
         return [line.split()[1] for line in self._lines("calls")]
 
+    @property
+    def listings(self) -> int:
+        """How often tools were listed, by servers of :meth:`raw`."""
+        return len(self._lines("listings"))
+
     def kill_left(self) -> None:
         """End servers that a test failed to end."""
         self.kill_http()

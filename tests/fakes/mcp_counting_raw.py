@@ -1,10 +1,12 @@
 """A small stdio server without the SDK, quick to start, that does what a good server would not.
 
-    python -S mcp_counting_raw.py DIRECTORY [steady | short | useless | untold]
+    python -S mcp_counting_raw.py DIRECTORY [steady | short | useless | untold | slow | paged]
 
-``short`` ends after each answer to a call, ``useless`` after its listing once ``DIRECTORY/known`` exists,
-``untold`` lists a tool besides whose schema has a number of more than 64 bits. It reads one message at a time and never
-takes a call back. Notes are those of ``mcp_counting_server.py``. Standard library only.
+Its tool ``grow`` has it list one more, ``grown``, without a word; ``shrink`` takes that back. ``slow`` answers nothing
+before ``DIRECTORY/ready`` exists, ``paged`` lists the same page for ever, ``short`` ends after each answer to a call,
+``useless`` after its listing once ``DIRECTORY/known`` exists, ``untold`` lists a tool besides whose schema has a number
+of more than 64 bits. It reads one message at a time and never takes a call back. Notes are those of
+``mcp_counting_server.py``. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,7 +21,24 @@ from typing import Any
 
 HERE, MODE = Path(sys.argv[1]), (sys.argv[2:] or ["steady"])[0]
 ANYTHING = {"type": "object"}
-TOOLS = ("echo", "pid", "count", "work", "big", "endless", "variable", "garbled", "spawn", "mute", "refuse")
+TOOLS = (
+    "echo",
+    "pid",
+    "count",
+    "work",
+    "big",
+    "endless",
+    "variable",
+    "garbled",
+    "spawn",
+    "mute",
+    "refuse",
+    "grow",
+    "shrink",
+)
+
+
+GROWN: list[str] = []
 
 
 def note(name: str, line: str) -> None:
@@ -36,8 +55,8 @@ def answered(number: int, result: Any) -> None:
     say(json.dumps({"jsonrpc": "2.0", "id": number, "result": result}).encode())
 
 
-def text(number: int, words: str) -> None:
-    answered(number, {"content": [{"type": "text", "text": words}]})
+def text(number: int, words: str, *, is_error: bool = False) -> None:
+    answered(number, {"content": [{"type": "text", "text": words}], "isError": is_error})
 
 
 def call(number: int, tool: str, given: dict[str, Any]) -> None:
@@ -74,6 +93,11 @@ def call(number: int, tool: str, given: dict[str, Any]) -> None:
         case "refuse":  # with an error of any form, after so much stray output
             sys.stdout.buffer.write(given.get("printed", "").encode())
             say(json.dumps({"jsonrpc": "2.0", "id": number, "error": given["error"]}).encode())
+        case "grow" | "shrink" as how:
+            GROWN[:] = ["grown"] if how == "grow" else []
+            text(number, how)
+        case "grown":
+            text(number, "I am new") if GROWN else text(number, "Unknown tool: grown", is_error=True)
         case "mute":  # for ever, while it does what else it is asked
             pass
         case "spawn":
@@ -82,6 +106,8 @@ def call(number: int, tool: str, given: dict[str, Any]) -> None:
 
 def main() -> None:
     note("starts", str(os.getpid()))
+    while MODE == "slow" and not (HERE / "ready").exists():
+        time.sleep(0.02)
     for line in sys.stdin.buffer:
         message = json.loads(line)
         match message:
@@ -89,10 +115,11 @@ def main() -> None:
                 info = {"name": "raw", "version": "1"}
                 answered(number, {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info})
             case {"method": "tools/list", "id": number}:
-                tools = [{"name": name, "inputSchema": ANYTHING} for name in TOOLS]
+                note("listings", str(os.getpid()))
+                tools = [{"name": name, "inputSchema": ANYTHING} for name in (*TOOLS, *GROWN)]
                 if MODE == "untold":
                     tools.append({"name": "huge", "inputSchema": {**ANYTHING, "maxProperties": 2**64}})
-                answered(number, {"tools": tools})
+                answered(number, {"tools": tools, "nextCursor": "more" if MODE == "paged" else None})
                 if MODE == "useless" and (HERE / "known").exists():
                     return
             case {"method": "tools/call", "id": number, "params": params}:

@@ -46,6 +46,8 @@ class Listing:
 
     tools: tuple[ListedTool, ...]
     left_out: tuple[LeftOut, ...] = ()  # what could not be read, and what no call can use
+    ttl_s: float | None = None  # how long it is fresh, where the server says so
+    cut: str | None = None  # why there may be more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from workers.tools.target import Target
 from workers.tools.toolbox import Outcome, ToolResult
 
 CALL_CAP_S = 3600.0  # a call that reports progress lives no longer than this, or its time-out where that is longer
+REFRESH_TIMEOUT_S = 2.0  # a turn waits for what tools there are now, else goes on with those of before
 CLOSE_GRACE_S = 3.0  # a server may end by itself this long when its connection is closed
 RETIRE_TIMEOUT_S = 120.0  # calls may go on this long over a connection whose entry is no more
 
@@ -73,6 +74,18 @@ class Connection:
             Unreachable: the next attempt failed, or is not due soon.
         """
         await self._owner.connected()
+
+    async def refresh(self, *, at_once: bool = False) -> None:
+        """List the tools again where that may give others than are known; always ``at_once``. Bounded.
+
+        What is not up is connected ``at_once`` only, which lists them too.
+        """
+        with suppress(TimeoutError, Unreachable):
+            async with asyncio.timeout(REFRESH_TIMEOUT_S):
+                if not self.is_up and at_once:
+                    await self._owner.connected()
+                elif self.is_up and self._owner.tools is not None:
+                    await self._owner.tools.refresh(at_once=at_once)
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Call a tool by the server's own name for it. Cancelling this cancels the call and nothing else.
@@ -171,6 +184,8 @@ class Connection:
         finally:
             del self._asked[call]
             self._owner.in_flight -= 1
+            if self._owner.client is client and self._owner.tools is not None:
+                self._owner.tools.used = True
             if not self._cut:
                 self._owner.wanted_at = time.monotonic()
         self._owner.answered = True

@@ -18,6 +18,7 @@ from workers.tools.outage import Outage, worsened
 from workers.tools.owner import Unreachable
 from workers.tools.target import Target
 
+TURN_WAIT_S = 5.0  # turns wait this long for a server that is not required to list its tools for the first time
 MAX_CATALOGUES = 64  # different ones of one server, kept for sharing
 MAX_LEFT_OUT_TOLD = 10  # in one line of the log
 MAX_LEFT_OUT_CHARS = 200  # of each
@@ -49,9 +50,11 @@ class ServerEntry:
         self._commons = ServerCommons(commons)
         self._shared: Connection | None = None
         self._seen: dict[str, Catalogue] = {}
+        self._cut: str | None = None  # why the listing may lack tools, as the log has it
         self._left_out: tuple[LeftOut, ...] = ()  # as the log has it
         self._outage = Outage()
         self._learning: asyncio.Task[None] | None = None
+        self._learning_since = 0.0
 
     @property
     def name(self) -> str:
@@ -62,6 +65,18 @@ class ServerEntry:
     def is_shared(self) -> bool:
         """Whether all sessions of the worker use one connection."""
         return self.target.entry.scope == "worker"
+
+    @property
+    def absence(self) -> str | None:
+        """Why its tools are missing, for people and models; None where they are known, or were not asked for yet."""
+        if self.catalogue is not None:
+            return None
+        starts = self._learning is not None and self.last_error is None
+        return (
+            f"MCP server {self.name!r} is still starting; its tools come as soon as it is up"
+            if starts
+            else self.last_error
+        )
 
     def open(self, session: str, on_catalogue: Callable[[Catalogue], None]) -> Connection:
         """The connection for a session, not connected yet: its own, or the shared one.
@@ -108,8 +123,9 @@ class ServerEntry:
     async def learn(self, open_own: Callable[[], Connection]) -> None:
         """Return when the catalogue is known, or when there is no use in waiting for it now.
 
-        One session at a time tries, with a connection that it keeps; the others wait for that one. After a failure
-        nobody waits: the next attempt, when it is due, goes on beside the turn that began it.
+        One session at a time tries, with a connection that it keeps; the others wait for that one, all of them until it
+        has gone on for :data:`TURN_WAIT_S`: then their turns go on without these tools, and so does the attempt. After
+        a failure no turn waits: the next attempt, when it is due, goes on beside the turn that began it.
 
         Args:
             open_own: gives the asking session's connection.
@@ -124,9 +140,11 @@ class ServerEntry:
                 if (connection := open_own()).closed:
                     return
                 self._learning = asyncio.create_task(self._learn(connection), name=f"mcp {self.name} catalogue")
-            if self._outage.failures:
+                self._learning_since = time.monotonic()
+            left_s = self._learning_since + TURN_WAIT_S - time.monotonic()
+            if self._outage.failures or left_s <= 0:
                 return
-            await asyncio.wait({self._learning})  # bounded: the connection's attempt is
+            await asyncio.wait({self._learning}, timeout=left_s)
 
     async def _learn(self, connection: Connection) -> None:
         try:
@@ -143,6 +161,9 @@ class ServerEntry:
 
     def _opened(self, session: str | None, on_catalogue: Callable[[Catalogue], None]) -> Connection:
         def listed(listing: Listing, fresh: bool) -> None:
+            if listing.cut != self._cut:
+                self._cut = listing.cut
+                log.warning("mcp listing ended early", server=self.name, why=listing.cut, tools=len(listing.tools))
             made = catalogue(self.name, listing.tools, self.target.entry.tools, listing.left_out)
             self._log_left_out(made.left_out)
             offered = self._interned(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from workers.tools.toolbox import Outcome, ToolResult
@@ -38,6 +39,12 @@ _KINDS: Mapping[int, str] = {
     FAILED: "failed over HTTP",
     UNUSABLE: "the answer cannot be read",
 }
+MAX_NO_TOOL_CHARS = 500  # of an answer that is looked at
+_NO_TOOL = re.compile(
+    r"\b(unknown|no such|unrecognized|non-?existent) tool\b|"
+    r"\btool:?\s+\S+\s+(is |was |does )?(not found|unknown|not exist|not available|disabled)",
+    re.IGNORECASE,
+)
 _LEADS: Mapping[Outcome, str] = {
     "not_sent": "The call was not made",
     "unknown": "The outcome of the call is unknown, it may have acted",
@@ -52,6 +59,11 @@ _ADVICE: Mapping[Outcome, str] = {
 def outcome_of(code: int) -> Outcome:
     """What a JSON-RPC error says of its call; an error that is not of the connection is the tool's answer."""
     return _BY_CODE.get(code, "tool_error")
+
+
+def knows_no_tool(result: ToolResult) -> bool:
+    """Whether a server says that it has no such tool, which servers do in words, by result and by error."""
+    return result.outcome == "tool_error" and _NO_TOOL.search(result.text[:MAX_NO_TOOL_CHARS]) is not None
 
 
 def kind_of(code: int) -> str:

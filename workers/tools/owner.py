@@ -28,9 +28,10 @@ from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 from workers.tools.catalogue import Listing
 from workers.tools.commons import ServerCommons, TooManyProcesses
 from workers.tools.content import clean, cut
-from workers.tools.listing import follow, list_tools
+from workers.tools.listing import ToolNews, list_tools
 from workers.tools.outage import Outage, after_life, next_attempt_in_s, worsened
 from workers.tools.outcomes import CONNECTION_CLOSED, kind_of
+from workers.tools.pages import by_tool
 from workers.tools.stdio import NotStarted, ServerProcess
 from workers.tools.streamable_http import http_streams
 from workers.tools.target import Target
@@ -97,7 +98,8 @@ class Owner:
         self._leave = asyncio.Event()  # the task shall leave the client
         self._over = asyncio.Event()  # no attempt goes on
         self._over.set()
-        self._tools_changed = asyncio.Event()
+        self.tools: ToolNews | None = None  # while it is up
+        self._pushes = False  # the server has a way to us besides its answers
         self._verdict: asyncio.Future[Client | Unreachable] | None = None  # of the next attempt to end
         self._waiting = 0
         self._outage = Outage()
@@ -225,7 +227,7 @@ class Owner:
         self._enter("connecting")
         self._over = asyncio.Event()
         self._leave.clear()
-        self._tools_changed.clear()
+        self._pushes = bool(self.target.command)
         self.why, self._kind, self._blameless = None, None, False
         came_up_at: float | None = None
         limit_s = self.target.entry.connect_timeout
@@ -240,12 +242,12 @@ class Owner:
                     self.starts += 1
                     self._giving_up.deadline = anyio.current_time() + limit_s
                     async with self._made_client() as client:
-                        tools = await list_tools(client)
+                        tools = await list_tools(client, within_s=limit_s / 2)
                         self._giving_up.deadline = math.inf
                         await connecting.aclose()
                         came_up_at = time.monotonic()
                         self._arrive(client, tools)
-                        await self._stay(client)
+                        await self._stay()
             if self._giving_up.cancelled_caught:
                 self.why = self.why or f"no answer within {limit_s:g} s (connect_timeout)"
         except TooManyProcesses as error:
@@ -269,9 +271,13 @@ class Owner:
             )
             streams = self.process.streams()
         else:
-            streams = http_streams(self.target)
+            streams = http_streams(self.target, on_pushes=self._can_push)
         return Client(
-            streams, mode=self.target.entry.protocol, message_handler=self._heard, client_info=_CLIENT, cache=None
+            by_tool(streams),
+            mode=self.target.entry.protocol,
+            message_handler=self._heard,
+            client_info=_CLIENT,
+            cache=None,
         )
 
     def _told(self) -> dict[str, str]:
@@ -283,19 +289,26 @@ class Owner:
     def _arrive(self, client: Client, tools: Listing) -> None:
         self.client = client
         self.held = self.answered = False
+        self.tools = ToolNews(
+            client, tools, on_tools=lambda listing: self._on_tools(listing, False), pushes=lambda: self._pushes
+        )
         self._enter("up")
         self._on_tools(tools, True)
         self._decide(client)
 
-    async def _stay(self, client: Client) -> None:
+    async def _stay(self) -> None:
+        assert self.tools is not None
         async with anyio.create_task_group() as group:
-            group.start_soon(follow, client, self._tools_changed, lambda tools: self._on_tools(tools, False))
+            group.start_soon(self.tools.follow)
             await self._leave.wait()
             group.cancel_scope.cancel()
 
+    def _can_push(self, can: bool) -> None:
+        self._pushes = can
+
     def _depart(self, came_up_at: float | None) -> None:
         """The attempt is over; what it means for the next one."""
-        self.client = None
+        self.client = self.tools = None
         self.process = None
         self._over.set()
         if self.closed:
@@ -341,8 +354,8 @@ class Owner:
 
     async def _heard(self, message: IncomingMessage) -> None:
         self._on_heard()
-        if isinstance(message, ToolListChangedNotification):
-            self._tools_changed.set()
+        if isinstance(message, ToolListChangedNotification) and self.tools is not None:
+            self.tools.changed()
 
     def _explained(self, error: BaseException) -> str:
         """Why an attempt failed, for people."""

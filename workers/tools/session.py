@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from difflib import get_close_matches
 
 import orjson
@@ -16,7 +17,7 @@ from workers.tools.catalogue import Catalogue, Tool
 from workers.tools.connection import Connection
 from workers.tools.content import cut
 from workers.tools.entry import ServerEntry
-from workers.tools.outcomes import failed
+from workers.tools.outcomes import failed, knows_no_tool
 from workers.tools.owner import Unreachable
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
 
@@ -52,17 +53,17 @@ class SessionTools:
 
     async def definitions(self) -> Offer:
         self._follow()
+        await asyncio.gather(*(self._refresh(entry) for entry in self._entries if entry in self._connections))
         if self._unsettled:
             await self._settle()
         return self._joined(self._catalogues())
 
     @property
     def notice(self) -> str | None:
-        # Who was not asked for its tools yet is not missing.
-        missing = [entry.last_error for entry in self._entries if self._catalogue(entry) is None and entry.last_error]
-        if not missing:
+        absent = [entry.absence for entry in self._entries if self._catalogue(entry) is None]
+        whys = "; ".join(why for why in absent if why)
+        if not whys:
             return None
-        whys = "; ".join(missing)
         return cut(f"Some tools are missing now, because their servers cannot be reached: {whys}", MAX_NOTICE_CHARS)
 
     async def call(self, call: ToolCall) -> ToolResult:
@@ -70,6 +71,9 @@ class SessionTools:
         found = self._find(call.name)
         if found is None and self._unsettled:  # as after a change of the configuration
             await asyncio.gather(*(self._learn(entry) for entry in self._unsettled))
+            found = self._find(call.name)
+        if found is None:  # a tool that came meanwhile, unannounced
+            await asyncio.gather(*(self._refresh(entry, at_once=True) for entry in self._named(call.name)))
             found = self._find(call.name)
         if found is None:
             return ToolResult(text=self._unknown(call.name), outcome="tool_error")
@@ -89,7 +93,12 @@ class SessionTools:
             connection = self._connection(entry)
         except Unreachable as error:
             return failed("not_sent", str(error))
-        return await connection.call(tool.listed.name, arguments)
+        result = await connection.call(tool.listed.name, arguments)
+        if knows_no_tool(result):
+            await self._refresh(entry, at_once=True)
+            if self._find(call.name) is None:
+                return replace(result, text=f"{result.text}\n{self._unknown(call.name)}")
+        return result
 
     async def abort(self, grace_s: float) -> None:
         aborting = [connection.abort(grace_s) for entry, connection in self._connections.items() if not entry.is_shared]
@@ -132,6 +141,16 @@ class SessionTools:
         if entry.catalogue is None:
             with suppress(Unreachable):  # the session or the entry is closing: its tools are not needed any more
                 await entry.learn(lambda: self._connection(entry))
+
+    def _named(self, tool: str) -> list[ServerEntry]:
+        """The servers whose tool this would be by its name, and that can be asked without starting a process."""
+        named = [entry for entry in self._entries if tool.startswith(f"mcp__{entry.name}__")]
+        return [entry for entry in named if entry in self._connections or not entry.target.command]
+
+    async def _refresh(self, entry: ServerEntry, *, at_once: bool = False) -> None:
+        """List a server's tools again where others may have come or gone."""
+        with suppress(Unreachable):  # it is closing
+            await self._connection(entry).refresh(at_once=at_once)
 
     def _connection(self, entry: ServerEntry) -> Connection:
         """The session's connection to a server; opened here, connected when it is used.

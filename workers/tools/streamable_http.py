@@ -8,7 +8,7 @@ they are, so failures become such, with codes of our own.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -41,12 +41,17 @@ _UNSENT = (
 
 
 @asynccontextmanager
-async def http_streams(target: Target) -> AsyncIterator[Any]:
-    """The SDK's stream pair to a server. Waiting for answers is bounded by the calls, not here."""
+async def http_streams(target: Target, *, on_pushes: Callable[[bool], None]) -> AsyncIterator[Any]:
+    """The SDK's stream pair to a server. Waiting for answers is bounded by the calls, not here.
+
+    Args:
+        target: the server.
+        on_pushes: called with whether the server takes the request for a stream of what is no answer.
+    """
     timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, read=None, pool=None)
     limits = httpx2.Limits(max_connections=None)  # how many calls run is for others to bound
     async with (
-        _Client(headers=dict(target.headers), timeout=timeout, limits=limits) as client,
+        _Client(on_pushes, headers=dict(target.headers), timeout=timeout, limits=limits) as client,
         streamable_http_client(target.url, http_client=client, max_sse_event_size=2 * MAX_MESSAGE_BYTES) as streams,
     ):
         yield streams
@@ -58,6 +63,10 @@ class _Client(httpx2.AsyncClient):
     The SDK ends a request that is given up in the newest protocol alone. In the older ones it would stay as long as the
     server likes, with its socket, since only the notice says there that nobody waits.
     """
+
+    def __init__(self, on_pushes: Callable[[bool], None], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._on_pushes = on_pushes
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         if request.method == "DELETE":
@@ -74,6 +83,8 @@ class _Client(httpx2.AsyncClient):
     async def _answered(self, request: httpx2.Request, call: Call, options: Mapping[str, Any]) -> httpx2.Response:
         try:
             response = await super().send(request, **options)
+            if request.method == "GET":
+                self._on_pushes(response.is_success)
             return await _bounded(request, response, call)
         except httpx2.TransportError as error:
             if request.method != "POST":
