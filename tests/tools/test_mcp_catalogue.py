@@ -61,6 +61,33 @@ def test_tools_are_told_in_chat_completions_form() -> None:
     assert (tool.name, tool.server, tool.tool, tool.description_chars) == ("mcp__calc__add", "calc", "add", 5)
 
 
+def test_a_tool_is_offered_in_plain_words_of_schema_and_checked_with_all_of_its_own() -> None:
+    schema = {"properties": {"to": {"$ref": "#/$defs/To"}, "any": True}, "$defs": {"To": {"enum": ["a"]}, "No": {}}}
+
+    (tool,) = offering(schema).offered
+
+    assert orjson.loads(tool.definition)["function"]["parameters"] == {
+        "type": "object",
+        "properties": {"to": {"enum": ["a"]}, "any": {}},
+    }
+    assert problems(schema, {"to": "b"}) == "$.to: 'b' is not one of ['a']"
+
+
+@pytest.mark.parametrize(
+    ("described", "limit", "offered"),
+    [("word " * 20, 64, ("word " * 12 + "wor…")), ("x" * 64, 64, "x" * 64), ("x" * 65, 64, "x" * 63 + "…")],
+)
+def test_a_description_is_cut_at_the_length_that_the_configuration_allows(
+    described: str, limit: int, offered: str
+) -> None:
+    listed = ListedTool(name="t", description=described, input_schema={})
+
+    (tool,) = catalogue("s", [listed], ToolFilter(max_description=limit)).offered
+
+    assert orjson.loads(tool.definition)["function"]["description"] == offered
+    assert tool.description_chars == len(offered) <= limit
+
+
 @pytest.mark.parametrize(
     "broken",
     [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -14,9 +15,11 @@ from jsonschema.protocols import Validator
 
 from hermes_actors.config.model import ToolFilter
 from workers.models.offer import OfferedTool
+from workers.tools.dialect import plain
 from workers.tools.schema import ANYTHING, errors, validator
 
 MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
+MAX_SCHEMAS = 1024  # that are kept in the form in which models are told of them
 MAX_PROBLEMS = 3  # of one call's arguments, told to the model
 MAX_PROBLEM_CHARS = 500  # jsonschema repeats the offending value
 
@@ -108,7 +111,7 @@ def catalogue(
             continue
         name = offered_name(server, tool.name, taken=tools)
         try:
-            offered.append(_offered(name, server, tool))
+            offered.append(_offered(name, server, tool, chosen.max_description))
         except (TypeError, ValueError) as error:  # lone surrogates, integers of more than 64 bits; no object
             left_out.append(LeftOut(tool.name, str(error)))
             continue
@@ -154,17 +157,15 @@ def offered_name(server: str, tool: str, *, taken: Collection[str] = ()) -> str:
     return name[: MAX_NAME_CHARS - len(suffix)] + suffix
 
 
-def _offered(name: str, server: str, tool: ListedTool) -> OfferedTool:
+def _offered(name: str, server: str, tool: ListedTool, max_description: int | None) -> OfferedTool:
     """A tool in chat-completions form.
 
     Raises:
         TypeError, ValueError: it cannot be written as JSON, or its schema is not that of an object, as the arguments of
             a call are.
     """
-    parameters = {"type": "object", "properties": {}, **tool.input_schema}  # providers insist on both
-    if parameters["type"] != "object" or not isinstance(parameters["properties"], dict):
-        raise ValueError("its input schema is not that of an object")
-    description = tool.description or ""
+    description = shortened(tool.description or "", max_description)
+    parameters = orjson.Fragment(_parameters(orjson.dumps(tool.input_schema)))
     function = {"name": name, "description": description, "parameters": parameters}
     return OfferedTool(
         name=name,
@@ -173,6 +174,21 @@ def _offered(name: str, server: str, tool: ListedTool) -> OfferedTool:
         definition=orjson.dumps({"type": "function", "function": function}),
         description_chars=len(description),
     )
+
+
+@lru_cache(MAX_SCHEMAS)
+def _parameters(schema: bytes) -> bytes:
+    """A schema as models are told of it; servers list the same ones over each connection.
+
+    Raises:
+        ValueError: see :func:`workers.tools.dialect.plain`.
+    """
+    return orjson.dumps(plain(orjson.loads(schema)))
+
+
+def shortened(text: str, limit: int | None) -> str:
+    """The text, at most ``limit`` characters of it, which end with an ellipsis where something is missing."""
+    return text if limit is None or len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def _bytes(text: str) -> bytes:
