@@ -24,6 +24,7 @@ def calling(
 ) -> ModelReply:
     calls = tuple(ToolCall(call_id=name, name="mcp__a__b", arguments=arguments, attached=SIGNED) for name in ids)
     given: dict[str, Any] = {"finish_reason": "tool_calls", "usage": {}, "model": "fake-1-dated"} | fields
+    given["attached"] = given.pop("also", {})
     return ModelReply(text="", tool_calls=calls, provider=provider, asked=asked, **given)
 
 
@@ -66,7 +67,7 @@ async def test_the_same_id_in_each_turn_is_sent_once(bench: Bench) -> None:
 
 
 async def test_what_a_provider_attached_comes_back_in_this_turn_and_later_ones(bench: Bench) -> None:
-    bench.model.script = [calling("x" * 1_000, reasoning="hm")]
+    bench.model.script = [calling("x" * 1_000, reasoning="hm", also={"reasoning_content": "hm"})]
 
     await talk_on(bench, "go", "and?")
 
@@ -77,7 +78,7 @@ async def test_what_a_provider_attached_comes_back_in_this_turn_and_later_ones(b
 
 
 async def test_another_model_gets_none_of_it_and_the_first_gets_it_again(bench: Bench) -> None:
-    bench.model.script = [calling("x" * 1_000, reasoning="hm")]
+    bench.model.script = [calling("x" * 1_000, reasoning="hm", also={"reasoning_content": "hm"})]
     await talk_on(bench, "go")
 
     await bench.talk("/model other")
@@ -93,7 +94,7 @@ async def test_another_model_gets_none_of_it_and_the_first_gets_it_again(bench: 
 
 
 async def test_what_is_too_large_to_be_kept_is_dropped_with_a_line_in_the_log(bench: Bench) -> None:
-    bench.model.script = [calling("a", reasoning="x" * MAX_ATTACHED_BYTES)]
+    bench.model.script = [calling("a", also={"reasoning_content": "x" * MAX_ATTACHED_BYTES})]
 
     with capture_logs() as lines:
         asked = await talk_on(bench, "go")

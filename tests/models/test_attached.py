@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.models.attached import MAX_ATTACHED_BYTES, bounded, shown, stored
+from workers.models.attached import MAX_ATTACHED_BYTES, attached_to, bounded, shown, stored
 from workers.models.provider import ModelReply, ToolCall
 
 SIGNATURE = {"google": {"thought_signature": "c2ln"}}
@@ -66,8 +66,19 @@ def test_reasoning_is_stored_once_and_shown_under_one_name(name: str) -> None:
     assert shown(message) == {"role": "assistant", "content": "hi", "reasoning_content": "why"}
 
 
-def test_reasoning_whose_field_is_not_known_is_stored_as_most_providers_call_it() -> None:
-    assert stored(reply(text="hi", reasoning="why"))["reasoning_content"] == "why"
+def test_reasoning_that_came_in_no_field_is_kept_for_people_and_not_sent() -> None:
+    message = stored(reply(text="hi", reasoning="why"))
+
+    assert attached_to(message) == {}
+    assert shown(message) == {"role": "assistant", "content": "hi", "reasoning_content": "why"}
+    assert shown(stored(reply(text="hi", reasoning="why", provider="")))["reasoning_content"] == "why"
+
+
+def test_what_is_attached_to_the_function_of_a_call_is_stored_inside_it_and_not_shown() -> None:
+    message = stored(reply(call(function={"strict": True, "name": "theirs"})))
+
+    assert message["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}", "strict": True}
+    assert shown(message)["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
 
 
 @pytest.mark.parametrize("name", ["role", "content", "tool_calls", "made_by", "function_call"])

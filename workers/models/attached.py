@@ -1,7 +1,8 @@
 """What a provider attached to an answer beside text and tool calls: signatures, reasoning, whatever comes next, purely.
 
 It is stored in the assistant message where it stood, unread, beside :data:`MADE_BY`, which says whose it is. It goes
-back to that provider and model as it came, and to no other.
+back to that provider and model as it came, and to no other. Reasoning that came in no field of its own (between tags in
+the text, in parts of it) is kept with :data:`MADE_BY`, for people.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import orjson
 
 from workers.models.provider import ModelReply
 
-MADE_BY = "made_by"  # key of a stored message: {"provider", "model"}; a plain text without attachments needs none
+MADE_BY = "made_by"  # key of a stored message: {"provider", "model", "reasoning"}; a plain text needs none
 REASONING = "reasoning_content"  # as callers are shown it
 MAX_ATTACHED_BYTES = 256 * 1024  # of one message
 
@@ -42,7 +43,7 @@ def attached_to_function(function: Mapping[str, Any]) -> dict[str, Any]:
 def made_by(message: Mapping[str, Any]) -> tuple[Any, Any] | None:
     """The provider and model that made a stored message, where it says so."""
     maker = message.get(MADE_BY)
-    return (maker.get("provider"), maker.get("model")) if isinstance(maker, dict) else None
+    return (maker["provider"], maker.get("model")) if isinstance(maker, dict) and "provider" in maker else None
 
 
 def stored(reply: ModelReply) -> dict[str, Any]:
@@ -54,16 +55,17 @@ def stored(reply: ModelReply) -> dict[str, Any]:
             {
                 "id": call.call_id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
+                "function": {"name": call.name, "arguments": call.arguments, **_of_function(call.attached)},
                 **attached_to_call(call.attached),
             }
             for call in reply.tool_calls
         ]
     attached = attached_to(reply.attached)
+    maker = {"provider": reply.provider, "model": reply.asked or reply.model} if reply.provider else {}
     if reply.reasoning and not any(name in attached for name in _REASONING_TEXTS):
-        attached[REASONING] = reply.reasoning
-    if (attached or reply.tool_calls) and reply.provider:
-        message[MADE_BY] = {"provider": reply.provider, "model": reply.asked or reply.model}
+        maker["reasoning"] = reply.reasoning
+    if maker and (attached or reply.tool_calls or reply.reasoning):
+        message[MADE_BY] = maker
     return message | attached
 
 
@@ -73,11 +75,11 @@ def shown(message: Mapping[str, Any]) -> dict[str, Any]:
         return dict(message)
     told = {name: value for name, value in message.items() if name in _OF_MESSAGE and name != MADE_BY}
     if isinstance(calls := told.get("tool_calls"), list):
-        told["tool_calls"] = [
-            {name: value for name, value in call.items() if name in _OF_CALL} if isinstance(call, dict) else call
-            for call in calls
-        ]
-    reasoning = next((text for name in _REASONING_TEXTS if isinstance(text := message.get(name), str) and text), None)
+        told["tool_calls"] = [_shown_call(call) if isinstance(call, dict) else call for call in calls]
+    maker = message.get(MADE_BY)
+    texts = [message.get(name) for name in _REASONING_TEXTS]
+    texts += [maker.get("reasoning")] if isinstance(maker, dict) else []
+    reasoning = next((text for text in texts if isinstance(text, str) and text), None)
     return told if reasoning is None else told | {REASONING: reasoning}
 
 
@@ -110,6 +112,19 @@ def bounded(reply: ModelReply) -> tuple[ModelReply, list[str]]:
         reasoning="" if any(name in _REASONING_TEXTS for at, name in dropped if at == -1) else reply.reasoning,
     )
     return kept, sorted({name for _, name in dropped})
+
+
+def _of_function(attached: Mapping[str, Any]) -> dict[str, Any]:
+    """What is attached to the function inside a call stands under that name in what is attached to the call."""
+    function = attached.get("function")
+    return attached_to_function(function) if isinstance(function, dict) else {}
+
+
+def _shown_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in call.items() if name in _OF_CALL}
+    if isinstance(function := told.get("function"), dict):
+        told["function"] = {name: value for name, value in function.items() if name in _OF_FUNCTION}
+    return told
 
 
 def _without(fields: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from workers.json_depth import is_too_deep
 from workers.models.attached import attached_to, attached_to_call, attached_to_function, made_by
 from workers.models.content import is_blank
 from workers.models.target import Target
+from workers.models.tool_calls import MAX_ID_CHARS
 
-MAX_ID_CHARS = 64 * 1024  # of a call's id that goes back to who made it: some carry a signature
 MAX_RAW_CHARS = 2_000  # of arguments that are no JSON object, in the result of their call
 MAX_NAME_CHARS = 64
 NO_RESULT = "no result was given"
