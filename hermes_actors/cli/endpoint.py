@@ -10,7 +10,8 @@ from hermes_actors.cli.render import url
 from hermes_actors.config.dotenv import parse_dotenv
 from hermes_actors.config.load import load
 from hermes_actors.config.model import API_SERVER_KEY, DEFAULT_PRINCIPAL
-from hermes_actors.config.problems import ConfigError
+from hermes_actors.config.pasted import is_plain_name, looks_like_key
+from hermes_actors.config.problems import LOOKS_LIKE_KEY, ConfigError
 from hermes_actors.control.client import ask
 from hermes_actors.home import Home
 
@@ -54,8 +55,10 @@ def api_key(home: Home, key_env: str | None, environ: Mapping[str, str]) -> ApiK
         else:
             key_env = named.get(DEFAULT_PRINCIPAL) or next(iter(named.values()))
     if not variables.get(key_env):
-        why = f"no API key: {key_env} is neither in the environment nor in {home.env}; name its variable with --key-env"
-        raise BadConfiguration("no_key", why)
+        named_one = key_env if is_plain_name(key_env) else "the variable that is named"
+        hint = f" ({LOOKS_LIKE_KEY})" if looks_like_key(key_env) else ""
+        why = f"no API key: {named_one}{hint} is neither in the environment nor in {home.env}"
+        raise BadConfiguration("no_key", f"{why}; name its variable with --key-env")
     place = "the environment, which wins over .env" if key_env in environ else str(home.env)
     return ApiKey(value=variables[key_env], origin=f"{key_env} in {place}")
 

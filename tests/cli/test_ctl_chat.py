@@ -282,3 +282,13 @@ def test_the_environment_wins_over_the_homes_file(keyed: Home) -> None:
 def test_a_home_without_a_key_has_none(home: Home) -> None:
     with pytest.raises(BadConfiguration, match="no API key"):
         endpoint.api_key(home, None, {})
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-hush-hush", "a3f09c1d7e5b428896f1c0d2e3b4a5968778695a4b3c2d1e", "abcdefNEWKEY0123456789"]
+)
+def test_a_key_given_in_place_of_its_variables_name_is_not_repeated(home: Home, key: str) -> None:
+    with pytest.raises(BadConfiguration, match="looks like a key") as refused:
+        endpoint.api_key(home, key, {})
+
+    assert key not in str(refused.value)
