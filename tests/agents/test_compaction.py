@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import orjson
+from fakes.model_failures import failed
 from fakes.sessions import Bench, FakeModel, FakeToolbox, end_of, tool_reply
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +71,7 @@ class Windowed(FakeModel):
             self.summarising.set()
             await self.summary_gate.wait()
             if self.summary_fails:
-                return replace(too_large(size, self.window_bytes), status=503, code=None)
+                return failed(status=503)
             return reply(self.summary, size)
         self.answered = size
         answer = await super().complete(request, on_text)
@@ -84,18 +84,8 @@ def reply(text: str, tokens: int) -> ModelReply:
 
 
 def too_large(tokens: int, window: int) -> ModelFailure:
-    return ModelFailure(
-        kind="status",
-        provider="fake",
-        model="fake-1",
-        status=400,
-        text="the request is larger than the window",
-        code="context_length_exceeded",
-        retry_after_s=None,
-        attempts=1,
-        tokens=tokens,
-        window=window,
-    )
+    text = "the request is larger than the window"
+    return failed(status=400, text=text, code="context_length_exceeded", tokens=tokens, window=window)
 
 
 class _Verbose(FakeToolbox):

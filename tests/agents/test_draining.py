@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
 
 from hermes_actors.config.model import SessionsConfig
@@ -19,7 +20,6 @@ from workers.agents.marks import Resume
 from workers.agents.obedience import stop_turn
 from workers.agents.running import running_turns
 from workers.agents.session import OwnedShard, Session
-from workers.models.provider import ModelFailure
 from workers.routing.shards import settle
 from workers.turns import Ended, GatewayDraining, Parked, Refusal, TurnEvent
 
@@ -28,9 +28,7 @@ OTHER = "api:default:b"
 CONVERSATION = "conv:default:1"
 LEFT_S = 60.0
 AT = 1_700_000_000.0
-DOWN = ModelFailure(
-    kind="status", provider="fake", model="fake-1", status=401, text="", code=None, retry_after_s=None, attempts=1
-)
+DOWN = failed(status=401, text="")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pykka
 import pytest
+from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
 
 from hermes_actors.config.model import SessionsConfig
@@ -25,16 +26,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def down(status: int = 401) -> ModelFailure:
-    return ModelFailure(
-        kind="status",
-        provider="fake",
-        model="fake-1",
-        status=status,
-        text="no",
-        code=None,
-        retry_after_s=None,
-        attempts=1,
-    )
+    return failed(status=status)
 
 
 def actor(bench: Bench) -> pykka.ActorRef[AgentActor]:

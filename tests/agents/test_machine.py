@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from fakes.model_failures import failed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.agents.failures import cancelled_error
 from workers.agents.machine import CallModel, CallTools, CutOff, Finish, OutOfStep, ToolResults, TurnMachine
 from workers.agents.transcript import OUTCOME_UNKNOWN
+from workers.models.cause import Cause
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
 from workers.tools.toolbox import ToolResult
 
@@ -23,14 +24,6 @@ USER = orjson.dumps({"role": "user", "content": "hi"})
 def reply(text: str = "", *calls: str, usage: dict[str, int] | None = None) -> ModelReply:
     tool_calls = tuple(ToolCall(call_id=call, name="mcp__files__read", arguments="{}") for call in calls)
     return ModelReply(text=text, tool_calls=tool_calls, finish_reason="stop", usage=usage or {}, model="m")
-
-
-def failure(
-    *, status: int | None = 500, text: str = "oops", code: str | None = None, kind: str = "status"
-) -> ModelFailure:
-    return ModelFailure(
-        kind=kind, provider="custom", model="m-1", status=status, text=text, code=code, retry_after_s=None, attempts=1
-    )
 
 
 def results(*calls: str, images: tuple[str, ...] = ()) -> ToolResults:
@@ -161,48 +154,39 @@ def test_nothing_may_be_fed_to_a_turn_that_is_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failed", "http_status", "code"),
+    ("failure", "http_status", "code"),
     [
-        (failure(status=500), 502, "provider_error"),
-        (failure(status=401), 502, "provider_error"),
-        (failure(status=429), 429, "rate_limited"),
-        (failure(status=None, kind="timeout"), 504, "provider_timeout"),
-        (failure(status=None, kind="connect"), 502, "provider_error"),
+        (failed(status=500, text="oops"), 502, "provider_error"),
+        (failed(status=401, text="oops"), 400, "provider_error"),
+        (failed(status=429, text="oops"), 429, "rate_limited"),
+        (failed(status=None, kind="timeout", text="oops"), 504, "provider_timeout"),
+        (failed(status=None, kind="connect", text="oops"), 502, "provider_error"),
     ],
 )
 def test_a_failure_names_provider_model_status_and_what_to_do(
-    failed: ModelFailure, http_status: int, code: str
+    failure: ModelFailure, http_status: int, code: str
 ) -> None:
     turn = machine()
     turn.start([USER])
 
-    action = turn.feed(failed)
+    action = turn.feed(failure)
 
     assert isinstance(action, Finish)
     assert action.error is not None
     assert (action.error.http_status, action.error.code) == (http_status, code)
-    for part in ("custom", "m-1", "oops", "What to do"):
+    for part in ("fake", "fake-1", "oops", "What to do"):
         assert part in action.error.text
 
 
-@pytest.mark.parametrize(
-    ("failed", "own"),
-    [
-        (failure(status=400, text="bad content"), True),
-        (failure(status=413), True),
-        (failure(status=400, code="model_not_found"), False),
-        (replace(failure(status=400), names_model=True), False),
-        (failure(status=500), False),
-    ],
-)
-def test_only_a_request_refused_for_its_content_is_its_own_fault(failed: ModelFailure, own: bool) -> None:
+@pytest.mark.parametrize("cause", list(Cause))
+def test_only_a_message_that_was_recognised_as_the_cause_is_its_own_fault(cause: Cause) -> None:
     turn = machine()
     turn.start([USER])
 
-    action = turn.feed(failed)
+    action = turn.feed(failed(cause=cause, status=400))
 
     assert isinstance(action, Finish)
-    assert action.own_fault is own
+    assert action.own_fault is (cause is Cause.CONTENT)
 
 
 @given(st.lists(st.sampled_from(["text", "tools", "failure", "cut"]), max_size=12), st.integers(1, 4))
@@ -222,7 +206,7 @@ def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], lim
         elif step == "tools":
             action = turn.feed(reply("", f"call-{number}", f"more-{number}"))
         elif step == "failure":
-            action = turn.feed(failure())
+            action = turn.feed(failed())
         else:
             action = turn.feed(reply("done"))
         committed += action.commit
@@ -235,4 +219,4 @@ def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], lim
     assert asked == answered
     assert calls <= limit
     with pytest.raises(OutOfStep):
-        turn.feed(failure())
+        turn.feed(failed())

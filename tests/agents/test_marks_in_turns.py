@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply
 
 from workers.agents.marks import UNMARKED, Fresh, Marks, Resume
@@ -27,16 +28,7 @@ def cut(reason: str = "crash", age_s: float = 0.0) -> Marks:
 
 
 def refused() -> ModelFailure:
-    return ModelFailure(
-        kind="status",
-        provider="fake",
-        model="fake-1",
-        status=503,
-        text="no",
-        code=None,
-        retry_after_s=None,
-        attempts=1,
-    )
+    return failed(status=503)
 
 
 def notes_in(bench: Bench) -> list[int]:

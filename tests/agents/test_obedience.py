@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
 
 from workers.agents.marks import Marks, Resume, Suspended
-from workers.models.provider import ModelFailure
 from workers.turns import Refusal
 
 KEY = "api:default:a"
@@ -156,18 +156,7 @@ async def test_a_chosen_model_is_asked_for_until_it_is_taken_back_and_survives_s
 
 async def test_retry_sends_the_last_message_again_in_place_of_the_earlier_turn(bench: Bench) -> None:
     await bench.talk("one")
-    bench.model.script = [
-        ModelFailure(
-            kind="status",
-            provider="fake",
-            model="fake-1",
-            status=400,
-            text="no",
-            code=None,
-            retry_after_s=None,
-            attempts=1,
-        )
-    ]
+    bench.model.script = [failed(status=400)]
     await bench.talk("two")
     bench.model.script = [text_reply("now it works")]
 

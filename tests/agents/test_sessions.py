@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pykka
 import pytest
+from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply, until
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.agent import AgentActor
-from workers.models.provider import ModelFailure
 from workers.turns import Delta, Refusal, ToolProgress
 
 
@@ -115,25 +115,14 @@ async def test_tools_are_called_together_and_their_progress_is_told(bench: Bench
 async def test_a_failed_run_keeps_the_actor_and_its_tools(bench: Bench) -> None:
     await bench.talk("one")
     actor = bench.sessions._resident["api:default:a"].actor
-    bench.model.script = [
-        ModelFailure(
-            kind="status",
-            provider="fake",
-            model="fake-1",
-            status=500,
-            text="down",
-            code=None,
-            retry_after_s=None,
-            attempts=1,
-        )
-    ]
+    bench.model.script = [failed(text="down")]
 
-    failed = await bench.talk("two")
+    refused = await bench.talk("two")
     ended = await bench.talk("three")
 
-    assert failed.state == "failed"
-    assert failed.error is not None
-    assert "down" in failed.error["text"]
+    assert refused.state == "failed"
+    assert refused.error is not None
+    assert "down" in refused.error["text"]
     assert ended.state == "completed"
     assert bench.sessions._resident["api:default:a"].actor is actor
     assert len(bench.toolboxes) == 1

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import orjson
 import pykka
+from fakes.model_failures import failed
 from fakes.sessions import Bench, text_reply, tool_reply
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -45,9 +46,7 @@ BREAKABLE = (
 )
 COMMANDS = ("/new", "/retry", "/model x", "/stop", "/status")
 SLOW = ("admit", "begin", "append", "finish", "find", "turn", "transcript", "delete")
-DOWN = ModelFailure(
-    kind="status", provider="fake", model="m", status=401, text="no key", code=None, retry_after_s=None, attempts=1
-)
+DOWN = failed(status=401, text="no key")
 ANSWERS: dict[str, Callable[[], ModelReply | ModelFailure | BaseException]] = {
     "text": lambda: text_reply("fine"),
     "tools": lambda: tool_reply("mcp__a__x", "mcp__a__y"),

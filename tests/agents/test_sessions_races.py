@@ -7,22 +7,21 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, FakeToolbox, bounded, end_of, text_reply, tool_reply, until
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.failures import cancelled_error
 from workers.agents.session import OwnedShard
 from workers.models.offer import NO_TOOLS, Offer
-from workers.models.provider import ModelFailure, ModelRequest, ToolCall
+from workers.models.provider import ModelRequest, ToolCall
 from workers.routing.shards import settle
 from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
 from workers.turns import Refusal
 
 KEY = "api:default:a"
-DOWN = ModelFailure(
-    kind="status", provider="fake", model="fake-1", status=401, text="", code=None, retry_after_s=None, attempts=1
-)
+DOWN = failed(status=401, text="")
 
 
 async def until_journal_has(bench: Bench, entry: tuple[str, str]) -> None:

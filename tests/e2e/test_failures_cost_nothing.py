@@ -54,7 +54,7 @@ async def test_a_failed_run_starts_no_tool_server_and_restarts_no_actor(
         model.script(refuse(400, MODEL_NOT_FOUND))
         fallback.script(refuse(400, MODEL_NOT_FOUND))
         status, body, _ = await gateway.chat("hello", "a")
-        assert status == 502
+        assert status == 400
         assert "model_not_found" in str(body) or "does not exist" in body["error"]["message"]
     await gateway.say("[[tool:pid:{}]]", "a")
 
@@ -111,7 +111,7 @@ async def test_a_request_that_is_itself_at_fault_is_not_sent_to_the_fallback_and
     status, _, _ = await gateway.chat("poison", "a")
     await gateway.say("hello", "a")
 
-    assert status == 502
+    assert status == 400
     assert fallback.count == 0
     assert [message["content"] for message in model.last.body["messages"]] == ["hello"]
 

@@ -35,14 +35,14 @@ async def test_the_synchronous_client_talks_streams_and_ignores_tool_progress(de
 
 async def test_a_provider_that_refuses_is_told_in_words_and_status(gateway: RunningGateway) -> None:
     async with gateway.openai() as client:
-        with pytest.raises(openai.InternalServerError) as failed:
+        with pytest.raises(openai.BadRequestError) as failed:
             await client.chat.completions.create(
                 model="x",
                 messages=[{"role": "user", "content": "[[http:401]]"}],
                 extra_headers={"X-Hermes-Session-Id": "a"},
             )
 
-    assert failed.value.status_code == 502
+    assert failed.value.status_code == 400
     for part in ("custom", "fake-1", "401", "What to do"):
         assert part in str(failed.value)
     assert await gateway.say("and now?", "a") == "pong"

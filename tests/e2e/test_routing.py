@@ -64,7 +64,7 @@ async def test_a_session_that_hangs_delays_no_other(gateway: RunningGateway, mod
     assert not any(waiting.done() for waiting in hung)
     for n in range(4):
         await gateway.say("/stop", f"hung{n}")
-    assert {status for status, _, _ in await asyncio.gather(*hung)} == {409}
+    assert {status for status, _, _ in await asyncio.gather(*hung)} == {400}
 
 
 async def test_a_mailbox_that_overflows_answers_429_and_loses_nothing(

@@ -22,7 +22,7 @@ from fakes.running_gateway import BOUND_S, KEY, Answer, RunningGateway
 from hermes_actors.control import client
 from hermes_actors.home import Home
 
-FAILED = ("429", "502", "504")
+FAILED = ("400", "429", "500", "502", "504")
 LONGEST_QUOTE = 240  # characters; the page is for people
 
 _HOW = re.compile(r", model \S+ \((.+?)\): ")  # of each provider, in an error

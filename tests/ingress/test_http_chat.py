@@ -217,7 +217,7 @@ async def test_a_provider_that_says_when_is_quoted_within_reason(said: float, to
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "code"), [("interrupted", 503, "turn_interrupted"), ("cancelled", 409, "turn_cancelled")]
+    ("state", "status", "code"), [("interrupted", 503, "turn_interrupted"), ("cancelled", 400, "turn_cancelled")]
 )
 async def test_a_cut_turn_says_what_happened(state: str, status: int, code: str) -> None:
     async with serving(FakeGateway(completed("", state=state))) as served:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
+from fakes.model_failures import failed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.models.cause import TREATMENTS, Cause
 from workers.models.failure import names
 from workers.models.provider import ModelFailure
 from workers.models.route import (
@@ -17,50 +18,41 @@ from workers.models.route import (
     PRIMARY,
     after_failure,
     closed_for_s,
+    decisive,
     first_asked,
-    is_about_model,
-    is_about_request,
 )
 
-FAILURE = ModelFailure(
-    kind="status", provider="p", model="gpt-5", status=500, text="", code=None, retry_after_s=None, attempts=1
-)
+FAILURE = failed(status=500)
 OPEN = (True, True, True)
 
 
-def failed(**how: Any) -> ModelFailure:
-    return replace(FAILURE, **how)
+@pytest.mark.parametrize("cause", [cause for cause in Cause if TREATMENTS[cause].next_provider])
+def test_what_another_provider_may_do_better_goes_on_with_the_next_one(cause: Cause) -> None:
+    failure = failed(cause=cause)
 
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        *(failed(kind=kind, status=None) for kind in ("connect", "timeout", "malformed", "cut", "status")),
-        *(failed(status=status) for status in (301, 401, 402, 403, 404, 405, 408, 409, 410, 425, 429, 451)),
-        *(failed(status=status) for status in (500, 502, 503, 504, 524, 529)),
-        failed(status=400, code="model_not_found"),
-        failed(status=422, code="model_not_found"),
-        failed(status=400, names_model=True),
-        failed(status=429, code="insufficient_quota"),
-    ],
-    ids=lambda failure: f"{failure.kind}-{failure.status}-{failure.code or failure.names_model}",
-)
-def test_what_another_provider_may_do_better_goes_on_with_the_next_one(failure: ModelFailure) -> None:
     assert [after_failure(failure, at, OPEN) for at in range(3)] == [1, 2, None]
     assert after_failure(replace(failure, delivered=True), 0, OPEN) is None
 
 
+def test_a_message_that_was_refused_for_its_content_goes_to_no_other_provider() -> None:
+    assert after_failure(failed(status=400, cause=Cause.CONTENT), 0, OPEN) is None
+
+
 @pytest.mark.parametrize(
-    "failure",
+    ("causes", "told"),
     [
-        *(failed(status=status, text="no") for status in (400, 413, 422)),
-        failed(status=413, text="too large for gpt-5", code="model_not_found", names_model=True),
+        ([Cause.KEY, Cause.MODEL], Cause.MODEL),
+        ([Cause.DOWN, Cause.KEY], Cause.DOWN),
+        ([Cause.RATE, Cause.DOWN, Cause.MODEL], Cause.DOWN),
+        ([Cause.CONTEXT, Cause.TIMEOUT], Cause.TIMEOUT),
+        ([Cause.PICTURE, Cause.CONTENT], Cause.CONTENT),
+        ([Cause.RATE], Cause.RATE),
     ],
-    ids=lambda failure: f"{failure.status}-{failure.text}",
 )
-def test_what_is_about_the_request_fails_the_turn(failure: ModelFailure) -> None:
-    assert after_failure(failure, 0, OPEN) is None
-    assert is_about_request(failure)
+def test_a_chain_is_told_as_what_may_pass_where_one_of_its_failures_may(causes: list[Cause], told: Cause) -> None:
+    *earlier, last = (failed(cause=cause) for cause in causes)
+
+    assert decisive(replace(last, earlier=tuple(earlier))).cause is told
 
 
 @pytest.mark.parametrize(
@@ -78,12 +70,6 @@ def test_what_is_about_the_request_fails_the_turn(failure: ModelFailure) -> None
 )
 def test_a_text_names_a_model_as_a_whole(text: str, model: str, named: bool) -> None:
     assert names(text, model) is named
-
-
-def test_the_model_is_to_blame_for_a_400_or_a_422_alone() -> None:
-    assert not is_about_model(failed(status=404, code="model_not_found", names_model=True))
-    assert is_about_model(failed(status=422, names_model=True))
-    assert not is_about_model(failed(status=400))
 
 
 def test_a_closed_provider_is_passed_over() -> None:
@@ -127,14 +113,7 @@ def test_a_provider_is_closed_for_as_long_as_it_says_but_not_for_ever(failure: M
     assert closed_for_s(failure) == seconds
 
 
-FAILURES = st.builds(
-    failed,
-    kind=st.sampled_from(["status", "status", "connect", "timeout", "malformed", "cut"]),
-    status=st.none() | st.integers(300, 599),
-    code=st.sampled_from([None, "model_not_found", "insufficient_quota"]),
-    names_model=st.booleans(),
-    delivered=st.booleans(),
-)
+FAILURES = st.builds(failed, cause=st.sampled_from(Cause), delivered=st.booleans())
 DOORS = st.lists(st.booleans(), min_size=1, max_size=5)
 
 
@@ -152,7 +131,7 @@ def test_a_request_only_moves_forward_to_open_providers(doors: list[bool], data:
             break
         assert now[following]
         assert not failure.delivered
-        assert not is_about_request(failure)
+        assert failure.cause is not Cause.CONTENT
         asked.append(following)
 
     assert asked == sorted(set(asked))

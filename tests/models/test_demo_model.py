@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.agents.machine import pictures_message
+from workers.models.cause import Cause
 from workers.models.demo import MAX_RESULT_CHARS, MAX_SLEEP_S, DemoModel, wishes_of
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
-from workers.models.route import is_about_request
 
 TOOLS = ("mcp__time__get_current_time", "mcp__time__convert_time", "mcp__git__status", "mcp__files__status")
 
@@ -205,11 +205,11 @@ async def test_it_fails_on_every_model_or_on_the_one_that_is_named(text: str, fa
     assert failed == failing
 
 
-async def test_a_400_of_its_own_is_about_the_message_not_about_the_model() -> None:
+async def test_a_400_of_its_own_is_about_the_request_and_not_about_the_model() -> None:
     failure = await DemoModel().complete(request(user("fail 400")), lambda _: None)
 
     assert isinstance(failure, ModelFailure)
-    assert is_about_request(failure)
+    assert failure.cause is Cause.REQUEST
 
 
 async def test_it_says_as_many_words_as_it_is_told() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from fakes.model_failures import failed
 from fakes.sessions import FakeModel, text_reply
 
 from workers.models.chat import ChatCompletions, Patiences
@@ -46,18 +47,7 @@ class Clock:
 
 
 def refusal(*, window: int | None = None, tokens: int | None = None) -> ModelFailure:
-    return ModelFailure(
-        kind="status",
-        provider="fake",
-        model="fake-1",
-        status=400,
-        text="too long",
-        code="context_length_exceeded",
-        retry_after_s=None,
-        attempts=1,
-        window=window,
-        tokens=tokens,
-    )
+    return failed(status=400, text="too long", code="context_length_exceeded", window=window, tokens=tokens)
 
 
 async def test_a_provider_is_asked_for_its_window_once_and_only_where_it_matters() -> None:

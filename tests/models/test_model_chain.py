@@ -9,12 +9,14 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.model_failures import failed
 from fakes.model_server import WAIT_S, Answer, ModelServer, call_tools, hang, refuse, say
 from fakes.offers import offer_of
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from workers.models.cause import Cause
 from workers.models.chain import ModelChain, ModelLine
 from workers.models.chat import ChatCompletions, Patiences
 from workers.models.demo import DemoModel
@@ -25,6 +27,7 @@ LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 SHORT_S = 0.05
 HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 MAX_RETRIES = 3
+FILTERED = refuse(400, {"error": {"message": "it was filtered", "code": "content_filter"}})  # this very message
 LIMITED = refuse(429, headers={"Retry-After": "100"})  # longer than any provider is waited for
 
 
@@ -192,22 +195,29 @@ async def test_an_error_that_cannot_change_is_asked_once_and_a_passing_one_as_of
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_what_is_wrong_with_the_request_is_not_sent_to_another_provider(trial: Trial, status: int) -> None:
+async def test_what_one_provider_finds_wrong_with_the_request_another_may_take(trial: Trial, status: int) -> None:
     fails(trial.servers[0], status=status)
+
+    assert (await trial.reply()).fallback == 1
+    assert trial.counts == [1, 1, 0]
+
+
+async def test_a_message_that_is_refused_for_its_content_is_not_sent_to_another_provider(trial: Trial) -> None:
+    trial.servers[0].script(FILTERED)
 
     failure = await trial.failure()
 
-    assert (failure.provider, failure.status, failure.earlier) == ("provider-0", status, ())
+    assert (failure.provider, failure.cause, failure.earlier) == ("provider-0", Cause.CONTENT, ())
     assert trial.counts == [1, 0, 0]
 
 
-async def test_what_a_fallback_finds_wrong_with_the_request_ends_the_chain(trial: Trial) -> None:
+async def test_a_message_whose_content_a_fallback_refuses_ends_the_chain(trial: Trial) -> None:
     fails(trial.servers[0])
-    fails(trial.servers[1], status=400)
+    trial.servers[1].script(FILTERED)
 
     failure = await trial.failure()
 
-    assert (failure.provider, failure.status) == ("provider-1", 400)
+    assert (failure.provider, failure.cause) == ("provider-1", Cause.CONTENT)
     assert trial.counts == [1, 1, 0]
 
 
@@ -231,26 +241,25 @@ async def test_the_next_provider_answers_where_nobody_heard_the_text_of_a_broken
     assert trial.counts == [MAX_RETRIES + 1, 1, 0]
 
 
-async def test_a_silent_provider_is_asked_twice_then_the_next_one_is(trial: Trial) -> None:
+async def test_a_silent_provider_is_asked_once_then_the_next_one_is(trial: Trial) -> None:
     trial.use(Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
     trial.servers[0].script(*[hang()] * 10)
 
     assert (await trial.reply()).fallback == 1
-    assert trial.counts == [2, 1, 0]
+    assert trial.counts == [1, 1, 0]
 
 
 async def test_the_last_provider_is_asked_with_all_its_patience(trial: Trial) -> None:
-    trial.use(Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
     fails(*trial.servers[:2])
-    trial.servers[2].script(*[hang()] * 10)
+    trial.servers[2].script(*[refuse(503, headers={"Retry-After": "6"})] * 10)
 
-    assert (await trial.failure()).attempts == MAX_RETRIES + 1
+    assert (await trial.failure()).attempts == 2
 
 
 async def test_a_failed_chain_names_every_provider_it_tried(trial: Trial) -> None:
     trial.servers[0].script(refuse(401, {"error": {"message": "bad key"}}))
     trial.servers[1].script(refuse(404, {"error": {"message": "no route"}}))
-    trial.servers[2].script(*[refuse(500)] * 4)
+    trial.servers[2].script(*[refuse(503)] * 4)
 
     failure = await trial.failure()
 
@@ -258,7 +267,7 @@ async def test_a_failed_chain_names_every_provider_it_tried(trial: Trial) -> Non
     assert tried == [
         ("provider-0", "model-0", 401, 1),
         ("provider-1", "model-1", 404, 1),
-        ("provider-2", "model-2", 500, 4),
+        ("provider-2", "model-2", 503, 4),
     ]
     assert [one.text for one in failure.earlier] == ["bad key", "no route"]
 
@@ -275,7 +284,7 @@ async def test_a_failure_later_in_the_turn_still_names_who_failed_before_and_the
 
     assert [one.provider for one in failure.earlier] == ["provider-0", "provider-1"]
     trial.line.turn_ended(False)
-    fails(trial.servers[0], status=400)
+    trial.servers[0].script(FILTERED)
     assert (await trial.failure()).earlier == ()
 
 
@@ -441,8 +450,8 @@ async def test_others_are_told_in_the_order_of_the_chain(trial: Trial) -> None:
     assert [(one.provider, one.attempts) for one in failure.earlier] == [("provider-0", 1), ("provider-1", 0)]
 
 
-async def test_a_refused_request_tells_nothing_of_closed_fallbacks(trial: Trial) -> None:
-    trial.servers[0].script(refuse(401), refuse(400))
+async def test_a_message_refused_for_its_content_tells_nothing_of_closed_fallbacks(trial: Trial) -> None:
+    trial.servers[0].script(refuse(401), FILTERED)
     trial.servers[1].script(LIMITED)
     assert await trial.turn() == 2
     trial.line = trial.chain.line()
@@ -464,15 +473,14 @@ async def test_a_closed_provider_is_told_with_the_time_that_is_left(trial: Trial
 
 
 async def test_a_provider_has_all_its_retries_if_those_behind_it_are_closed(trial: Trial) -> None:
-    trial.use(Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
-    trial.servers[0].script(refuse(401), *[hang()] * 10)
+    trial.servers[0].script(refuse(401), *[refuse(503, headers={"Retry-After": "6"})] * 10)
     trial.servers[1].script(LIMITED)
     trial.servers[2].script(LIMITED)
     assert await trial.turn() == -1
 
     failure = await trial.failure()
 
-    assert (failure.provider, failure.attempts) == ("provider-0", MAX_RETRIES + 1)
+    assert (failure.provider, failure.attempts) == ("provider-0", 2)
     assert [(one.provider, one.attempts) for one in failure.earlier] == [("provider-1", 0), ("provider-2", 0)]
 
 
@@ -553,13 +561,12 @@ class Scripted:
 
 
 FAILED = st.builds(
-    ModelFailure,
+    failed,
     kind=st.sampled_from(["status", "connect", "timeout", "malformed", "cut"]),
     provider=st.just("p"),
     model=st.just("m"),
     status=st.sampled_from([None, 400, 401, 404, 413, 429, 500, 503]),
-    text=st.sampled_from(["", "no model m"]),
-    code=st.none(),
+    code=st.sampled_from([None, "content_filter", "insufficient_quota"]),
     retry_after_s=st.none() | st.floats(0, 100),
     attempts=st.just(1),
     delivered=st.booleans(),

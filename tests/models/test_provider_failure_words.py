@@ -4,11 +4,20 @@ import json
 from dataclasses import replace
 
 import pytest
+from fakes.model_failures import failed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.models.failure import MAX_WORDS_CHARS, Words, chain_story, tidy, words_of_body, words_of_error
-from workers.models.provider import ModelFailure
+from workers.models.failure import (
+    MAX_WORDS_CHARS,
+    Words,
+    chain_story,
+    public_name,
+    secrets_of,
+    tidy,
+    words_of_body,
+    words_of_error,
+)
 
 OPENAI = {
     "error": {
@@ -22,7 +31,10 @@ OPENAI = {
 
 def test_an_openai_error_gives_its_message_and_code() -> None:
     assert words_of_body(json.dumps(OPENAI).encode()) == Words(
-        text="The model `gpt-99` does not exist", code="model_not_found", status=400
+        text="The model `gpt-99` does not exist",
+        code="model_not_found",
+        status=400,
+        codes=frozenset({"model_not_found", "invalid_request_error"}),
     )
 
 
@@ -48,7 +60,7 @@ def test_other_json_shapes_give_their_words(body: object, text: str) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        ({"code": "credits_exhausted", "type": "insufficient_quota"}, "insufficient_quota"),
+        ({"code": "no_money", "type": "insufficient_quota"}, "insufficient_quota"),
         ({"code": "insufficient_quota", "type": "billing_error"}, "insufficient_quota"),
         ({"code": "unknown", "type": "model_not_found"}, "model_not_found"),
         ({"code": "some_code", "type": "some_type"}, "some_code"),
@@ -134,16 +146,7 @@ def test_a_deeply_nested_body_is_read_too() -> None:
 
 # -- chains -------------------------------------------------------------------------------------------------------
 
-LIMITED = ModelFailure(
-    kind="status",
-    provider="openai",
-    model="gpt-9",
-    status=429,
-    text="Rate limit reached",
-    code=None,
-    retry_after_s=None,
-    attempts=4,
-)
+LIMITED = failed(provider="openai", model="gpt-9", status=429, text="Rate limit reached", attempts=4)
 
 
 def test_the_story_of_a_failed_chain_has_a_line_for_each_provider() -> None:
@@ -166,3 +169,38 @@ def test_the_story_tells_who_was_not_asked_and_why() -> None:
     story = chain_story(replace(LIMITED, retry_after_s=40.0, attempts=0))
 
     assert story == "openai, model gpt-9 (not asked, for it said: HTTP 429, back in 40 s): Rate limit reached"
+
+
+@pytest.mark.parametrize(
+    ("provider", "shown"),
+    [
+        ("openai", "openai"),
+        ("custom (https://models.example/tenant-4711/token-abc/v1)", "custom (models.example)"),
+        ("custom (http://[::1]:8000/v1)", "custom ([::1]:8000)"),
+        ("custom (http://localhost:8000)", "custom (localhost:8000)"),
+        ("custom (http://models.example/a)b/v1)", "custom (models.example)"),
+    ],
+)
+def test_callers_are_told_a_providers_host_and_nothing_behind_it(provider: str, shown: str) -> None:
+    assert public_name(provider) == shown
+    assert f"{shown}, model" in chain_story(replace(LIMITED, provider=provider))
+
+
+def test_a_path_that_a_provider_says_again_is_hidden() -> None:
+    secrets = secrets_of("key-12345678", "https://models.example/tenant-4711/v1")
+
+    assert "4711" not in words_of_body(b"no route /tenant-4711/v1/chat/completions", secrets).text
+    assert secrets_of(None, "http://localhost:8000") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Please try again in 1m2.5s.", 62.5),
+        ("Please retry in 34.07s.", 34.07),
+        ("try again in 250ms", 0.25),
+        ("try again in a while", None),
+    ],
+)
+def test_when_to_come_back_is_read_from_the_words_too(text: str, seconds: float | None) -> None:
+    assert words_of_error({"error": {"message": text}}).retry_after_s == seconds

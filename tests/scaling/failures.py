@@ -22,7 +22,7 @@ from scaling.stage import IN_FLIGHT, MODEL, SERVED, WORKERS, Phase, PhaseFailed,
 
 NO_MODEL = "ping [[http:400]]"  # no provider knows the model: the founding incident
 NO_PRIMARY = "ping [[http:400:ok]]"  # the fallback does
-FAILED = 502
+FAILED = 400
 FAILING_TURNS = 200
 SERVERS = ("one", "two", "three")
 CONNECTED, CONNECTED_NAME = 8, "connected"  # sessions with a server each, whose turns are compared

@@ -17,11 +17,11 @@ import orjson
 import structlog
 
 from hermes_actors.config.model import Compaction as Settings
+from workers.models.cause import Cause
 from workers.models.content import text_of
 from workers.models.context import fitted, room_bytes, rows_size, size_of
 from workers.models.gauge import Gauge
 from workers.models.provider import Asked, ModelReply, ModelRequest, Passage
-from workers.models.route import is_too_large
 from workers.store.shard import PastTurn, StoreFailed, Summary
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: 
         else:
             return text, dict(usage)
         share /= 2  # the model counts otherwise than was thought, or its window is smaller
-        if not is_too_large(outcome) or share < LEAST_PIECE_SHARE:
+        if outcome.cause is not Cause.CONTEXT or share < LEAST_PIECE_SHARE:
             raise NoSummary(outcome.text)
 
 

@@ -2,55 +2,41 @@
 
 from __future__ import annotations
 
+from workers.models.cause import TREATMENTS, Cause
 from workers.models.failure import chain_story
 from workers.models.provider import ModelFailure
-from workers.models.retry import ACCOUNT_CODES, WEB_PAGE
-from workers.models.route import is_about_model, is_about_request
+from workers.models.route import decisive
 from workers.turns import Ended, TurnError, TurnState
-
-_ACCOUNT_ADVICE = "check the plan of the provider's account, or choose another model with /model"
-_STATUS_ADVICE = {
-    401: "the key was refused: check the provider's key_env variable",
-    402: _ACCOUNT_ADVICE,
-    403: "the key may not use this model: check the account, or choose another one with /model",
-    404: "check base_url and the model id, or choose another one with /model",
-    413: "the conversation is too large for this model: /reset begins a fresh one",
-}
 
 
 def failure_error(failure: ModelFailure) -> TurnError:
     """The failure of a provider, or of all in the chain, as the caller gets it: who, which model, why, what to do."""
-    if failure.status == 429:
-        code, http_status = "rate_limited", 429
-    elif failure.kind == "timeout":
-        code, http_status = "provider_timeout", 504
-    else:
-        code, http_status = "provider_error", 502
+    told = decisive(failure)
+    treatment = TREATMENTS[told.cause]
+    advice = dict.fromkeys(_advice(one) for one in (*failure.earlier, failure))
     return TurnError(
-        code=code,
-        text=f"No answer from the model.\n{chain_story(failure)}\nWhat to do: {_advice(failure)}.",
-        http_status=http_status,
-        provider=failure.provider,
-        model=failure.model,
-        upstream_status=failure.status,
-        retry_after_s=failure.retry_after_s,
+        code=treatment.code,
+        text=f"No answer from the model.\n{chain_story(failure)}\nWhat to do: {'; '.join(advice)}.",
+        http_status=treatment.http_status,
+        provider=told.provider,
+        model=told.model,
+        upstream_status=told.status,
+        retry_after_s=told.retry_after_s,
     )
 
 
 def _advice(failure: ModelFailure) -> str:
-    if is_about_model(failure):
-        return "check the model id, or choose another one with /model"
-    if is_about_request(failure) and failure.status != 413:
-        return "change the message, or begin a fresh conversation with /reset"
-    if failure.code in ACCOUNT_CODES:
-        return _ACCOUNT_ADVICE
-    if failure.code == WEB_PAGE:
-        return "check base_url, which leads to a web page"
-    if failure.status == 429:
-        return "wait, then send the message again"
-    if failure.kind == "timeout":
-        return "send the message again (/retry), or raise the model's time-outs"
-    return _STATUS_ADVICE.get(failure.status or 0, "send the message again later (/retry)")
+    if failure.advice:
+        return failure.advice
+    key_env = f"the variable {failure.key_env} (key_env)" if failure.key_env else "the provider's key_env variable"
+    return TREATMENTS[failure.cause].advice.format(model=failure.model, key_env=key_env, length=_length(failure))
+
+
+def _length(failure: ModelFailure) -> str:
+    if failure.window is None:
+        return ""
+    sent = "" if failure.tokens is None else f"it has {failure.tokens} tokens, and "
+    return f" ({sent}the model takes {failure.window})"
 
 
 STORE_FAILED_WORDS = "The gateway could not store it; its log says why. What to do: look at its disk, then try again."
@@ -58,12 +44,19 @@ STORE_FAILED_WORDS = "The gateway could not store it; its log says why. What to 
 
 def max_turns_error(limit: int) -> TurnError:
     """The tool loop did not come to an end."""
+    treatment = TREATMENTS[Cause.MAX_TURNS]
     return local_error(
-        "max_turns",
-        f"The agent called tools for {limit} rounds without coming to an answer.\n"
-        "What to do: ask for a smaller step, or raise agent.max_turns.",
-        http_status=502,
+        treatment.code,
+        f"The agent called tools for {limit} rounds without coming to an answer.\nWhat to do: {treatment.advice}.",
+        http_status=treatment.http_status,
     )
+
+
+def bug_error() -> TurnError:
+    """The gateway failed inside."""
+    treatment = TREATMENTS[Cause.BUG]
+    text = f"The gateway failed inside; its log has the details. What to do: {treatment.advice}."
+    return local_error(treatment.code, text, http_status=treatment.http_status)
 
 
 def local_error(code: str, text: str, *, http_status: int) -> TurnError:
@@ -130,12 +123,12 @@ def too_large_error() -> TurnError:
 
 def stopped_error(how: str) -> TurnError:
     """A turn that was ended for good: ``with /stop``, ``by the operator``."""
-    return local_error("turn_cancelled", f"The turn was stopped {how}.", http_status=409)
+    return local_error("turn_cancelled", f"The turn was stopped {how}.", http_status=400)
 
 
 def deleted_error() -> TurnError:
     """A turn whose session was deleted."""
-    return local_error("turn_cancelled", "The session was deleted while this turn ran.", http_status=409)
+    return local_error("turn_cancelled", "The session was deleted while this turn ran.", http_status=400)
 
 
 def evicted_error() -> TurnError:
@@ -144,7 +137,7 @@ def evicted_error() -> TurnError:
         "The operator changed this session while the turn ran or waited (suspended, resumed or reset it). "
         "What to do: look at what the turn did, then send your next message."
     )
-    return local_error("turn_cancelled", text, http_status=409)
+    return local_error("turn_cancelled", text, http_status=400)
 
 
 def not_evicted_error() -> TurnError:
@@ -159,7 +152,7 @@ def not_evicted_error() -> TurnError:
 
 def cancelled_error() -> TurnError:
     """A turn that its caller no longer wants."""
-    return local_error("turn_cancelled", "The turn was cancelled: its caller went away.", http_status=499)
+    return local_error("turn_cancelled", "The turn was cancelled: its caller went away.", http_status=400)
 
 
 # -- ends ------------------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ import orjson
 from workers.agents.failures import failure_error, max_turns_error
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
 from workers.models.attached import stored
+from workers.models.cause import TREATMENTS
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
-from workers.models.route import is_about_request
 from workers.tools.toolbox import ToolResult
 from workers.turns import TurnError, TurnState
 
@@ -145,7 +145,7 @@ class TurnMachine:
             case CallModel(), ModelReply():
                 return self._replied(event)
             case CallModel(), ModelFailure():
-                return self._failed(failure_error(event), own_fault=is_about_request(event))
+                return self._failed(failure_error(event), own_fault=not TREATMENTS[event.cause].kept)
             case CallTools() as asked, ToolResults():
                 return self._called(asked.calls, event.results)
             case waiting, _:

@@ -14,7 +14,15 @@ from hermes_actors.wire.faults import point
 from workers.agents.actor import contained
 from workers.agents.agency import Agency
 from workers.agents.compaction import Compaction, summary_passage
-from workers.agents.failures import cut_error, error_data, local_error, store_error, unstored_end, waiting_error
+from workers.agents.failures import (
+    bug_error,
+    cut_error,
+    error_data,
+    local_error,
+    store_error,
+    unstored_end,
+    waiting_error,
+)
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.agents.notes import briefly_unknown, fresh_line, resume_note
@@ -137,8 +145,7 @@ class TurnRun(Work):
             raise
         except Exception:  # a bug of ours must cost this turn, not the session's actor
             log.exception("turn failed by a bug", session=session.key, turn=self.submission.turn_id)
-            text = "The gateway failed inside; its log has the details. What to do: send the message again."
-            return self._broken_off("failed", local_error("internal_error", text, http_status=500))
+            return self._broken_off("failed", bug_error())
         assert self._cutoff is not None
         if self._cutoff.state == "cancelled":  # for good: what its tools still do ends too
             await session.toolbox.abort(TOOL_GRACE_S)

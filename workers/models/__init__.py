@@ -57,6 +57,7 @@ def _provider(
         model=model,
         base_url=endpoint.base_url,
         key=environment[endpoint.key_env] if endpoint.key_env is not None else None,
+        key_env=endpoint.key_env,
         patiences=patiences,
         max_retries=max_retries,
         context_length=endpoint.context_length,

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from workers.models.cause import Cause
 from workers.models.context import size_of
 from workers.models.gauges import LOOK_UP_BYTES, Gauges
 from workers.models.provider import Asked, ModelFailure, ModelProvider, ModelReply, ModelRequest
 from workers.models.recurring import Recurring
-from workers.models.route import PRIMARY, after_failure, closed_for_s, first_asked, is_too_large, may_fall_back
+from workers.models.route import PRIMARY, after_failure, closed_for_s, first_asked, may_fall_back
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class ModelLine:
         await self._gauges.known(_place(position, request.model), size_of(request))
         request = await self._fitted(request, position, refused=False)
         outcome = await self._counted(request, position, on_text)
-        if isinstance(outcome, ModelFailure) and is_too_large(outcome) and not outcome.delivered:
+        if isinstance(outcome, ModelFailure) and outcome.cause is Cause.CONTEXT and not outcome.delivered:
             smaller = await self._fitted(request, position, refused=True)
             if size_of(smaller) < size_of(request):
                 outcome = await self._counted(smaller, position, on_text)
@@ -176,7 +177,7 @@ class ModelLine:
         outcome = await self._providers[position].complete(request, on_text)
         if isinstance(outcome, ModelReply):
             self._gauges.answered(place, size, outcome)
-        elif is_too_large(outcome):
+        elif outcome.cause is Cause.CONTEXT:
             self._gauges.refused(place, size, outcome)
         return outcome
 

@@ -12,22 +12,24 @@ import io
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import orjson
 import structlog
 from yarl import URL
 
+from workers.models.cause import Cause
 from workers.models.context import window_in
 from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed
-from workers.models.failure import Words, names, tidy, words_of_body, words_of_error
+from workers.models.failure import NO_WORDS, Words, names, secrets_of, tidy, words_of_body, words_of_error
 from workers.models.messages import upstream_messages
 from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.reply import MAX_REPLY_CHARS, ReplyBuilder
-from workers.models.retry import WEB_PAGE, retry_delay
+from workers.models.retry import Tries, next_try
 from workers.models.retry_after import back_in_s
+from workers.models.signs import WEB_PAGE, recognise
 from workers.models.sse import EventParser, EventTooLarge
 from workers.models.target import Target
 
@@ -64,14 +66,22 @@ class _Failed(Exception):
     """How one request failed."""
 
     def __init__(
-        self, kind: str, text: str, *, status: int | None = None, code: str | None = None, raw: str = ""
+        self,
+        kind: str,
+        text: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        words: Words = NO_WORDS,
+        answered: bool = False,
     ) -> None:
         super().__init__(text)
-        self.raw = raw  # the provider's words as they came; never shown
+        self.words = words  # the provider's
         self.kind = kind
         self.status = status
         self.code = code
-        self.retry_after_s: float | None = None
+        self.answered = answered
+        self.retry_after_s: float | None = words.retry_after_s
 
 
 class ChatCompletions:
@@ -84,12 +94,14 @@ class ChatCompletions:
         model: asked for where a request names none.
         base_url: below which ``/chat/completions`` lies; checked.
         key: sent as the bearer token, and never shown.
+        key_env: the name of the variable that it came from.
         patiences: the time-outs.
         max_retries: ``agent.api_max_retries``.
         context_length: the model's window in tokens, where the configuration states it.
         vision: whether the model takes pictures, where the configuration says so.
         sleep: waits between retries.
         draw: a random number from 0 to 1.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -99,24 +111,28 @@ class ChatCompletions:
         model: str,
         base_url: str,
         key: str | None,
+        key_env: str | None = None,
         patiences: Patiences,
         max_retries: int,
         context_length: int | None = None,
         vision: bool | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._model = model
         self._url = URL(base_url) / "chat" / "completions"
         self._key = key
-        self._secrets = (key,) if key is not None else ()
+        self._key_env = key_env
+        self._secrets = secrets_of(key, base_url)
         self._patiences = patiences
         self._max_retries = max_retries
         self._context_length = context_length
         self._vision = vision
         self._sleep = sleep
         self._draw = draw
+        self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
     # -- ModelProvider --------------------------------------------------------------------------------------------
@@ -147,19 +163,21 @@ class ChatCompletions:
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         model = request.model or self._model
         body = request_body(request, Target(provider=self._name, model=model, vision=self._vision))
+        tries = Tries()
         attempts = 0
         while True:
             attempts += 1
-            started = time.monotonic()
+            started = self._clock()
             try:
                 return await self._attempt(body, model, on_text)
             except _Failed as failed:
                 failure = self._failure(failed, model, attempts, delivered=not request.take_back())
-            delay = retry_delay(
+            delay, tries = next_try(
                 failure,
+                tries,
+                took_s=self._clock() - started,
                 max_retries=self._max_retries,
                 draw=self._draw,
-                took_s=time.monotonic() - started,
                 has_next=request.has_next,
             )
             if delay is None:
@@ -196,7 +214,7 @@ class ChatCompletions:
             if not builder.complete:
                 raise _Failed("malformed", str(error)) from error
         if not builder.complete:
-            raise _Failed("cut", "the stream ended in the middle of the answer")
+            raise _Failed("cut", "the stream ended in the middle of the answer", answered=builder.answered)
         if text := builder.finish():
             on_text(text)
         try:
@@ -281,12 +299,13 @@ class ChatCompletions:
             pass  # the status stands, with as many words as came
         words = words_of_body(bytes(body[:MAX_ERROR_BYTES]), self._secrets)
         if 300 <= response.status <= 399:
-            place = tidy(response.headers.get("location", "elsewhere"), self._secrets)
+            place = tidy(_host_of(response.headers.get("location", "")), self._secrets)
             words = Words(text=f"the provider redirects to {place}: check base_url", code=None, status=None)
         elif not words.text:
-            words = Words(text=tidy(response.reason or "", self._secrets), code=words.code, status=None)
+            words = replace(words, text=tidy(response.reason or "", self._secrets), status=None)
         failed = _of_words(words, status=response.status)
-        failed.retry_after_s = back_in_s(response.status, response.headers, time.time())
+        if (back_in := back_in_s(response.status, response.headers, time.time())) is not None:
+            failed.retry_after_s = back_in
         return failed
 
     # -- inside ---------------------------------------------------------------------------------------------------
@@ -317,12 +336,22 @@ class ChatCompletions:
             case aiohttp.ClientResponseError():
                 return _Failed("malformed", f"the answer is not HTTP: {tidy(error.message, self._secrets)}")
             case _ if answered:
-                return _Failed("cut", "the connection broke in the middle of the answer")
+                return _Failed("cut", "the connection broke in the middle of the answer", answered=True)
             case _:
                 return _Failed("cut", "the connection broke before an answer came")
 
     def _failure(self, failed: _Failed, model: str, attempts: int, *, delivered: bool) -> ModelFailure:
+        words = failed.words
+        cause, advice = recognise(
+            failed.kind,
+            failed.status,
+            codes=words.codes,
+            param=words.param,
+            text=words.raw,
+            named=names(words.raw, model),
+        )
         return ModelFailure(
+            cause=cause,
             kind=failed.kind,
             provider=self._name,
             model=model,
@@ -331,7 +360,11 @@ class ChatCompletions:
             code=failed.code,
             retry_after_s=failed.retry_after_s,
             attempts=attempts,
-            names_model=names(failed.raw, model),
+            window=words.window if cause is Cause.CONTEXT else None,
+            tokens=words.tokens if cause is Cause.CONTEXT else None,
+            advice=advice,
+            key_env=self._key_env,
+            answered=failed.answered,
             delivered=delivered,
         )
 
@@ -381,4 +414,12 @@ def _take(events: list[bytes], builder: ReplyBuilder, on_text: Callable[[str], N
 
 def _of_words(words: Words, *, status: int | None) -> _Failed:
     text = words.text or "no reason given"
-    return _Failed("status", text, status=status or words.status, code=words.code, raw=words.raw)
+    return _Failed("status", text, status=status or words.status, code=words.code, words=words)
+
+
+def _host_of(location: str) -> str:
+    """Where a redirect leads; its path may hold what is secret."""
+    try:
+        return URL(location).host or "another path"
+    except ValueError:
+        return "elsewhere"

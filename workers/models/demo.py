@@ -32,6 +32,7 @@ import orjson
 
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
+from workers.models.signs import of_status
 from workers.models.target import Target
 
 MAX_WORDS = 100_000
@@ -223,11 +224,12 @@ def _mention(images: int) -> str:
 
 def _failure(status: int, model: str) -> ModelFailure:
     return ModelFailure(
+        cause=of_status(status),
         kind="status",
         provider="demo",
         model=model,
         status=status,
-        text=f"it was asked to fail with {status}",  # without its name, which would make a 400 one about the model
+        text=f"it was asked to fail with {status}",
         code=None,
         retry_after_s=None,
         attempts=1,

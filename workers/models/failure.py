@@ -6,23 +6,22 @@ import contextlib
 import html
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
+from workers.models.lengths import count, lengths
 from workers.models.provider import ModelFailure
-from workers.models.retry import PERMANENT_CODES
-from workers.models.route import MODEL_CODES
+from workers.models.signs import DECISIVE_CODES
 
 MAX_WORDS_CHARS = 500
 MAX_SEARCHED_CHARS = 4096  # of a text, for words: patterns and character tests cost time
 HIDDEN = "[hidden]"
 MIN_SECRET_CHARS = 8  # a shorter key is a dummy; hidden as part of words, it would eat them
 MAX_SPAN_IN_SECONDS = 120  # what is longer is told in minutes
-
-DECISIVE_CODES = PERMANENT_CODES | MODEL_CODES
 
 # An error inside a stream came with HTTP 200; its type says which status it would have had.
 STATUS_OF_TYPE: Mapping[str, int] = {
@@ -51,18 +50,33 @@ _SECRETS = re.compile(
     r"|\bsk[-_][\w*.\-]{4,}|\b(?:rk|pk|gsk|xai|hf)[-_][\w\-]{20,}|\bAIza[\w\-]{10,}"
     r"|(?<=key=)[^\s&\"']+"
 )
+_ADDRESS = re.compile(r"\(https?://([^/?#)]+).*\)$")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>")
 
 
+_FIELD = re.compile(r"^Invalid (?:value for )?'([\w.\[\]]+)'")
+_BACK_IN = re.compile(r"(?:try again|retry) in (?:(\d{1,5})m)?(\d{1,6}(?:\.\d+)?)(ms|s)", re.IGNORECASE)
+_MAX_INSIDE = 16  # details of an error that are read
+_MAX_DEPTH = 4  # of an error in an error: OpenRouter and LiteLLM put that of the provider behind them into their own
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """What an error body says."""
+    """What an error says."""
 
     text: str  # bounded, without secrets; empty where it says nothing
-    raw: str = field(default="", compare=False, repr=False)  # the same as it came, to look for a name in; never shown
+    raw: str = field(default="", compare=False, repr=False)  # the same as it came, to look for signs in; never shown
     code: str | None  # error.code, else error.type; of two the one that decides something
     status: int | None  # where the body itself names one
+    codes: frozenset[str] = frozenset()  # whatever it has for codes, in lower case
+    param: str = ""  # the field that it is about
+    window: int | None = None  # tokens that the model takes, where it says so
+    tokens: int | None = None  # that it was sent
+    retry_after_s: float | None = None  # when it wants to be asked again, where the body says so
+
+
+NO_WORDS = Words(text="", code=None, status=None)
 
 
 def words_of_body(body: bytes, secrets: tuple[str, ...] = ()) -> Words:
@@ -77,27 +91,33 @@ def words_of_body(body: bytes, secrets: tuple[str, ...] = ()) -> Words:
         page = text[:MAX_SEARCHED_CHARS]
         title = _TITLE.search(page)
         text = html.unescape(title.group(1) if title else _TAG.sub(" ", page))
-    return _words(text, secrets, code=words.code, status=words.status)
+    return replace(_words(text, secrets), code=words.code, status=words.status, codes=words.codes)
 
 
 def words_of_error(parsed: Any, secrets: tuple[str, ...] = ()) -> Words:
     """What a parsed error body or error chunk says, whichever of the usual shapes it has."""
     outer = parsed[0] if isinstance(parsed, list) and parsed else parsed  # Gemini wraps it in a list
-    inner = (outer.get("error") or outer) if isinstance(outer, dict) else outer
+    inner = (outer.get("error") or outer.get("base_resp") or outer) if isinstance(outer, dict) else outer
     if not isinstance(inner, dict):
         return _words(_said(inner), secrets)
-    text = next(filter(None, (_said(inner.get(name)) for name in ("message", "detail", "errors", "msg"))), "")
-    metadata = inner.get("metadata")
-    if isinstance(metadata, dict) and (raw := _said(metadata.get("raw"))):  # OpenRouter: the provider behind it
+    parts = (inner.get(name) for name in ("message", "detail", "errors", "msg", "status_msg"))
+    text = next(filter(None, map(_said, parts)), "")
+    behind = inner["metadata"].get("raw") if isinstance(inner.get("metadata"), dict) else None
+    if raw := _said(behind):  # OpenRouter: the provider behind it
         text = f"{text}: {raw}"
     code, kind = inner.get("code"), inner.get("type")
     told = [name for name in (code, kind) if isinstance(name, str) and name]
-    named = next((name for name in told if name in DECISIVE_CODES), told[0] if told else code)
-    return _words(
-        text,
-        secrets,
+    named = next((name for name in told if name.lower() in DECISIVE_CODES), told[0] if told else code)
+    param = inner.get("param")
+    words = _words(text, secrets)
+    return replace(
+        words,
         code=None if named is None else tidy(str(named), secrets),
         status=_status(code, inner.get("status"), kind),
+        codes=frozenset(_codes(inner, _MAX_DEPTH)),
+        param=param if isinstance(param, str) else words.param,
+        window=count(inner.get("n_ctx")) or words.window,  # llama.cpp
+        tokens=count(inner.get("n_prompt_tokens")) or words.tokens,
     )
 
 
@@ -116,6 +136,17 @@ def tidy(text: str, secrets: tuple[str, ...] = ()) -> str:
     return text if len(text) <= MAX_WORDS_CHARS else text[: MAX_WORDS_CHARS - 1] + "…"
 
 
+def public_name(provider: str) -> str:
+    """A provider's name for callers: the host of its address, whose path may hold a token or an account."""
+    return _ADDRESS.sub(r"(\1)", provider)
+
+
+def secrets_of(key: str | None, base_url: str) -> tuple[str, ...]:
+    """What a provider's words must not show: its key, and the path of its address, which may hold one."""
+    path = urlsplit(base_url).path.strip("/")
+    return tuple(secret for secret in (key, path) if secret)
+
+
 def chain_story(failure: ModelFailure) -> str:
     """A line for each provider that a turn tried or passed over: who, which model, how it failed, its own words."""
     return "\n".join(_line(one) for one in (*failure.earlier, failure))
@@ -129,7 +160,7 @@ def _line(failure: ModelFailure) -> str:
         how += f", back in {_span(failure.retry_after_s)}"
     if not failure.attempts:
         how = f"not asked, for it said: {how}"
-    return f"{failure.provider}, model {failure.model} ({how}): {failure.text}"
+    return f"{public_name(failure.provider)}, model {failure.model} ({how}): {failure.text}"
 
 
 def _span(seconds: float) -> str:
@@ -137,8 +168,46 @@ def _span(seconds: float) -> str:
     return f"{math.ceil(seconds)} s" if seconds <= MAX_SPAN_IN_SECONDS else f"{math.ceil(seconds / 60)} min"
 
 
-def _words(text: str, secrets: tuple[str, ...], *, code: str | None = None, status: int | None = None) -> Words:
-    return Words(text=tidy(text, secrets), raw=text[:MAX_SEARCHED_CHARS], code=code, status=status)
+def _words(text: str, secrets: tuple[str, ...]) -> Words:
+    raw = text[:MAX_SEARCHED_CHARS]
+    field_named = _FIELD.match(raw)
+    window, tokens = lengths(raw)
+    return Words(
+        text=tidy(text, secrets),
+        raw=raw,
+        code=None,
+        status=None,
+        param=field_named[1] if field_named else "",
+        window=window,
+        tokens=tokens,
+        retry_after_s=_back_in_s(raw),
+    )
+
+
+def _codes(error: Any, depth: int) -> Iterator[str]:
+    """What an error has for codes, those of an error inside it too."""
+    if isinstance(error, str) and error[:1] == "{":  # OpenRouter: the body of the provider behind it
+        with contextlib.suppress(orjson.JSONDecodeError):
+            error = orjson.loads(error)
+    if isinstance(error, list):
+        error = {"details": error}
+    if not isinstance(error, dict):
+        return
+    for name in ("code", "type", "status", "reason", "status_code", "error_code"):
+        value = error.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            yield str(value).lower()
+    inside = [error.get(name) for name in ("error", "innererror", "metadata", "raw")]
+    inside += [one for one in _listed(error.get("details"))[:_MAX_INSIDE] if isinstance(one, dict)]
+    for one in inside if depth else ():
+        yield from _codes(one, depth - 1)
+
+
+def _back_in_s(text: str) -> float | None:
+    """``Please try again in 1m7.5s``, as OpenAI, Groq and Gemini put it."""
+    if (found := _BACK_IN.search(text)) is None:
+        return None
+    return float(found[1] or 0) * 60 + float(found[2]) * (0.001 if found[3] == "ms" else 1)
 
 
 def _status(*candidates: Any) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from workers.models.cause import Cause
 from workers.models.gauge import Gauge
 from workers.models.offer import NO_TOOLS, Offer
 
@@ -100,7 +101,8 @@ class ModelReply:
 class ModelFailure:
     """No answer, and why."""
 
-    kind: str  # status | connect | timeout | malformed | cut
+    cause: Cause  # recognised from all that the provider said
+    kind: str  # how the request ended: status | connect | timeout | malformed | cut
     provider: str
     model: str
     status: int | None  # HTTP status where there was one
@@ -108,10 +110,12 @@ class ModelFailure:
     code: str | None  # the provider's error.code
     retry_after_s: float | None
     attempts: int  # requests that were sent; 0: not asked, because of what it said before about when it is back
-    window: int | None = None  # tokens that the model takes, where a refusal as too large states it
-    tokens: int | None = None  # tokens that the refused request had, likewise
-    names_model: bool = False  # its words name the model that was asked, before anything in them was hidden or cut
-    delivered: bool = False  # text of the broken answer went to the user: nobody may answer a second time
+    window: int | None = None  # tokens that the model takes, where its words say so
+    tokens: int | None = None  # that it was sent, where its words say so
+    advice: str = ""  # what to do about it, where more is known than the cause says
+    key_env: str | None = None  # the variable that the provider's key is in
+    answered: bool = False  # a part of the answer had come
+    delivered: bool = False  # text of the broken answer went to the user: no second answer may follow it
     earlier: tuple[ModelFailure, ...] = ()  # of the other providers of a chain, those passed over included
 
 

@@ -104,7 +104,7 @@ def ended_without_answer(ended: Ended) -> ApiError:
     if ended.state == "interrupted":
         status, code, text = 503, "turn_interrupted", _INTERRUPTED
     elif ended.state == "cancelled":
-        status, code, text = 409, "turn_cancelled", _CANCELLED
+        status, code, text = 400, "turn_cancelled", _CANCELLED  # 409 is sent again by several client libraries
     else:
         status, code, text = error.get("http_status", 502), error.get("code", "turn_failed"), _FAILED
     headers = NOT_TO_BE_RETRIED | retry_after(error.get("retry_after_s"))
