@@ -93,7 +93,7 @@ def _table(reports: Sequence[Report], titles: Sequence[str], of: object) -> list
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
 
 
 def plain(report: Report) -> dict[str, object]:

@@ -83,7 +83,7 @@ def table(all_seen: Sequence[Seen]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
 
 
 def main(arguments: argparse.Namespace) -> int:
