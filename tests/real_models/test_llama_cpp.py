@@ -257,7 +257,6 @@ async def test_each_form_of_a_schema_that_the_server_refuses_is_refused_by_it(ll
     assert statuses == dict.fromkeys(FORMS, 400)
 
 
-@pytest.mark.xfail(strict=True, reason="tools are offered as they came")
 async def test_tools_of_such_forms_are_offered_in_a_form_that_the_server_takes(line: Tap, tmp_path: Path) -> None:
     line.clear()
     odd = {"command": sys.executable, "args": ["-S", str(ODD_SERVER), *FORMS]}
