@@ -27,9 +27,9 @@ from real_models.tap import Passed, Tap
 ENDLESS = next(chain for chain in ASKED_FOR if chain.endless)
 TIME_SERVER = {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"]}
 ODD_SERVER = Path(__file__).with_name("odd_schemas_server.py")
+LONG_SERVER = Path(__file__).with_name("long_result_server.py")
 WORDS_S = 30.0  # until the first words of an answer
 AT_ONCE = 6  # sessions, more than any of the servers has slots
-RESULT_TOKENS = 120  # less than a call and its result take
 TURNS = 8  # of a conversation that outgrows the window
 
 
@@ -174,21 +174,15 @@ async def grown(at: Through) -> Outcome:
 
 
 async def long_result(at: Through) -> Outcome:
-    await at.say("hello", "filled")
-    sent = {name: at.tap.last.body[name] for name in ("model", "messages", "tools")} | {"max_tokens": 1}
-    headers = {"Authorization": f"Bearer {at.server.key}"}
-    url = f"{at.server.base_url}/chat/completions"
-    async with aiohttp.ClientSession() as http, http.post(url, json=sent, headers=headers) as answer:
-        overhead = (await answer.json())["usage"]["prompt_tokens"]
-    at.tap.clear()
-    status, text = await at.say("time? " + "x" * (at.server.window - overhead - RESULT_TOKENS), "filled")
-    if TOOL in text:
-        return at.outcome(held=True, seen="no call: as above")
-    seen = at.outcome((status, text) == (200, AFTER_A_RESULT.text))
-    at.tap.clear()
-    await at.say("what did you do?", "filled")
-    remembered = bool(at.tap.passed) and TOOL in json.dumps(at.tap.last.body["messages"])
-    return Outcome(held=seen.held and remembered, seen=seen.seen + ("" if remembered else "; forgotten"))
+    long = {"command": sys.executable, "args": ["-S", str(LONG_SERVER), str(3 * at.server.window)]}
+    async with beside(at, mcp_servers={"time": long}) as other:
+        said = await other.say("what time is it?", "long")
+        if TOOL in said[1]:
+            return other.outcome(held=True, seen="no call: as above")
+        seen = other.outcome(said == (200, AFTER_A_RESULT.text))
+        status, _ = await other.say("what did you do?", "long")
+        remembered = status == 200 and TOOL in json.dumps(other.tap.last.body["messages"])
+        return Outcome(held=seen.held and remembered, seen=seen.seen + ("" if remembered else "; forgotten"))
 
 
 async def wrong_model(at: Through) -> Outcome:
