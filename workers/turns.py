@@ -1,8 +1,9 @@
 """The vocabulary of a turn: what goes in, what is told while it runs, how it ends, why it may be refused.
 
-Ingress makes a :class:`Submission`; the owner of the session answers with :class:`Delta`, :class:`ToolProgress`,
-:class:`GatewayDraining` and one :class:`Ended`; or with a :class:`Refusal`, and then nothing of the turn is kept; or
-with :class:`Parked`; or nobody knows what it did: :class:`TurnUnknown`. The same objects travel from worker to worker.
+Ingress makes a :class:`Submission`; the owner of the session answers with :class:`Delta`, :class:`Reasoning`,
+:class:`ToolProgress`, :class:`GatewayDraining` and one :class:`Ended`; or with a :class:`Refusal`, and then nothing of
+the turn is kept; or with :class:`Parked`; or nobody knows what it did: :class:`TurnUnknown`. The same objects travel
+from worker to worker.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ class Delta:
     text: str
 
 
+@message("reasoning")
+class Reasoning:
+    """The next piece of what the model thinks aloud; no part of its text."""
+
+    text: str
+
+
 @message("tool")
 class ToolProgress:
     """A tool call began or ended."""
@@ -73,9 +81,10 @@ class Ended:
     model: str  # the model that answered
     error: dict[str, Any] | None  # a TurnError as plain data
     replayed: bool  # this is the stored outcome of an earlier request with the same Idempotency-Key
+    reasoning: str = ""  # what the model thought aloud in the turn; not kept with the outcome
 
 
-TurnEvent: TypeAlias = Delta | ToolProgress | GatewayDraining | Ended
+TurnEvent: TypeAlias = Delta | Reasoning | ToolProgress | GatewayDraining | Ended
 
 
 @message("turn_error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -220,3 +221,26 @@ def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], lim
     assert calls <= limit
     with pytest.raises(OutOfStep):
         turn.feed(failed())
+
+
+def test_what_the_model_thought_in_a_turn_is_told_with_its_end() -> None:
+    turn = machine()
+    turn.start([USER])
+    turn.feed(replace(reply("", "c1"), reasoning="first I look"))
+    turn.feed(results("c1"))
+
+    turn.feed(replace(reply("done"), reasoning="now I know"))
+
+    assert turn.reasoning == "first I look\n\nnow I know"
+
+
+def test_an_empty_answer_completes_the_turn_with_a_line_that_is_no_part_of_the_transcript() -> None:
+    turn = machine()
+    turn.start([USER])
+
+    finish = turn.feed(replace(reply(" \n"), reasoning="hm", finish_reason="length"))
+
+    assert isinstance(finish, Finish)
+    assert (finish.state, finish.finish_reason) == ("completed", "length")
+    assert "max_tokens" in finish.text
+    assert "max_tokens" not in str(loaded(finish.commit))

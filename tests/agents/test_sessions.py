@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from hermes_actors.config.model import SessionsConfig
 from workers.agents.agent import AgentActor
-from workers.turns import Delta, Refusal, ToolProgress
+from workers.turns import Delta, Ended, Refusal, ToolProgress
 
 
 async def bounded(wait: Awaitable[object]) -> None:
@@ -425,3 +425,13 @@ async def test_a_page_of_the_transcript_tells_where_the_next_begins(bench: Bench
     texts = [row["message"]["content"] for row in [*first["messages"], *rest["messages"]]]
     assert texts == ["one", "re: one", "two", "re: two"]
     assert rest["next"] is None
+
+
+async def test_a_line_takes_the_place_of_an_empty_answer_for_who_streams_too(bench: Bench) -> None:
+    bench.model.script = [text_reply("")]
+    events = await events_of(await bench.send("hi"))
+
+    (line,) = [event.text for event in events if isinstance(event, Delta)]
+    assert isinstance(events[-1], Ended)
+    assert (events[-1].state, events[-1].text) == ("completed", line)
+    assert "empty answer" in line

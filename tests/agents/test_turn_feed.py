@@ -13,7 +13,7 @@ from fakes.sessions import BOUND_S, Bench, events_of, text_reply, tool_reply
 from workers.agents.failures import cancelled_error, unstored_end
 from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.models.provider import ModelReply, ModelRequest
-from workers.turns import Delta, Ended, ToolProgress, TurnEvent
+from workers.turns import Delta, Ended, Reasoning, ToolProgress, TurnEvent
 
 END = unstored_end("turn", "ses", "cancelled", cancelled_error())
 OTHER_END = unstored_end("turn", "ses", "interrupted", cancelled_error())
@@ -176,6 +176,40 @@ def test_a_listener_may_leave_while_it_is_told() -> None:
     assert told == [Delta(text="a"), Delta(text="a"), Delta(text="b")]
 
 
+def test_reasoning_is_told_to_who_streams_and_to_who_comes_late_before_the_text() -> None:
+    feed = TurnFeed("turn", b"")
+    streamed: list[TurnEvent] = []
+    whole: list[TurnEvent] = []
+    late: list[TurnEvent] = []
+    feed.listen(streamed.append, stream=True)
+    feed.listen(whole.append, stream=False)
+
+    feed.reasoning("h")
+    feed.reasoning("m")
+    feed.text("a")
+    feed.listen(late.append, stream=True)
+
+    assert streamed == [Reasoning(text="h"), Reasoning(text="m"), Delta(text="a")]
+    assert late == [Reasoning(text="hm"), Delta(text="a")]
+    assert whole == []
+    assert feed.said == "a"
+
+
+def test_reasoning_of_a_broken_answer_is_forgotten_and_holds_no_other_try_back() -> None:
+    feed = TurnFeed("turn", b"")
+    feed.listen(lambda _: None, stream=True)
+    late: list[TurnEvent] = []
+
+    feed.begin_answer()
+    feed.reasoning("a first try")
+    feed.text(" \n")  # blanks are no answer either
+    assert feed.take_back()
+    feed.reasoning("a second")
+    feed.listen(late.append, stream=True)
+
+    assert late == [Reasoning(text="a second")]
+
+
 # -- the listening turn -------------------------------------------------------------------------------------------
 
 
@@ -185,6 +219,14 @@ async def test_text_that_waits_is_joined_and_keeps_its_place_between_tools() -> 
         turn.hear(event)
 
     assert await heard(turn) == [Delta(text="ab"), TOOL, Delta(text="cd"), END]
+
+
+async def test_reasoning_that_waits_is_joined_apart_from_the_text() -> None:
+    turn = ListeningTurn("turn")
+    for event in (Reasoning(text="h"), Reasoning(text="m"), Delta(text="a"), Delta(text="b"), Reasoning(text="x"), END):
+        turn.hear(event)
+
+    assert await heard(turn) == [Reasoning(text="hm"), Delta(text="ab"), Reasoning(text="x"), END]
 
 
 async def test_events_are_given_as_they_come() -> None:

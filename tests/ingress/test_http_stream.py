@@ -8,7 +8,7 @@ from fakes.gateway import FakeGateway, completed, failed
 from fakes.served_ingress import BOUND_S, CHAT, HI, NOW, http_request, read_to_end, serving, sse_events
 
 from workers.ingress.http import Limits
-from workers.turns import Delta, ToolProgress, TurnEvent
+from workers.turns import Delta, Reasoning, ToolProgress, TurnEvent
 
 STREAM = {**HI, "stream": True}
 SHARED = {"object": "chat.completion.chunk", "created": int(NOW), "model": "hermes-actors"}
@@ -81,6 +81,33 @@ async def test_a_turn_that_was_over_when_the_stream_came_gives_its_whole_text() 
 
     contents = [data["choices"][0]["delta"].get("content") for _, data in sse_events(reply.body)[:-1]]
     assert contents == ["", "all of it", None]
+
+
+async def test_reasoning_is_a_field_of_its_own_in_a_stream_and_in_a_whole_answer() -> None:
+    told = (Reasoning(text="hm "), Reasoning(text="hm"), Delta(text="Yes"), completed("Yes", reasoning="hm hm"))
+    async with serving(FakeGateway(*told)) as served:
+        stream = await served.chat(STREAM)
+        whole = await served.chat(HI)
+
+    deltas = [data["choices"][0]["delta"] for _, data in sse_events(stream.body)[1:-1]]
+    assert deltas == [{"reasoning_content": "hm "}, {"reasoning_content": "hm"}, {"content": "Yes"}, {}]
+    message = orjson.loads(whole.body)["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Yes", "hm hm")
+
+
+async def test_a_turn_that_was_over_when_the_stream_came_gives_its_reasoning_first() -> None:
+    async with serving(FakeGateway(completed("Yes", reasoning="hm"))) as served:
+        reply = await served.chat(STREAM)
+
+    deltas = [data["choices"][0]["delta"] for _, data in sse_events(reply.body)[1:-1]]
+    assert deltas == [{"reasoning_content": "hm"}, {"content": "Yes"}, {}]
+
+
+async def test_an_answer_without_reasoning_has_no_such_field() -> None:
+    async with serving(FakeGateway(completed("Yes"))) as served:
+        reply = await served.chat(HI)
+
+    assert "reasoning_content" not in orjson.loads(reply.body)["choices"][0]["message"]
 
 
 async def test_the_first_bytes_come_once_the_turn_is_accepted_and_comments_keep_the_stream_alive() -> None:

@@ -27,7 +27,7 @@ from fakes.model_server import (
 )
 from fakes.offers import offer_of
 
-from workers.models import chat, retry
+from workers.models import chat, reading, retry
 from workers.models.cause import Cause
 from workers.models.chat import ChatCompletions, Patiences, request_body
 from workers.models.failure import MAX_WORDS_CHARS
@@ -264,7 +264,7 @@ async def test_either_finish_reason_or_end_mark_makes_an_answer_whole(
 async def test_a_server_that_keeps_the_answer_open_after_its_end_does_not_hold_it_back(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "USAGE_S", SHORT_S)
+    monkeypatch.setattr(reading, "USAGE_S", SHORT_S)
     open_after_done = stream(chunk({"content": "Hi"}, "stop"), end="hang")
     open_after_reason = stream(chunk({"content": "Hi"}, "stop"), done=False, end="hang")
     server.script(open_after_done, open_after_reason)
@@ -414,10 +414,10 @@ async def test_an_error_object_as_a_whole_body_is_a_failure(server: ModelServer,
         say("so far", end="cut"),
         stream(chunk({"content": "so far"}), done=False),
         stream(chunk({"content": "so far"}), b'data: {"choices": [{"del', done=False),
-        stream(done=False),
+        stream(b": wait\n\n", done=False),
         drop(),
     ],
-    ids=["connection", "no end", "half an event", "nothing", "no answer"],
+    ids=["connection", "no end", "half an event", "comments only", "no answer"],
 )
 async def test_a_stream_that_ends_too_early_is_cut(server: ModelServer, connect: Connect, answer: Answer) -> None:
     server.script(answer)
@@ -432,12 +432,23 @@ async def test_a_stream_that_ends_too_early_is_cut(server: ModelServer, connect:
         stream("[1]"),
         stream({"choices": [{"delta": "text"}]}),
         stream(),
+        stream(done=False),
         stream(chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"arguments": "{}"}}]}, "tool_calls")),
         whole(b"<html>Welcome</html>", "text/html"),
         whole(b"{not json"),
         whole({"choices": []}),
     ],
-    ids=["json", "no object", "no delta", "no choice", "no tool name", "web page", "body json", "body choice"],
+    ids=[
+        "json",
+        "no object",
+        "no delta",
+        "no choice",
+        "nothing",
+        "no tool name",
+        "web page",
+        "body json",
+        "body choice",
+    ],
 )
 async def test_an_answer_that_is_no_chat_completion_is_malformed(
     server: ModelServer, connect: Connect, answer: Answer
@@ -459,7 +470,7 @@ async def test_a_base_url_that_leads_to_a_web_page_is_asked_once(server: ModelSe
 async def test_an_answer_without_end_is_not_read_for_ever(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "MAX_STREAM_BYTES", 100_000)
+    monkeypatch.setattr(reading, "MAX_STREAM_BYTES", 100_000)
     server.script(stream(*[b": ping\n\n"] * 20_000, done=False, end="hang"))
 
     failure = await connect().failure()
@@ -587,7 +598,7 @@ async def test_chunks_that_bring_nothing_are_no_next_token(
 async def test_chunks_that_bring_nothing_do_not_hold_back_a_whole_answer(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "USAGE_S", SHORT_S)
+    monkeypatch.setattr(reading, "USAGE_S", SHORT_S)
     server.script(stream(chunk({"content": "Hi"}), chunk({}, "stop"), done=False, end="beat"))
 
     assert (await connect().reply()).text == "Hi"

@@ -15,13 +15,15 @@ def parse(*pieces: bytes) -> list[bytes]:
 
 
 def reference(stream: bytes) -> list[bytes]:
-    """The specification's algorithm, as slow and plain as it stands there."""
+    """The specification's algorithm, as slow and plain as it stands there; and a line of JSON is an event."""
     events: list[bytes] = []
     data: list[bytes] = []
     for line in [*stream.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), b""]:
         if not line and data:
             events.append(b"\n".join(data))
             data = []
+        if line.startswith((b"{", b"[")):
+            events.append(line)
         name, _, value = line.partition(b":")
         if name == b"data":
             data.append(value.removeprefix(b" "))

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from workers.turns import Delta, Ended, GatewayDraining, ToolProgress, TurnEvent
+from workers.turns import Delta, Ended, GatewayDraining, Reasoning, ToolProgress, TurnEvent
 
 Listener = Callable[[TurnEvent], None]
 
@@ -18,8 +18,10 @@ class TurnFeed:
         "_draining",
         "_heard",
         "_kept",
+        "_kept_thoughts",
         "_listeners",
         "_texts",
+        "_thoughts",
         "ended",
         "fingerprint",
         "on_abandoned",
@@ -34,6 +36,8 @@ class TurnFeed:
         self._listeners: list[tuple[Listener, bool]] = []
         self._texts: list[str] = []
         self._kept = 0  # of the texts: what was said before the answer that comes now
+        self._thoughts: list[str] = []
+        self._kept_thoughts = 0  # the same of them
         self._heard = False  # somebody has text of that answer
         self._draining: GatewayDraining | None = None
 
@@ -45,18 +49,26 @@ class TurnFeed:
     def text(self, piece: str) -> None:
         """The model said more."""
         self._texts.append(piece)
-        if self._listeners and self._tell(Delta(text=piece)):
+        if self._listeners and self._tell(Delta(text=piece)) and not piece.isspace():
             self._heard = True
+
+    def reasoning(self, piece: str) -> None:
+        """The model thought more; who heard it may well hear it again, from the next try."""
+        self._thoughts.append(piece)
+        if self._listeners:
+            self._tell(Reasoning(text=piece))
 
     def begin_answer(self) -> None:
         """The model is asked: its answer may break off."""
         self._kept = len(self._texts)
+        self._kept_thoughts = len(self._thoughts)
         self._heard = False
 
     def take_back(self) -> bool:
         """Forget the text of the answer that broke off; False: somebody has some of it, so it stands."""
         if not self._heard:
             del self._texts[self._kept :]
+            del self._thoughts[self._kept_thoughts :]
         return not self._heard
 
     def tool(self, call_id: str, tool: str, status: str) -> None:
@@ -91,6 +103,8 @@ class TurnFeed:
         if self.ended is not None:
             listener(self.ended)
             return
+        if stream and self._thoughts:
+            listener(Reasoning(text="".join(self._thoughts)))
         if stream and self._texts:
             listener(Delta(text="".join(self._texts)))
             self._heard = self._heard or len(self._texts) > self._kept
@@ -128,7 +142,8 @@ class ListeningTurn:
         self.turn_id = turn_id
         self.heard = False  # something of the turn came already
         self._events: deque[TurnEvent] = deque()
-        self._pieces: list[str] = []  # text after the last of the events
+        self._pieces: list[str] = []  # text, or reasoning, after the last of the events
+        self._kind: type[Delta | Reasoning] = Delta  # of the pieces
         self._waiter: asyncio.Future[None] | None = None
         self._leave: Callable[[], None] | None = None
         self._over = False
@@ -150,7 +165,10 @@ class ListeningTurn:
         if self._over:
             return
         self.heard = self.heard or not isinstance(event, GatewayDraining)
-        if isinstance(event, Delta):
+        if isinstance(event, Delta | Reasoning):
+            if self._kind is not type(event):
+                self._join()
+                self._kind = type(event)
             self._pieces.append(event.text)
         else:
             self._join()
@@ -171,7 +189,7 @@ class ListeningTurn:
 
     def _join(self) -> None:
         if self._pieces:
-            self._events.append(Delta(text="".join(self._pieces)))
+            self._events.append(self._kind(text="".join(self._pieces)))
             self._pieces.clear()
 
     def _wake(self) -> None:

@@ -25,9 +25,12 @@ from workers.agents.failures import failure_error, max_turns_error
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
 from workers.models.attached import stored
 from workers.models.cause import TREATMENTS
+from workers.models.empty import is_empty, line_of_empty
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
 from workers.tools.toolbox import ToolResult
 from workers.turns import TurnError, TurnState
+
+MAX_REASONING_CHARS = 2**20  # shown with the end of a turn
 
 # -- events -------------------------------------------------------------------------------------------------------
 
@@ -104,6 +107,7 @@ class TurnMachine:
         self._waits_for: CallModel | CallTools | Finish | None = None
         self._usage: Counter[str] = Counter()
         self._model = ""
+        self._thoughts: list[str] = []  # of each answer that has any
 
     @property
     def usage(self) -> dict[str, int]:
@@ -118,6 +122,11 @@ class TurnMachine:
     def model(self) -> str:
         """The model that answered last; empty before the first answer."""
         return self._model
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought aloud in the turn so far, bounded."""
+        return "\n\n".join(self._thoughts)[:MAX_REASONING_CHARS]
 
     def start(self, messages: Sequence[bytes]) -> Action:
         """The first thing to do.
@@ -163,8 +172,11 @@ class TurnMachine:
         self.count(reply.usage)
         self._model = reply.model
         self._add(orjson.dumps(stored(reply)))
+        if reply.reasoning:
+            self._thoughts.append(reply.reasoning)
         if not reply.tool_calls:
-            return self._finish("completed", text=reply.text, finish_reason=reply.finish_reason)
+            text = line_of_empty(reply) if is_empty(reply) else reply.text
+            return self._finish("completed", text=text, finish_reason=reply.finish_reason)
         self._waits_for = CallTools(calls=reply.tool_calls, commit=self._take())
         return self._waits_for
 

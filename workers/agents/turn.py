@@ -30,6 +30,7 @@ from workers.agents.transcript import carried, closing
 from workers.agents.work import Stage, Work
 from workers.models.attached import bounded
 from workers.models.chain import ModelLine
+from workers.models.empty import is_empty
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, Passage, ToolCall
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import ToolResult, ToolsUnavailable
@@ -186,11 +187,14 @@ class TurnRun(Work):
                         model=session.model,
                         fit=compaction.fit,
                         take_back=self.feed.take_back,
+                        on_reasoning=self.feed.reasoning,
                     )
                     self.feed.begin_answer()
                     answer = await line.complete(request, self.feed.text)
                     point("model.answered")
                     action = self._machine.feed(_within_bounds(answer, session))
+                    if isinstance(action, Finish) and isinstance(answer, ModelReply) and is_empty(answer):
+                        self.feed.text(action.text)  # the line in its place
                 case CallTools():
                     action = self._machine.feed(ToolResults(results=await self._call(session, action.calls)))
                 case Finish():
@@ -262,6 +266,7 @@ class TurnRun(Work):
             model=self._machine.model,
             error=error_data(error),
             replayed=False,
+            reasoning=self._machine.reasoning,
         )
         if self._cutoff is not None and self._cutoff.unrecorded and finish.state == "interrupted":
             self.feed.end(ended)

@@ -17,10 +17,11 @@ import structlog
 
 from workers.models.cause import Cause
 from workers.models.context import size_of
+from workers.models.empty import is_empty
 from workers.models.gauges import LOOK_UP_BYTES, Gauges
 from workers.models.provider import Asked, ModelFailure, ModelProvider, ModelReply, ModelRequest
 from workers.models.recurring import Recurring
-from workers.models.route import PRIMARY, after_failure, closed_for_s, first_asked, may_fall_back
+from workers.models.route import PRIMARY, after_failure, after_reply, closed_for_s, first_asked, may_fall_back
 
 log = structlog.get_logger(__name__)
 
@@ -117,21 +118,31 @@ class ModelLine:
         """
         is_open = self._closings.are_open(request.model)
         position = first_asked(self._position, is_open)
+        empty: tuple[int, ModelReply] | None = None  # the first empty answer: one with words is better, a failure not
         while True:
             asked = _directed(request, position, has_next=any(is_open[position + 1 :]))
             outcome = await self._asked(asked, position, on_text)
             if isinstance(outcome, ModelReply):
-                self._position = position
                 self._closings.answered(position, request.model)
-                return outcome if position == PRIMARY else replace(outcome, fallback=position)
+                following = after_reply(outcome, position, is_open)
+                if following is None:
+                    return self._answered(*((position, outcome) if empty is None or not is_empty(outcome) else empty))
+                empty = empty or (position, outcome)
+                request.take_back()
+                position = following
+                continue
             self._failures[position] = outcome
             self._closings.failed(position, request.model, outcome)
             is_open = self._closings.are_open(request.model)
             following = after_failure(outcome, position, is_open)
             if following is None:
-                return self._told(position, request.model)
+                return self._told(position, request.model) if empty is None else self._answered(*empty)
             self._tell(outcome, self._providers[following])
             position = following
+
+    def _answered(self, position: int, reply: ModelReply) -> ModelReply:
+        self._position = position
+        return reply if position == PRIMARY else replace(reply, fallback=position)
 
     async def _asked(
         self, request: ModelRequest, position: int, on_text: Callable[[str], None]

@@ -1,7 +1,7 @@
 """The client of any OpenAI-compatible chat-completions endpoint, always streamed upstream.
 
 This is the hot path of a turn. Messages and tools arrive as JSON and are joined, not encoded; a stream is cut into
-events by :mod:`workers.models.sse` and put together by :mod:`workers.models.reply`; one timer watches the whole of it.
+events by :mod:`workers.models.reading` and put together by :mod:`workers.models.reply`; one timer watches all of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import io
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -21,16 +21,19 @@ from yarl import URL
 
 from workers.models.cause import Cause
 from workers.models.context import window_in
+from workers.models.empty import is_worth_another_try
 from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed
 from workers.models.failure import NO_WORDS, Words, names, secrets_of, tidy, words_of_body, words_of_error
 from workers.models.messages import upstream_messages
+from workers.models.oddities import Oddities
 from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
-from workers.models.reply import MAX_REPLY_CHARS, ReplyBuilder
+from workers.models.reading import Hear, WebPage, read_answer
+from workers.models.reply import ReplyBuilder
 from workers.models.retry import Tries, next_try
 from workers.models.retry_after import back_in_s
 from workers.models.signs import WEB_PAGE, recognise
-from workers.models.sse import EventParser, EventTooLarge
+from workers.models.sse import EventTooLarge
 from workers.models.target import Target
 
 log = structlog.get_logger(__name__)
@@ -39,15 +42,11 @@ MAX_CONNECTIONS = 1024  # at a time; a call beyond them waits for one, at most i
 KEEP_ALIVE_S = 15.0
 DNS_CACHE_S = 60
 MAX_ERROR_BYTES = 64 * 1024  # read of an error body
-MAX_STREAM_BYTES = 256 * 1024 * 1024  # read of one answer: some 300 bytes carry one token
-USAGE_S = 5.0  # from the finish_reason to the usage; the reply is whole without it
-END_OF_BODY_S = 0.25  # from [DONE] to the end of the body, so that the connection can be kept
 ERROR_BODY_S = 5.0
 LISTING_S = 5.0  # for the provider's list of models, which states windows; a turn waits for it once
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 CLOSE_S = 5.0
 
-_END_MARK = b"[DONE]"
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a file, which it sends in pieces
 _OURS = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
 _TAIL = b',"stream":true,"stream_options":{"include_usage":true}}'
@@ -133,6 +132,7 @@ class ChatCompletions:
         self._sleep = sleep
         self._draw = draw
         self._clock = clock
+        self._oddities = Oddities(clock)
         self._session: aiohttp.ClientSession | None = None
 
     # -- ModelProvider --------------------------------------------------------------------------------------------
@@ -165,11 +165,17 @@ class ChatCompletions:
         body = request_body(request, Target(provider=self._name, model=model, vision=self._vision))
         tries = Tries()
         attempts = 0
+        empty: ModelReply | None = None  # it gave an empty answer, and is asked once more
         while True:
             attempts += 1
             started = self._clock()
             try:
-                return await self._attempt(body, model, on_text)
+                reply = await self._attempt(request, body, model, on_text)
+                if empty is not None or not is_worth_another_try(reply):
+                    return reply if empty is None else replace(reply, usage=_summed(empty.usage, reply.usage))
+                empty = reply
+                request.take_back()
+                continue
             except _Failed as failed:
                 failure = self._failure(failed, model, attempts, delivered=not request.take_back())
             delay, tries = next_try(
@@ -192,7 +198,7 @@ class ChatCompletions:
                     await self._session.close()
 
     # -- one request ----------------------------------------------------------------------------------------------
-    async def _attempt(self, body: bytes, model: str, on_text: Callable[[str], None]) -> ModelReply:
+    async def _attempt(self, request: ModelRequest, body: bytes, model: str, on_text: Hear) -> ModelReply:
         """Send the request once.
 
         Raises:
@@ -202,90 +208,50 @@ class ChatCompletions:
         patience = Patience("first token", self._patiences.first_token)
         try:
             async with patience:
-                await self._exchange(body, builder, patience, on_text)
+                await self._exchange(body, builder, patience, on_text, request.on_reasoning)
         except (TimeoutError, aiohttp.ClientError) as error:
             if not builder.complete:  # else only the end of the body is missing
                 raise self._broken(error, patience, answered=builder.answered) from error
         except ErrorObject as error:
             raise _of_words(words_of_error(error.chunk, self._secrets), status=None) from error
         except BrokenOff as error:
-            raise _Failed("cut", tidy(str(error), self._secrets)) from error
+            words = Words(text="", code=error.word, status=None, codes=frozenset({error.word}))
+            why = tidy(str(error), self._secrets)
+            raise _Failed("cut", why, code=words.code, words=words, answered=builder.answered) from error
         except (Malformed, EventTooLarge) as error:
             if not builder.complete:
-                raise _Failed("malformed", str(error)) from error
+                code = WEB_PAGE if isinstance(error, WebPage) else None
+                raise _Failed("malformed", tidy(str(error), self._secrets), code=code) from error
         if not builder.complete:
             raise _Failed("cut", "the stream ended in the middle of the answer", answered=builder.answered)
         if text := builder.finish():
             on_text(text)
         try:
-            return builder.reply(model, provider=self._name)
+            reply = builder.reply(model, provider=self._name)
         except Malformed as error:
             raise _Failed("malformed", str(error)) from error
+        self._oddities.tell(reply, builder, request.tools)
+        return reply
 
     async def _exchange(
-        self, body: bytes, builder: ReplyBuilder, patience: Patience, on_text: Callable[[str], None]
+        self, body: bytes, builder: ReplyBuilder, patience: Patience, on_text: Hear, on_reasoning: Hear
     ) -> None:
         data = body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
         response = await self._connected().post(self._url, data=data, allow_redirects=False)
         try:
             if not 200 <= response.status <= 299:
                 raise await self._refused(response, patience)
-            if "json" in response.content_type:
-                await self._read_body(response, builder, patience, on_text)
-            elif response.content_type == "text/html":
-                why = "the answer is a web page, not a chat completion: check base_url"
-                raise _Failed("malformed", why, code=WEB_PAGE)
-            else:
-                await self._read_stream(response.content, builder, patience, on_text)
+            await read_answer(
+                response.content,
+                builder,
+                patience,
+                inter_token_s=self._patiences.inter_token,
+                on_text=on_text,
+                on_reasoning=on_reasoning,
+            )
         finally:
             if not response.closed:  # left before its end: the connection cannot be used again
                 response.close()
-
-    async def _read_stream(
-        self, content: aiohttp.StreamReader, builder: ReplyBuilder, patience: Patience, on_text: Callable[[str], None]
-    ) -> None:
-        parser = EventParser()
-        total = 0
-        done = False
-        pieces = 0
-        while piece := await content.readany():
-            total += len(piece)
-            if total > MAX_STREAM_BYTES:
-                raise Malformed(f"the stream is longer than {MAX_STREAM_BYTES} bytes")
-            if done or not (events := parser.feed(piece)):
-                continue
-            done = _take(events, builder, on_text)
-            if done:
-                patience.expect("end of the body", END_OF_BODY_S)
-                continue
-            if builder.pieces == pieces:
-                continue  # like comments, and half an event: it keeps a connection alive and is no token
-            pieces = builder.pieces
-            if builder.complete:
-                patience.expect("usage", USAGE_S)
-            else:
-                patience.expect("next token", self._patiences.inter_token)
-        if not builder.complete:
-            with contextlib.suppress(Malformed):  # half an event: the stream was cut
-                _take(parser.finish(), builder, on_text)
-
-    async def _read_body(
-        self,
-        response: aiohttp.ClientResponse,
-        builder: ReplyBuilder,
-        patience: Patience,
-        on_text: Callable[[str], None],
-    ) -> None:
-        """An answer that is not streamed, although a stream was asked for."""
-        body = bytearray()
-        while piece := await response.content.readany():
-            body += piece
-            if len(body) > MAX_REPLY_CHARS:
-                raise Malformed(f"the answer is longer than {MAX_REPLY_CHARS} bytes")
-            if not piece.isspace():  # blanks keep the connection of a slow answer alive
-                patience.expect("next piece of the answer", self._patiences.inter_token)
-        _take([bytes(body)], builder, on_text)
-        builder.complete = True
 
     async def _refused(self, response: aiohttp.ClientResponse, patience: Patience) -> _Failed:
         """What an answer says whose status is an error."""
@@ -381,35 +347,8 @@ def request_body(request: ModelRequest, target: Target) -> bytes:
     return b"".join(parts)
 
 
-def _take(events: list[bytes], builder: ReplyBuilder, on_text: Callable[[str], None]) -> bool:
-    """Build on with these events; whether the end mark was among them.
-
-    Raises:
-        ErrorObject: the provider reports an error.
-        Malformed: an event is no chunk.
-    """
-    for data in events:
-        if data == _END_MARK:
-            builder.complete = True
-            return True
-        if not data:
-            continue
-        try:
-            chunk = orjson.loads(data)
-            text = builder.feed(chunk)
-        except orjson.JSONDecodeError as error:
-            if data.strip() == _END_MARK:
-                builder.complete = True
-                return True
-            if not builder.complete:
-                raise Malformed("a chunk is not JSON") from error
-        except (ErrorObject, BrokenOff, Malformed):
-            if not builder.complete:  # else it follows a whole answer, and does not undo it
-                raise
-        else:
-            if text:
-                on_text(text)
-    return False
+def _summed(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + two.get(name, 0) for name in {**one, **two}}
 
 
 def _of_words(words: Words, *, status: int | None) -> _Failed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+MAX_WORD_CHARS = 60  # of a finish_reason that says so
+
 _ERROR_WORDS = frozenset({"error", "err", "exception", "failed", "failure", "fail"})
 _TEXTS = ("message", "error_msg", "error_message", "errorMessage", "msg", "detail", "details", "title", "reason")
 _CODES = ("code", "error_code", "errorCode", "status_code", "statusCode", "status", "http_status")
@@ -29,16 +31,20 @@ class BrokenOff(Exception):
     """The provider says in its ``finish_reason`` that it failed."""
 
     def __init__(self, word: str) -> None:
+        word = word[:MAX_WORD_CHARS]
         super().__init__(f"the provider broke off its answer (finish_reason: {word})")
+        self.word = word
 
 
-def error_of(value: Any, beside: dict[str, Any] | None = None) -> ErrorObject:
+def error_of(value: Any, beside: Any = None) -> ErrorObject:
     """The error that stands under ``error``: an object, a text or a list of either.
 
     Args:
         value: what stands there.
         beside: the object that it stands in, whose status or type counts where the error has none itself.
     """
+    if not isinstance(beside, dict):
+        beside = {}
     while isinstance(value, list) and value:
         value = value[0]
     inner = dict(value) if isinstance(value, dict) else {"message": value if isinstance(value, str) else str(value)}
@@ -46,12 +52,12 @@ def error_of(value: Any, beside: dict[str, Any] | None = None) -> ErrorObject:
         return error_of(nested, inner)
     for name, wanted in (("code", _CODES), ("message", _TEXTS)):
         if inner.get(name) in (None, ""):
-            for source in (inner, beside or {}):
+            for source in (inner, beside):
                 found = next((source[one] for one in wanted if source.get(one) not in (None, "", [], {})), None)
                 if found is not None:
                     inner[name] = found
                     break
-    if beside and not isinstance(inner.get("type"), str) and isinstance(kind := beside.get("type"), str):
+    if not isinstance(inner.get("type"), str) and isinstance(kind := beside.get("type"), str):
         inner["type"] = kind
     return ErrorObject({"error": inner})
 

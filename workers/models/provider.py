@@ -26,6 +26,10 @@ def nobody_heard() -> bool:
     return True
 
 
+def unheard(_: str) -> None:
+    """Reasoning that nobody wants to hear."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """What one past turn says in a request: its messages as the transcript keeps them."""
@@ -77,6 +81,7 @@ class ModelRequest:
     has_next: bool = False  # another provider stands ready: no long waits for this one
     fit: Fit | None = None  # makes it smaller where it is too large for who is asked; None: nothing does
     take_back: Callable[[], bool] = nobody_heard  # forgets the text of a broken answer; False: somebody has it
+    on_reasoning: Callable[[str], None] = unheard  # gets each piece of reasoning as it comes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,11 @@ class ReplyBuilder:
         self.odd_end = ""  # a finish_reason that is not known
         self.dropped: list[str] = []  # names of attached fields that are too large
 
+    @property
+    def is_message(self) -> bool:
+        """Whether a message has come, and no delta."""
+        return self.answered and not self._deltas
+
     def feed(self, chunk: Any) -> str:
         """Take a chunk; the piece of text in it.
 
@@ -128,7 +133,7 @@ class ReplyBuilder:
             Malformed: no choice came, or a tool call has no name.
         """
         if not self.answered:
-            raise Malformed("the answer holds no choice")
+            raise Malformed("the answer holds no choice: check base_url")
         source = self._calls or self._function_call
         calls = tuple(source.calls())
         attached, dropped = self._attached.fields()

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workers.models.cause import TREATMENTS
-from workers.models.provider import ModelFailure
+from workers.models.empty import is_empty
+from workers.models.provider import ModelFailure, ModelReply
 
 PRIMARY = 0
 MAX_CLOSED_S = 3600.0  # after which a provider is asked again, whatever it said
@@ -30,6 +31,13 @@ def after_failure(failure: ModelFailure, position: int, is_open: Sequence[bool])
         is_open: by position, whether a provider may be asked now.
     """
     if not may_fall_back(failure):
+        return None
+    return next((n for n in range(position + 1, len(is_open)) if is_open[n]), None)
+
+
+def after_reply(reply: ModelReply, position: int, is_open: Sequence[bool]) -> int | None:
+    """The position that is asked after an answer, or None: the answer stands. An empty one stands where no other is."""
+    if not is_empty(reply):
         return None
     return next((n for n in range(position + 1, len(is_open)) if is_open[n]), None)
 

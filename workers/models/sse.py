@@ -1,8 +1,10 @@
 """Server-sent events without I/O: bytes in, in whatever pieces; the ``data`` of whole events out.
 
-Only ``data`` counts for chat completions, so the other fields and comments are read over. The rules are those of
-https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream, but for one: what stands at the
-end of the stream without its blank line is an event too, since some servers leave the last one out.
+Only ``data`` counts for chat completions, and whether an event is named ``error``; the other fields and comments are
+read over. The rules are those of
+https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream, but for two: what stands at the
+end of the stream without its blank line is an event too, since some servers leave the last one out; and so is a line
+of JSON without its ``data:``, as servers write that know no events, or fail in the middle of some.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ _LF, _CR = b"\n\r"
 _BOM = b"\xef\xbb\xbf"  # may stand before the first line, and says nothing
 
 
+class ErrorData(bytes):
+    """The data of an event that is named ``error``."""
+
+
 class EventTooLarge(Exception):
     """:data:`MAX_EVENT_BYTES` came and no event ended."""
 
@@ -20,11 +26,12 @@ class EventTooLarge(Exception):
 class EventParser:
     """Feed it a stream; it gives back the data of each event as the event ends."""
 
-    __slots__ = ("_begun", "_data", "_line", "_open_bytes", "_swallow_lf")
+    __slots__ = ("_begun", "_data", "_is_error", "_line", "_open_bytes", "_swallow_lf")
 
     def __init__(self) -> None:
         self._begun = False  # the first line is over
         self._data: list[bytes] = []  # data lines of the event that has not ended yet
+        self._is_error = False  # that event is named so
         self._line: list[bytes] = []  # pieces of the line that has not ended yet
         self._open_bytes = 0  # read since an event ended
         self._swallow_lf = False  # the last piece ended with CR: a LF that comes first belongs to it
@@ -72,10 +79,16 @@ class EventParser:
         for line in lines:
             if not line:
                 if data:
-                    events.append(b"\n".join(data))
+                    joined = b"\n".join(data)
+                    events.append(ErrorData(joined) if self._is_error else joined)
                     data.clear()
+                self._is_error = False
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif line == b"data":
                 data.append(b"")
+            elif line.startswith((b"{", b"[")):
+                events.append(line)
+            elif line.startswith(b"event:"):
+                self._is_error = line[6:].strip().lower() == b"error"
         return events

@@ -37,7 +37,17 @@ from workers.ingress.http.names import (
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
 from workers.ingress.http.routes import Call
-from workers.turns import Delta, Ended, GatewayDraining, Parked, Refusal, Submission, ToolProgress, TurnUnknown
+from workers.turns import (
+    Delta,
+    Ended,
+    GatewayDraining,
+    Parked,
+    Reasoning,
+    Refusal,
+    Submission,
+    ToolProgress,
+    TurnUnknown,
+)
 
 
 class ChatCompletions:
@@ -166,7 +176,7 @@ class ChatCompletions:
         self, request: web.BaseRequest, chat: ChatRequest, turn: Turn, headers: dict[str, str]
     ) -> web.StreamResponse:
         chunks = Chunks(turn.turn_id, int(self._clock()), include_usage=chat.include_usage)
-        said = False
+        said = thought = False
         async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
             await stream.send(chunks.role())
             async for event in turn:
@@ -174,12 +184,17 @@ class ChatCompletions:
                     case Delta():
                         said = True
                         await stream.send(chunks.text(event.text))
+                    case Reasoning():
+                        thought = True
+                        await stream.send(chunks.reasoning(event.text))
                     case ToolProgress():
                         await stream.send(chunks.tool(event))
                     case GatewayDraining():
                         await stream.send(chunks.draining(event))
                     case Ended() if event.state == "completed":
-                        if event.text and not said:  # the turn was over when we came
+                        if event.reasoning and not (said or thought):  # the turn was over when we came
+                            await stream.send(chunks.reasoning(event.reasoning))
+                        if event.text and not said:
                             await stream.send(chunks.text(event.text))
                         await stream.send(chunks.end(event))
                     case Ended():

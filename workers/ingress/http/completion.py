@@ -27,6 +27,8 @@ def completion_id(turn_id: str) -> str:
 def completion(turn_id: str, created: int, ended: Ended) -> bytes:
     """A whole answer."""
     message = {"role": "assistant", "content": ended.text, "refusal": None}
+    if ended.reasoning:
+        message["reasoning_content"] = ended.reasoning
     return orjson.dumps(
         {
             "id": completion_id(turn_id),
@@ -58,7 +60,7 @@ class Chunks:
         include_usage: the client asked for a last chunk with the usage; then all others say ``"usage": null``.
     """
 
-    __slots__ = ("_close_text", "_include_usage", "_open_text", "_shared")
+    __slots__ = ("_close", "_include_usage", "_open_reasoning", "_open_text", "_shared")
 
     def __init__(self, turn_id: str, created: int, *, include_usage: bool) -> None:
         self._include_usage = include_usage
@@ -69,7 +71,8 @@ class Chunks:
             "model": MODEL,
         }
         # All chunks of text are the same but for the text.
-        self._open_text, self._close_text = self._delta({"content": ""}).split(b'""', 1)
+        self._open_text, self._close = self._delta({"content": ""}).split(b'""', 1)
+        self._open_reasoning, _ = self._delta({"reasoning_content": ""}).split(b'""', 1)
 
     def role(self) -> bytes:
         """The first chunk."""
@@ -77,7 +80,11 @@ class Chunks:
 
     def text(self, piece: str) -> bytes:
         """A piece of the answer."""
-        return self._open_text + orjson.dumps(piece) + self._close_text
+        return self._open_text + orjson.dumps(piece) + self._close
+
+    def reasoning(self, piece: str) -> bytes:
+        """A piece of what the model thinks aloud."""
+        return self._open_reasoning + orjson.dumps(piece) + self._close
 
     def tool(self, progress: ToolProgress) -> bytes:
         """A tool began or ended: a named event, which to a client that heeds no names is a chunk that says nothing."""
