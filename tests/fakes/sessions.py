@@ -24,7 +24,7 @@ from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
-from workers.tools.toolbox import ToolResult
+from workers.tools.toolbox import Prompted, ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
 
 BOUND_S = 5.0
@@ -99,11 +99,14 @@ class FakeToolbox:
     """Tools that answer with their name."""
 
     notice = None
+    instructions = ""
+    prompts: tuple[str, ...] = ()
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.calls: list[str] = []
         self.aborted = 0
+        self.prompted: Prompted | None = None  # the answer to a message that asks for a prompt
         self.called = asyncio.Event()
         self.closed = asyncio.Event()
         self.gate = asyncio.Event()
@@ -111,6 +114,9 @@ class FakeToolbox:
 
     async def definitions(self) -> Offer:
         return NO_TOOLS
+
+    async def prompt(self, text: str) -> Prompted | None:
+        return self.prompted
 
     async def call(self, call: ToolCall) -> ToolResult:
         self.calls.append(call.name)

@@ -25,11 +25,23 @@ HELP = """\
 /compress        summarise the older part of this conversation, so that less of it is sent to the model
 /restart         restart the gateway, once the turns that run are over or out of time (administrators)
 /help            this list
-
+/mcp__<server>__<prompt> [text | name=value …]
+                 send a prompt of an MCP server
+{prompts}
 Anything else, also after a slash, goes to the model."""
 
 _WITHOUT_ARGUMENT = frozenset({"new", "reset", "stop", "status", "retry", "resume", "compress", "restart", "help"})
+_PROMPT = b'"/mcp__'
 _LONGEST = 256  # characters; a longer text is no command
+
+
+def help_text(prompts: Sequence[str]) -> str:
+    """The commands that there are.
+
+    Args:
+        prompts: the commands for prompts that are known, with their arguments.
+    """
+    return HELP.format(prompts="".join(f"                 {prompt}\n" for prompt in prompts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +68,14 @@ def parse(text: str) -> Command | None:
     if name == "model" and len(arguments) <= 1:
         return Command(word="model", argument=arguments[0] if arguments else "")
     return None
+
+
+def prompt_asked_for(messages: Sequence[bytes]) -> str | None:
+    """The newest message, where it may ask for the prompt of an MCP server; cheap for what does not."""
+    if _PROMPT not in messages[-1]:
+        return None
+    text = text_of(orjson.loads(messages[-1]).get("content"))
+    return text if text.startswith("/mcp__") else None
 
 
 def command_in(messages: Sequence[bytes]) -> Command | None:

@@ -12,7 +12,7 @@ import structlog
 from hermes_actors.config.model import Compaction as CompactionSettings
 from workers.agents.actor import contained
 from workers.agents.agency import Agency
-from workers.agents.commands import HELP, Command
+from workers.agents.commands import Command, help_text
 from workers.agents.compaction import NoSummary, compact
 from workers.agents.failures import (
     error_data,
@@ -205,7 +205,7 @@ def answer(
 
 async def answer_at_once(command: Command, submission: Submission, sessions: Sessions, shard: OwnedShard) -> TurnFeed:
     """Answer /help, /status or /stop, whatever runs; a session that sleeps goes on sleeping."""
-    session_id, text = "", HELP
+    session_id, text = "", help_text(sessions.prompts(submission.key))
     if command.word != "help":
         session = await sessions.present(submission.key)
         if session is not None:

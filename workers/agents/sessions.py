@@ -217,6 +217,10 @@ class Sessions:
             await session.activation_over()
         return self._resident.get(key)
 
+    def prompts(self, key: str) -> tuple[str, ...]:
+        """The commands for prompts that a session has, as far as they are known; nothing wakes for this."""
+        return self._new_toolbox(key).prompts
+
     async def _activate(self, session: Session, principal: str) -> None:
         try:
             if session.stateless:

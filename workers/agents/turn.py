@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
 import structlog
 
 from hermes_actors.wire.faults import point
 from workers.agents.actor import contained
 from workers.agents.agency import Agency
+from workers.agents.commands import prompt_asked_for
 from workers.agents.compaction import Compaction, summary_passage
 from workers.agents.failures import (
     bug_error,
@@ -167,9 +169,12 @@ class TurnRun(Work):
 
     async def _steps(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
         offer = await session.toolbox.definitions()
+        prompted = await self._prompted(session)
+        if isinstance(prompted, Finish):
+            return prompted
         system, own = self._opening_messages(session, agency)
         compaction = Compaction(session, agency.compaction, lambda: self._past(session), self._machine.count)
-        action: Action = self._machine.start(own)
+        action: Action = self._machine.start([*own, *prompted])
         while True:
             if not isinstance(action, Finish) and action.commit:
                 self._rows += action.commit  # first: a cut does not take back what the store has begun
@@ -200,12 +205,32 @@ class TurnRun(Work):
                 case Finish():
                     return action
 
+    async def _prompted(self, session: Session) -> Sequence[bytes] | Finish:
+        """The messages of the prompt that the turn's message asks for, once they are on disk; or its answer."""
+        text = prompt_asked_for(self.submission.messages)
+        asked = None if text is None else await session.toolbox.prompt(text)
+        if asked is None:
+            return ()
+        if asked.failed:
+            status = 502 if asked.may_pass else 400
+            return self._broken_off("failed", local_error("prompt_failed", asked.answer, http_status=status))
+        if not asked.messages:
+            self.feed.begin_answer()
+            self.feed.text(asked.answer)
+            said = orjson.dumps({"role": "assistant", "content": asked.answer})
+            return Finish(
+                state="completed", text=asked.answer, finish_reason="stop", error=None, own_fault=False, commit=(said,)
+            )
+        self._rows += asked.messages
+        await session.store.append(self.submission.turn_id, session.session_id, asked.messages)
+        return asked.messages
+
     def _opening_messages(self, session: Session, agency: Agency) -> tuple[str, Sequence[bytes]]:
         """The text of the system message, and the messages that the turn came with."""
         texts: list[str] = []
         if session.marks.resume is not None:
             texts.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agency.resume_fresh_s))
-        parts = (agency.system_prompt, *texts, session.toolbox.notice)
+        parts = (agency.system_prompt, *texts, session.toolbox.instructions, session.toolbox.notice)
         return "\n\n".join(part for part in parts if part), self.submission.messages
 
     def _past(self, session: Session) -> list[Passage]:

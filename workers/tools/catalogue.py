@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from jsonschema.protocols import Validator
 from hermes_actors.config.model import ToolFilter
 from workers.models.offer import OfferedTool
 from workers.tools.dialect import plain
+from workers.tools.introduction import UNKNOWN, Introduction, Prompt
 from workers.tools.schema import ANYTHING, errors, validator
 
 MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
@@ -24,6 +26,7 @@ MAX_PROBLEMS = 3  # of one call's arguments, told to the model
 MAX_PROBLEM_CHARS = 500  # jsonschema repeats the offending value
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_TEXT = {"type": "string"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,18 @@ class ListedTool:
     name: str
     description: str | None
     input_schema: dict[str, Any]
+
+
+LIST_RESOURCES = ListedTool(
+    name="list_resources",
+    description="List the resources of this server, by their URIs. Give the cursor of an answer to go on after it.",
+    input_schema={"type": "object", "properties": {"cursor": _TEXT}},
+)
+READ_RESOURCE = ListedTool(
+    name="read_resource",
+    description="Read a resource of this server, such as one that a link in the result of a tool names.",
+    input_schema={"type": "object", "properties": {"uri": _TEXT}, "required": ["uri"]},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,7 @@ class Listing:
     left_out: tuple[LeftOut, ...] = ()  # what could not be read, and what no call can use
     ttl_s: float | None = None  # how long it is fresh, where the server says so
     cut: str | None = None  # why there may be more
+    introduction: Introduction = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +75,7 @@ class Tool:
 
     name: str  # as the model knows it
     listed: ListedTool
+    is_ours: bool = False  # it lists or reads the resources of the server, which has no such tool itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +86,9 @@ class Catalogue:
     tools: Mapping[str, Tool]  # by the name the model knows
     offered: tuple[OfferedTool, ...]  # as the model is told of them, in order
     left_out: tuple[LeftOut, ...] = ()  # of the chosen tools
+    introduction: Introduction = UNKNOWN
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)  # by the command that asks for one, without its slash
+    warnings: tuple[str, ...] = ()  # what of the configuration has no effect, for its operator
     _validators: dict[str, Validator] = field(default_factory=dict)
 
     def problems(self, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
@@ -90,7 +110,13 @@ class Catalogue:
 
 
 def catalogue(
-    server: str, listed: Sequence[ListedTool], chosen: ToolFilter, unread: Sequence[LeftOut] = ()
+    server: str,
+    listed: Sequence[ListedTool],
+    chosen: ToolFilter,
+    unread: Sequence[LeftOut] = (),
+    *,
+    introduction: Introduction = UNKNOWN,
+    resources: bool = False,
 ) -> Catalogue:
     """The catalogue of a server that lists these tools.
 
@@ -101,13 +127,16 @@ def catalogue(
         listed: its tools.
         chosen: which of them the configuration offers.
         unread: tools that the listing itself left out.
+        introduction: what the server says of itself.
+        resources: offer tools for the server's resources, where it has some.
     """
     tools: dict[str, Tool] = {}
     offered: list[OfferedTool] = []
     names: set[str] = set()
     left_out = [each for each in unread if is_chosen(each.name, chosen)]
-    for tool in listed:
-        if tool.name in names or not is_chosen(tool.name, chosen):
+    ours = (LIST_RESOURCES, READ_RESOURCE) if resources and introduction.has_resources else ()
+    for tool in (*listed, *ours):
+        if tool.name in names or not (tool in ours or is_chosen(tool.name, chosen)):
             continue
         name = offered_name(server, tool.name, taken=tools)
         try:
@@ -116,11 +145,28 @@ def catalogue(
             left_out.append(LeftOut(tool.name, str(error)))
             continue
         names.add(tool.name)
-        tools[name] = Tool(name=name, listed=tool)
-    words = [*names_of(tools), *(f"{each.name}: {each.why}" for each in left_out)]
+        tools[name] = Tool(name=name, listed=tool, is_ours=tool in ours)
+    words = [*names_of(tools), *(f"{each.name}: {each.why}" for each in left_out), repr(introduction)]
     identity = (*(tool.definition for tool in offered), *map(_bytes, words))
-    digest = blake2b(b"\0".join(identity), digest_size=16).hexdigest()
-    return Catalogue(digest=digest, tools=tools, offered=tuple(offered), left_out=tuple(left_out))
+    return Catalogue(
+        digest=blake2b(b"\0".join(identity), digest_size=16).hexdigest(),
+        tools=tools,
+        offered=tuple(offered),
+        left_out=tuple(left_out),
+        introduction=introduction,
+        prompts={offered_name(server, prompt.name): prompt for prompt in introduction.prompts},
+        warnings=tuple(_without_effect([*(tool.name for tool in listed), *(each.name for each in unread)], chosen)),
+    )
+
+
+def _without_effect(names: Collection[str], chosen: ToolFilter) -> Iterator[str]:
+    """The patterns of the configuration that no tool fits."""
+    for key, patterns in (("include", chosen.include), ("exclude", chosen.exclude)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                near = get_close_matches(pattern.strip("*?"), names, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                yield f"tools.{key}: no tool is named {pattern!r}{hint}"
 
 
 def _validator(schema: dict[str, Any]) -> Validator:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from mcp import Client, MCPError
-from mcp_types import CallToolResult
 from pydantic import ValidationError
 
 from workers.tools.calls import Call, calling
@@ -26,6 +25,8 @@ CALL_CAP_S = 3600.0  # a call that reports progress lives no longer than this, o
 REFRESH_TIMEOUT_S = 2.0  # a turn waits for what tools there are now, else goes on with those of before
 CLOSE_GRACE_S = 3.0  # a server may end by itself this long when its connection is closed
 RETIRE_TIMEOUT_S = 120.0  # calls may go on this long over a connection whose entry is no more
+
+Sent: TypeAlias = Callable[[Client, Mapping[str, Any]], Awaitable[ToolResult]]  # asks a server something
 
 
 class Connection:
@@ -87,9 +88,10 @@ class Connection:
                 elif self.is_up and self._owner.tools is not None:
                     await self._owner.tools.refresh(at_once=at_once)
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """Call a tool by the server's own name for it. Cancelling this cancels the call and nothing else.
+    async def call(self, tool: str, arguments: Mapping[str, Any], *, sent: Sent | None = None) -> ToolResult:
+        """Call a tool by the server's own name for it, or ask something else that is ``sent`` as tool calls are.
 
+        Cancelling this cancels the call and nothing else.
         What was certainly not carried out because the connection was lost is sent once more over a new one; a call with
         an unknown outcome never is.
         """
@@ -102,7 +104,7 @@ class Connection:
                     client = await self._owner.connected()
                 except Unreachable as error:
                     return failed("not_sent", str(error))
-                result = await self._ask(client, tool, arguments)
+                result = await self._ask(client, tool, arguments, sent)
                 if result.outcome != "not_sent" or last or client is self._owner.client:
                     break
             return result
@@ -161,7 +163,7 @@ class Connection:
             "pid": owner.pid,
         }
 
-    async def _ask(self, client: Client, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+    async def _ask(self, client: Client, tool: str, arguments: Mapping[str, Any], sent: Sent | None) -> ToolResult:
         """One call over one client."""
         self._calls += 1
         self._owner.in_flight += 1
@@ -169,7 +171,7 @@ class Connection:
         self._asked[call] = client
         try:
             with calling(call):
-                result = await self._sent(client, tool, arguments)
+                result = await self._sent(client, tool, arguments, sent)
         except asyncio.CancelledError:
             self._cut[call] = client
             raise
@@ -190,9 +192,9 @@ class Connection:
                 self._owner.wanted_at = time.monotonic()
         self._owner.answered = True
         self._heard()
-        return to_tool_result(result)
+        return result
 
-    async def _sent(self, client: Client, tool: str, arguments: Mapping[str, Any]) -> CallToolResult:
+    async def _sent(self, client: Client, tool: str, arguments: Mapping[str, Any], sent: Sent | None) -> ToolResult:
         loop = asyncio.get_running_loop()
         timeout_s = self.target.entry.timeout
         cap = loop.time() + max(CALL_CAP_S, timeout_s)
@@ -203,7 +205,9 @@ class Connection:
                 with suppress(RuntimeError):  # the call has ended meanwhile
                     limit.reschedule(min(loop.time() + timeout_s, cap))
 
-            return await client.call_tool(tool, dict(arguments), progress_callback=progressed)
+            if sent is not None:
+                return await sent(client, arguments)
+            return to_tool_result(await client.call_tool(tool, dict(arguments), progress_callback=progressed))
 
     def _heard(self) -> None:
         """The server has said something."""

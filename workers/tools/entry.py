@@ -52,6 +52,7 @@ class ServerEntry:
         self._seen: dict[str, Catalogue] = {}
         self._cut: str | None = None  # why the listing may lack tools, as the log has it
         self._left_out: tuple[LeftOut, ...] = ()  # as the log has it
+        self._warnings: tuple[str, ...] = ()  # as the log has them
         self._outage = Outage()
         self._learning: asyncio.Task[None] | None = None
         self._learning_since = 0.0
@@ -164,8 +165,16 @@ class ServerEntry:
             if listing.cut != self._cut:
                 self._cut = listing.cut
                 log.warning("mcp listing ended early", server=self.name, why=listing.cut, tools=len(listing.tools))
-            made = catalogue(self.name, listing.tools, self.target.entry.tools, listing.left_out)
+            made = catalogue(
+                self.name,
+                listing.tools,
+                self.target.entry.tools,
+                listing.left_out,
+                introduction=listing.introduction,
+                resources=self.target.entry.resources,
+            )
             self._log_left_out(made.left_out)
+            self._log_warnings(made.warnings)
             offered = self._interned(made)
             # A session's own process may change its tools for itself; what a new process offers holds for all.
             if fresh or self.is_shared or not self.target.command:
@@ -188,6 +197,12 @@ class ServerEntry:
             self._left_out = tools
             whys = [cut(f"{tool.name}: {tool.why}", MAX_LEFT_OUT_CHARS) for tool in tools[:MAX_LEFT_OUT_TOLD]]
             log.warning("mcp tools left out", server=self.name, count=len(tools), tools=whys)
+
+    def _log_warnings(self, warnings: tuple[str, ...]) -> None:
+        if warnings != self._warnings:
+            self._warnings = warnings
+            for what in warnings:
+                log.warning("mcp configuration without effect", server=self.name, what=what)
 
     def _interned(self, made: Catalogue) -> Catalogue:
         """One object for equal catalogues, however many sessions see them."""

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +29,8 @@ from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 from workers.tools.catalogue import Listing
 from workers.tools.commons import ServerCommons, TooManyProcesses
 from workers.tools.content import clean, cut
+from workers.tools.introducing import introduction
+from workers.tools.introduction import UNKNOWN
 from workers.tools.listing import ToolNews, list_tools
 from workers.tools.outage import Outage, after_life, next_attempt_in_s, worsened
 from workers.tools.outcomes import CONNECTION_CLOSED, kind_of
@@ -99,6 +102,7 @@ class Owner:
         self._over = asyncio.Event()  # no attempt goes on
         self._over.set()
         self.tools: ToolNews | None = None  # while it is up
+        self._introduction = UNKNOWN  # of the server, the last time that it came up
         self._pushes = False  # the server has a way to us besides its answers
         self._verdict: asyncio.Future[Client | Unreachable] | None = None  # of the next attempt to end
         self._waiting = 0
@@ -243,6 +247,7 @@ class Owner:
                     self._giving_up.deadline = anyio.current_time() + limit_s
                     async with self._made_client() as client:
                         tools = await list_tools(client, within_s=limit_s / 2)
+                        tools = replace(tools, introduction=await introduction(client))
                         self._giving_up.deadline = math.inf
                         await connecting.aclose()
                         came_up_at = time.monotonic()
@@ -289,12 +294,14 @@ class Owner:
     def _arrive(self, client: Client, tools: Listing) -> None:
         self.client = client
         self.held = self.answered = False
-        self.tools = ToolNews(
-            client, tools, on_tools=lambda listing: self._on_tools(listing, False), pushes=lambda: self._pushes
-        )
+        self.tools = ToolNews(client, tools, on_tools=self._listed_again, pushes=lambda: self._pushes)
+        self._introduction = tools.introduction
         self._enter("up")
         self._on_tools(tools, True)
         self._decide(client)
+
+    def _listed_again(self, listing: Listing) -> None:
+        self._on_tools(replace(listing, introduction=self._introduction), False)
 
     async def _stay(self) -> None:
         assert self.tools is not None

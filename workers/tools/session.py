@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import orjson
+from mcp import Client
 
 from workers.json_depth import MAX_DEPTH, is_too_deep
 from workers.models.offer import Offer
 from workers.models.provider import ToolCall
+from workers.tools import prompts, resources
 from workers.tools.catalogue import Catalogue, Tool
 from workers.tools.connection import Connection
 from workers.tools.content import cut
 from workers.tools.entry import ServerEntry
+from workers.tools.introduction import Prompt, instructions_for_model
 from workers.tools.outcomes import failed, knows_no_tool
 from workers.tools.owner import Unreachable
-from workers.tools.toolbox import ToolResult, ToolsUnavailable
+from workers.tools.toolbox import Prompted, ToolResult, ToolsUnavailable
 
 MAX_NOTICE_CHARS = 1000
 MAX_CHECKED_CHARS = 256 * 1024  # of a call's arguments; longer ones are left to the server, unchecked
@@ -66,6 +70,53 @@ class SessionTools:
             return None
         return cut(f"Some tools are missing now, because their servers cannot be reached: {whys}", MAX_NOTICE_CHARS)
 
+    @property
+    def instructions(self) -> str:
+        given = [
+            instructions_for_model(entry.name, known.introduction.instructions)
+            for entry in self._entries
+            if entry.target.entry.instructions and (known := self._catalogue(entry)) is not None
+        ]
+        return "\n\n".join(text for text in given if text)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        known = (offered.prompts for offered in self._catalogues())
+        return tuple(prompts.signature(word, prompt) for each in known for word, prompt in each.items())
+
+    async def prompt(self, text: str) -> Prompted | None:
+        self._follow()
+        word, rest = [*text[1:].split(maxsplit=1), ""][:2]
+        for entry in self._entries:
+            if not word.startswith(f"mcp__{entry.name}__"):
+                continue
+            await self._learn(entry)
+            if (known := self._catalogue(entry)) is None:
+                return Prompted(
+                    answer=entry.absence or f"MCP server {entry.name!r} is away.", failed=True, may_pass=True
+                )
+            if (prompt := known.prompts.get(word)) is not None:
+                return await self._prompted(entry, word, prompt, rest)
+        return None
+
+    async def _prompted(self, entry: ServerEntry, word: str, prompt: Prompt, text: str) -> Prompted:
+        asked = prompts.asked(prompt, text)
+        if asked.problem:
+            return Prompted(answer=f"{asked.problem}\n\n{prompts.usage(word, prompt)}")
+        messages: list[bytes] = []
+
+        async def sent(client: Client, arguments: Mapping[str, Any]) -> ToolResult:
+            messages.extend(await prompts.fetched(client, prompt.name, arguments))
+            return ToolResult(text="")
+
+        try:
+            result = await self._connection(entry).call(prompt.name, asked.arguments, sent=sent)
+        except Unreachable as error:
+            return Prompted(answer=str(error), failed=True, may_pass=True)
+        if result.failed:
+            return Prompted(answer=result.text, failed=True, may_pass=result.outcome != "tool_error")
+        return Prompted(messages=tuple(messages), answer="" if messages else "The prompt holds no messages.")
+
     async def call(self, call: ToolCall) -> ToolResult:
         self._follow()
         found = self._find(call.name)
@@ -93,7 +144,8 @@ class SessionTools:
             connection = self._connection(entry)
         except Unreachable as error:
             return failed("not_sent", str(error))
-        result = await connection.call(tool.listed.name, arguments)
+        sent = resources.SENT[tool.listed.name] if tool.is_ours else None
+        result = await connection.call(tool.listed.name, arguments, sent=sent)
         if knows_no_tool(result):
             await self._refresh(entry, at_once=True)
             if self._find(call.name) is None:

@@ -25,6 +25,16 @@ class ToolResult:
         return self.outcome != "result"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompted:
+    """What became of a message that asks for a prompt of a server."""
+
+    messages: tuple[bytes, ...] = ()  # the prompt's, each a chat message object; the last one is of the user
+    answer: str = ""  # for the person, where there are none: how to ask for it, or why it failed
+    failed: bool = False
+    may_pass: bool = False  # the same message may succeed later
+
+
 class ToolsUnavailable(Exception):
     """A server with ``required: true`` could not be connected; the text is for people."""
 
@@ -45,6 +55,20 @@ class Toolbox(Protocol):
     @property
     def notice(self) -> str | None:
         """One line about servers whose tools are missing now, for the model; or None."""
+
+    @property
+    def instructions(self) -> str:
+        """What the servers that are known say of the use of their tools, for the system message; or ``""``."""
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The commands that ask the servers that are known for a prompt, each with its arguments."""
+
+    async def prompt(self, text: str) -> Prompted | None:
+        """What a message that begins with ``/mcp__`` asks for; None where no server has this prompt.
+
+        Connects a server only where it has to be asked. A prompt that fails is a :class:`Prompted` too.
+        """
 
     async def call(self, call: ToolCall) -> ToolResult:
         """Call a tool. Unknown tools, bad arguments, dead servers and time-outs are results, never exceptions."""
