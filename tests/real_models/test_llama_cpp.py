@@ -123,7 +123,6 @@ async def test_an_answer_that_reaches_max_tokens_says_so(gateway: RunningGateway
     assert tap.statuses == [200]
 
 
-@pytest.mark.xfail(strict=True, reason="reasoning is not read yet")
 async def test_reasoning_is_shown_as_reasoning_and_not_as_the_answer(gateway: RunningGateway, tap: Tap) -> None:
     status, body = await said(gateway, "ponder", "thought")
 
@@ -170,7 +169,6 @@ async def test_half_a_tool_call_costs_one_tool_error_and_not_the_session(gateway
     assert tap.statuses == [200]
 
 
-@pytest.mark.xfail(strict=True, reason="an empty answer is not asked for again yet")
 async def test_an_empty_answer_is_asked_for_once_more_and_does_no_harm(gateway: RunningGateway, tap: Tap) -> None:
     status, body = await said(gateway, "silence", "empty")
     assert status == 200
