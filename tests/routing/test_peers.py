@@ -128,6 +128,7 @@ async def test_a_turn_is_handed_over_and_its_events_come_back_in_order(peer: Pee
     sent = handover()
     await peer.submit(3, sent, again=True)
     (feed,) = owner.feeds
+    feed.reasoning("hm")
     feed.text("one ")
     feed.tool("call", "mcp__a__x", "running")
     feed.text("two")
@@ -137,7 +138,7 @@ async def test_a_turn_is_handed_over_and_its_events_come_back_in_order(peer: Pee
 
     ((shard, submitted, again),) = owner.sent
     assert (shard, replace(submitted, deadline=math.inf), again) == (3, sent.submission, True)
-    assert [type(event).__name__ for event in events] == ["Delta", "ToolProgress", "Delta", "Ended"]
+    assert [type(event).__name__ for event in events] == ["Reasoning", "Delta", "ToolProgress", "Delta", "Ended"]
     assert peer._linked is not None
     assert peer._linked._accepted == peer._linked._submitted == {}
 
