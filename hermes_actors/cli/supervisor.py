@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
+from rich.console import Group
+from rich.text import Text
 
 from hermes_actors import logs
 from hermes_actors.cli.command import (
@@ -25,6 +27,7 @@ from hermes_actors.cli.command import (
     json_option,
     print_json,
 )
+from hermes_actors.cli.probe_view import is_bad, report, verdict
 from hermes_actors.cli.render import console, facts
 from hermes_actors.cli.unit import unit
 from hermes_actors.cli.welcome import welcome
@@ -35,6 +38,7 @@ from hermes_actors.config.programs import missing_programs
 from hermes_actors.handover import CommandLine, Handover, HandoverUnusable, take
 from hermes_actors.home import Home
 from hermes_actors.home_lock import refuse_foreign
+from hermes_actors.probe import ProbeFailed, probe
 from hermes_actors.rehearsal import asked_for, check
 from hermes_actors.service import (
     HomeBusy,
@@ -169,21 +173,59 @@ def _failures_told() -> Iterator[None]:
         raise Failed("not_started", str(error)) from error
 
 
-@supervisor.command("check-config", cls=Command, epilog=example("hermes-supervisor check-config --home /srv/gw"))
+@supervisor.command(
+    "check-config",
+    cls=Command,
+    epilog=example("hermes-supervisor check-config --home /srv/gw", "hermes-supervisor check-config --probe"),
+)
 @config_option
+@click.option(
+    "--probe",
+    "probes",
+    is_flag=True,
+    help="Also ask each model some short questions and start each tool server once. Exit code 1: something would "
+    "fail in every turn.",
+)
 @home_option
 @json_option
-def check_config(config_path: Path | None, home: Home, as_json: bool) -> None:
+def check_config(config_path: Path | None, probes: bool, home: Home, as_json: bool) -> None:
     """Check the configuration, and say what it amounts to."""
     settings = load(home, config_path=config_path, environ=os.environ, demo=False)
     rows = summary(settings)
     warnings = [str(problem) for problem in missing_programs(settings, os.environ)]
-    if as_json:
-        print_json({"summary": [{"name": name, "value": value} for name, value in rows], "warnings": warnings})
-    else:
+    if not as_json:
         console().print(facts(rows))
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+    reports = _probed(settings, home, shown=not as_json) if probes else []
+    if as_json:
+        named = [{"name": name, "value": value} for name, value in rows]
+        print_json({"summary": named, "warnings": warnings} | ({"probe": reports} if probes else {}))
+    elif probes:
+        click.echo(f"\n{verdict(reports)}")
+    if is_bad(reports):
+        click.get_current_context().exit(Exit.FAILED)
+
+
+def _probed(settings: Settings, home: Home, *, shown: bool) -> list[dict[str, Any]]:
+    """The reports of a trial, each shown when it comes.
+
+    Raises:
+        Failed: the trial broke off.
+    """
+    reports = []
+    waiting = console(stderr=True).status("Asking the models and starting the tool servers …")
+    with contextlib.ExitStack() as stack:
+        if sys.stderr.isatty():
+            stack.enter_context(waiting)
+        try:
+            for told in probe(settings, logs=home.logs):
+                reports.append(told)
+                if shown:
+                    console().print(Group(Text(), report(told)))
+        except ProbeFailed as error:
+            raise Failed("probe_failed", str(error)) from error
+    return reports
 
 
 supervisor.add_command(unit)

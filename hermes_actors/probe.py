@@ -1,0 +1,88 @@
+"""A trial of the models and tool servers that a configuration names, in a process of its own.
+
+The questions are asked by the code that a worker runs, which this package does not import: :data:`PROBE` names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hermes_actors.config.model import Settings, to_plain
+
+PROBE = "workers.probe"
+MAX_REPORT_CHARS = 1024 * 1024  # a line
+END_S = 10.0  # for the process to end its tool servers after SIGTERM
+
+
+class ProbeFailed(Exception):
+    """The trial itself broke off; the text says why, for people."""
+
+
+def probe(settings: Settings, *, logs: Path) -> Iterator[dict[str, Any]]:
+    """The reports of a trial, as they come: see :mod:`workers.probe`. Leaving the iteration ends the trial.
+
+    Args:
+        settings: checked.
+        logs: where the tool servers' stderr goes.
+
+    Raises:
+        ProbeFailed: the trial broke off.
+    """
+    order = {"config": to_plain(settings.config), "environment": dict(settings.environment), "logs": str(logs)}
+    with _running([sys.executable, "-m", PROBE]) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # its exit code says why
+            process.stdin.write(json.dumps(order))
+            process.stdin.close()
+        while line := process.stdout.readline(MAX_REPORT_CHARS):
+            yield json.loads(line)
+        if (code := process.wait(END_S)) != 0:
+            raise ProbeFailed(f"the trial ended with exit code {code}: {_last_line(process)}")
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """The process, in a group of its own that ends with the block."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                _end(process)
+    except subprocess.TimeoutExpired as error:
+        raise ProbeFailed(f"the trial did not end within {END_S:g} s") from error
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _last_line(process: subprocess.Popen[str]) -> str:
+    """What a process said last, which for a Python process that broke is the error."""
+    assert process.stderr is not None
+    lines = process.stderr.read().strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
