@@ -28,7 +28,7 @@ from hermes_actors.cli.command import (
     print_json,
 )
 from hermes_actors.cli.probe_view import is_bad, report, verdict
-from hermes_actors.cli.render import console, facts
+from hermes_actors.cli.render import console, facts, write
 from hermes_actors.cli.unit import unit
 from hermes_actors.cli.welcome import welcome
 from hermes_actors.config.load import load, summary
@@ -222,7 +222,7 @@ def _probed(settings: Settings, home: Home, *, shown: bool) -> list[dict[str, An
             for told in probe(settings, logs=home.logs):
                 reports.append(told)
                 if shown:
-                    console().print(Group(Text(), report(told)))
+                    write(Group(Text(), report(told)))
         except ProbeFailed as error:
             raise Failed("probe_failed", str(error)) from error
     return reports

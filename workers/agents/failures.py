@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workers.models.cause import TREATMENTS, Cause
-from workers.models.failure import chain_story
+from workers.models.failure import advice_of, chain_story
 from workers.models.provider import ModelFailure
 from workers.models.route import decisive
 from workers.turns import Ended, TurnError, TurnState
@@ -13,7 +13,7 @@ def failure_error(failure: ModelFailure) -> TurnError:
     """The failure of a provider, or of all in the chain, as the caller gets it: who, which model, why, what to do."""
     told = decisive(failure)
     treatment = TREATMENTS[told.cause]
-    advice = dict.fromkeys(_advice(one) for one in (*failure.earlier, failure))
+    advice = dict.fromkeys(advice_of(one) for one in (*failure.earlier, failure))
     return TurnError(
         code=treatment.code,
         text=f"No answer from the model.\n{chain_story(failure)}\nWhat to do: {'; '.join(advice)}.",
@@ -23,20 +23,6 @@ def failure_error(failure: ModelFailure) -> TurnError:
         upstream_status=told.status,
         retry_after_s=told.retry_after_s,
     )
-
-
-def _advice(failure: ModelFailure) -> str:
-    if failure.advice:
-        return failure.advice
-    key_env = f"the variable {failure.key_env} (key_env)" if failure.key_env else "the provider's key_env variable"
-    return TREATMENTS[failure.cause].advice.format(model=failure.model, key_env=key_env, length=_length(failure))
-
-
-def _length(failure: ModelFailure) -> str:
-    if failure.window is None:
-        return ""
-    sent = "" if failure.tokens is None else f"it has {failure.tokens} tokens, and "
-    return f" ({sent}the model takes {failure.window})"
 
 
 STORE_FAILED_WORDS = "The gateway could not store it; its log says why. What to do: look at its disk, then try again."

@@ -28,10 +28,8 @@ def make_chain(config: Config, environment: Mapping[str, str], *, before: ModelC
     if before is not None and before.made_of == made_of:
         return before
     primary = make_provider(config.model, environment, max_retries=retries)
-    patiences = _patiences(ModelConfig())
     fallbacks = (
-        _provider(entry, entry.model, environment, patiences=patiences, max_retries=retries)
-        for entry in config.fallback_providers
+        provider_of(entry, entry.model, environment, max_retries=retries) for entry in config.fallback_providers
     )
     return ModelChain([primary, *fallbacks], made_of=made_of)
 
@@ -44,12 +42,18 @@ def make_provider(config: ModelConfig, environment: Mapping[str, str], *, max_re
         environment: the variables that the configuration names.
         max_retries: ``agent.api_max_retries``.
     """
-    return _provider(config, config.default, environment, patiences=_patiences(config), max_retries=max_retries)
+    return provider_of(config, config.default, environment, max_retries=max_retries)
 
 
-def _provider(
-    endpoint: Endpoint, model: str, environment: Mapping[str, str], *, patiences: Patiences, max_retries: int
-) -> ModelProvider:
+def provider_of(endpoint: Endpoint, model: str, environment: Mapping[str, str], *, max_retries: int) -> ModelProvider:
+    """One provider of the configuration.
+
+    Args:
+        endpoint: the ``model`` section or a fallback, checked.
+        model: its model's id.
+        environment: the variables that the configuration names.
+        max_retries: ``agent.api_max_retries``.
+    """
     if endpoint.provider == "demo":
         return DemoModel(model=model, context_length=endpoint.context_length)
     return ChatCompletions(
@@ -58,14 +62,16 @@ def _provider(
         base_url=endpoint.base_url,
         key=environment[endpoint.key_env] if endpoint.key_env is not None else None,
         key_env=endpoint.key_env,
-        patiences=patiences,
+        patiences=_patiences(endpoint),
         max_retries=max_retries,
         context_length=endpoint.context_length,
         vision=endpoint.vision,
     )
 
 
-def _patiences(config: ModelConfig) -> Patiences:
+def _patiences(endpoint: Endpoint) -> Patiences:
+    """The time-outs that are configured are about the primary model; fallbacks have the defaults."""
+    config = endpoint if isinstance(endpoint, ModelConfig) else ModelConfig()
     return Patiences(
         connect=config.connect_timeout,
         first_token=config.first_token_timeout,

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from workers.models.cause import TREATMENTS
 from workers.models.lengths import count, lengths
 from workers.models.provider import ModelFailure
 from workers.models.signs import DECISIVE_CODES
@@ -150,6 +151,21 @@ def secrets_of(key: str | None, base_url: str) -> tuple[str, ...]:
 def chain_story(failure: ModelFailure) -> str:
     """A line for each provider that a turn tried or passed over: who, which model, how it failed, its own words."""
     return "\n".join(_line(one) for one in (*failure.earlier, failure))
+
+
+def advice_of(failure: ModelFailure) -> str:
+    """What to do about a failure, in one line for people."""
+    if failure.advice:
+        return failure.advice
+    key_env = f"the variable {failure.key_env} (key_env)" if failure.key_env else "the provider's key_env variable"
+    return TREATMENTS[failure.cause].advice.format(model=failure.model, key_env=key_env, length=_length(failure))
+
+
+def _length(failure: ModelFailure) -> str:
+    if failure.window is None:
+        return ""
+    sent = "" if failure.tokens is None else f"it has {failure.tokens} tokens, and "
+    return f" ({sent}the model takes {failure.window})"
 
 
 def _line(failure: ModelFailure) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from workers.models.cause import Cause
+from workers.models.failure import advice_of
 from workers.models.provider import ModelFailure, ModelReply
 
 Level: TypeAlias = Literal["ok", "note", "bad"]  # bad: something would fail, or be missing, in every turn
@@ -38,7 +39,6 @@ class Seen:
     picture: Outcome | None = None
     wrong_model: Outcome | None = None
     window: int | None = None  # tokens, as the provider's list of models states it
-    failed: dict[str, str] = field(default_factory=dict)  # for each question that broke inside: why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def checks_of(seen: Seen, wanted: Wanted) -> Iterator[Check]:
 def _answers(seen: Seen, wanted: Wanted) -> Iterator[Check]:
     plain = seen.plain
     if isinstance(plain, ModelFailure):
-        yield Check(what="answers", level="bad", seen=_failed(plain), remedy=plain.what_to_do())
+        yield Check(what="answers", level="bad", seen=_failed(plain), remedy=advice_of(plain))
         return
     named = "" if plain.model == wanted.model else f"; it names itself {plain.model}"
     if not plain.text.strip():
@@ -144,7 +144,7 @@ def _tools(outcome: Outcome, wanted: Wanted) -> Check:
                 remedy="start the server with tool calls enabled (vLLM: --enable-auto-tool-choice and "
                 "--tool-call-parser; llama.cpp: --jinja), or remove mcp_servers",
             )
-        return Check(what="tools", level="note", seen=_failed(outcome), remedy=outcome.what_to_do())
+        return Check(what="tools", level="note", seen=_failed(outcome), remedy=advice_of(outcome))
     if outcome.tool_calls:
         return Check(what="tools", level="ok", seen="called, and the call was understood")
     if any(mark in outcome.text for mark in _CALL_AS_TEXT):

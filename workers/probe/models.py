@@ -13,8 +13,9 @@ import orjson
 
 from hermes_actors.config.model import Config, Endpoint
 from workers.models import provider_of
+from workers.models.cause import Cause
 from workers.models.offer import OfferedTool, offer
-from workers.models.provider import ModelFailure, ModelProvider, ModelReply, ModelRequest
+from workers.models.provider import ModelFailure, ModelProvider, ModelRequest
 from workers.probe.checks import Outcome, Seen, Wanted
 
 QUESTION_S = 60.0  # for one question; a model that has to be loaded first takes long
@@ -39,6 +40,7 @@ PING = offer(
                     },
                 }
             ),
+            description_chars=0,
         )
     ]
 )
@@ -48,7 +50,7 @@ PICTURE_SIDE = 32  # pixels; some models refuse smaller pictures
 def endpoints(config: Config) -> list[tuple[str, Endpoint, Wanted]]:
     """The primary model and its fallbacks: what people call each, where it is, and what is wanted of it."""
     has_tools = any(server.enabled for server in config.mcp_servers.values())
-    named = [("model", config.model, config.model.default)]
+    named: list[tuple[str, Endpoint, str]] = [("model", config.model, config.model.default)]
     named += [(f"fallback {n}", entry, entry.model) for n, entry in enumerate(config.fallback_providers, 1)]
     return [
         (
@@ -99,7 +101,17 @@ async def _ask(provider: ModelProvider, request: ModelRequest, pieces: list[str]
         async with asyncio.timeout(QUESTION_S):
             return await provider.complete(request, heard.append)
     except TimeoutError:
-        return _too_slow(provider)
+        return ModelFailure(
+            cause=Cause.TIMEOUT,
+            kind="timeout",
+            provider=provider.name,
+            model=request.model or provider.model,
+            status=None,
+            text=f"no answer within {QUESTION_S:g} s",
+            code=None,
+            retry_after_s=None,
+            attempts=1,
+        )
 
 
 def _request(text: str, *, tools: bool = False, model: str | None = None) -> ModelRequest:
@@ -124,9 +136,4 @@ def red_square(side: int) -> bytes:
 
     rows = (b"\0" + b"\xff\0\0" * side) * side
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
-
-
-__all__ = ["ModelReply", "endpoints", "red_square", "seen_of"]
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
