@@ -44,7 +44,7 @@ def llama_cpp(folder: Path) -> Iterator[ModelServer]:
     python = python_env(folder / "llama.cpp", XLLAMACPP)
     with LlamaCpp(folder / "llama.cpp", python=str(python), keys=(KEY,)) as server:
         yield ModelServer(
-            name="llama.cpp", versions=_version(XLLAMACPP), base_url=server.base_url, model="automaton", key=KEY,
+            name="llama.cpp", versions=version(XLLAMACPP), base_url=server.base_url, model="automaton", key=KEY,
             window=WINDOW, kill=server.kill, restart=server.start,
         )  # fmt: skip
 
@@ -70,7 +70,7 @@ def litellm(folder: Path) -> Iterator[ModelServer]:
         url = f"http://127.0.0.1:{port}"
         with serving(command, folder / "litellm" / "server.log", f"{url}/health/liveliness", START_S):
             yield ModelServer(
-                name="LiteLLM", versions=f"{_version(LITELLM)} in front of {behind.versions}", base_url=f"{url}/v1",
+                name="LiteLLM", versions=f"{version(LITELLM)} in front of {behind.versions}", base_url=f"{url}/v1",
                 model="automaton", key=KEY, window=WINDOW, kill=behind.kill, restart=behind.restart,
             )  # fmt: skip
 
@@ -93,7 +93,7 @@ def vllm(folder: Path) -> Iterator[ModelServer]:
     url = f"http://127.0.0.1:{port}"
     with serving(command, here / "server.log", f"{url}/health", START_S, environ) as served:
         yield ModelServer(
-            name="vLLM", versions=_version(VLLM), base_url=f"{url}/v1", model="automaton", key=KEY,
+            name="vLLM", versions=version(VLLM), base_url=f"{url}/v1", model="automaton", key=KEY,
             window=SMALL_WINDOW, kill=served.kill,
         )  # fmt: skip
 
@@ -119,7 +119,7 @@ def transformers_serve(folder: Path) -> Iterator[ModelServer]:
     url = f"http://127.0.0.1:{port}"
     with serving(command, here / "server.log", f"{url}/health", START_S, {"HF_HUB_OFFLINE": "1"}) as served:
         yield ModelServer(
-            name="transformers serve", versions=f"{_version(TRANSFORMERS)}, {_version(TORCH)}", base_url=f"{url}/v1",
+            name="transformers serve", versions=f"{version(TRANSFORMERS)}, {version(TORCH)}", base_url=f"{url}/v1",
             model=str(model), key=None, window=SMALL_WINDOW, kill=served.kill,
         )  # fmt: skip
 
@@ -132,6 +132,6 @@ SERVERS: dict[str, Callable[[Path], AbstractContextManager[ModelServer]]] = {
 }
 
 
-def _version(requirement: str) -> str:
+def version(requirement: str) -> str:
     """``name version`` of a pinned requirement."""
     return re.sub(r"(\[.*\])?==", " ", requirement)
