@@ -18,6 +18,7 @@ from typing import Any
 from hermes_actors.config.model import Settings, to_plain
 
 PROBE = "workers.probe"
+SERVERS = "workers.tools.trial_process"
 MAX_REPORT_CHARS = 1024 * 1024  # a line
 END_S = 10.0  # for the process to end its tool servers after SIGTERM
 
@@ -36,8 +37,27 @@ def probe(settings: Settings, *, logs: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ProbeFailed: the trial broke off.
     """
-    order = {"config": to_plain(settings.config), "environment": dict(settings.environment), "logs": str(logs)}
-    with _running([sys.executable, "-m", PROBE]) as process:
+    yield from _reports(PROBE, settings, logs=str(logs))
+
+
+def try_servers(settings: Settings, names: Sequence[str], *, home: Path) -> Iterator[dict[str, Any]]:
+    """The reports on tool servers alone, as they come: each a :class:`workers.tools.trial.Trial`, as plain data.
+
+    Args:
+        settings: checked.
+        names: of servers that are enabled.
+        home: of the gateway.
+
+    Raises:
+        ProbeFailed: the trial broke off.
+    """
+    yield from _reports(SERVERS, settings, home=str(home), servers=list(names))
+
+
+def _reports(module: str, settings: Settings, **order: Any) -> Iterator[dict[str, Any]]:
+    """What a module of the workers' package reports, a line of JSON each, on what it gets as JSON."""
+    order |= {"config": to_plain(settings.config), "environment": dict(settings.environment)}
+    with _running([sys.executable, "-m", module]) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # its exit code says why

@@ -18,7 +18,6 @@ from hermes_actors.cli import marks
 from hermes_actors.cli.command import (
     Command,
     Failed,
-    Group,
     example,
     home_option,
     json_option,
@@ -29,6 +28,7 @@ from hermes_actors.cli.command import (
 )
 from hermes_actors.cli.drain import drain, restart, stop
 from hermes_actors.cli.ledger import ledger
+from hermes_actors.cli.mcp import mcp
 from hermes_actors.cli.why import why
 from hermes_actors.control import client
 from hermes_actors.home import Home
@@ -120,32 +120,6 @@ def show_session(session: str, home: Home, as_json: bool) -> None:
     show(data, as_json, lambda render: render.session(data, time.time()))
 
 
-@ctl.group(cls=Group, invoke_without_command=True, epilog=example("hermes-ctl mcp", "hermes-ctl mcp restart files"))
-@home_option
-@json_option
-@click.pass_context
-def mcp(context: click.Context, home: Home, as_json: bool) -> None:
-    """Show the connections to MCP servers, of all workers."""
-    if context.invoked_subcommand is not None:
-        context.default_map = {context.invoked_subcommand: {"home": home.root, "as_json": as_json}}
-        return
-    data = workers_asked(home, "mcp")
-    show(data, as_json, lambda render: render.connections(data["connections"], time.time()))
-
-
-@mcp.command("restart", cls=Command, epilog=example("hermes-ctl mcp restart files"))
-@click.argument("name")
-@home_option
-@json_option
-def restart_mcp(name: str, home: Home, as_json: bool) -> None:
-    """End all connections to the MCP server NAME.
-
-    What they started ends too; they are made again when a turn needs them.
-    """
-    data = workers_asked(home, "mcp.restart", server=name)
-    show(data, as_json, lambda _: f"connections of {name} restarted: {data['restarted']}")
-
-
 @ctl.command(cls=Command, epilog=example("hermes-ctl reload", "hermes-ctl reload --json | jq -r '.changes[].key'"))
 @home_option
 @json_option
@@ -157,7 +131,7 @@ def reload(home: Home, as_json: bool) -> None:
 
 for change in (marks.suspend, marks.resume, marks.reset, marks.stop):
     sessions.add_command(change)
-for command in (drain, restart, stop, ledger, why):
+for command in (drain, restart, stop, ledger, mcp, why):
     ctl.add_command(command)
 
 

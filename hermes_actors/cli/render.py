@@ -163,13 +163,17 @@ def session(data: Mapping[str, Any], now: float) -> RenderableType:
         ("mark", _mark(data, now)),
         *((("earlier transcript", _text(former)),) if former else ()),
     ]
-    servers = data.get("mcp") or []
-    return Group(_facts(facts), Text(), _servers(servers, now)) if servers else _facts(facts)
+    known = data.get("mcp") or []
+    return Group(_facts(facts), Text(), servers(known, now)) if known else _facts(facts)
 
 
-def connections(rows: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
-    """The reply to ``mcp``."""
-    return _servers(rows, now) if rows else _text("no connections")
+def servers(rows: Sequence[Any], now: float) -> Rows:
+    """Connections to tool servers."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Rows(*map(_words, names))
+    for row in rows:
+        table.add(*(_fact(name, row.get(name), now) for name in names))
+    return table
 
 
 def changes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -297,14 +301,6 @@ def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(_words(name), value)
-    return table
-
-
-def _servers(rows: Sequence[Any], now: float) -> Rows:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Rows(*map(_words, names))
-    for row in rows:
-        table.add(*(_fact(name, row.get(name), now) for name in names))
     return table
 
 

@@ -17,7 +17,8 @@ Operations and what they answer (``data``):
     ``actor`` (``{"generation", "restarts", "last_restart_reason", "last_restart_at"}``), ``mcp``, ``turns``.
 ``mcp``
     ``{"connections": [{"worker", "server", "scope", "session", "state", "since", "starts", "calls", "last_error",
-    "pid"}…], "missing"}``: every connection to an MCP server; ``session`` is None where a worker's sessions share it.
+    "detail", "pid"}…], "missing"}``: every connection to an MCP server; ``session`` is None where a worker's sessions
+    share it, ``detail`` what the server itself said when it failed last.
     ``missing``, here and below: the slots ``[int…]`` of the workers that gave no answer in time.
 ``mcp.restart``
     with ``{"server": <its name>}``: ``{"restarted": <connections>, "missing"}``; ``not_found`` where none is configured

@@ -177,9 +177,11 @@ def test_mcp_shows_every_connection(home: Home, supervisor: Start) -> None:
 
     people, machines = run(home, "mcp"), run(home, "mcp", "--json")
 
-    head, _, files, time_ = people.stdout.splitlines()
-    assert re.split(r" {2,}", head.strip()) == [name.replace("_", " ") for name in CONNECTION]
-    for text in ("files", "api:default:cli", "waiting", "2 h ago", "its command ended"):
+    head, _, files, time_, _, why = people.stdout.splitlines()
+    in_rows = [name for name in CONNECTION if name != "last_error"]
+    assert re.split(r" {2,}", head.strip()) == in_rows
+    assert why == "its command ended (2 h ago)"
+    for text in ("files", "api:default:cli", "waiting", "2 h ago"):
         assert text in files
     for text in ("time", "worker", "up", "4712"):
         assert text in time_

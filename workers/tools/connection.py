@@ -17,10 +17,12 @@ from workers.tools.commons import ServerCommons
 from workers.tools.content import to_tool_result
 from workers.tools.outage import hangs
 from workers.tools.outcomes import CONNECTION_CLOSED, NOT_SENT, SESSION_LOST, failed, kind_of, outcome_of
-from workers.tools.owner import MAX_ANSWER_CHARS, Owner, Unreachable, words
+from workers.tools.owner import Owner, Unreachable
+from workers.tools.reasons import words
 from workers.tools.target import Target
 from workers.tools.toolbox import Outcome, ToolResult
 
+MAX_ANSWER_CHARS = 4_000  # of an error that is a server's answer to a call
 CALL_CAP_S = 3600.0  # a call that reports progress lives no longer than this, or its time-out where that is longer
 REFRESH_TIMEOUT_S = 2.0  # a turn waits for what tools there are now, else goes on with those of before
 CLOSE_GRACE_S = 3.0  # a server may end by itself this long when its connection is closed
@@ -160,6 +162,7 @@ class Connection:
             "starts": owner.starts,
             "calls": self._calls,
             "last_error": owner.last_error,
+            "detail": owner.detail or None,
             "pid": owner.pid,
         }
 

@@ -21,29 +21,26 @@ from typing import Any
 
 import anyio
 import structlog
-from mcp import Client, MCPError
+from mcp import Client
 from mcp.client.session import IncomingMessage
 from mcp_types import Implementation, ToolListChangedNotification
 
 from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 from workers.tools.catalogue import Listing
 from workers.tools.commons import ServerCommons, TooManyProcesses
-from workers.tools.content import clean, cut
 from workers.tools.introducing import introduction
 from workers.tools.introduction import UNKNOWN
 from workers.tools.listing import ToolNews, list_tools
 from workers.tools.outage import Outage, after_life, next_attempt_in_s, worsened
-from workers.tools.outcomes import CONNECTION_CLOSED, kind_of
 from workers.tools.pages import by_tool
-from workers.tools.stdio import NotStarted, ServerProcess
+from workers.tools.reasons import kind, last_words, size_of, why_not_connected
+from workers.tools.stdio import ServerProcess
 from workers.tools.streamable_http import http_streams
 from workers.tools.target import Target
 
 PATIENCE_S = 5.0  # a caller waits for the next attempt where that is due this soon, else fails at once
 CLEANUP_S = 10.0  # what ending a server may take: the ladder of signals, the group's grace, a sweep
 EXIT_DRAIN_S = 1.0  # an answer that a server gave before it ended may still be read
-MAX_ERROR_CHARS = 500
-MAX_ANSWER_CHARS = 4_000  # of an error that is a server's answer to a call
 
 log = structlog.get_logger(__name__)
 for _name in ("mcp", "httpx2", "httpcore2"):  # their records quote what servers say, and whole URLs
@@ -91,6 +88,8 @@ class Owner:
         self.since = time.time()
         self.starts = 0
         self.last_error: str | None = None
+        self.detail = ""  # what the server said when it failed last, for its operator alone
+        self._log_begins = 0  # of this process, in the log that all of the server share
         self._commons = commons
         self._session = session
         self._mark = f"{commons.worker.owner_mark}{next(_numbers)}"
@@ -244,6 +243,7 @@ class Owner:
                     for gate in (self._commons.connecting, self._commons.worker.connecting):
                         await connecting.enter_async_context(gate)
                     self.starts += 1
+                    self._log_begins = size_of(self.target.log)
                     self._giving_up.deadline = anyio.current_time() + limit_s
                     async with self._made_client() as client:
                         tools = await list_tools(client, within_s=limit_s / 2)
@@ -259,7 +259,7 @@ class Owner:
             self.why, self._blameless = str(error), True
         except Exception as error:  # noqa: BLE001  # whatever the SDK lets through is why the connection is down
             if self.why is None:
-                self.why, self._kind = self._explained(error), _kind(error)
+                self.why, self._kind = why_not_connected(error, self.target), kind(error)
         finally:
             self._depart(came_up_at)
 
@@ -276,7 +276,7 @@ class Owner:
             )
             streams = self.process.streams()
         else:
-            streams = http_streams(self.target, on_pushes=self._can_push)
+            streams = http_streams(self.target, on_pushes=self._can_push, on_refused=self._refused)
         return Client(
             by_tool(streams),
             mode=self.target.entry.protocol,
@@ -293,6 +293,7 @@ class Owner:
 
     def _arrive(self, client: Client, tools: Listing) -> None:
         self.client = client
+        self.detail = ""
         self.held = self.answered = False
         self.tools = ToolNews(client, tools, on_tools=self._listed_again, pushes=lambda: self._pushes)
         self._introduction = tools.introduction
@@ -310,6 +311,9 @@ class Owner:
             await self._leave.wait()
             group.cancel_scope.cancel()
 
+    def _refused(self, detail: str) -> None:
+        self.detail = detail
+
     def _can_push(self, can: bool) -> None:
         self._pushes = can
 
@@ -320,6 +324,8 @@ class Owner:
         self._over.set()
         if self.closed:
             return
+        if self.target.command and not self._blameless:
+            self.detail = last_words(self.target.log, since=self._log_begins)
         now, chance = time.monotonic(), random.random()  # noqa: S311  # jitter is no secret
         name, why = self.target.name, self.why or "the client ended"
         if came_up_at is None:
@@ -364,38 +370,12 @@ class Owner:
         if isinstance(message, ToolListChangedNotification) and self.tools is not None:
             self.tools.changed()
 
-    def _explained(self, error: BaseException) -> str:
-        """Why an attempt failed, for people."""
-        error = _first(error)
-        if isinstance(error, NotStarted):
-            return f"its command cannot be run: {error}"
-        if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
-            return f"it closed the connection; see logs/{self.target.log.name}" if self.target.command else "it hung up"
-        return words(error)
-
     def _enter(self, state: str) -> None:
         self.state = state
         self.since = time.time()
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _kind(error: BaseException) -> str:
-    """What an error is, without its words, which may be the server's."""
-    error = _first(error)
-    return kind_of(error.code) if isinstance(error, MCPError) else type(error).__name__
 
 
 async def _until(event: asyncio.Event, limit_s: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(limit_s):
             await event.wait()
-
-
-def words(error: BaseException, limit: int = MAX_ERROR_CHARS) -> str:
-    """An error as text of at most ``limit`` characters."""
-    return cut(clean(str(error)) or type(error).__name__, limit)

@@ -20,12 +20,18 @@ from workers.tools.bounds import MAX_MESSAGE_BYTES, TOO_MUCH, is_too_dense
 from workers.tools.calls import NO_CALL, Call, CallOver, current
 from workers.tools.messages import mended
 from workers.tools.outcomes import CUT, FAILED, NOT_SENT, REFUSED, SESSION_LOST, UNUSABLE
+from workers.tools.reasons import shown
 from workers.tools.target import Target
 
 CONNECT_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0  # for a server to hear that its session is over
 NOTICE_TIMEOUT_S = 10.0  # for a server to take what has no answer; the SDK sends nothing else meanwhile
+
+OLD_TRANSPORT = (
+    "; an address that ends in /sse is of the old HTTP+SSE transport, which is not spoken here. What to do: try /mcp "
+    "in its place, which most such servers have"
+)
 
 _EVENT_STREAM = {"content-type": "text/event-stream"}
 _SESSION_HEADER = "mcp-session-id"
@@ -41,17 +47,20 @@ _UNSENT = (
 
 
 @asynccontextmanager
-async def http_streams(target: Target, *, on_pushes: Callable[[bool], None]) -> AsyncIterator[Any]:
+async def http_streams(
+    target: Target, *, on_pushes: Callable[[bool], None], on_refused: Callable[[str], None]
+) -> AsyncIterator[Any]:
     """The SDK's stream pair to a server. Waiting for answers is bounded by the calls, not here.
 
     Args:
         target: the server.
         on_pushes: called with whether the server takes the request for a stream of what is no answer.
+        on_refused: called with the words of an HTTP error that are no JSON-RPC, for the server's operator alone.
     """
     timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, read=None, pool=None)
     limits = httpx2.Limits(max_connections=None)  # how many calls run is for others to bound
     async with (
-        _Client(on_pushes, headers=dict(target.headers), timeout=timeout, limits=limits) as client,
+        _Client(on_pushes, on_refused, headers=dict(target.headers), timeout=timeout, limits=limits) as client,
         streamable_http_client(target.url, http_client=client, max_sse_event_size=2 * MAX_MESSAGE_BYTES) as streams,
     ):
         yield streams
@@ -64,9 +73,10 @@ class _Client(httpx2.AsyncClient):
     server likes, with its socket, since only the notice says there that nobody waits.
     """
 
-    def __init__(self, on_pushes: Callable[[bool], None], **settings: Any) -> None:
+    def __init__(self, on_pushes: Callable[[bool], None], on_refused: Callable[[str], None], **settings: Any) -> None:
         super().__init__(**settings)
         self._on_pushes = on_pushes
+        self._on_refused = on_refused
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         if request.method == "DELETE":
@@ -85,7 +95,7 @@ class _Client(httpx2.AsyncClient):
             response = await super().send(request, **options)
             if request.method == "GET":
                 self._on_pushes(response.is_success)
-            return await _bounded(request, response, call)
+            return await _bounded(request, response, call, self._on_refused)
         except httpx2.TransportError as error:
             if request.method != "POST":
                 raise
@@ -110,7 +120,9 @@ def _wants_answer(request: httpx2.Request) -> bool:
     return "id" in message and "method" in message
 
 
-async def _bounded(request: httpx2.Request, response: httpx2.Response, call: Call) -> httpx2.Response:
+async def _bounded(
+    request: httpx2.Request, response: httpx2.Response, call: Call, on_refused: Callable[[str], None]
+) -> httpx2.Response:
     """The response, of which no more is taken than a message may cost, and nothing once its call is over."""
     kind = response.headers.get("content-type", "").lower()
     if response.is_success and kind.startswith("text/event-stream"):
@@ -121,7 +133,7 @@ async def _bounded(request: httpx2.Request, response: httpx2.Response, call: Cal
         return response
     body = await _read(response)
     if response.is_error:
-        return _explained(request, response, body)
+        return _explained(request, response, body or b"", on_refused)
     if body is None or is_too_dense(body):
         return _error(request, UNUSABLE, TOO_MUCH)
     message = mended(body, rejected=False)  # whatever its content type says it is
@@ -200,13 +212,17 @@ def _mended_event(event: bytes) -> bytes:
     return b"\n".join([*kept, b"data: " + message]) + b"\n\n"
 
 
-def _explained(request: httpx2.Request, response: httpx2.Response, body: bytes | None) -> httpx2.Response:
+def _explained(
+    request: httpx2.Request, response: httpx2.Response, body: bytes, on_refused: Callable[[str], None]
+) -> httpx2.Response:
     """An error response that is a JSON-RPC error says what the server means; of others the status does."""
-    body = body or b""
     session_lost = _SESSION_HEADER in request.headers and _is_session_unknown(response.status_code, body)
     if not session_lost and _is_json_rpc_error(body) and (message := mended(body, rejected=True)) is not None:
         return _with_message(response, message)
+    on_refused(shown(body))
     said = f"the server answered HTTP {response.status_code} {response.reason_phrase}"
+    if request.url.path.rstrip("/").endswith("/sse"):
+        said += OLD_TRANSPORT
     if session_lost:
         return _error(request, SESSION_LOST, f"the server does not know this session any more: {said}")
     return _error(request, FAILED if response.is_server_error else REFUSED, said)
