@@ -26,10 +26,12 @@ from fakes.model_server import (
     whole,
 )
 from fakes.offers import offer_of
+from structlog.testing import capture_logs
 
-from workers.models import chat, reading, retry
+from workers.models import exchange, limits, reading, retry
 from workers.models.cause import Cause
-from workers.models.chat import ChatCompletions, Patiences, request_body
+from workers.models.chat import ChatCompletions, request_body
+from workers.models.exchange import Patiences
 from workers.models.failure import MAX_WORDS_CHARS
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
@@ -350,8 +352,8 @@ async def test_an_empty_error_body_gives_the_reason_of_the_status_line(server: M
 async def test_an_endless_error_body_is_not_read_to_its_end(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "ERROR_BODY_S", 10 * WAIT_S)
-    server.script(Answer(pieces=(b"x" * chat.MAX_ERROR_BYTES, b"y"), status=500, end="hang"))
+    monkeypatch.setattr(exchange, "ERROR_BODY_S", 10 * WAIT_S)
+    server.script(Answer(pieces=(b"x" * exchange.MAX_ERROR_BYTES, b"y"), status=500, end="hang"))
 
     failure = await connect().failure()
 
@@ -362,7 +364,7 @@ async def test_an_endless_error_body_is_not_read_to_its_end(
 async def test_an_error_body_that_hangs_does_not_hide_the_status(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "ERROR_BODY_S", SHORT_S)
+    monkeypatch.setattr(exchange, "ERROR_BODY_S", SHORT_S)
     server.script(Answer(pieces=(b"so far",), status=500, end="hang"))
 
     failure = await connect().failure()
@@ -521,7 +523,7 @@ async def test_no_connection_in_time_names_itself(connect: Connect) -> None:
 async def test_no_free_connection_in_time_is_a_connect_timeout_too(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(exchange, "MAX_CONNECTIONS", 1)
     server.script(hang())
     client = connect(patiences=Patiences(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S))
     first = asyncio.create_task(client.ask())
@@ -761,3 +763,71 @@ async def test_a_retry_after_of_more_than_seconds_is_left_to_the_next_provider(
     failure = await client.failure(WITH_NEXT)
 
     assert (failure.retry_after_s, failure.attempts, client.slept) == (20.0, 2, [1.5])
+
+
+# -- what is learned of a model -----------------------------------------------------------------------------------
+
+SEEN = ModelRequest(
+    messages=[b'{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}]}']
+)
+BLIND = refuse(500, {"error": {"message": "image input is not supported - hint: see mmproj", "type": "server_error"}})
+
+
+async def test_a_refused_picture_is_left_out_once_more_and_from_then_on_and_said_once(
+    server: ModelServer, connect: Connect
+) -> None:
+    server.script(BLIND, say("I see nothing"), say("still nothing"))
+    client = connect(max_retries=3)
+
+    with capture_logs() as logged:
+        first, second = await client.reply(SEEN), await client.reply(SEEN)
+
+    assert (first.text, second.text, server.count) == ("I see nothing", "still nothing", 3)
+    sent = [str(got.body["messages"]) for got in server.requests]
+    assert ["image_url" in body for body in sent] == [True, False, False]
+    assert [line["event"] for line in logged] == ["limit of a model learned"]
+
+
+async def test_a_tool_that_is_refused_is_left_out_of_the_next_requests(server: ModelServer, connect: Connect) -> None:
+    refusal = {
+        "error": {"message": "no", "param": "tools[1].function.parameters", "code": "invalid_function_parameters"}
+    }
+    server.script(refuse(400, refusal), say("fine"), say("fine"))
+    tools = offer_of([{"type": "function", "function": {"name": name}} for name in ("a", "b", "c")])
+    client = connect()
+
+    for _ in range(2):
+        await client.reply(replace(HELLO, tools=tools))
+
+    names = [[tool["function"]["name"] for tool in got.body["tools"]] for got in server.requests]
+    assert names == [["a", "b", "c"], ["a", "c"], ["a", "c"]]
+
+
+async def test_what_was_learned_of_one_model_does_not_hold_for_another(server: ModelServer, connect: Connect) -> None:
+    server.script(BLIND, say("blind"), say("seen"))
+    client = connect()
+
+    await client.reply(SEEN)
+    await client.reply(replace(SEEN, model="another"))
+
+    assert "image_url" in str(server.last.body["messages"])
+
+
+async def test_a_provider_that_refuses_whatever_it_is_sent_is_asked_a_bounded_number_of_times(
+    server: ModelServer, connect: Connect
+) -> None:
+    server.script(*[refuse(400, {"error": {"message": "odd", "param": "tools[0]"}})] * 20)
+    tools = offer_of([{"type": "function", "function": {"name": f"t{n}"}} for n in range(30)])
+
+    failure = await connect().failure(replace(HELLO, tools=tools))
+
+    assert (failure.cause, server.count) == (Cause.TOOLS, limits.MAX_LESSONS + 1)
+    assert "mcp_servers.s.tools.exclude" in failure.advice
+
+
+async def test_words_where_a_chunk_belongs_are_the_providers_words(server: ModelServer, connect: Connect) -> None:
+    server.script(Answer(pieces=(b"event: error\ndata: upstream connect error or disconnect\n\n",)))
+
+    failure = await connect().failure()
+
+    assert (failure.cause, failure.text) == (Cause.DOWN, "upstream connect error or disconnect")

@@ -9,8 +9,9 @@ import pytest
 from fakes.model_server import WAIT_S, Answer, ModelServer, call_tools, chunk, refuse, say, stream, usage
 
 from workers.models.chain import ModelChain, ModelLine
-from workers.models.chat import ChatCompletions, Patiences
+from workers.models.chat import ChatCompletions
 from workers.models.empty import is_empty, line_of_empty
+from workers.models.exchange import Patiences
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)

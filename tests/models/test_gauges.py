@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 from fakes.model_failures import failed
 from fakes.sessions import FakeModel, text_reply
 
-from workers.models.chat import ChatCompletions, Patiences
+from workers.models.chat import ChatCompletions
+from workers.models.exchange import Patiences
 from workers.models.gauges import LOOKED_UP_AGAIN_S, Gauges
 from workers.models.provider import ModelFailure
 

@@ -18,8 +18,9 @@ from structlog.testing import capture_logs
 
 from workers.models.cause import Cause
 from workers.models.chain import ModelChain, ModelLine
-from workers.models.chat import ChatCompletions, Patiences
+from workers.models.chat import ChatCompletions
 from workers.models.demo import DemoModel
+from workers.models.exchange import Patiences
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.recurring import PAUSE_S
 

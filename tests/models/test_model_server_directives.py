@@ -16,7 +16,8 @@ from fakes import model_server
 from fakes.model_server import ModelServer
 from fakes.offers import offer_of
 
-from workers.models.chat import ChatCompletions, Patiences
+from workers.models.chat import ChatCompletions
+from workers.models.exchange import Patiences
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 
 TOOLS = [{"type": "function", "function": {"name": "mcp__x__echo", "parameters": {}}}]

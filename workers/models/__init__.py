@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from hermes_actors.config.model import Config, Endpoint, ModelConfig
 from workers.models.chain import ModelChain
-from workers.models.chat import ChatCompletions, Patiences
+from workers.models.chat import ChatCompletions
 from workers.models.demo import DemoModel
+from workers.models.exchange import Patiences
 from workers.models.provider import ModelProvider
 
 

@@ -1,86 +1,42 @@
 """The client of any OpenAI-compatible chat-completions endpoint, always streamed upstream.
 
-This is the hot path of a turn. Messages and tools arrive as JSON and are joined, not encoded; a stream is cut into
-events by :mod:`workers.models.reading` and put together by :mod:`workers.models.reply`; one timer watches all of it.
+This is the hot path of a turn. Messages and tools arrive as JSON and are joined, not encoded. What is known of a
+model's limits is kept to; a request is sent by :mod:`workers.models.exchange`, and sent again as
+:mod:`workers.models.retry` and :mod:`workers.models.limits` decide.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import aiohttp
 import orjson
 import structlog
-from yarl import URL
 
 from workers.models.cause import Cause
 from workers.models.context import window_in
 from workers.models.empty import is_worth_another_try
-from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed
-from workers.models.failure import NO_WORDS, Words, names, secrets_of, tidy, words_of_body, words_of_error
+from workers.models.exchange import Exchange, Failed, Patiences
+from workers.models.failure import Words, names
+from workers.models.limits import MAX_LESSONS, Limits, advice_about, learned, target_of, within
 from workers.models.messages import upstream_messages
-from workers.models.oddities import Oddities
-from workers.models.patience import Patience
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
-from workers.models.reading import Hear, WebPage, read_answer
-from workers.models.reply import ReplyBuilder
 from workers.models.retry import Tries, next_try
-from workers.models.retry_after import back_in_s
-from workers.models.signs import WEB_PAGE, recognise
-from workers.models.sse import EventTooLarge
+from workers.models.signs import recognise
 from workers.models.target import Target
 
 log = structlog.get_logger(__name__)
 
-MAX_CONNECTIONS = 1024  # at a time; a call beyond them waits for one, at most its connect time-out
-KEEP_ALIVE_S = 15.0
-DNS_CACHE_S = 60
-MAX_ERROR_BYTES = 64 * 1024  # read of an error body
-ERROR_BODY_S = 5.0
+MAX_MODELS = 64  # whose limits are kept; a session may choose any
 LISTING_S = 5.0  # for the provider's list of models, which states windows; a turn waits for it once
 MAX_LISTING_BYTES = 4 * 1024 * 1024
-CLOSE_S = 5.0
 
-_LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a file, which it sends in pieces
 _OURS = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
 _TAIL = b',"stream":true,"stream_options":{"include_usage":true}}'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patiences:
-    """How long a call waits, in seconds."""
-
-    connect: float  # until there is a connection
-    first_token: float  # from the start of the request to the first piece of the answer
-    inter_token: float  # from one piece to the next
-
-
-class _Failed(Exception):
-    """How one request failed."""
-
-    def __init__(
-        self,
-        kind: str,
-        text: str,
-        *,
-        status: int | None = None,
-        code: str | None = None,
-        words: Words = NO_WORDS,
-        answered: bool = False,
-    ) -> None:
-        super().__init__(text)
-        self.words = words  # the provider's
-        self.kind = kind
-        self.status = status
-        self.code = code
-        self.answered = answered
-        self.retry_after_s: float | None = words.retry_after_s
 
 
 class ChatCompletions:
@@ -121,19 +77,15 @@ class ChatCompletions:
     ) -> None:
         self._name = name
         self._model = model
-        self._url = URL(base_url) / "chat" / "completions"
-        self._key = key
         self._key_env = key_env
-        self._secrets = secrets_of(key, base_url)
-        self._patiences = patiences
+        self._exchange = Exchange(provider=name, base_url=base_url, key=key, patiences=patiences, clock=clock)
         self._max_retries = max_retries
         self._context_length = context_length
         self._vision = vision
+        self._limits: dict[str, Limits] = {}  # by model
         self._sleep = sleep
         self._draw = draw
         self._clock = clock
-        self._oddities = Oddities(clock)
-        self._session: aiohttp.ClientSession | None = None
 
     # -- ModelProvider --------------------------------------------------------------------------------------------
     @property
@@ -151,33 +103,33 @@ class ChatCompletions:
     async def window(self, model: str) -> int | None:
         try:
             async with asyncio.timeout(LISTING_S):
-                response = await self._connected().get(self._url.parent.parent / "models", allow_redirects=False)
-                async with response:
-                    if response.status != 200:
-                        return None
-                    return window_in(orjson.loads(await response.content.read(MAX_LISTING_BYTES)), model)
+                listing = await self._exchange.listing(MAX_LISTING_BYTES)
+                return None if listing is None else window_in(orjson.loads(listing), model)
         except (TimeoutError, aiohttp.ClientError, orjson.JSONDecodeError) as error:
             log.debug("the window of a model is not stated", provider=self._name, model=model, why=type(error).__name__)
             return None
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         model = request.model or self._model
-        body = request_body(request, Target(provider=self._name, model=model, vision=self._vision))
-        tries = Tries()
-        attempts = 0
+        tries, attempts, lessons = Tries(), 0, 0
         empty: ModelReply | None = None  # it gave an empty answer, and is asked once more
         while True:
             attempts += 1
+            sent, target = self._fitted(request, model)
             started = self._clock()
             try:
-                reply = await self._attempt(request, body, model, on_text)
+                reply = await self._exchange.attempt(sent, request_body(sent, target), model, on_text)
                 if empty is not None or not is_worth_another_try(reply):
                     return reply if empty is None else replace(reply, usage=_summed(empty.usage, reply.usage))
                 empty = reply
                 request.take_back()
                 continue
-            except _Failed as failed:
-                failure = self._failure(failed, model, attempts, delivered=not request.take_back())
+            except Failed as failed:
+                failure = self._failure(failed, sent, model, attempts, delivered=not request.take_back())
+                words = failed.words
+            if not failure.delivered and lessons < MAX_LESSONS and self._learn(failure, words, sent):
+                lessons += 1
+                continue
             delay, tries = next_try(
                 failure,
                 tries,
@@ -191,122 +143,31 @@ class ChatCompletions:
             await self._sleep(delay)
 
     async def close(self) -> None:
-        if self._session is not None:
-            # Closing is done at once; what may take time is that the other ends agree.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    await self._session.close()
-
-    # -- one request ----------------------------------------------------------------------------------------------
-    async def _attempt(self, request: ModelRequest, body: bytes, model: str, on_text: Hear) -> ModelReply:
-        """Send the request once.
-
-        Raises:
-            _Failed: there is no whole reply.
-        """
-        builder = ReplyBuilder()
-        patience = Patience("first token", self._patiences.first_token)
-        try:
-            async with patience:
-                await self._exchange(body, builder, patience, on_text, request.on_reasoning)
-        except (TimeoutError, aiohttp.ClientError) as error:
-            if not builder.complete:  # else only the end of the body is missing
-                raise self._broken(error, patience, answered=builder.answered) from error
-        except ErrorObject as error:
-            raise _of_words(words_of_error(error.chunk, self._secrets), status=None) from error
-        except BrokenOff as error:
-            words = Words(text="", code=error.word, status=None, codes=frozenset({error.word}))
-            why = tidy(str(error), self._secrets)
-            raise _Failed("cut", why, code=words.code, words=words, answered=builder.answered) from error
-        except (Malformed, EventTooLarge) as error:
-            if not builder.complete:
-                code = WEB_PAGE if isinstance(error, WebPage) else None
-                raise _Failed("malformed", tidy(str(error), self._secrets), code=code) from error
-        if not builder.complete:
-            raise _Failed("cut", "the stream ended in the middle of the answer", answered=builder.answered)
-        if text := builder.finish():
-            on_text(text)
-        try:
-            reply = builder.reply(model, provider=self._name)
-        except Malformed as error:
-            raise _Failed("malformed", str(error)) from error
-        self._oddities.tell(reply, builder, request.tools)
-        return reply
-
-    async def _exchange(
-        self, body: bytes, builder: ReplyBuilder, patience: Patience, on_text: Hear, on_reasoning: Hear
-    ) -> None:
-        data = body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
-        response = await self._connected().post(self._url, data=data, allow_redirects=False)
-        try:
-            if not 200 <= response.status <= 299:
-                raise await self._refused(response, patience)
-            await read_answer(
-                response.content,
-                builder,
-                patience,
-                inter_token_s=self._patiences.inter_token,
-                on_text=on_text,
-                on_reasoning=on_reasoning,
-            )
-        finally:
-            if not response.closed:  # left before its end: the connection cannot be used again
-                response.close()
-
-    async def _refused(self, response: aiohttp.ClientResponse, patience: Patience) -> _Failed:
-        """What an answer says whose status is an error."""
-        patience.expect("error body", 2 * ERROR_BODY_S)  # the bound below comes first
-        body = bytearray()
-        try:
-            async with asyncio.timeout(ERROR_BODY_S):
-                while len(body) < MAX_ERROR_BYTES and (piece := await response.content.readany()):
-                    body += piece
-        except (TimeoutError, aiohttp.ClientError):
-            pass  # the status stands, with as many words as came
-        words = words_of_body(bytes(body[:MAX_ERROR_BYTES]), self._secrets)
-        if 300 <= response.status <= 399:
-            place = tidy(_host_of(response.headers.get("location", "")), self._secrets)
-            words = Words(text=f"the provider redirects to {place}: check base_url", code=None, status=None)
-        elif not words.text:
-            words = replace(words, text=tidy(response.reason or "", self._secrets), status=None)
-        failed = _of_words(words, status=response.status)
-        if (back_in := back_in_s(response.status, response.headers, time.time())) is not None:
-            failed.retry_after_s = back_in
-        return failed
+        await self._exchange.close()
 
     # -- inside ---------------------------------------------------------------------------------------------------
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "hermes-actors"}
-            if self._key:
-                headers["Authorization"] = f"Bearer {self._key}"
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=DNS_CACHE_S
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(connect=self._patiences.connect),
-            )
-        return self._session
+    def _fitted(self, request: ModelRequest, model: str) -> tuple[ModelRequest, Target]:
+        """The request, and who is asked, within what is known of the model."""
+        limits = self._limits_of(model)
+        return within(limits, request), target_of(limits, provider=self._name, model=model)
 
-    def _broken(self, error: Exception, patience: Patience, *, answered: bool) -> _Failed:
-        """What an exception of the connection means."""
-        match error:
-            case aiohttp.ConnectionTimeoutError():
-                return _Failed("timeout", f"no connection within {self._patiences.connect:g} s")
-            case TimeoutError():
-                return _Failed("timeout", str(patience))
-            case aiohttp.ClientConnectorError():
-                return _Failed("connect", tidy(str(error), self._secrets))
-            case aiohttp.ClientResponseError():
-                return _Failed("malformed", f"the answer is not HTTP: {tidy(error.message, self._secrets)}")
-            case _ if answered:
-                return _Failed("cut", "the connection broke in the middle of the answer", answered=True)
-            case _:
-                return _Failed("cut", "the connection broke before an answer came")
+    def _limits_of(self, model: str) -> Limits:
+        return self._limits.get(model) or Limits(vision=self._vision)
 
-    def _failure(self, failed: _Failed, model: str, attempts: int, *, delivered: bool) -> ModelFailure:
+    def _learn(self, failure: ModelFailure, words: Words, sent: ModelRequest) -> bool:
+        """Keep what a refusal teaches of the model; whether that was anything."""
+        lesson = learned(self._limits_of(failure.model), failure.cause, words, sent)
+        if lesson is None:
+            return False
+        if len(self._limits) >= MAX_MODELS and failure.model not in self._limits:
+            self._limits.clear()
+        self._limits[failure.model] = lesson.limits
+        log.warning("limit of a model learned", provider=self._name, model=failure.model, limit=lesson.said)
+        return True
+
+    def _failure(
+        self, failed: Failed, sent: ModelRequest, model: str, attempts: int, *, delivered: bool
+    ) -> ModelFailure:
         words = failed.words
         cause, advice = recognise(
             failed.kind,
@@ -328,7 +189,7 @@ class ChatCompletions:
             attempts=attempts,
             window=words.window if cause is Cause.CONTEXT else None,
             tokens=words.tokens if cause is Cause.CONTEXT else None,
-            advice=advice,
+            advice=advice or (advice_about(words, sent.tools) if cause is Cause.TOOLS else ""),
             key_env=self._key_env,
             answered=failed.answered,
             delivered=delivered,
@@ -349,16 +210,3 @@ def request_body(request: ModelRequest, target: Target) -> bytes:
 
 def _summed(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + two.get(name, 0) for name in {**one, **two}}
-
-
-def _of_words(words: Words, *, status: int | None) -> _Failed:
-    text = words.text or "no reason given"
-    return _Failed("status", text, status=status or words.status, code=words.code, words=words)
-
-
-def _host_of(location: str) -> str:
-    """Where a redirect leads; its path may hold what is secret."""
-    try:
-        return URL(location).host or "another path"
-    except ValueError:
-        return "elsewhere"

@@ -1,0 +1,313 @@
+"""What a model was found to refuse, learned from its provider's words and applied to what it is sent later: pure.
+
+A refusal that says what was too much is a lesson: the request is made once more without that, and so are those that
+come after it. Nothing is learned twice, so a request is repeated a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from workers.models.cause import Cause
+from workers.models.failure import Words, names
+from workers.models.offer import Offer, OfferedTool, offer
+from workers.models.provider import ModelRequest
+from workers.models.target import Target
+
+MAX_LESSONS = 8  # of one request, so that one that is refused for ever new reasons comes to an end
+DESCRIPTION_CHARS = 1024  # the limit of OpenAI and Azure, for a provider that does not say its own
+NUMBER_OF_TOOLS = 128  # the same
+MAX_TOLD = 5  # tools that are named one by one; more are counted
+_CUT_MARK = "…"
+_ANSWER_TOKENS = ("max_tokens", "max_completion_tokens")
+
+_PLACE = re.compile(r"\btools\[(\d+)\](?!\.function_declarations)|\btools\.(\d+)\b|function_declarations\[(\d+)\]")
+_NUMBER = re.compile(r"(?<![\w.])\d{1,7}(?![\w])")
+_BOUND = re.compile(
+    r"(?:maximum length|at most|max(?:imum)?|limit|<=|up to|longer than)[^\d\n]{0,16}(\d{2,6})", re.IGNORECASE
+)
+_DESCRIPTION = re.compile(r"description", re.IGNORECASE)
+_TOO_MANY = re.compile(
+    r"too many (tools|functions)|array too long|number of items|\d+ (tools|functions)|^tools:? .*at most", re.IGNORECASE
+)
+_NO_TOOLS = re.compile(
+    r"auto.{0,3} tool choice requires|requires? --jinja|support(s|ed|ing)? (tool|function)"
+    r"|(tool|function)[\w -]{0,12} (is|are) not (supported|enabled|allowed)|support parameters?: \[",
+    re.IGNORECASE,
+)
+_LONGEST_ANSWER = re.compile(
+    r"supports at most (\d+) completion tokens|range of max_tokens (?:is|should be) \[\d+, ?(\d+)\]"
+    r"|max_tokens: \d+ > (\d+)|max(?:_completion)?_tokens\D{0,40}(?:must be|<=|at most)[^\d\n]{0,40}(\d+)",
+    re.IGNORECASE,
+)
+_ANSWER_BESIDE = re.compile(r"\(\d+ > (\d+) - (\d+)\)")  # vLLM: what is left of the window beside this request
+_SHAPES: Sequence[tuple[str, re.Pattern[str], str]] = (  # a field of Limits, the words, what it means
+    (
+        "takes_bare_calls",
+        re.compile(r"missing a?\s?.?thought_signature|thought_signature.{0,40}(missing|required)", re.IGNORECASE),
+        "it wants its own signature with each call of a tool: calls of others are sent as text",
+    ),
+    (
+        "takes_long_ids",
+        re.compile(r"tool call id .{0,80}length|tool_call_?id.{0,60}(length|too long|pattern)", re.IGNORECASE),
+        "it takes short ids of calls only",
+    ),
+    (
+        "takes_repeated_roles",
+        re.compile(r"roles? must alternate|must alternate between|alternat\w+ .{0,20}roles", re.IGNORECASE),
+        "it takes messages of the user and the assistant in turns only",
+    ),
+    (
+        "takes_attached",
+        re.compile(
+            r"reasoning(_content|_details)?.{0,40}(not (supported|permitted|allowed)|unsupported|forbidden|unexpected)"
+            r"|(unsupported|unexpected|extra|unknown).{0,40}reasoning",
+            re.IGNORECASE,
+        ),
+        "it refuses the reasoning that it sent itself",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one model takes, as far as the configuration or a refusal says so."""
+
+    vision: bool | None = None  # False: no pictures
+    tools: int | None = None  # how many at most; 0: none
+    refused: frozenset[str] = frozenset()  # tools that it does not take, by their names on offer
+    description_chars: int | None = None  # of a tool, at most
+    plain_schemas: bool = False  # it takes types, properties, items and enumerations only
+    answer_tokens: int | None = None  # for max_tokens, at most
+    takes_attached: bool = True  # these four as in :class:`workers.models.target.Target`
+    takes_bare_calls: bool = True
+    takes_long_ids: bool = True
+    takes_repeated_roles: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a refusal taught."""
+
+    limits: Limits  # from now on
+    said: str  # what it is, for the log
+
+
+def learned(limits: Limits, cause: Cause, words: Words, request: ModelRequest) -> Lesson | None:
+    """What a refusal teaches of a model, or None: nothing that was not known.
+
+    Args:
+        limits: what was known, and kept to in the request that was refused.
+        cause: of the refusal.
+        words: of the provider, as they came.
+        request: as it was sent, within these limits.
+    """
+    if cause is Cause.PICTURE and limits.vision is not False:
+        return Lesson(limits=replace(limits, vision=False), said="it takes no pictures: a line says so in their place")
+    if cause is Cause.TOOLS and request.tools.tools:
+        return _of_tools(limits, words, request.tools)
+    if cause in (Cause.REQUEST, Cause.CONTEXT, Cause.DOWN):
+        return _of_answer(limits, words.raw, request.parameters) or _of_shape(limits, words.raw)
+    return None
+
+
+def within(limits: Limits, request: ModelRequest) -> ModelRequest:
+    """The request with the tools and parameters that the model takes."""
+    tools = offered(limits, request.tools)
+    parameters = request.parameters
+    if limits.answer_tokens is not None:
+        parameters = {name: _bounded(name, value, limits.answer_tokens) for name, value in parameters.items()}
+    if tools is request.tools and parameters is request.parameters:
+        return request
+    return replace(request, tools=tools, parameters=parameters)
+
+
+def target_of(limits: Limits, *, provider: str, model: str) -> Target:
+    """Who is asked, with what this model takes of messages."""
+    return Target(
+        provider=provider,
+        model=model,
+        vision=limits.vision,
+        takes_attached=limits.takes_attached,
+        takes_bare_calls=limits.takes_bare_calls,
+        takes_long_ids=limits.takes_long_ids,
+        takes_repeated_roles=limits.takes_repeated_roles,
+    )
+
+
+def offered(limits: Limits, tools: Offer) -> Offer:
+    """The tools that the model takes, in the form that it takes: the first ones, where it does not take them all."""
+    bounds = (limits.tools, limits.refused, limits.description_chars, limits.plain_schemas)
+    if bounds == (None, frozenset(), None, False) or not tools.tools:
+        return tools
+    return _offered(limits, tools)
+
+
+def tools_meant(words: Words, tools: Offer) -> list[OfferedTool]:
+    """The tools that a refusal is about, by their places in the request or by name."""
+    places = [int(next(filter(None, found.groups()))) for found in _PLACE.finditer(f"{words.param} {words.raw}")]
+    meant = [tools.tools[place] for place in dict.fromkeys(places) if place < len(tools.tools)]
+    return meant or [tool for tool in tools.tools if tool.name in words.raw and names(words.raw, tool.name)]
+
+
+def advice_about(words: Words, tools: Offer) -> str:
+    """What an operator does about tools that a provider refuses; empty where nothing says which."""
+    if meant := tools_meant(words, tools):
+        which = "; ".join(f"mcp_servers.{tool.server}.tools.exclude: [{tool.tool}]" for tool in meant[:MAX_TOLD])
+        return f"the provider refuses a tool that it is offered: leave it out with {which}"
+    if _TOO_MANY.search(words.raw) or words.param in ("tools", "functions"):
+        servers = ", ".join(dict.fromkeys(f"mcp_servers.{tool.server}.tools.include" for tool in tools.tools))
+        return f"{len(tools.tools)} tools are more than the provider takes: choose which to offer with {servers}"
+    return ""
+
+
+def told(tools: Sequence[OfferedTool]) -> str:
+    """Tools by server and name, for the log: a few of them, and how many more."""
+    few = ", ".join(f"{tool.server}/{tool.tool}" for tool in tools[:MAX_TOLD])
+    return few if len(tools) <= MAX_TOLD else f"{few} and {len(tools) - MAX_TOLD} more"
+
+
+# -- lessons ------------------------------------------------------------------------------------------------------
+
+
+def _of_tools(limits: Limits, words: Words, tools: Offer) -> Lesson:
+    """Some lesson there always is: without tools, if need be."""
+    for lesson in (_of_description, _of_number, _of_single, _of_schemas):
+        if (found := lesson(limits, words, tools)) is not None:
+            return found
+    return Lesson(
+        limits=replace(limits, tools=0),
+        said="it takes no tools: it is asked without them; if it should take some, see the server's flags",
+    )
+
+
+def _of_description(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
+    if not _DESCRIPTION.search(f"{words.param} {words.raw}"):
+        return None
+    longest = max(tool.description_chars for tool in tools.tools)
+    found = _BOUND.search(words.raw)
+    bound = int(found[1]) if found else DESCRIPTION_CHARS
+    if bound >= longest or (limits.description_chars is not None and bound >= limits.description_chars):
+        return None
+    cut = [tool for tool in tools.tools if tool.description_chars > bound]
+    return Lesson(
+        limits=replace(limits, description_chars=bound),
+        said=f"it takes {bound} characters of a tool's description: those of {told(cut)} are cut",
+    )
+
+
+def _of_number(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
+    if words.param not in ("tools", "functions") and not _TOO_MANY.search(words.raw):
+        return None
+    smaller = [int(number) for number in _NUMBER.findall(words.raw) if 0 < int(number) < len(tools.tools)]
+    if not smaller and len(tools.tools) <= NUMBER_OF_TOOLS:
+        return None
+    bound = max(smaller, default=NUMBER_OF_TOOLS)
+    return Lesson(
+        limits=replace(limits, tools=bound),
+        said=f"it takes {bound} tools: {told(tools.tools[bound:])} are left out; mcp_servers.<server>.tools.include "
+        "chooses others",
+    )
+
+
+def _of_single(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
+    meant = tools_meant(words, tools)
+    if not meant or len(meant) == len(tools.tools) > 1:
+        return None
+    return Lesson(
+        limits=replace(limits, refused=limits.refused | {tool.name for tool in meant}),
+        said=f"it refuses {told(meant)}, which is left out; so does mcp_servers.<server>.tools.exclude",
+    )
+
+
+def _of_schemas(limits: Limits, words: Words, _: Offer) -> Lesson | None:
+    if limits.plain_schemas or _NO_TOOLS.search(words.raw):
+        return None
+    return Lesson(
+        limits=replace(limits, plain_schemas=True),
+        said="it refuses the schema of a tool, and does not say which: all are sent in their plainest form",
+    )
+
+
+def _of_answer(limits: Limits, text: str, parameters: Mapping[str, Any]) -> Lesson | None:
+    asked = max((value for name in _ANSWER_TOKENS if type(value := parameters.get(name)) is int), default=0)
+    if beside := _ANSWER_BESIDE.search(text):
+        bound = int(beside[1]) - int(beside[2])
+    elif found := _LONGEST_ANSWER.search(text):
+        bound = int(next(filter(None, found.groups())))
+    else:
+        return None
+    if not 0 < bound < asked:
+        return None
+    return Lesson(limits=replace(limits, answer_tokens=bound), said=f"its answers have {bound} tokens at most")
+
+
+def _of_shape(limits: Limits, text: str) -> Lesson | None:
+    for name, pattern, said in _SHAPES:
+        if getattr(limits, name) and pattern.search(text):
+            known: dict[str, Any] = {name: False}
+            return Lesson(limits=replace(limits, **known), said=said)
+    return None
+
+
+# -- what fits ----------------------------------------------------------------------------------------------------
+
+_PLAIN_KEYS = frozenset({"type", "description", "enum", "items", "properties", "required"})
+_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object"})
+_MAX_DEPTH = 8  # of a schema; what lies deeper is any value
+
+
+@lru_cache(maxsize=64)
+def _offered(limits: Limits, tools: Offer) -> Offer:
+    kept = [tool for tool in tools.tools if tool.name not in limits.refused][: limits.tools]
+    return offer(_fitted(limits, tool) for tool in kept)
+
+
+def _fitted(limits: Limits, tool: OfferedTool) -> OfferedTool:
+    too_long = limits.description_chars is not None and tool.description_chars > limits.description_chars
+    if not too_long and not limits.plain_schemas:
+        return tool
+    definition = orjson.loads(tool.definition)
+    function = definition["function"]
+    if too_long:
+        assert limits.description_chars is not None
+        function["description"] = function["description"][: limits.description_chars - len(_CUT_MARK)] + _CUT_MARK
+    if limits.plain_schemas and "parameters" in function:
+        function["parameters"] = {"type": "object", "properties": {}, **plain_schema(function["parameters"])}
+    chars = len(function.get("description", ""))
+    return replace(tool, definition=orjson.dumps(definition), description_chars=chars)
+
+
+def plain_schema(schema: Any, depth: int = _MAX_DEPTH) -> dict[str, Any]:
+    """Of a schema only types, descriptions, properties, items and texts to choose from, so that it takes more."""
+    if not isinstance(schema, dict) or depth == 0:
+        return {}
+    plain = {name: value for name, value in schema.items() if name in _PLAIN_KEYS}
+    types = plain.pop("type", None)
+    for kind in types if isinstance(types, list) else [types]:
+        if isinstance(kind, str) and kind in _TYPES:
+            plain["type"] = kind
+            break
+    if not isinstance(plain.get("description", ""), str):
+        del plain["description"]
+    enum = plain.pop("enum", None)
+    if isinstance(enum, list) and enum and all(isinstance(value, str) for value in enum):
+        plain["enum"] = enum
+    if "items" in plain:
+        plain["items"] = plain_schema(plain["items"], depth - 1)
+    properties, required = plain.pop("properties", None), plain.pop("required", None)
+    if isinstance(properties, dict):
+        plain["properties"] = {name: plain_schema(value, depth - 1) for name, value in properties.items()}
+        if isinstance(required, list):
+            plain["required"] = [name for name in required if isinstance(name, str) and name in properties]
+    return plain
+
+
+def _bounded(name: str, value: Any, bound: int) -> Any:
+    return min(value, bound) if name in _ANSWER_TOKENS and type(value) is int else value
