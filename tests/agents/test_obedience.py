@@ -9,6 +9,7 @@ from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
 
 from workers.agents.marks import Marks, Resume, Suspended
+from workers.tools.toolbox import Aborted
 from workers.turns import Refusal
 
 KEY = "api:default:a"
@@ -49,6 +50,29 @@ async def test_stop_ends_the_running_turn_and_its_tools_and_lets_the_waiting_one
     assert toolbox.aborted == 1
     assert (await end_of(waiting)).state == "completed"
     assert [row["role"] for row in bench.model.requests[-1]] == ["user", "assistant", "tool", "user"]
+
+
+@pytest.mark.parametrize(
+    ("fates", "told"),
+    [
+        (Aborted(), "Stopped."),
+        (Aborted(ended=("browser", "shell")), "Stopped. Ended with it: browser, shell."),
+        (Aborted(kept=("browser",)), "Stopped. Kept: browser."),
+        (Aborted(ended=("shell",), kept=("browser",)), "Stopped. Ended with it: shell. Kept: browser."),
+    ],
+)
+async def test_a_stop_tells_which_tool_servers_ended_with_the_turn(bench: Bench, fates: Aborted, told: str) -> None:
+    bench.model.script = [tool_reply("mcp__a__x")] * 2
+    for message in ("work", "/retry"):  # which runs the turn itself
+        await bench.send(message)
+        toolbox = bench.toolboxes[0]
+        toolbox.fates = fates
+        toolbox.gate.clear()
+        toolbox.called.clear()
+        async with asyncio.timeout(BOUND_S):
+            await toolbox.called.wait()
+
+        assert (await bench.talk("/stop")).text == told
 
 
 async def test_stop_with_nothing_running_says_so(bench: Bench) -> None:

@@ -1,9 +1,10 @@
 """A small stdio server without the SDK, quick to start, that does what a good server would not.
 
-    python -S mcp_counting_raw.py DIRECTORY [steady | short | useless | untold | slow | paged]
+    python -S mcp_counting_raw.py DIRECTORY [steady | short | useless | untold | slow | paged | obedient]
 
 Its tool ``grow`` has it list one more, ``grown``, without a word; ``shrink`` takes that back. ``slow`` answers nothing
-before ``DIRECTORY/ready`` exists, ``paged`` lists the same page for ever, ``short`` ends after each answer to a call,
+before ``DIRECTORY/ready`` exists, ``paged`` lists the same page for ever,
+``obedient`` answers what is cancelled, ``short`` ends after each answer to a call,
 ``useless`` after its listing once ``DIRECTORY/known`` exists, ``untold`` lists a tool besides whose schema has a number
 of more than 64 bits. It reads one message at a time and never takes a call back. Notes are those of
 ``mcp_counting_server.py``. Standard library only.
@@ -35,10 +36,12 @@ TOOLS = (
     "refuse",
     "grow",
     "shrink",
+    "late",
 )
 
 
 GROWN: list[str] = []
+LATE: list[int] = []  # calls that are answered later
 
 
 def note(name: str, line: str) -> None:
@@ -98,6 +101,8 @@ def call(number: int, tool: str, given: dict[str, Any]) -> None:
             text(number, how)
         case "grown":
             text(number, "I am new") if GROWN else text(number, "Unknown tool: grown", is_error=True)
+        case "late":  # its answer comes with that to the next message
+            LATE.append(number)
         case "mute":  # for ever, while it does what else it is asked
             pass
         case "spawn":
@@ -110,6 +115,8 @@ def main() -> None:
         time.sleep(0.02)
     for line in sys.stdin.buffer:
         message = json.loads(line)
+        while LATE and message.get("id") is not None:
+            text(LATE.pop(), "late")
         match message:
             case {"method": "initialize", "id": number}:
                 info = {"name": "raw", "version": "1"}
@@ -126,6 +133,9 @@ def main() -> None:
                 call(number, params["name"], params.get("arguments", {}))
                 if MODE == "short":
                     return
+            case {"method": "notifications/cancelled", "params": {"requestId": number}} if MODE == "obedient":
+                error = {"code": 0, "message": "Request cancelled"}
+                say(json.dumps({"jsonrpc": "2.0", "id": number, "error": error}).encode())
             case {"id": number}:
                 say(b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32601,"message":"no such method"}}' % number)
 

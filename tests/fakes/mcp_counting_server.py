@@ -62,6 +62,14 @@ async def sleep(seconds: float) -> str:
 
 
 @server.tool()
+async def block(seconds: float) -> str:
+    """Sleep, deaf to everything."""
+    called("block")
+    time.sleep(seconds)  # noqa: ASYNC251  # that is the fault to be shown
+    return "slept"
+
+
+@server.tool()
 async def progress(steps: int, seconds: float, ctx: Context[Any, Any]) -> str:
     """Sleep between steps, each reported."""
     called("progress")

@@ -24,7 +24,7 @@ from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
-from workers.tools.toolbox import Prompted, ToolResult
+from workers.tools.toolbox import Aborted, Prompted, ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
 
 BOUND_S = 5.0
@@ -107,6 +107,7 @@ class FakeToolbox:
         self.calls: list[str] = []
         self.aborted = 0
         self.prompted: Prompted | None = None  # the answer to a message that asks for a prompt
+        self.fates = Aborted()  # of the servers, when a turn is aborted
         self.called = asyncio.Event()
         self.closed = asyncio.Event()
         self.gate = asyncio.Event()
@@ -125,8 +126,9 @@ class FakeToolbox:
         await self.gate.wait()
         return ToolResult(text=f"{call.name} said so")
 
-    async def abort(self, grace_s: float) -> None:
+    async def abort(self, grace_s: float) -> Aborted:
         self.aborted += 1
+        return self.fates
 
     async def close(self) -> None:
         self.closed.set()

@@ -30,6 +30,7 @@ from workers.agents.work import Work
 from workers.models.chain import ModelLine
 from workers.models.context import rows_size
 from workers.store.shard import StoreFailed
+from workers.tools.toolbox import Aborted
 from workers.turns import Ended, Refusal, Submission, TurnError
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class CommandRun(Work):
     def unseal(self) -> None:
         if self._retried is not None:
             self._retried.unseal()
+
+    @property
+    def aborted(self) -> Aborted:
+        return self._retried.aborted if self._retried is not None else Aborted()
 
     def leave(self, session_id: str) -> None:
         self.feed.end(answer(self.submission, session_id, "interrupted", "", not_done_error()))
@@ -292,7 +297,14 @@ async def stop(session: Session) -> str:
     if not await _stopped(session, running, "with /stop"):
         return "The turn is being stopped, and takes long to end."
     waiting = len(session.runs) - (1 if running.submission.turn_id in session.runs else 0)
-    return "Stopped." + (f" {_messages(waiting)} waiting." if waiting else "")
+    parts = ("Stopped.", _servers(running.aborted), f"{_messages(waiting)} waiting." if waiting else "")
+    return " ".join(part for part in parts if part)
+
+
+def _servers(aborted: Aborted) -> str:
+    """What a stop meant for the tool servers whose calls it cancelled, with the state that they keep."""
+    told = {"Ended with it": aborted.ended, "Kept": aborted.kept}
+    return " ".join(f"{what}: {', '.join(names)}." for what, names in told.items() if names)
 
 
 async def stop_turn(session: Session) -> bool:

@@ -35,7 +35,7 @@ from workers.models.chain import ModelLine
 from workers.models.empty import is_empty
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, Passage, ToolCall
 from workers.store.shard import PastTurn, StoreFailed
-from workers.tools.toolbox import ToolResult, ToolsUnavailable
+from workers.tools.toolbox import Aborted, ToolResult, ToolsUnavailable
 from workers.turns import Ended, Submission, TurnError, TurnState
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class TurnRun(Work):
         self._seal: asyncio.Event | None = None  # its end waits for this
         self._opening = ""  # what the reply begins with, before the model's own words
         self._cutoff: CutOff | None = None
+        self._aborted = Aborted()
         self._task: asyncio.Task[Finish | BaseException] | None = None
         self._machine: TurnMachine  # once it is started
         self._rows: list[bytes] = []  # of the transcript, after the messages it was sent with
@@ -122,6 +123,10 @@ class TurnRun(Work):
         if self._cutoff is not None and self._cutoff.stays:  # after its end, which nothing may hold up
             await session.toolbox.abort(TOOL_GRACE_S)
 
+    @property
+    def aborted(self) -> Aborted:
+        return self._aborted
+
     async def interrupt(self, session: Session) -> None:
         """The actor dies of this turn: commit that, and tell it, before the next turn begins."""
         if self.started and self.feed.ended is None:
@@ -151,7 +156,7 @@ class TurnRun(Work):
             return self._broken_off("failed", bug_error())
         assert self._cutoff is not None
         if self._cutoff.state == "cancelled":  # for good: what its tools still do ends too
-            await session.toolbox.abort(TOOL_GRACE_S)
+            self._aborted = await session.toolbox.abort(TOOL_GRACE_S)
         finish = self._machine.feed(self._cutoff)
         assert isinstance(finish, Finish)
         return finish

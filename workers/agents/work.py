@@ -11,6 +11,7 @@ from workers.agents.agency import Agency
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import CutOff
 from workers.models.chain import ModelLine
+from workers.tools.toolbox import Aborted
 from workers.turns import Submission
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class Work(ABC):
     def begun(self) -> bool:
         """Whether it runs, or is on disk as running: a drain waits for it."""
         return self.started
+
+    @property
+    def aborted(self) -> Aborted:
+        """What its stop meant for the servers of its tools."""
+        return Aborted()
 
     def start(self) -> None:
         """An actor takes it up."""

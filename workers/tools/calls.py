@@ -24,11 +24,12 @@ class CallOver(Exception):
 class Call:
     """A call, or all that is done for none."""
 
-    __slots__ = ("__weakref__", "_over", "_waits", "answered")
+    __slots__ = ("__weakref__", "_over", "_waits", "answered", "refused")
 
     def __init__(self) -> None:
         self.answered = asyncio.Event()  # a stdio server owes nothing for it
         self.answered.set()
+        self.refused = False  # its answer was an error
         self._over = False
         self._waits: set[anyio.CancelScope] = set()
 

@@ -66,6 +66,7 @@ class ServerCommons:
     def __init__(self, worker: WorkerCommons) -> None:
         self.worker = worker
         self.connecting = asyncio.Semaphore(MAX_CONNECTING_PER_SERVER)
+        self.obeys_cancel = False  # the server answered a cancelled call with an error: it stops what is cancelled
         self._line_ends_at = 0.0
 
     def line_up(self, outage: Outage, *, now: float) -> Outage:

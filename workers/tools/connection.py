@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from mcp import Client, MCPError
 from pydantic import ValidationError
@@ -18,7 +18,8 @@ from workers.tools.content import to_tool_result
 from workers.tools.outage import hangs
 from workers.tools.outcomes import CONNECTION_CLOSED, NOT_SENT, SESSION_LOST, failed, kind_of, outcome_of
 from workers.tools.owner import Owner, Unreachable
-from workers.tools.reasons import words
+from workers.tools.reasons import MAX_ANSWER_CHARS, words
+from workers.tools.stopping import on_stop
 from workers.tools.target import Target
 from workers.tools.toolbox import Outcome, ToolResult
 
@@ -51,6 +52,7 @@ class Connection:
     ) -> None:
         self.target = target
         self._session = session
+        self._commons = commons
         self._owner = Owner(target, commons=commons, session=session, on_tools=on_tools, on_heard=self._heard)
         self._calls = 0
         self._running = 0  # calls, from their beginning to their end
@@ -115,24 +117,33 @@ class Connection:
             if self._running == 0:
                 self._quiet.set()
 
-    async def abort(self, grace_s: float) -> None:
+    async def abort(self, grace_s: float) -> Literal["ended", "kept"] | None:
         """The calls in flight have been cancelled: see to it that a process of the session's own stops working on them.
 
-        An answer within ``grace_s`` seconds shows that. The protocol forbids it to a server that takes a cancelled call
-        back, so most are killed then, with everything they started; whatever is called meanwhile waits.
+        What that means is decided by :func:`workers.tools.stopping.on_stop`. Whatever is called meanwhile waits.
         """
         client, process = self._owner.client, self._owner.process
         calls = [call for call, asked in (self._asked | self._cut).items() if asked is client]
         self._cut.clear()
-        if self._session is None or not calls or client is None or process is None:
-            return
+        if self._session is None or not calls or client is None:
+            return None
+        known = self._commons.obeys_cancel
+        how = on_stop(self.target.entry.on_stop, version=client.protocol_version, obeys_cancel=known)
+        if process is None or how == "keep":
+            return "kept"
         async with self._owner.holding(client):
             try:
                 async with asyncio.timeout(grace_s):
-                    for call in calls:
-                        await call.answered.wait()
+                    await (self._alive() if how == "keep_alive" else _all_answered(calls))
             except TimeoutError:
                 await self._owner.end("it was stopped together with a turn")
+        self._commons.obeys_cancel |= any(call.refused for call in calls)
+        return "kept" if self._owner.client is client else "ended"
+
+    async def _alive(self) -> None:
+        """Return once the server answers anything."""
+        if self._owner.tools is not None:
+            await self._owner.tools.refresh(at_once=True)
 
     async def restart(self) -> bool:
         """End what runs and forget failures; whether there was anything. It is connected again when it is wanted."""
@@ -240,3 +251,8 @@ class Connection:
 
     def _failed(self, outcome: Outcome, why: str) -> ToolResult:
         return failed(outcome, f"MCP server {self.target.name!r}: {why}")
+
+
+async def _all_answered(calls: Iterable[Call]) -> None:
+    for call in calls:
+        await call.answered.wait()

@@ -97,7 +97,9 @@ class Pipes:
                 async for message in self._messages():
                     self._on_heard()
                     if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
-                        self._asked.pop(coerce_request_id(message.id), NO_CALL).answered.set()
+                        call = self._asked.pop(coerce_request_id(message.id), NO_CALL)
+                        call.refused = isinstance(message, JSONRPCError)
+                        call.answered.set()
                     await self._inward.send(SessionMessage(message))
 
     async def drain(self) -> None:

@@ -23,7 +23,7 @@ from workers.tools.entry import ServerEntry
 from workers.tools.introduction import Prompt, instructions_for_model
 from workers.tools.outcomes import failed, knows_no_tool
 from workers.tools.owner import Unreachable
-from workers.tools.toolbox import Prompted, ToolResult, ToolsUnavailable
+from workers.tools.toolbox import Aborted, Prompted, ToolResult, ToolsUnavailable
 
 MAX_NOTICE_CHARS = 1000
 MAX_CHECKED_CHARS = 256 * 1024  # of a call's arguments; longer ones are left to the server, unchecked
@@ -152,10 +152,13 @@ class SessionTools:
                 return replace(result, text=f"{result.text}\n{self._unknown(call.name)}")
         return result
 
-    async def abort(self, grace_s: float) -> None:
-        aborting = [connection.abort(grace_s) for entry, connection in self._connections.items() if not entry.is_shared]
+    async def abort(self, grace_s: float) -> Aborted:
+        own = [(entry.name, connection) for entry, connection in self._connections.items() if not entry.is_shared]
         # Shielded: a caller that waits no longer must not leave calls running.
-        await asyncio.shield(asyncio.gather(*aborting))
+        fates = await asyncio.shield(asyncio.gather(*(connection.abort(grace_s) for _, connection in own)))
+        names = [(name, fate) for (name, _), fate in zip(own, fates, strict=True)]
+        ended, kept = (tuple(sorted(name for name, fate in names if fate == each)) for each in ("ended", "kept"))
+        return Aborted(ended=ended, kept=kept)
 
     async def close(self) -> None:
         self._closed = True

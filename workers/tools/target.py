@@ -14,7 +14,7 @@ from hermes_actors.config.model import McpServer
 from hermes_actors.config.variables import interpolate
 
 INHERITED = frozenset({"PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR"})  # and LC_*
-_OF_CALLS = frozenset({"timeout", "connect_timeout", "required"})  # keys of an entry that do not decide what it offers
+_OF_CALLS = frozenset({"timeout", "connect_timeout", "required", "on_stop"})  # keys that do not decide what is offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

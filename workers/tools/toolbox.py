@@ -35,6 +35,14 @@ class Prompted:
     may_pass: bool = False  # the same message may succeed later
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aborted:
+    """What the stop of a turn meant for the servers whose calls it cancelled, by their names."""
+
+    ended: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
 class ToolsUnavailable(Exception):
     """A server with ``required: true`` could not be connected; the text is for people."""
 
@@ -73,13 +81,13 @@ class Toolbox(Protocol):
     async def call(self, call: ToolCall) -> ToolResult:
         """Call a tool. Unknown tools, bad arguments, dead servers and time-outs are results, never exceptions."""
 
-    async def abort(self, grace_s: float) -> None:
+    async def abort(self, grace_s: float) -> Aborted:
         """See to it that the calls of a stopped turn end; what they still say is dropped. Without such a call: nothing.
 
-        The calls are cancelled with the turn's task, which tells their servers. A server of the session's own that does
-        not show the end of its calls within ``grace_s`` seconds is killed with everything it started, and started again
-        when it is wanted; calls made meanwhile wait for that. Servers that sessions share, and remote ones, only get
-        their calls cancelled. Bounded, a few seconds above ``grace_s``.
+        The calls are cancelled with the turn's task, which tells their servers. Whether a server of the session's own
+        is ended besides, with everything it started, says ``on_stop`` of its entry, or what is known of it. It is
+        started again when it is wanted; calls made meanwhile wait for that. Servers that sessions share, and remote
+        ones, only get their calls cancelled. Bounded, a few seconds above ``grace_s``.
         """
 
     async def close(self) -> None:
