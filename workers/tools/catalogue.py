@@ -16,14 +16,13 @@ from jsonschema.protocols import Validator
 
 from hermes_actors.config.model import ToolFilter
 from workers.models.offer import OfferedTool
+from workers.tools.arguments import fitted
 from workers.tools.dialect import plain
 from workers.tools.introduction import UNKNOWN, Introduction, Prompt
-from workers.tools.schema import ANYTHING, errors, validator
+from workers.tools.schema import ANYTHING, validator
 
 MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
 MAX_SCHEMAS = 1024  # that are kept in the form in which models are told of them
-MAX_PROBLEMS = 3  # of one call's arguments, told to the model
-MAX_PROBLEM_CHARS = 500  # jsonschema repeats the offending value
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _TEXT = {"type": "string"}
@@ -91,22 +90,15 @@ class Catalogue:
     warnings: tuple[str, ...] = ()  # what of the configuration has no effect, for its operator
     _validators: dict[str, Validator] = field(default_factory=dict)
 
-    def problems(self, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-        """What is wrong with a call's arguments, for the model; None where nothing is, or nothing can be said.
+    def fitted(self, tool: Tool, arguments: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """A call's arguments as the tool's schema wants them, and what is wrong with them still, for the model.
 
         A schema that is malformed, or refers to what is not inside it, checks nothing, and what would take long is not
         checked: its server still can.
         """
         if tool.name not in self._validators:
             self._validators[tool.name] = _validator(tool.listed.input_schema)
-        try:
-            found = errors(self._validators[tool.name], arguments, at_most=MAX_PROBLEMS + 1)
-        except Exception:  # noqa: BLE001  # there is no end to what jsonschema raises for what is no schema
-            return None
-        words = [f"{error.json_path}: {error.message}"[:MAX_PROBLEM_CHARS] for error in found[:MAX_PROBLEMS]]
-        if len(found) > MAX_PROBLEMS:
-            words.append("and more")
-        return "; ".join(words) or None
+        return fitted(self._validators[tool.name], arguments)
 
 
 def catalogue(
@@ -173,7 +165,7 @@ def _validator(schema: dict[str, Any]) -> Validator:
     """The check of a tool's schema."""
     try:
         return validator(schema)
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # there is no end to what jsonschema raises for what is no schema
         return ANYTHING
 
 

@@ -130,16 +130,13 @@ class SessionTools:
             return ToolResult(text=self._unknown(call.name), outcome="tool_error")
         entry, catalogue, tool = found
         try:
-            arguments = orjson.loads(call.arguments or "{}")
-        except orjson.JSONDecodeError as error:
-            return _bad_arguments(f"they are not valid JSON: {error}")
-        if not isinstance(arguments, dict):
-            return _bad_arguments("they are not a JSON object")
-        if is_too_deep(call.arguments, arguments):
-            return _bad_arguments(f"they are nested deeper than {MAX_DEPTH} levels")
-        checked = len(call.arguments) <= MAX_CHECKED_CHARS
-        if checked and (problems := catalogue.problems(tool, arguments)) is not None:
-            return _bad_arguments(problems)
+            arguments = _read(call.arguments)
+        except ValueError as error:
+            return _bad_arguments(str(error))
+        if len(call.arguments) <= MAX_CHECKED_CHARS:
+            arguments, problems = catalogue.fitted(tool, arguments)
+            if problems is not None:
+                return _bad_arguments(problems)
         try:
             connection = self._connection(entry)
         except Unreachable as error:
@@ -238,6 +235,26 @@ class SessionTools:
         close = get_close_matches(name, names)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         return cut(f"There is no tool {name!r}.{hint} {self.notice or ''}".rstrip(), MAX_NOTICE_CHARS)
+
+
+def _read(text: str) -> dict[str, Any]:
+    """The arguments of a call; models write none as null, and an object as a text that holds it.
+
+    Raises:
+        ValueError: they are not a JSON object; the text says what is wrong.
+    """
+    try:
+        arguments = orjson.loads(text or "{}")
+        if isinstance(arguments, str):
+            arguments = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"they are not valid JSON: {error}") from None
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, dict):
+        raise ValueError("they are not a JSON object")  # noqa: TRY004  # bad input of a model, no bug
+    if is_too_deep(text, arguments):
+        raise ValueError(f"they are nested deeper than {MAX_DEPTH} levels")
+    return arguments
 
 
 def _bad_arguments(why: str) -> ToolResult:
