@@ -58,6 +58,11 @@ class Counting:
         """How often tools were listed, by servers of :meth:`raw`."""
         return len(self._lines("listings"))
 
+    @property
+    def questions(self) -> int:
+        """How often servers of :meth:`raw` were asked for the newer protocol."""
+        return len(self._lines("questions"))
+
     def kill_left(self) -> None:
         """End servers that a test failed to end."""
         self.kill_http()

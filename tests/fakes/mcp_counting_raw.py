@@ -136,6 +136,9 @@ def main() -> None:
             case {"method": "notifications/cancelled", "params": {"requestId": number}} if MODE == "obedient":
                 error = {"code": 0, "message": "Request cancelled"}
                 say(json.dumps({"jsonrpc": "2.0", "id": number, "error": error}).encode())
+            case {"method": "server/discover", "id": number}:
+                note("questions", str(os.getpid()))
+                say(b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32601,"message":"no such method"}}' % number)
             case {"id": number}:
                 say(b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32601,"message":"no such method"}}' % number)
 

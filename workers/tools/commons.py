@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from workers.tools.eras import Eras
 from workers.tools.outage import Outage, lined_up, must_line_up
 from workers.tools.server_logs import ServerLogs
 from workers.tools.sweep import Sweeper
@@ -34,6 +35,7 @@ class WorkerCommons:
         self.connecting = asyncio.Semaphore(MAX_CONNECTING)
         self.sweeper = Sweeper()
         self.logs = ServerLogs()
+        self.eras = Eras(home / "state" / "mcp_eras.json")
         self._processes = 0
 
     @contextmanager

@@ -17,13 +17,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import structlog
 from mcp import Client
 from mcp.client.session import IncomingMessage
 from mcp_types import Implementation, ToolListChangedNotification
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 from workers.tools.catalogue import Listing
@@ -252,7 +253,7 @@ class Owner:
                         await connecting.aclose()
                         came_up_at = time.monotonic()
                         self._arrive(client, tools)
-                        await self._stay()
+                        await self._stay(client)
             if self._giving_up.cancelled_caught:
                 self.why = self.why or f"no answer within {limit_s:g} s (connect_timeout)"
         except TooManyProcesses as error:
@@ -279,11 +280,16 @@ class Owner:
             streams = http_streams(self.target, on_pushes=self._can_push, on_refused=self._refused)
         return Client(
             by_tool(streams),
-            mode=self.target.entry.protocol,
+            mode=self._mode,
             message_handler=self._heard,
             client_info=_CLIENT,
             cache=None,
         )
+
+    @property
+    def _mode(self) -> Literal["auto", "legacy"]:
+        """``auto`` asks for the newer protocol first, which is no use where the server is known not to speak it."""
+        return "legacy" if self._commons.worker.eras.is_old(self.target.offer) else self.target.entry.protocol
 
     def _told(self) -> dict[str, str]:
         """What a process of one session's own is told of it."""
@@ -304,8 +310,11 @@ class Owner:
     def _listed_again(self, listing: Listing) -> None:
         self._on_tools(replace(listing, introduction=self._introduction), False)
 
-    async def _stay(self) -> None:
+    async def _stay(self, client: Client) -> None:
         assert self.tools is not None
+        if self.target.entry.protocol == "auto":
+            old = client.protocol_version not in MODERN_PROTOCOL_VERSIONS
+            await asyncio.to_thread(self._commons.worker.eras.note, self.target.offer, old=old)
         async with anyio.create_task_group() as group:
             group.start_soon(self.tools.follow)
             await self._leave.wait()
@@ -338,6 +347,7 @@ class Owner:
             return
         if came_up_at is None:
             self._outage = worsened(self._outage, now=now, chance=chance)
+            self._commons.worker.eras.note(self.target.offer, old=False)  # it may be another server now
         else:
             lived_s = now - came_up_at
             self._outage = after_life(self._outage, lived_s=lived_s, answered=self.answered, now=now, chance=chance)

@@ -16,6 +16,7 @@ from workers.tools.stdio import NotStarted
 from workers.tools.target import Target
 
 MAX_ERROR_CHARS = 500
+MAX_ANSWER_CHARS = 4_000  # of an error that is a server's answer to a call
 MAX_BODY_CHARS = 200  # of an HTTP error
 MAX_LINES = 5  # of standard error, the last
 MAX_LINES_CHARS = 1_000  # of these together
