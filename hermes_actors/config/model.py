@@ -165,7 +165,7 @@ class McpServer(Section):
     connect_timeout: Seconds = 60.0
     """How long a connection may take, the program's start included."""
     on_stop: Literal["cancel", "end"] | None = None
-    """What a stopped call means to the server's process; none: its protocol era decides."""
+    """What a stopped call means to the server's process; none: what is known of the server decides."""
     instructions: bool = True
     """Whether the model gets the server's own instructions."""
     resources: bool = False

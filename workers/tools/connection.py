@@ -23,7 +23,6 @@ from workers.tools.stopping import on_stop
 from workers.tools.target import Target
 from workers.tools.toolbox import Outcome, ToolResult
 
-MAX_ANSWER_CHARS = 4_000  # of an error that is a server's answer to a call
 CALL_CAP_S = 3600.0  # a call that reports progress lives no longer than this, or its time-out where that is longer
 REFRESH_TIMEOUT_S = 2.0  # a turn waits for what tools there are now, else goes on with those of before
 CLOSE_GRACE_S = 3.0  # a server may end by itself this long when its connection is closed
