@@ -1,6 +1,7 @@
-"""A trial of the models and tool servers that a configuration names, in a process of its own.
+"""A trial of the models and tool servers that a configuration names, in processes of their own.
 
-The questions are asked by the code that a worker runs, which this package does not import: :data:`PROBE` names it.
+The questions are asked by the code that a worker runs, which this package does not import: :data:`MODELS` and
+:data:`SERVERS` name it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hermes_actors.config.model import Settings, to_plain
 
-PROBE = "workers.probe"
+MODELS = "workers.probe"
 SERVERS = "workers.tools.trial_process"
 MAX_REPORT_CHARS = 1024 * 1024  # a line
 END_S = 10.0  # for the process to end its tool servers after SIGTERM
@@ -27,17 +28,40 @@ class ProbeFailed(Exception):
     """The trial itself broke off; the text says why, for people."""
 
 
-def probe(settings: Settings, *, logs: Path) -> Iterator[dict[str, Any]]:
-    """The reports of a trial, as they come: see :mod:`workers.probe`. Leaving the iteration ends the trial.
+def probe(settings: Settings, *, home: Path) -> Iterator[dict[str, Any]]:
+    """The reports of a trial of everything, as they come; leaving the iteration ends it.
+
+    A report is ``{"about": "model" | "server", "name", "detail", "checks": [{"what", "level": "ok" | "note" | "bad",
+    "seen", "remedy"}]}``; ``bad`` is what would fail, or be missing, in every turn.
 
     Args:
         settings: checked.
-        logs: where the tool servers' stderr goes.
+        home: of the gateway.
 
     Raises:
         ProbeFailed: the trial broke off.
     """
-    yield from _reports(PROBE, settings, logs=str(logs))
+    yield from _reports(MODELS, settings)
+    enabled = [name for name, entry in settings.config.mcp_servers.items() if entry.enabled]
+    if enabled:
+        yield from map(of_server, try_servers(settings, enabled, home=home))
+
+
+def of_server(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial of a tool server as a report of :func:`probe`."""
+    said = trial["detail"].strip().splitlines()
+    remedy = f"the server said: {said[-1]}" if said else "see hermes-ctl mcp test " + trial["server"]
+    checks = [
+        {
+            "what": step["what"],
+            "level": "ok" if step["ok"] else "bad",
+            "seen": step["seen"],
+            "remedy": "" if step["ok"] else remedy,
+        }
+        for step in trial["steps"]
+    ]
+    checks += [{"what": "tools", "level": "note", "seen": what, "remedy": ""} for what in trial["warnings"]]
+    return {"about": "server", "name": f"MCP server {trial['server']}", "detail": "", "checks": checks}
 
 
 def try_servers(settings: Settings, names: Sequence[str], *, home: Path) -> Iterator[dict[str, Any]]:

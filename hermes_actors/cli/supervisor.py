@@ -219,7 +219,7 @@ def _probed(settings: Settings, home: Home, *, shown: bool) -> list[dict[str, An
         if sys.stderr.isatty():
             stack.enter_context(waiting)
         try:
-            for told in probe(settings, logs=home.logs):
+            for told in probe(settings, home=home.root):
                 reports.append(told)
                 if shown:
                     write(Group(Text(), report(told)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,27 @@ async def test_each_model_is_asked_and_a_primary_without_key_is_bad(tmp_path: Pa
         assert "the-models-key" not in out
 
 
+async def test_each_tool_server_is_started_once_and_one_that_does_not_start_is_bad(tmp_path: Path) -> None:
+    broken = "import sys; sys.exit('no contexts are defined')"
+    config = {
+        "model": {"provider": "demo"},
+        "mcp_servers": {
+            "time": {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"]},
+            "broken": {"command": sys.executable, "args": ["-c", broken]},
+            "off": {"command": "/nowhere", "enabled": False},
+        },
+    }
+
+    code, out, _ = await checked(tmp_path / "home", config, "--json")
+
+    reports = {told["name"]: told for told in json.loads(out)["probe"] if told["about"] == "server"}
+    assert (code, set(reports)) == (1, {"MCP server time", "MCP server broken"})
+    levels = {check["what"]: check["level"] for check in reports["MCP server time"]["checks"]}
+    assert (levels["start"], levels["tools"]) == ("ok", "ok")
+    (bad,) = [check for check in reports["MCP server broken"]["checks"] if check["level"] == "bad"]
+    assert "no contexts are defined" in bad["remedy"]
+
+
 async def test_a_server_that_refuses_tools_is_bad_for_who_configured_tool_servers(tmp_path: Path) -> None:
     async with ModelServer() as server:
         words = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
@@ -92,10 +114,10 @@ async def test_a_server_that_refuses_tools_is_bad_for_who_configured_tool_server
 
 
 def test_a_trial_that_breaks_off_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hermes_actors.probe.PROBE", "no_such_module_of_ours")
+    monkeypatch.setattr("hermes_actors.probe.MODELS", "no_such_module_of_ours")
 
     with pytest.raises(ProbeFailed, match="no_such_module_of_ours"):
-        list(probe(Settings(config=Config(), environment={}, api_keys={}), logs=tmp_path))
+        list(probe(Settings(config=Config(), environment={}, api_keys={}), home=tmp_path))
 
 
 def test_the_picture_is_a_png_file_of_one_colour() -> None:

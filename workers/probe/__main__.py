@@ -1,7 +1,7 @@
-"""The process of a trial: what to try on stdin, a report a line on stdout, both JSON.
+"""The process that tries models: the configuration on stdin, a report a line on stdout, both JSON.
 
-The order is ``{"config", "environment"}``, as a worker gets them. A report is ``{"about": "model" | "server", "name",
-"detail", "checks": [{"what", "level", "seen", "remedy"}]}``.
+The order is ``{"config", "environment"}``, as a worker gets them. :func:`hermes_actors.probe.probe` says what a report
+is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workers.probe.models import endpoints, seen_of
 
 
 async def reports(config: Config, environment: dict[str, str]) -> AsyncIterator[dict[str, Any]]:
-    """What each model and each tool server does, one after the other, so that none disturbs another."""
+    """What each model does, one after the other, so that none disturbs another."""
     for name, endpoint, wanted in endpoints(config):
         seen = await seen_of(endpoint, wanted.model, environment)
         checks = [asdict(check) for check in checks_of(seen, wanted)]
