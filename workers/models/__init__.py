@@ -9,6 +9,7 @@ from workers.models.chain import ModelChain
 from workers.models.chat import ChatCompletions
 from workers.models.demo import DemoModel
 from workers.models.exchange import Patiences
+from workers.models.limits import MAX_LESSONS
 from workers.models.provider import ModelProvider
 
 
@@ -46,7 +47,14 @@ def make_provider(config: ModelConfig, environment: Mapping[str, str], *, max_re
     return provider_of(config, config.default, environment, max_retries=max_retries)
 
 
-def provider_of(endpoint: Endpoint, model: str, environment: Mapping[str, str], *, max_retries: int) -> ModelProvider:
+def provider_of(
+    endpoint: Endpoint,
+    model: str,
+    environment: Mapping[str, str],
+    *,
+    max_retries: int,
+    max_lessons: int = MAX_LESSONS,
+) -> ModelProvider:
     """One provider of the configuration.
 
     Args:
@@ -54,6 +62,7 @@ def provider_of(endpoint: Endpoint, model: str, environment: Mapping[str, str], 
         model: its model's id.
         environment: the variables that the configuration names.
         max_retries: ``agent.api_max_retries``.
+        max_lessons: how often one request is made once more without what was refused.
     """
     if endpoint.provider == "demo":
         return DemoModel(model=model, context_length=endpoint.context_length)
@@ -65,6 +74,7 @@ def provider_of(endpoint: Endpoint, model: str, environment: Mapping[str, str], 
         key_env=endpoint.key_env,
         patiences=_patiences(endpoint),
         max_retries=max_retries,
+        max_lessons=max_lessons,
         context_length=endpoint.context_length,
         vision=endpoint.vision,
     )

@@ -52,6 +52,7 @@ class ChatCompletions:
         key_env: the name of the variable that it came from.
         patiences: the time-outs.
         max_retries: ``agent.api_max_retries``.
+        max_lessons: how often one request is made once more without what was refused.
         context_length: the model's window in tokens, where the configuration states it.
         vision: whether the model takes pictures, where the configuration says so.
         sleep: waits between retries.
@@ -69,6 +70,7 @@ class ChatCompletions:
         key_env: str | None = None,
         patiences: Patiences,
         max_retries: int,
+        max_lessons: int = MAX_LESSONS,
         context_length: int | None = None,
         vision: bool | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -80,6 +82,7 @@ class ChatCompletions:
         self._key_env = key_env
         self._exchange = Exchange(provider=name, base_url=base_url, key=key, patiences=patiences, clock=clock)
         self._max_retries = max_retries
+        self._max_lessons = max_lessons
         self._context_length = context_length
         self._vision = vision
         self._limits: dict[str, Limits] = {}  # by model
@@ -127,7 +130,7 @@ class ChatCompletions:
             except Failed as failed:
                 failure = self._failure(failed, sent, model, attempts, delivered=not request.take_back())
                 words = failed.words
-            if not failure.delivered and lessons < MAX_LESSONS and self._learn(failure, words, sent):
+            if not failure.delivered and lessons < self._max_lessons and self._learn(failure, words, sent):
                 lessons += 1
                 continue
             delay, tries = next_try(

@@ -36,7 +36,7 @@ class Seen:
     pieces: int = 0  # in which the plain answer came
     seconds: float = 0.0  # that it took
     tool: Outcome | None = None  # None: not asked, since the plain question failed
-    picture: Outcome | None = None
+    picture: Outcome | None = None  # nor where the configuration says that the model has no eyes
     wrong_model: Outcome | None = None
     window: int | None = None  # tokens, as the provider's list of models states it
 

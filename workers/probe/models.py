@@ -69,14 +69,14 @@ def endpoints(config: Config) -> list[tuple[str, Endpoint, Wanted]]:
 
 async def seen_of(endpoint: Endpoint, model: str, environment: Mapping[str, str]) -> Seen:
     """Ask a model everything, each question once."""
-    provider = provider_of(endpoint, model, environment, max_retries=0)
+    provider = provider_of(endpoint, model, environment, max_retries=0, max_lessons=0)
     try:
-        return await _asked(provider, model)
+        return await _asked(provider, model, pictures=endpoint.vision is not False)
     finally:
         await provider.close()
 
 
-async def _asked(provider: ModelProvider, model: str) -> Seen:
+async def _asked(provider: ModelProvider, model: str, *, pictures: bool) -> Seen:
     pieces: list[str] = []
     began = time.monotonic()
     plain = await _ask(provider, _request("Count from 1 to 10, in one line."), pieces)
@@ -89,7 +89,7 @@ async def _asked(provider: ModelProvider, model: str) -> Seen:
         pieces=len(pieces),
         seconds=seconds,
         tool=await _ask(provider, call),
-        picture=await _ask(provider, _picture_request()),
+        picture=await _ask(provider, _picture_request()) if pictures else None,
         wrong_model=await _ask(provider, _request("Say yes.", model=WRONG_MODEL)),
         window=await provider.window(model),
     )
