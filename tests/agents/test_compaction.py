@@ -241,6 +241,54 @@ async def test_tokens_of_a_summary_count_to_the_turn_that_needed_it() -> None:
     assert tokens > model.answered
 
 
+class _WithAnswer(Windowed):
+    """Adds the bound of the answer to the request, as vLLM does."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(window, states=False)
+        self.bounds: list[int] = []
+
+    async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
+        bound = request.parameters.get("max_tokens", 0)
+        size = size_of(request)
+        self.bounds.append(bound)
+        return (
+            too_large(size, self.window_bytes)
+            if size + bound > self.window_bytes
+            else await super().complete(request, on_text)
+        )
+
+
+async def test_a_bound_for_the_answer_that_is_too_large_is_lowered_and_the_conversation_stays_as_it_is() -> None:
+    model = _WithAnswer(12_000)
+    bench = bench_with(model)
+    for n in range(5):
+        await bench.talk(f"message {n} " + "word " * 100)
+
+    ended = await bench.talk("and now?", parameters={"max_tokens": 12_000})
+
+    assert ended.state == "completed"
+    assert len(model.bounds) == 5 + 2
+    assert 0 < model.bounds[-1] < 12_000
+    assert (model.summaries, len(sent(model))) == (0, 11)
+
+
+async def test_a_summary_that_a_larger_model_wrote_is_shortened_for_a_smaller_one() -> None:
+    model = Windowed(10**6)
+    model.summary = "they counted and counted " * 200
+    bench = bench_with(model)
+    for n in range(8):
+        await bench.talk(f"message {n}")
+    await bench.talk("/compress")
+    model.window_bytes, model.summary = 4000, "they counted"
+
+    for n in range(8):
+        assert (await bench.talk(f"question {n} " + "word " * 60)).state == "completed"
+
+    assert "they counted" in sent(model)[0]["content"]
+    assert len(sent(model)[0]["content"]) < 200
+
+
 # -- /compress --------------------------------------------------------------------------------------------------------
 async def test_compress_summarises_all_but_the_newest_turns_at_once() -> None:
     model = Windowed(10**6)

@@ -18,6 +18,7 @@ from workers.models.context import (
     row_size,
     size_of,
     window_in,
+    with_room_for_answer,
 )
 from workers.models.gauge import LEAST_COUNTED_BYTES, Gauge
 from workers.models.provider import ModelRequest, Passage
@@ -66,13 +67,39 @@ def test_a_picture_counts_as_a_picture_and_not_by_its_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "tokens"),
-    [({}, 800), ({"max_tokens": 500}, 500), ({"max_completion_tokens": 600}, 400), ({"max_tokens": 999_999}, 250)],
+    [({}, 800), ({"max_tokens": 500}, 500), ({"max_completion_tokens": 400}, 600), ({"max_tokens": 999_999}, 500)],
 )
-def test_a_long_answer_that_the_caller_asks_for_leaves_less_room(parameters: dict[str, Any], tokens: int) -> None:
+def test_a_long_answer_that_the_caller_asks_for_leaves_less_room_but_half_at_least(
+    parameters: dict[str, Any], tokens: int
+) -> None:
     gauge = Gauge(window=1000, tokens_per_byte=0.5)
 
     assert room_bytes(gauge, 0.8, parameters) == tokens * 2
     assert room_bytes(Gauge(), 0.8, parameters) is None
+
+
+# -- the bound for an answer ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_an_answer_is_bounded_by_what_the_window_holds_beside_the_request(name: str) -> None:
+    asked = ModelRequest(messages=[row("user", "x" * 3000)], parameters={name: 9000, "temperature": 1})
+
+    bounded = with_room_for_answer(asked, Gauge(window=8192)).parameters
+
+    assert 0.75 * 8192 < bounded[name] < 8192 - 900
+    assert bounded["temperature"] == 1
+
+
+@pytest.mark.parametrize(("window", "asked"), [(None, 9000), (8192, 100), (8192, "many"), (8192, True)])
+def test_a_bound_that_fits_or_says_nothing_stays_as_it_is(window: int | None, asked: Any) -> None:
+    request = ModelRequest(messages=[row("user", "hi")], parameters={"max_tokens": asked})
+
+    assert with_room_for_answer(request, Gauge(window=window)) is request
+
+
+def test_an_answer_may_have_some_tokens_however_large_the_request_is() -> None:
+    asked = ModelRequest(messages=[row("user", "x" * 100_000)], parameters={"max_tokens": 9000})
+
+    assert with_room_for_answer(asked, Gauge(window=8192)).parameters["max_tokens"] == 512
 
 
 # -- fitting ----------------------------------------------------------------------------------------------------------

@@ -110,6 +110,10 @@ RECOGNISED: list[tuple[Cause, int | None, Any]] = [
     (Cause.CONTEXT, 429, openai("Request too large for m-1: Limit 3, Requested 4.", "rate_limit_exceeded", "tokens")),
     (Cause.CONTEXT, 400, openai("Range of input length should be [1, 30720]")),
     (Cause.CONTEXT, 413, "Payload Too Large"),
+    (Cause.CONTEXT, 400, {"error": "The number of tokens to keep is greater than the context length."}),
+    (Cause.CONTEXT, 400, {"error": "However, the model is loaded with context length of only 4096 tokens"}),
+    (Cause.CONTEXT, 400, {"message": "The input (9 tokens) is longer than the model's context length (8 tokens)."}),
+    (Cause.CONTEXT, 400, {"error": "This model's maximum prompt length is 8 but the request contains 9 tokens."}),
     (Cause.CONTEXT, 500, openai("litellm.APIError: maximum context length is 8192 tokens. You requested 9000")),
     (Cause.CONTEXT, 400, openai("array too long", "array_above_max_length", param="messages")),
     # -- picture --
@@ -172,6 +176,15 @@ RECOGNISED: list[tuple[Cause, int | None, Any]] = [
     (Cause.REQUEST, 400, openai("messages with role 'tool' must be a response to a preceding message")),
     (Cause.REQUEST, 422, {"detail": [{"loc": ["body"], "msg": "field required"}]}),
     (Cause.REQUEST, 400, openai("Function call is missing a thought_signature in functionCall parts")),
+    (
+        Cause.REQUEST,
+        400,
+        openai(
+            "Invalid 'messages[3].tool_calls[0].id': string too long. Expected a string with maximum length 40.",
+            "string_above_max_length",
+            param="messages[3].tool_calls[0].id",
+        ),
+    ),
     (Cause.REQUEST, 400, "no"),
     (Cause.REQUEST, 405, "Method Not Allowed"),
     (Cause.REQUEST, 501, "Not Implemented"),
@@ -296,7 +309,21 @@ def test_whatever_is_said_has_a_cause_of_a_provider(
         ("Request too large on tokens per minute (TPM): Limit 6000, Requested 9000, please", 6000, 9000),
         ("Current length is 9000 while limit is 8192", 8192, 9000),
         ("Range of input length should be [1, 30720]", 30720, None),
-        ("input length and `max_tokens` exceed context limit: 190 + 20 > 200, decrease", 200, None),
+        ("input length and `max_tokens` exceed context limit: 190 + 20 > 200, decrease", 200, 190),
+        ("This endpoint's maximum context length is 128k tokens.", 128_000, None),
+        ("its context window (1M tokens) is exceeded", 1_000_000, None),
+        ("The context length is 32.768", None, None),
+        ("input length exceeds the context length (status code: 400)", None, None),  # Ollama
+        ("The prompt is larger than the context length of only 4096.", 4096, None),  # LM Studio
+        ("Input length (9000 tokens) exceeds the maximum allowed length (8192 tokens).", 8192, 9000),  # SGLang
+        ("The input (9000 tokens) is longer than the model's context length (8192 tokens).", 8192, 9000),
+        ("too many tokens: the request cannot exceed 4096 tokens", 4096, None),  # Cohere
+        ("prompt token count of 130000 exceeds the limit of 128000", 128_000, 130_000),  # GitHub Models
+        (
+            "maximum context length is 8192 tokens. However, you requested 9050 tokens (50 in the messages, 9000 in",
+            8192,
+            50,
+        ),
         ("version 2.0 of 2024 says no", None, None),
     ],
 )

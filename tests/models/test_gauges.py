@@ -15,7 +15,8 @@ from fakes.sessions import FakeModel, text_reply
 
 from workers.models.chat import ChatCompletions
 from workers.models.exchange import Patiences
-from workers.models.gauges import LOOKED_UP_AGAIN_S, Gauges
+from workers.models.gauge import LEAST_WINDOW
+from workers.models.gauges import LOOKED_UP_AGAIN_S, MOST, Gauges
 from workers.models.provider import ModelFailure
 
 PRIMARY = (0, None)
@@ -114,6 +115,40 @@ def test_a_refusal_that_states_no_window_bounds_it_by_what_was_sent() -> None:
     gauges.refused(PRIMARY, 10_000, refusal())
 
     assert gauges.of(PRIMARY).window == int(0.9 * 3000)
+
+
+def test_nothing_is_learned_of_a_body_that_was_too_large_for_a_proxy_nor_of_a_figure_that_is_a_mistake() -> None:
+    gauges = Gauges([Stating(None)], Clock())
+
+    gauges.refused(PRIMARY, 10_000, failed(status=413, text="Payload Too Large"))
+    gauges.refused(PRIMARY, 500, refusal())
+    gauges.refused(PRIMARY, 10_000, refusal(window=LEAST_WINDOW - 1))
+
+    assert gauges.of(PRIMARY).window is None
+
+
+@pytest.mark.parametrize(("configured", "known"), [(None, None), (2048, 2048)])
+def test_a_model_that_takes_more_than_was_learned_has_a_larger_window(
+    configured: int | None, known: int | None
+) -> None:
+    provider = Stating(None)
+    provider.context_length = configured
+    gauges = Gauges([provider], Clock())
+    gauges.refused(PRIMARY, 10_000, refusal(window=400))
+
+    gauges.answered(PRIMARY, 10_000, replace(text_reply("hi"), usage={"prompt_tokens": 3000}))
+
+    assert gauges.of(PRIMARY).window == known
+
+
+async def test_however_many_models_are_chosen_a_bounded_number_is_known() -> None:
+    gauges = Gauges([Stating(None)], Clock())
+    for n in range(2 * MOST):
+        gauges.refused((0, f"model {n}"), 10_000, refusal(window=4096))
+
+    windows = [gauges.of((0, f"model {n}")).window for n in range(2 * MOST)]
+
+    assert windows == [None] * MOST + [4096] * MOST
 
 
 def test_answers_teach_how_a_model_counts() -> None:

@@ -46,6 +46,10 @@ def test_an_openai_error_gives_its_message_and_code() -> None:
         ({"object": "error", "message": "too long", "code": 40303}, "too long"),
         ({"detail": "Not Found"}, "Not Found"),
         ({"detail": [{"loc": ["body"], "msg": "field required"}, {"msg": "no"}]}, "field required; no"),
+        (
+            {"detail": [{"loc": ["body", "messages", 1, "assistant", "reasoning_content"], "msg": "Extra inputs"}]},
+            "messages.1.assistant.reasoning_content: Extra inputs",
+        ),
         ({"errors": [{"message": "a"}, "b"]}, "a; b"),
         ([{"error": {"code": 400, "message": "wrapped", "status": "INVALID_ARGUMENT"}}], "wrapped"),
         ({"error": {"message": "Provider returned error", "metadata": {"raw": "why"}}}, "Provider returned error: why"),

@@ -19,7 +19,7 @@ import structlog
 from hermes_actors.config.model import Compaction as Settings
 from workers.models.cause import Cause
 from workers.models.content import text_of
-from workers.models.context import fitted, room_bytes, rows_size, size_of
+from workers.models.context import fitted, room_bytes, rows_size, size_of, with_room_for_answer
 from workers.models.gauge import Gauge
 from workers.models.provider import Asked, ModelReply, ModelRequest, Passage
 from workers.store.shard import PastTurn, StoreFailed, Summary
@@ -89,6 +89,10 @@ class Compaction:
 
     async def fit(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
         """As :class:`workers.models.provider.Fit` says."""
+        fitting = await self._smaller(request, asked, refused=refused)
+        return with_room_for_answer(fitting, asked.gauge())
+
+    async def _smaller(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
         gauge = asked.gauge()
         most = room_bytes(gauge, FULL_SHARE, request.parameters)
         if refused:
@@ -155,14 +159,15 @@ async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: 
     usage: Counter[str] = Counter()
     share = PIECE_SHARE
     while True:
-        text = before.text if before is not None else ""
+        most = summary_chars(asked.gauge())  # an earlier summary may be another model's, with a larger window
+        text = before.text[:most] if before is not None else ""
         for piece in pieces_of(turns, piece_bytes(asked.gauge(), share)):
             outcome = await asked.ask(summary_request(text, piece))
             if not isinstance(outcome, ModelReply):
                 break
             if not outcome.text.strip():
                 raise NoSummary("the model wrote an empty summary")
-            text = outcome.text.strip()[: summary_chars(asked.gauge())]
+            text = outcome.text.strip()[:most]
             usage.update(outcome.usage)
         else:
             return text, dict(usage)

@@ -152,8 +152,8 @@ class ModelLine:
         request = await self._fitted(request, position, refused=False)
         outcome = await self._counted(request, position, on_text)
         if isinstance(outcome, ModelFailure) and outcome.cause is Cause.CONTEXT and not outcome.delivered:
-            smaller = await self._fitted(request, position, refused=True)
-            if size_of(smaller) < size_of(request):
+            smaller = await self._fitted(request, position, refused=is_longer_than_window(outcome))
+            if size_of(smaller) < size_of(request) or smaller.parameters != request.parameters:
                 outcome = await self._counted(smaller, position, on_text)
         return outcome
 
@@ -272,6 +272,11 @@ class Closings:
         """Drop what is over, so that nothing is kept longer than :data:`workers.models.route.MAX_CLOSED_S`."""
         now = self._clock()
         self._closings = {place: closing for place, closing in self._closings.items() if closing.until > now}
+
+
+def is_longer_than_window(refusal: ModelFailure) -> bool:
+    """Whether a request that was refused for its length is itself too long, not only the answer that it asks for."""
+    return refusal.window is None or refusal.tokens is None or refusal.tokens >= refusal.window
 
 
 def _unheard(_piece: str) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import orjson
 
-from workers.models.gauge import TOKENS_PER_BYTE, Gauge
+from workers.models.gauge import LEAST_WINDOW, TOKENS_PER_BYTE, Gauge
 from workers.models.provider import ModelRequest, Passage
 
 PICTURE_TOKENS = 1500  # of a picture, whose bytes say nothing; what providers charge for one of the usual sizes
-LEAST_WINDOW = 256  # tokens; a smaller figure is a mistake
-LEAST_SHARE = 0.25  # of a window that is left to the request, however long an answer the caller asks for
+LEAST_SHARE = 0.5  # of a window that is left to the request, however long an answer the caller asks for
+LEAST_ANSWER_SHARE = 1 / 16  # of a window that an answer may always have
+ESTIMATE_SHARE = 0.05  # of a window that stays free beside request and answer: sizes are estimates
 SHORTENED_BYTES = 600  # a tool result is never shortened below this
 NOTE_BYTES = 200  # of a shortened result, for the line that says so and the message around it
 HEAD_SHARE = 2 / 3  # of a shortened result: its beginning says more than its end
@@ -93,6 +94,22 @@ def fitted(request: ModelRequest, room: int, *, leave_out_turns: bool = True) ->
         oldest = 1 if kept[0].is_summary and len(kept) > 1 else 0
         excess -= passage_size(kept.pop(oldest))
     return replace(request, past=kept)
+
+
+def with_room_for_answer(request: ModelRequest, gauge: Gauge) -> ModelRequest:
+    """The request with a bound for its answer that the window holds beside it, where the caller's is larger.
+
+    Servers that add both up (vLLM, Anthropic) refuse a request for no other reason. A smaller bound is no loss: beyond
+    the window no answer goes.
+    """
+    if gauge.window is None:
+        return request
+    left = gauge.window - gauge.tokens(size_of(request)) - int(ESTIMATE_SHARE * gauge.window)
+    most = max(left, int(LEAST_ANSWER_SHARE * gauge.window))
+    larger = [name for name in _ANSWER_LIMITS if type(asked := request.parameters.get(name)) is int and asked > most]
+    if not larger:
+        return request
+    return replace(request, parameters={**request.parameters, **dict.fromkeys(larger, most)})
 
 
 def common_cap(sizes: Sequence[int], excess: int) -> int | None:

@@ -237,10 +237,17 @@ def _status(*candidates: Any) -> int | None:
 
 def _said(value: Any) -> str:
     """What a value says that is a text, an object with a message, or a list of such."""
-    entries = (
-        entry.get("message") or entry.get("msg") if isinstance(entry, dict) else entry for entry in _listed(value)
-    )
+    entries = (_said_of(entry) if isinstance(entry, dict) else entry for entry in _listed(value))
     return "; ".join(entry for entry in entries if isinstance(entry, str))
+
+
+def _said_of(entry: dict[str, Any]) -> Any:
+    """The message of an object, behind the place that it is about, which FastAPI names beside it (``loc``)."""
+    said, place = entry.get("message") or entry.get("msg"), entry.get("loc")
+    if not isinstance(said, str) or not isinstance(place, list):
+        return said
+    steps = [str(step) for step in place if isinstance(step, str | int) and step != "body"]
+    return f"{'.'.join(steps)}: {said}" if steps else said
 
 
 def _listed(value: Any) -> list[Any]:

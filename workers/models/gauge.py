@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 TOKENS_PER_BYTE = 0.3  # until a provider told its count: English needs about a quarter, other languages and JSON more
 LEAST_TOKENS_PER_BYTE = 0.05  # a count below is of something else: of what was not cached, of the last message alone
 LEAST_COUNTED_BYTES = 1000  # of a smaller request a count says more of the chat template than of the text
+LEAST_WINDOW = 256  # tokens; a smaller figure is a mistake
 MOST_TOKENS_PER_BYTE = 1.5  # a tokenizer that knows bytes only needs one a byte, and some for each message
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import structlog
 
-from workers.models.gauge import Gauge
+from workers.models.gauge import LEAST_WINDOW, Gauge
 from workers.models.provider import ModelFailure, ModelProvider, ModelReply
 
 log = structlog.get_logger(__name__)
@@ -16,6 +16,8 @@ log = structlog.get_logger(__name__)
 LOOKED_UP_FROM_TOKENS = 1000  # of a request: no model that is used for agents has a window that this would fill
 LOOK_UP_BYTES = 2**20  # a size at which the window always matters
 LOOKED_UP_AGAIN_S = 600.0  # after a provider that did not state a model's window
+MOST = 256  # models that are known at a time; people choose any name with /model
+TOO_LARGE_STATUS = 413  # of a body, whose bytes count: those of pictures above all
 REFUSED_SHARE = 0.9  # of a refused request, for a model that refuses as too large and states no window
 
 Place = tuple[int, str | None]  # position in the chain, and the model that a request chose
@@ -60,16 +62,31 @@ class Gauges:
         return self.of(place)
 
     def answered(self, place: Place, size: int, reply: ModelReply) -> None:
-        """A model answered a request of so many bytes, and counted it."""
-        self._gauges[place] = self.of(place).counted(size, reply.usage.get("prompt_tokens", 0))
+        """A model answered a request of so many bytes, and counted it; a count above the window shows a larger one."""
+        tokens = reply.usage.get("prompt_tokens", 0)
+        gauge = self.of(place).counted(size, tokens)
+        if gauge.window is not None and tokens > gauge.window and gauge.window != self._configured(place):
+            log.info("a model takes more than was learned", provider=reply.provider, model=reply.asked, tokens=tokens)
+            gauge = replace(gauge, window=self._configured(place))
+        self._keep(place, gauge)
 
     def refused(self, place: Place, size: int, failure: ModelFailure) -> None:
-        """A model refused a request of so many bytes as too large."""
+        """A model refused a request of so many bytes as too large.
+
+        A window is learned of what it says, else of what it was sent; but not of a body that was too large for a proxy
+        (413), nor of a figure so small that it is a mistake.
+        """
         gauge = self.of(place).counted(size, failure.tokens or 0)
-        window = failure.window or int(REFUSED_SHARE * gauge.tokens(size))
-        if gauge.window is None or window < gauge.window:
+        guess = 0 if failure.status == TOO_LARGE_STATUS else int(REFUSED_SHARE * gauge.tokens(size))
+        window = failure.window or guess
+        if window >= LEAST_WINDOW and (gauge.window is None or window < gauge.window):
             log.info("window of a model learned", provider=failure.provider, model=failure.model, tokens=window)
             gauge = replace(gauge, window=window)
+        self._keep(place, gauge)
+
+    def _keep(self, place: Place, gauge: Gauge) -> None:
+        if len(self._gauges) >= MOST and place not in self._gauges:
+            del self._gauges[next(iter(self._gauges))]  # the one that is known for longest
         self._gauges[place] = gauge
 
     def _configured(self, place: Place) -> int | None:
@@ -81,7 +98,11 @@ class Gauges:
         if look.cancelled():  # the worker ends
             return
         window = look.result()
-        if window is None:
-            self._looked_up[place] = self._clock() + LOOKED_UP_AGAIN_S
-        elif self.of(place).window is None:
-            self._gauges[place] = replace(self.of(place), window=window)
+        if window is not None:
+            if self.of(place).window is None:
+                self._keep(place, replace(self.of(place), window=window))
+            return
+        now = self._clock()
+        if len(self._looked_up) >= MOST:
+            self._looked_up = {at: until for at, until in self._looked_up.items() if until > now}
+        self._looked_up[place] = now + LOOKED_UP_AGAIN_S

@@ -182,7 +182,7 @@ SIGNS: tuple[Sign, ...] = (
         cause=Cause.CONTENT,
         source="OpenAI: a text too long for its field",
         codes=_codes("string_above_max_length"),
-        param=r"messages|input",
+        param=r"(messages|input)(?!.*tool_call)",  # an id is none of the person's words
     ),
     Sign(
         cause=Cause.CONTENT,
@@ -285,8 +285,11 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         cause=Cause.CONTEXT,
-        source="vLLM, DeepSeek, OpenRouter, Anthropic, Gemini, Mistral, Moonshot, Qwen, LiteLLM, Together, Fireworks",
-        words=r"maximum context (length|window|size)|contextwindowexceeded|model_max_prompt"
+        source="vLLM, SGLang, DeepSeek, OpenRouter, Anthropic, Gemini, Mistral, Moonshot, Qwen, xAI, LM Studio, "
+        "LiteLLM, Together, Fireworks",
+        words=r"max(imum)? (context|prompt|input) (length|window|size)|contextwindowexceeded|model_max_prompt"
+        r"|(longer|larger|greater|more) than (the |its )?(model'?s? )?(max(imum)? )?context|context length of only"
+        r"|context (is|was) full|(not|n't) fit (in|into) (the |its )?(model'?s? )?context"
         r"|context (length|window|size|limit)[^.]{0,40}exce|exce[^.]{0,60}context"
         r"|(prompt|input|messages?|conversation|request)s? (is|are|was) too (long|large)|too many (input )?tokens"
         r"|input (length|tokens?|token count)\b[^.]{0,60}exce|exce[^.]{0,40}(token|length) limit"
@@ -307,7 +310,7 @@ SIGNS: tuple[Sign, ...] = (
         cause=Cause.KEY,
         source="Gemini, xAI, DeepSeek, LiteLLM, OpenRouter, Azure",
         words=r"(invalid|incorrect|missing|wrong|no|unknown|expired|malformed) (x-)?api[- _]?key"
-        r"|api[- _]?key (not|is|was|has|required)|no connected db|authentication (error|fail|required)"
+        r"|api[- _]?key (not|is|was|has|expired|required)|no connected db|authentication (error|fail|required)"
         r"|unauthori[sz]ed|no auth credentials|invalid (bearer |access )?token\b|virtual key expected"
         r"|invalid subscription key",
         statuses=frozenset({400, 401, 403, 500, None}),
