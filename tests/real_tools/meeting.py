@@ -124,10 +124,12 @@ def _judge_refused(seen: Seen, model: ModelServer, status: int, body: Any, asked
         seen.wrong.append(f"{what} refused, and so the turn: {status} {body['error']['message'][:200]}")
     elif asked != 2:
         seen.wrong.append(f"{what} refused once, the model asked {asked} times")
-    elif long_descriptions(tools) or len(tools) > MOST_TOOLS:
-        seen.wrong.append(f"{what} refused, and sent again")
+    elif what.endswith("descriptions"):
+        seen.shortened = f"{what} shortened"
+        seen.wrong += [f"{what} refused, and sent again"] if long_descriptions(tools) else []
     else:
-        seen.shortened = f"{what} shortened" if what.endswith("descriptions") else f"{len(tools)} of {what}"
+        seen.shortened = f"{len(tools)} of {what}"
+        seen.wrong += [f"{what} refused, and sent again"] if len(tools) > MOST_TOOLS else []
 
 
 async def meet_all(servers: Sequence[ToolServer], folder: Path, work: Path) -> Seen:
