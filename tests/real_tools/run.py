@@ -29,7 +29,7 @@ from real_tools.servers import SERVERS
 from rich.console import Console
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "mcp-servers.md"
-TOGETHER = ("atlassian", "excel")  # more than 128 tools
+TOGETHER = ("excel", "atlassian")  # more than 128 tools
 HEAD = (
     "server",
     "package",
