@@ -181,7 +181,6 @@ async def test_an_empty_answer_is_asked_for_once_more_and_does_no_harm(gateway: 
     assert all(message.get("content") or message.get("tool_calls") for message in tap.last.body["messages"])
 
 
-@pytest.mark.xfail(strict=True, reason="a refused picture is not replaced yet")
 async def test_a_picture_for_a_model_without_eyes_becomes_a_line_that_says_so(
     gateway: RunningGateway, tap: Tap
 ) -> None:
