@@ -19,6 +19,14 @@ FORMS: dict[str, Any] = {
     "no_choice": {"type": "object", "properties": {"text": TEXT, "more": {"enum": []}}},
     "own_type": {"type": "object", "properties": {"text": TEXT, "more": {"type": "uuid"}}},
     "no_properties": {"type": "object", "properties": None},
+    "by_anchor": {"properties": {"text": {"$ref": "#there"}}, "$defs": {"A": {"$anchor": "there", "type": "string"}}},
+    "by_id": {"properties": {"text": {"$ref": "a.json"}}, "$defs": {"A": {"$id": "a.json", "type": "string"}}},
+    "no_branches": {"properties": {"text": TEXT, "more": {"anyOf": []}, "most": {"allOf": None}}},
+    "no_items": {"properties": {"text": TEXT, "more": {"type": "array", "items": None}, "most": {"type": "array"}}},
+    "closed_list": {"properties": {"text": TEXT, "more": {"prefixItems": [TEXT, {"type": "int"}], "items": False}}},
+    "never": {"properties": {"text": TEXT, "more": False, "most": {"anyOf": [False, TEXT]}}, "required": None},
+    "many_types": {"properties": {"text": TEXT, "more": {"type": ["string", "file"]}, "most": {"type": []}}},
+    "one_of": {"oneOf": [{"properties": {"text": TEXT}, "required": ["text"]}, {"properties": {"more": True}}]},
 }
 PLAIN = {"type": "object", "properties": {"text": TEXT}, "required": ["text"]}
 

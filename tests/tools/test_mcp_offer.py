@@ -9,6 +9,7 @@ import orjson
 import pytest
 from fakes.mcp_counting import BOUND_S, Counting, call
 from mcp_types import EmbeddedResource, PromptMessage, TextContent, TextResourceContents
+from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer, ToolFilter
 from workers.tools.catalogue import ListedTool, catalogue
@@ -216,3 +217,18 @@ def test_a_pattern_that_no_tool_fits_is_said_with_the_nearest_name(
     listed = [ListedTool(name=name, description=None, input_schema={}) for name in ("get_time", "convert_time")]
 
     assert catalogue("s", listed, chosen).warnings == warnings
+
+
+# -- many tools -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "warned"), [(128, False), (129, True)])
+def test_more_tools_than_some_providers_take_are_warned_of(tmp_path: Path, number: int, warned: bool) -> None:
+    servers = ToolServers({}, {}, owner_mark="test:", home=tmp_path, logs=tmp_path)
+    listed = [ListedTool(name=f"t{at}", description=None, input_schema={}) for at in range(number)]
+
+    with capture_logs() as logged:
+        servers._join([catalogue("s", listed, ToolFilter())])
+        servers._join([catalogue("s", listed, ToolFilter())])
+
+    assert [line["event"] for line in logged] == ["many tools offered"] * warned

@@ -19,6 +19,7 @@ from workers.tools.target import target
 from workers.tools.toolbox import Toolbox
 
 CLOSE_TIMEOUT_S = 15.0  # above what one connection's end may take
+MANY_TOOLS = 128  # OpenAI and Azure refuse requests with more: OpenAI's API reference, chat completions, tools
 MAX_JOINED = 64  # combinations of catalogues whose offer is kept
 
 log = structlog.get_logger(__name__)
@@ -139,4 +140,6 @@ class ToolServers:
             if len(self._joined) >= MAX_JOINED:
                 self._joined.clear()
             joined = self._joined[key] = offer(tool for catalogue in known for tool in catalogue.offered)
+            if len(joined.tools) > MANY_TOOLS:
+                log.warning("many tools offered", tools=len(joined.tools), most_of_some_providers=MANY_TOOLS)
         return joined
