@@ -16,10 +16,18 @@ from fakes.mcp_counting import BOUND_S, call
 from filelock import FileLock
 
 from hermes_actors.config.model import McpServer
+from workers.tools import entry
 from workers.tools.servers import ToolServers
 from workers.tools.toolbox import Toolbox
 
 Serve = Callable[..., ToolServers]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers start slowly on a busy machine."""
+    monkeypatch.setattr(entry, "TURN_WAIT_S", BOUND_S)
+
 
 NPM_VERSION = "2026.8.31"
 NPM_SERVERS = ("everything", "filesystem", "memory")

@@ -12,12 +12,20 @@ from mcp_types import EmbeddedResource, PromptMessage, TextContent, TextResource
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer, ToolFilter
+from workers.tools import entry
 from workers.tools.catalogue import ListedTool, catalogue
 from workers.tools.introduction import MAX_INSTRUCTIONS_CHARS, Prompt, PromptArgument, instructions_for_model
 from workers.tools.prompts import CONTINUE, asked, messages, signature, usage
 from workers.tools.servers import ToolServers
 
 Serve = Callable[..., ToolServers]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers start slowly on a busy machine."""
+    monkeypatch.setattr(entry, "TURN_WAIT_S", BOUND_S)
+
 
 SCRIPT = Path(__file__).parents[1] / "fakes/mcp_offering_server.py"
 WEATHER = Prompt(

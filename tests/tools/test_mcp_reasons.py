@@ -14,10 +14,17 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer
+from workers.tools import entry
 from workers.tools.reasons import MAX_BODY_CHARS, MAX_LINES, MAX_LINES_CHARS, last_words, shown, size_of
 from workers.tools.servers import ToolServers
 
 Serve = Callable[..., ToolServers]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers start slowly on a busy machine."""
+    monkeypatch.setattr(entry, "TURN_WAIT_S", BOUND_S)
 
 
 def sh(script: str) -> McpServer:

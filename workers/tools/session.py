@@ -90,14 +90,26 @@ class SessionTools:
         for entry in self._entries:
             if not word.startswith(f"mcp__{entry.name}__"):
                 continue
-            await self._learn(entry)
-            if (known := self._catalogue(entry)) is None:
-                return Prompted(
-                    answer=entry.absence or f"MCP server {entry.name!r} is away.", failed=True, may_pass=True
-                )
+            try:
+                known = await self._known(entry)
+            except Unreachable as error:
+                return Prompted(answer=f"{error}.", failed=True, may_pass=True)
             if (prompt := known.prompts.get(word)) is not None:
                 return await self._prompted(entry, word, prompt, rest)
         return None
+
+    async def _known(self, entry: ServerEntry) -> Catalogue:
+        """A server's catalogue, also where that takes longer than turns wait for tools that they may not need.
+
+        Raises:
+            Unreachable: the server cannot be connected.
+        """
+        if (known := self._catalogue(entry)) is None:
+            await self._connection(entry).up()
+            known = self._catalogue(entry)
+        if known is None:
+            raise Unreachable(f"MCP server {entry.name!r} ended as soon as it was connected")
+        return known
 
     async def _prompted(self, entry: ServerEntry, word: str, prompt: Prompt, text: str) -> Prompted:
         asked = prompts.asked(prompt, text)
