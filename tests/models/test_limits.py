@@ -24,7 +24,7 @@ from workers.models.limits import (
     within,
 )
 from workers.models.offer import Offer
-from workers.models.provider import ModelRequest
+from workers.models.provider import ModelRequest, Passage
 
 HELLO = b'{"role":"user","content":"Hello"}'
 
@@ -180,15 +180,32 @@ def test_a_request_without_tools_teaches_nothing_of_tools() -> None:
     assert lesson(said("does not support tools"), Offer()) is None
 
 
+def passage(*rows: bytes) -> Passage:
+    return Passage(turn_id="t", failed=False, rows=rows)
+
+
 # -- pictures, answers, shapes -------------------------------------------------------------------------------------
 
 
 def test_a_model_without_eyes_gets_a_line_in_place_of_pictures() -> None:
-    limits = lesson(said("not a multimodal model"), Offer(), cause=Cause.PICTURE)
+    words = said("not a multimodal model")
+    row = orjson.dumps(
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://e.com/a.png"}}]}
+    )
+    for asked in (ModelRequest(messages=[row]), ModelRequest(messages=[HELLO], past=[passage(row)])):
+        found = learned(Limits(), Cause.PICTURE, words, asked)
 
-    assert limits == Limits(vision=False)
-    assert target_of(limits, provider="p", model="m").vision is False
-    assert lesson(said("not a multimodal model"), Offer(), cause=Cause.PICTURE, limits=limits) is None
+        assert found is not None
+        assert found.limits == Limits(vision=False)
+        assert target_of(found.limits, provider="p", model="m").vision is False
+        assert learned(found.limits, Cause.PICTURE, words, asked) is None
+
+
+@pytest.mark.parametrize("words", [said("not a multimodal model"), said("messages[1].content must be a string")])
+def test_nothing_is_learned_of_pictures_where_none_was_sent(words: Words) -> None:
+    limits = lesson(words, Offer(), cause=Cause.PICTURE)
+
+    assert limits is None or limits.vision is None
 
 
 @pytest.mark.parametrize(
@@ -216,6 +233,17 @@ def test_an_answer_may_be_as_long_as_the_model_takes(words: Words, bound: int) -
         ("Tool call id was call_1 but must be a-z, A-Z, 0-9, with a length of 9.", "takes_long_ids"),
         ("Conversation roles must alternate user/assistant/user/assistant/...", "takes_repeated_roles"),
         ("property 'reasoning_content' is unsupported", "takes_attached"),
+        ("Invalid 'messages[3].tool_calls[0].id': string too long, maximum length 40", "takes_long_ids"),
+        ("System role not supported", "takes_system"),
+        ("Developer instruction is not enabled for models/gemma-3-27b-it", "takes_system"),
+        ("Unsupported value: 'messages[0].role' does not support 'system' with this model.", "takes_system"),
+        ("messages.0.user.name: Extra inputs are not permitted", "takes_names"),
+        ("'messages.1' : property 'name' is unsupported", "takes_names"),
+        ("Unknown field: name", "takes_names"),
+        ("Invalid value for 'content': expected a string, got null.", "takes_null_content"),
+        ("messages[1].content must be a string", "takes_null_content"),
+        ('can only concatenate str (not "NoneType") to str', "takes_null_content"),
+        ("the content of message 2 must not be empty", "takes_null_content"),
     ],
 )
 def test_what_a_model_refuses_in_messages_is_written_otherwise_for_it(text: str, name: str) -> None:
@@ -224,6 +252,20 @@ def test_what_a_model_refuses_in_messages_is_written_otherwise_for_it(text: str,
     assert limits is not None
     assert getattr(target_of(limits, provider="p", model="m"), name) is False
     assert lesson(said(text), Offer(), cause=Cause.REQUEST, limits=limits) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The model name is not supported",
+        "Extra inputs are not permitted",
+        "Unsupported parameter: 'temperature'",
+        "the message must be shorter",
+        "Unexpected role 'user' after role 'tool'",
+    ],
+)
+def test_other_refusals_teach_nothing_of_messages(text: str) -> None:
+    assert lesson(said(text), Offer(), cause=Cause.REQUEST) is None
 
 
 # -- for every refusal ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from fakes.valid_request import problems
 
 from workers.models.alternation import NOTHING_ANSWERED, NOTHING_SAID
-from workers.models.calls import ANOTHER_RESULT, MAX_RAW_CHARS, NO_RESULT, NOTHING_RETURNED
+from workers.models.calls import ANOTHER_RESULT, CALLS_ONLY, MAX_RAW_CHARS, NO_RESULT, NOTHING_RETURNED
 from workers.models.content import NO_PICTURE, PICTURE_ELSEWHERE, PICTURE_WITHOUT_URL
 from workers.models.messages import CALL_ELSEWHERE, EMPTY_MESSAGE, is_plain, upstream_messages
 from workers.models.provider import ModelRequest, Passage
@@ -438,6 +438,33 @@ def test_where_roles_must_alternate_neighbours_become_one_and_gaps_are_filled() 
         assistant(NOTHING_ANSWERED),
         user("b\n\nc"),
     ]
+
+
+def test_a_model_without_system_messages_gets_the_text_from_the_user() -> None:
+    target = Target(provider="p", model="m", takes_system=False)
+    strict = Target(provider="p", model="m", takes_system=False, takes_repeated_roles=False)
+
+    assert sent(user("a"), target=target, system="s") == [user("s"), user("a")]
+    assert sent(user("a"), target=strict, system="s") == [user("s\n\na")]
+
+
+def test_a_model_without_names_gets_them_before_the_text() -> None:
+    target = Target(provider="p", model="m", takes_names=False)
+    history = [user("a", name="al"), user([PICTURE], name="al"), assistant("b", name="bo")]
+
+    assert sent(*history, assistant(None, call(), name="bo"), result(), target=target) == [
+        user("al: a"),
+        user([{"type": "text", "text": "al:"}, PICTURE]),
+        assistant("bo: b"),
+        assistant(None, call()),
+        result(),
+    ]
+
+
+def test_a_model_without_null_gets_words_beside_calls() -> None:
+    target = Target(provider="here", model="one", takes_null_content=False)
+
+    assert sent(user("a"), assistant(None, call()), result(), target=target)[1]["content"] == CALLS_ONLY
 
 
 def test_turns_that_are_left_out_for_this_model_are_not_sent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -43,6 +44,9 @@ TARGETS = st.builds(
     takes_bare_calls=st.booleans(),
     takes_long_ids=st.booleans(),
     takes_repeated_roles=st.booleans(),
+    takes_system=st.booleans(),
+    takes_names=st.booleans(),
+    takes_null_content=st.booleans(),
 )
 
 _marks = itertools.count()
@@ -132,6 +136,14 @@ def said(bodies: Iterable[bytes]) -> set[str]:
 
 @given(st.lists(rows(), max_size=8), TARGETS, st.integers(0, 8))
 @example([b'{"role":"assistant","content":null,"tool_calls":[{"id":"a"},{"id":"a"}]}'], HERE, 0)
+@example(
+    [
+        b'{"role":"assistant","content":"x","sealed":1}',
+        b'{"role":"assistant","content":"y","tool_calls":[{"id":"a"}]}',
+    ],
+    replace(HERE, takes_repeated_roles=False),
+    0,
+)
 def test_whatever_a_transcript_holds_its_request_is_valid_and_stays_so(
     bodies: list[bytes], target: Target, cut_at: int
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+_LEADING = ("name", "tool_calls")  # stand before what is attached, as in messages that were not joined
 NOTHING_ANSWERED = "(no answer was given)"
 NOTHING_SAID = "(the conversation goes on)"
 
@@ -41,7 +42,9 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         joined: Any = "\n\n".join(contents) or None
     else:
         joined = [part for content in contents for part in _parts(content)]
-    return {"role": first["role"], "content": joined, **_others(first), **_others(second)}
+    others = {**_others(first), **_others(second)}
+    leading = {name: others.pop(name) for name in _LEADING if name in others}
+    return {"role": first["role"], "content": joined, **leading, **others}
 
 
 def _others(message: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from workers.models.tool_calls import MAX_ID_CHARS
 
 MAX_RAW_CHARS = 2_000  # of arguments that are no JSON object, in the result of their call
 MAX_NAME_CHARS = 64
+CALLS_ONLY = "(calling tools)"  # in the place of null; some that refuse null refuse an empty text too
 NO_RESULT = "no result was given"
 NOTHING_RETURNED = "(the tool returned nothing)"
 ANOTHER_RESULT = "[another result of the same call]"
@@ -188,16 +189,17 @@ def _arguments(written: Any) -> tuple[str, str]:
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
-def written(message: Calling, ids: CallIds) -> list[bytes]:
+def written(message: Calling, ids: CallIds, target: Target) -> list[bytes]:
     """The message and its results, as a provider takes them."""
+    nothing = None if target.takes_null_content else CALLS_ONLY
     calls, results = [], []
     for call in message.calls:
         call_id = ids.give(call.call_id, is_targets=message.is_targets)
         function = {"name": call.name, "arguments": call.arguments, **call.attached_to_function}
         calls.append({"id": call_id, "type": "function", "function": function, **call.attached})
         results.append(orjson.dumps({"role": "tool", "tool_call_id": call_id, "content": call.result}))
-    asking: dict[str, Any] = {"role": "assistant", "content": None if is_blank(message.text) else message.text}
-    if message.name:
+    asking: dict[str, Any] = {"role": "assistant", "content": nothing if is_blank(message.text) else message.text}
+    if message.name and target.takes_names:
         asking["name"] = message.name
     return [orjson.dumps({**asking, "tool_calls": calls, **message.attached}), *results]
 

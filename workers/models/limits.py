@@ -55,7 +55,9 @@ _SHAPES: Sequence[tuple[str, re.Pattern[str], str]] = (  # a field of Limits, th
     ),
     (
         "takes_long_ids",
-        re.compile(r"tool call id .{0,80}length|tool_call_?id.{0,60}(length|too long|pattern)", re.IGNORECASE),
+        re.compile(
+            r"tool call id .{0,80}length|tool_?call(s\[\d+\]\.|_)?id.{0,60}(length|too long|pattern)", re.IGNORECASE
+        ),
         "it takes short ids of calls only",
     ),
     (
@@ -72,7 +74,36 @@ _SHAPES: Sequence[tuple[str, re.Pattern[str], str]] = (  # a field of Limits, th
         ),
         "it refuses the reasoning that it sent itself",
     ),
+    (
+        "takes_system",
+        re.compile(
+            r"(system|developer) (role|message|prompt|instruction)s? (is |are )?not (supported|enabled|allowed)"
+            r"|not support (the )?.?(system|developer)\b|(unknown|unsupported|invalid|unexpected) role:? .?system",
+            re.IGNORECASE,
+        ),
+        "it takes no system message: its text is sent as the first one of the user",
+    ),
+    (
+        "takes_names",
+        re.compile(
+            r"(\b(field|property|key|parameter)\W{1,3}|\b(user|assistant)\.)name\b.{0,40}"
+            r"(not (supported|permitted|allowed)|unsupported|unexpected|unknown|extra)"
+            r"|(unsupported|unexpected|unknown|extra) (field|property|key)s?\W{0,4}name\b",
+            re.IGNORECASE,
+        ),
+        "it takes no names of speakers: they are sent in the text",
+    ),
+    (
+        "takes_null_content",
+        re.compile(
+            r"\bcontent\b.{0,60}\b(null|none)\b|\bcontent\b\W.{0,24}(must|should) be (a )?(valid )?string|nonetype"
+            r"|\bcontent\b.{0,40}(must|can|may)( ?not| only)? be (non-)?empty",
+            re.IGNORECASE,
+        ),
+        "it takes no null as the content of a message: calls without a text get some words",
+    ),
 )
+_PICTURE = b'"image_url"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +116,13 @@ class Limits:
     description_chars: int | None = None  # of a tool, at most
     plain_schemas: bool = False  # it takes types, properties, items and enumerations only
     answer_tokens: int | None = None  # for max_tokens, at most
-    takes_attached: bool = True  # these four as in :class:`workers.models.target.Target`
+    takes_attached: bool = True  # this and what follows as in :class:`workers.models.target.Target`
     takes_bare_calls: bool = True
     takes_long_ids: bool = True
     takes_repeated_roles: bool = True
+    takes_system: bool = True
+    takes_names: bool = True
+    takes_null_content: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +142,11 @@ def learned(limits: Limits, cause: Cause, words: Words, request: ModelRequest) -
         words: of the provider, as they came.
         request: as it was sent, within these limits.
     """
-    if cause is Cause.PICTURE and limits.vision is not False:
+    if cause is Cause.PICTURE and limits.vision is not False and _has_picture(request):
         return Lesson(limits=replace(limits, vision=False), said="it takes no pictures: a line says so in their place")
     if cause is Cause.TOOLS and request.tools.tools:
         return _of_tools(limits, words, request.tools)
-    if cause in (Cause.REQUEST, Cause.CONTEXT, Cause.DOWN):
+    if cause in (Cause.REQUEST, Cause.CONTEXT, Cause.DOWN, Cause.PICTURE):  # "content must be a string": it may be null
         return _of_answer(limits, words.raw, request.parameters) or _of_shape(limits, words.raw)
     return None
 
@@ -138,6 +172,9 @@ def target_of(limits: Limits, *, provider: str, model: str) -> Target:
         takes_bare_calls=limits.takes_bare_calls,
         takes_long_ids=limits.takes_long_ids,
         takes_repeated_roles=limits.takes_repeated_roles,
+        takes_system=limits.takes_system,
+        takes_names=limits.takes_names,
+        takes_null_content=limits.takes_null_content,
     )
 
 
@@ -233,6 +270,11 @@ def _of_schemas(limits: Limits, words: Words, _: Offer) -> Lesson | None:
         limits=replace(limits, plain_schemas=True),
         said="it refuses the schema of a tool, and does not say which: all are sent in their plainest form",
     )
+
+
+def _has_picture(request: ModelRequest) -> bool:
+    rows = (*request.messages, *(row for passage in request.past for row in passage.rows))
+    return any(_PICTURE in row for row in rows)
 
 
 def _of_answer(limits: Limits, text: str, parameters: Mapping[str, Any]) -> Lesson | None:

@@ -47,10 +47,14 @@ def upstream_messages(request: ModelRequest, target: Target) -> list[bytes]:
             reading.take(passage.rows)
     reading.take(request.messages)
     messages = reading.messages()
+    system = "\n\n".join(text for text in (request.system, *reading.system) if not is_blank(text))
+    if system and not target.takes_system:
+        messages.insert(0, orjson.dumps({"role": "user", "content": system}))
     if not target.takes_repeated_roles:
         messages = alternating(messages)
-    system = "\n\n".join(text for text in (request.system, *reading.system) if not is_blank(text))
-    return [orjson.dumps({"role": "system", "content": system}), *messages] if system else messages
+    return (
+        [orjson.dumps({"role": "system", "content": system}), *messages] if system and target.takes_system else messages
+    )
 
 
 def is_plain(row: bytes) -> bool:
@@ -104,7 +108,7 @@ class _Reading:
             elif item.is_bare and not self._target.takes_bare_calls:
                 messages += as_text(item)
             else:
-                messages += written(item, ids)
+                messages += written(item, ids, self._target)
         return messages
 
     def _look(self, row: bytes) -> None:
@@ -126,10 +130,20 @@ class _Reading:
 
     def _take_words(self, message: Mapping[str, Any], row: bytes) -> None:
         content = content_for(message.get("content"), vision=self._target.vision is not False)
-        said = {"role": "user", "content": EMPTY_MESSAGE if is_blank(content) else content}
-        if name := fit_name(message.get("name")):
-            said["name"] = name
+        said = self._named({"role": "user", "content": EMPTY_MESSAGE if is_blank(content) else content}, message)
         self._items.append(row if said == message else orjson.dumps(said))
+
+    def _named(self, said: dict[str, Any], message: Mapping[str, Any]) -> dict[str, Any]:
+        """A message with the name of who speaks, in the form that the model takes."""
+        name = fit_name(message.get("name"))
+        if not name:
+            return said
+        if self._target.takes_names:
+            return {**said, "name": name}
+        content = said["content"]
+        if isinstance(content, str):
+            return {**said, "content": f"{name}: {content}"}
+        return {**said, "content": [{"type": "text", "text": f"{name}:"}, *content]}
 
     def _take_answer(self, message: Mapping[str, Any], row: bytes) -> None:
         text = told(message.get("content"))
@@ -141,9 +155,7 @@ class _Reading:
             self._calling.append(calls)
             self._latest.update((call.call_id, calls) for call in calls.calls)
         elif not is_blank(text):
-            said: dict[str, Any] = {"role": "assistant", "content": text}
-            if name := fit_name(message.get("name")):
-                said["name"] = name
+            said = self._named({"role": "assistant", "content": text}, message)
             if self._target.takes_attached and made_by(message) in (None, (self._target.provider, self._target.model)):
                 said |= attached_to(message)
             self._items.append(row if said == message else orjson.dumps(said))

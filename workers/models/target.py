@@ -20,4 +20,7 @@ class Target:
     takes_bare_calls: bool = True  # False: it refuses calls that lack what it attaches; such calls are sent as text
     takes_long_ids: bool = True  # False: the ids of all calls are nine letters and digits
     takes_repeated_roles: bool = True  # False: user and assistant must alternate
+    takes_system: bool = True  # False: the system's text is sent as a message of the user
+    takes_names: bool = True  # False: the name of who speaks stands before the text
+    takes_null_content: bool = True  # False: calls without a text get some words
     left_out: AbstractSet[str] = frozenset()  # ids of turns whose messages are not sent
