@@ -788,6 +788,45 @@ async def test_a_refused_picture_is_left_out_once_more_and_from_then_on_and_said
     assert [line["event"] for line in logged] == ["limit of a model learned"]
 
 
+async def test_sessions_that_are_refused_at_once_are_both_answered(server: ModelServer, connect: Connect) -> None:
+    gate = asyncio.Event()
+    refusal = {"error": {"message": "this is not a multimodal model"}}
+    server.script(refuse(400, refusal, gate=gate), refuse(400, refusal, gate=gate), say("fine"), say("fine"))
+    client = connect()
+    asked = [asyncio.create_task(client.ask(SEEN)) for _ in range(2)]
+    await server.until(lambda: server.count == 2)
+    gate.set()
+
+    assert [type(await one) for one in asked] == [ModelReply, ModelReply]
+
+
+@pytest.mark.parametrize(
+    "words", ["Corrupted thought signature.", "messages.1.content.0: Invalid `signature` in `thinking` block"]
+)
+async def test_signatures_that_are_refused_are_left_out_of_this_conversation_alone(
+    server: ModelServer, connect: Connect, words: str
+) -> None:
+    signed = (
+        b'{"role":"assistant","content":null,"tool_calls":[{"id":"a","function":{"name":"b"},"note":"sealed"}]}',
+        b'{"role":"tool","tool_call_id":"a","content":"done"}',
+    )
+    request = replace(HELLO, messages=[*HELLO.messages, *signed])
+    missing = refuse(400, {"error": {"message": "Function call is missing a thought_signature"}})
+    server.script(refuse(400, {"error": {"message": words}}), missing, say("fine"), say("fine"))
+    client = connect()
+
+    for _ in range(2):
+        assert (await client.reply(request)).text == "fine"
+
+    sent = [str(got.body["messages"]) for got in server.requests]
+    assert [("sealed" in body, "tool_calls" in body) for body in sent] == [
+        (True, True),
+        (False, True),
+        (False, False),
+        (True, True),
+    ]
+
+
 async def test_a_tool_that_is_refused_is_left_out_of_the_next_requests(server: ModelServer, connect: Connect) -> None:
     refusal = {
         "error": {"message": "no", "param": "tools[1].function.parameters", "code": "invalid_function_parameters"}

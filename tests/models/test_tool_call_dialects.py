@@ -218,6 +218,11 @@ def cuttings(draw: st.DrawFn, text: str) -> list[str]:
     return [text[one:two] for one, two in pairwise(places)]
 
 
+@pytest.mark.parametrize("pieces", [['"{\\"a\\": 1}"'], ['"{\\"a', '\\": 1}"']])
+def test_arguments_that_are_encoded_twice_are_read(pieces: list[str]) -> None:
+    assert joined_arguments(pieces) == '{"a": 1}'
+
+
 @given(st.data(), ARGUMENTS, st.sampled_from(["plain", "cumulative", "repeated", "placeholder"]))
 def test_arguments_are_the_same_however_they_are_cut_and_told(data: st.DataObject, arguments: Any, how: str) -> None:
     text = json.dumps(arguments)

@@ -115,10 +115,11 @@ class ChatCompletions:
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         model = request.model or self._model
         tries, attempts, lessons = Tries(), 0, 0
+        limits = self._limits_of(model)
         empty: ModelReply | None = None  # it gave an empty answer, and is asked once more
         while True:
             attempts += 1
-            sent, target = self._fitted(request, model)
+            sent, target = within(limits, request), target_of(limits, provider=self._name, model=model)
             started = self._clock()
             try:
                 reply = await self._exchange.attempt(sent, request_body(sent, target), model, on_text)
@@ -130,8 +131,8 @@ class ChatCompletions:
             except Failed as failed:
                 failure = self._failure(failed, sent, model, attempts, delivered=not request.take_back())
                 words = failed.words
-            if not failure.delivered and lessons < self._max_lessons and self._learn(failure, words, sent):
-                lessons += 1
+            if lessons < self._max_lessons and (better := self._learn(limits, failure, words, sent)):
+                limits, lessons = better, lessons + 1
                 continue
             delay, tries = next_try(
                 failure,
@@ -149,24 +150,25 @@ class ChatCompletions:
         await self._exchange.close()
 
     # -- inside ---------------------------------------------------------------------------------------------------
-    def _fitted(self, request: ModelRequest, model: str) -> tuple[ModelRequest, Target]:
-        """The request, and who is asked, within what is known of the model."""
-        limits = self._limits_of(model)
-        return within(limits, request), target_of(limits, provider=self._name, model=model)
-
     def _limits_of(self, model: str) -> Limits:
         return self._limits.get(model) or Limits(vision=self._vision)
 
-    def _learn(self, failure: ModelFailure, words: Words, sent: ModelRequest) -> bool:
-        """Keep what a refusal teaches of the model; whether that was anything."""
-        lesson = learned(self._limits_of(failure.model), failure.cause, words, sent)
-        if lesson is None:
-            return False
+    def _learn(self, limits: Limits, failure: ModelFailure, words: Words, sent: ModelRequest) -> Limits | None:
+        """Keep what a refusal teaches of the model; what its request is sent within now, or None: it taught nothing.
+
+        A request that lacks what another one of this model may have teaches nothing of the model, only of itself.
+        """
+        if failure.delivered or (lesson := learned(limits, failure.cause, words, sent)) is None:
+            return None
+        known = self._limits_of(failure.model)
+        of_model = learned(known, failure.cause, words, sent) if lesson.lasting else None
+        if of_model is None or of_model.limits == known or known.takes_attached != limits.takes_attached:
+            return lesson.limits
         if len(self._limits) >= MAX_MODELS and failure.model not in self._limits:
             self._limits.clear()
-        self._limits[failure.model] = lesson.limits
-        log.warning("limit of a model learned", provider=self._name, model=failure.model, limit=lesson.said)
-        return True
+        self._limits[failure.model] = of_model.limits
+        log.warning("limit of a model learned", provider=self._name, model=failure.model, limit=of_model.said)
+        return lesson.limits
 
     def _failure(
         self, failed: Failed, sent: ModelRequest, model: str, attempts: int, *, delivered: bool

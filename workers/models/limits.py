@@ -47,6 +47,11 @@ _LONGEST_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _ANSWER_BESIDE = re.compile(r"\(\d+ > (\d+) - (\d+)\)")  # vLLM: what is left of the window beside this request
+_STALE = re.compile(  # Gemini, Anthropic, OpenAI, and OpenRouter where another provider answers than before
+    r"(invalid|corrupt\w*|malformed|expired|stale).{0,40}(signature|encrypted[ _]content)"
+    r"|(signature|encrypted[ _]content)\b.{0,60}(invalid|not valid|corrupt|malformed|mismatch|expired|could not)",
+    re.IGNORECASE,
+)
 _SHAPES: Sequence[tuple[str, re.Pattern[str], str]] = (  # a field of Limits, the words, what it means
     (
         "takes_bare_calls",
@@ -131,6 +136,7 @@ class Lesson:
 
     limits: Limits  # from now on
     said: str  # what it is, for the log
+    lasting: bool = True  # False: it is about this request, and says nothing of others
 
 
 def learned(limits: Limits, cause: Cause, words: Words, request: ModelRequest) -> Lesson | None:
@@ -291,6 +297,9 @@ def _of_answer(limits: Limits, text: str, parameters: Mapping[str, Any]) -> Less
 
 
 def _of_shape(limits: Limits, text: str) -> Lesson | None:
+    if limits.takes_attached and _STALE.search(text):
+        said = "it does not know its own signatures any more: this conversation is sent without them"
+        return Lesson(limits=replace(limits, takes_attached=False), said=said, lasting=False)
     for name, pattern, said in _SHAPES:
         if getattr(limits, name) and pattern.search(text):
             known: dict[str, Any] = {name: False}

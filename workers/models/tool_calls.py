@@ -197,12 +197,15 @@ class ToolCalls:
 def joined_arguments(pieces: Sequence[str]) -> str:
     """The arguments of a call, from what came of them; an empty object where nothing did.
 
-    What is a JSON object once it is joined is just that. Else: what stood where they were still to come is left out;
-    what came twice counts once, also where each piece repeats those before it; and what is no JSON stays as it came.
+    What is a JSON object once it is joined is just that, or holds one as a text, encoded twice. Else: what stood where
+    they were still to come is left out; what came twice counts once, also where each piece repeats those before it; and
+    what is no JSON stays as it came.
     """
     text = "".join(pieces)
     if _object_of(text) is not None:
         return text
+    if (inside := _object_in_text(text)) is not None:
+        return inside
     said = [piece for piece in pieces if piece.strip() not in _PLACEHOLDERS]
     if not said:
         return "{}"
@@ -298,6 +301,17 @@ def _listed(value: Any) -> list[Any]:
     if value:
         return [value]
     return []
+
+
+def _object_in_text(text: str) -> str | None:
+    """The JSON object that a JSON text holds, as models write it whose arguments are encoded twice."""
+    if not text.lstrip().startswith('"'):
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, str) and _object_of(value) is not None else None
 
 
 def _object_of(text: str) -> dict[str, Any] | None:
