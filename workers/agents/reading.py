@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,12 +11,37 @@ import orjson
 from workers.agents.session import Session
 from workers.models.attached import shown
 from workers.store.shard import ShardStore, Summary
+from workers.turns import Refusal
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
 
 
-def described(session: Session | None) -> dict[str, Any]:
-    """How a session stands, as plain data; of one that sleeps only that is known here."""
+async def describe(
+    session: Session | None, key: str, store: ShardStore, session_id: Callable[[], Awaitable[str]]
+) -> dict[str, Any]:
+    """How a session stands, as plain data; of one that sleeps only what is on disk.
+
+    Args:
+        session: where it is resident.
+        key: of the session.
+        store: of its shard.
+        session_id: asks which transcript its key points to.
+
+    Raises:
+        Refusal: ``session_not_found``.
+        StoreFailed: the disk does not answer.
+    """
+    turns = await store.counts(key)
+    try:
+        summary = await store.summary(await session_id())
+    except Refusal as refusal:
+        if refusal.code == "session_not_found" and session is None and not any(turns.values()):
+            raise  # else the registry does not answer, or knows it no more: the rest is still worth telling
+        summary = None
+    return {"key": key, **_state(session), "turns": turns, "summary": _summarised(summary)}
+
+
+def _state(session: Session | None) -> dict[str, Any]:
     if session is None:
         return {"state": "passivated"}
     state = {"state": "busy" if session.busy else "idle"}
@@ -24,7 +50,7 @@ def described(session: Session | None) -> dict[str, Any]:
     return state | {"session_id": session.session_id, "model": session.model, "marks": asdict(session.marks)}
 
 
-def summarised(summary: Summary | None) -> dict[str, Any] | None:
+def _summarised(summary: Summary | None) -> dict[str, Any] | None:
     """How much of a conversation its model gets as a summary, and since when in seconds since the epoch, if it does."""
     return None if summary is None else {"turns": summary.turns, "made_at": summary.made_at}
 

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from workers.agents.feed import TurnFeed
 from workers.agents.inheritance import Inheritance
 from workers.agents.names import Named, Names
 from workers.agents.passivation import whom_to_passivate
-from workers.agents.reading import described, page, summarised
+from workers.agents.reading import describe, page
 from workers.agents.session import OwnedShard, Session
 from workers.agents.turn import TurnRun
 from workers.agents.work import Stage, Work
@@ -372,21 +373,8 @@ class Sessions:
 
     # -- for people -----------------------------------------------------------------------------------------------
     async def describe(self, key: str, shard: OwnedShard) -> dict[str, Any]:
-        """What is known of a session here, as plain data.
-
-        Raises:
-            Refusal: ``session_not_found``.
-            StoreFailed: the disk does not answer.
-        """
-        session = self._resident.get(key)
-        turns = await shard.store.counts(key)
-        try:
-            summary = await shard.store.summary(await self._session_id(key, shard))
-        except Refusal as refusal:
-            if refusal.code == "session_not_found" and session is None and not any(turns.values()):
-                raise  # else the registry does not answer, or knows it no more: what is here is still worth telling
-            summary = None
-        return {"key": key, **described(session), "turns": turns, "summary": summarised(summary)}
+        """See :func:`workers.agents.reading.describe`."""
+        return await describe(self._resident.get(key), key, shard.store, partial(self._session_id, key, shard))
 
     async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> dict[str, Any]:
         """A page of a session's transcript.
