@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from fakes.model_failures import failed
+from fakes.offers import offer_of
 from fakes.sessions import Bench, FakeModel, FakeToolbox, end_of, tool_reply
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from workers.agents.compaction import (
     pieces_of,
 )
 from workers.models.context import size_of
+from workers.models.offer import Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.store.shard import PastTurn, TurnRow
 from workers.tools.toolbox import ToolResult
@@ -86,6 +88,11 @@ def reply(text: str, tokens: int) -> ModelReply:
 def too_large(tokens: int, window: int) -> ModelFailure:
     text = "the request is larger than the window"
     return failed(status=400, text=text, code="context_length_exceeded", tokens=tokens, window=window)
+
+
+class _Many(FakeToolbox):
+    async def definitions(self) -> Offer:
+        return offer_of([{"type": "function", "function": {"name": "a", "description": "x" * 20_000}}])
 
 
 class _Verbose(FakeToolbox):
@@ -218,6 +225,19 @@ async def test_what_a_person_says_is_never_shortened() -> None:
 
     assert ended.state == "failed"
     assert model.refused >= 1
+
+
+async def test_where_the_tools_alone_are_too_large_no_summary_is_made_and_that_is_said() -> None:
+    model = Windowed(12_000)
+    bench = bench_with(model)
+    bench.toolbox_class = _Many
+
+    for n in range(6):
+        ended = await bench.talk(f"message {n}")
+
+    assert (ended.state, model.summaries, model.refused) == ("failed", 0, 6)
+    assert "tools alone" in str(ended.error)
+    assert "/compress" not in str(ended.error)
 
 
 async def test_without_compaction_turns_are_neither_summarised_nor_left_out() -> None:

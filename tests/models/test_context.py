@@ -6,11 +6,13 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.offers import offer_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.models.context import (
     SHORTENED_BYTES,
+    advice_on_length,
     common_cap,
     fitted,
     is_result,
@@ -76,6 +78,29 @@ def test_a_long_answer_that_the_caller_asks_for_leaves_less_room_but_half_at_lea
 
     assert room_bytes(gauge, 0.8, parameters) == tokens * 2
     assert room_bytes(Gauge(), 0.8, parameters) is None
+
+
+@pytest.mark.parametrize(
+    ("tools", "said", "past", "advice"),
+    [
+        (40_000, 100, 0, "the tools alone have about 12019 tokens, and the model takes 8192: choose which to offer"),
+        (100, 40_000, 0, "this message alone has about 12008 tokens, and the model takes 8192: make it shorter"),
+        (100, 100, 40_000, ""),
+    ],
+)
+def test_where_no_shorter_conversation_helps_the_advice_says_what_does(
+    tools: int, said: int, past: int, advice: str
+) -> None:
+    definition = {"type": "function", "function": {"name": "a", "description": "x" * tools}}
+    refused = ModelRequest(
+        past=[passage("a", row("user", "x" * past))], messages=[row("user", "x" * said)], tools=offer_of([definition])
+    )
+
+    told = advice_on_length(refused, Gauge(window=8192))
+
+    assert told.startswith(advice)
+    assert bool(told) == bool(advice)
+    assert advice_on_length(refused, Gauge()) == ""
 
 
 # -- the bound for an answer ------------------------------------------------------------------------------------------

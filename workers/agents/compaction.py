@@ -19,7 +19,7 @@ import structlog
 from hermes_actors.config.model import Compaction as Settings
 from workers.models.cause import Cause
 from workers.models.content import text_of
-from workers.models.context import fitted, room_bytes, rows_size, size_of, with_room_for_answer
+from workers.models.context import fitted, passage_size, room_bytes, rows_size, size_of, with_room_for_answer
 from workers.models.gauge import Gauge
 from workers.models.provider import Asked, ModelReply, ModelRequest, Passage
 from workers.store.shard import PastTurn, StoreFailed, Summary
@@ -102,20 +102,21 @@ class Compaction:
         if self._settings is None:
             return fitted(request, most, leave_out_turns=False)
         room = room_bytes(gauge, self._settings.at, request.parameters) or most
-        if size_of(request) > min(room, most) and not self._session.stateless:
-            request = await self._compacted(request, asked, min(room, most))
+        fixed = size_of(request) - sum(map(passage_size, request.past))
+        if size_of(request) > min(room, most) and fixed <= most and not self._session.stateless:
+            request = await self._compacted(request, asked, min(room, most) - fixed)
         return fitted(request, most)
 
     async def _compacted(self, request: ModelRequest, asked: Asked, room: int) -> ModelRequest:
+        """The request with a summary of the oldest turns; ``room`` is what all turns may have, in bytes."""
         session = self._session
         assert self._settings is not None
         if self._clock() < session.no_summary_before:
             return request
-        fixed = size_of(request) - rows_size(row for passage in request.past for row in passage.rows)
         turns = how_many_to_summarise(
             [rows_size(turn.rows) for turn in session.past],
             keep=self._settings.keep_turns,
-            room=max(int(KEPT_SHARE * (room - fixed)), 0),
+            room=max(int(KEPT_SHARE * room), 0),
         )
         if turns:
             try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from workers.models.cause import Cause
-from workers.models.context import size_of
+from workers.models.context import advice_on_length, size_of
 from workers.models.empty import is_empty
 from workers.models.gauges import LOOK_UP_BYTES, Gauges
 from workers.models.provider import Asked, ModelFailure, ModelProvider, ModelReply, ModelRequest
@@ -190,6 +190,8 @@ class ModelLine:
             self._gauges.answered(place, size, outcome)
         elif outcome.cause is Cause.CONTEXT:
             self._gauges.refused(place, size, outcome)
+            if advice := advice_on_length(request, self._gauges.of(place)):
+                outcome = replace(outcome, advice=advice)
         return outcome
 
     def _tell(self, failed: ModelFailure, following: ModelProvider) -> None:

@@ -112,6 +112,25 @@ def with_room_for_answer(request: ModelRequest, gauge: Gauge) -> ModelRequest:
     return replace(request, parameters={**request.parameters, **dict.fromkeys(larger, most)})
 
 
+def advice_on_length(request: ModelRequest, gauge: Gauge) -> str:
+    """What to do about a refused request where neither a summary nor a fresh conversation helps; else empty.
+
+    Args:
+        request: as it was refused.
+        gauge: of the model, after that.
+    """
+    tools, said = len(request.tools.joined), rows_size(request.messages)
+    if gauge.window is None or gauge.tokens(len(request.system) + tools + said) <= gauge.window:
+        return ""
+    what, remedy = (
+        ("the tools alone have", "choose which to offer with mcp_servers.<server>.tools.include")
+        if tools >= said
+        else ("this message alone has", "make it shorter")
+    )
+    lengths = f"about {gauge.tokens(max(tools, said))} tokens, and the model takes {gauge.window}"
+    return f"{what} {lengths}: {remedy}, or choose another model with /model"
+
+
 def common_cap(sizes: Sequence[int], excess: int) -> int | None:
     """The length to which tool results of these sizes are shortened so that ``excess`` bytes go; None for no results.
 
