@@ -827,6 +827,18 @@ async def test_signatures_that_are_refused_are_left_out_of_this_conversation_alo
     ]
 
 
+async def test_a_provider_that_refuses_stream_options_is_asked_without(server: ModelServer, connect: Connect) -> None:
+    refusal = {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}
+    server.script(refuse(422, refusal), say("fine"), say("fine"))
+    client = connect()
+
+    for _ in range(2):
+        assert (await client.reply()).text == "fine"
+
+    assert ["stream_options" in got.body for got in server.requests] == [True, False, False]
+    assert server.last.body["stream"] is True
+
+
 async def test_a_tool_that_is_refused_is_left_out_of_the_next_requests(server: ModelServer, connect: Connect) -> None:
     refusal = {
         "error": {"message": "no", "param": "tools[1].function.parameters", "code": "invalid_function_parameters"}

@@ -243,6 +243,8 @@ def test_an_answer_may_be_as_long_as_the_model_takes(words: Words, bound: int) -
         ("Invalid value for 'content': expected a string, got null.", "takes_null_content"),
         ("messages[1].content must be a string", "takes_null_content"),
         ('can only concatenate str (not "NoneType") to str', "takes_null_content"),
+        ("Unrecognized request argument supplied: stream_options", "takes_stream_options"),
+        ("stream_options: Extra inputs are not permitted", "takes_stream_options"),
         ("the content of message 2 must not be empty", "takes_null_content"),
     ],
 )
@@ -266,6 +268,22 @@ def test_what_a_model_refuses_in_messages_is_written_otherwise_for_it(text: str,
 )
 def test_other_refusals_teach_nothing_of_messages(text: str) -> None:
     assert lesson(said(text), Offer(), cause=Cause.REQUEST) is None
+
+
+def test_a_bound_for_the_answer_is_sent_under_the_name_that_the_model_takes() -> None:
+    words = said(
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    )
+    limits = lesson(words, Offer(), cause=Cause.REQUEST, max_tokens=100)
+
+    assert limits is not None
+    assert within(limits, request(Offer(), max_tokens=100, top_p=1)).parameters == {
+        "max_completion_tokens": 100,
+        "top_p": 1,
+    }
+    kept = request(Offer(), max_completion_tokens=100)
+    assert within(limits, kept) is kept
+    assert lesson(words, Offer(), cause=Cause.REQUEST, limits=limits) is None
 
 
 # -- for every refusal ---------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ LISTING_S = 5.0  # for the provider's list of models, which states windows; a tu
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 
 _OURS = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
+_TAIL_ALONE = b',"stream":true}'
 _TAIL = b',"stream":true,"stream_options":{"include_usage":true}}'
 
 
@@ -209,7 +210,7 @@ def request_body(request: ModelRequest, target: Target) -> bytes:
         parts += (b',"tools":', request.tools.joined)
     if parameters := {name: value for name, value in request.parameters.items() if name not in _OURS}:
         parts += (b",", orjson.dumps(parameters)[1:-1])
-    parts.append(_TAIL)
+    parts.append(_TAIL if target.takes_stream_options else _TAIL_ALONE)
     return b"".join(parts)
 
 

@@ -52,7 +52,8 @@ _STALE = re.compile(  # Gemini, Anthropic, OpenAI, and OpenRouter where another 
     r"|(signature|encrypted[ _]content)\b.{0,60}(invalid|not valid|corrupt|malformed|mismatch|expired|could not)",
     re.IGNORECASE,
 )
-_SHAPES: Sequence[tuple[str, re.Pattern[str], str]] = (  # a field of Limits, the words, what it means
+# A field of Limits, the words of a refusal, what it means.
+_SHAPES: Sequence[tuple[str, re.Pattern[str], str]] = (
     (
         "takes_bare_calls",
         re.compile(r"missing a?\s?.?thought_signature|thought_signature.{0,40}(missing|required)", re.IGNORECASE),
@@ -107,6 +108,16 @@ _SHAPES: Sequence[tuple[str, re.Pattern[str], str]] = (  # a field of Limits, th
         ),
         "it takes no null as the content of a message: calls without a text get some words",
     ),
+    (
+        "takes_stream_options",
+        re.compile(r"\bstream_options\b", re.IGNORECASE),
+        "it takes no stream_options: it is not asked for its usage",
+    ),
+    (
+        "takes_max_tokens",
+        re.compile(r"max_tokens\b.{0,80}\buse\b.{0,4}max_completion_tokens", re.IGNORECASE),
+        "it takes no max_tokens: they are sent as max_completion_tokens",
+    ),
 )
 _PICTURE = b'"image_url"'
 
@@ -128,6 +139,8 @@ class Limits:
     takes_system: bool = True
     takes_names: bool = True
     takes_null_content: bool = True
+    takes_stream_options: bool = True
+    takes_max_tokens: bool = True  # False: it wants max_completion_tokens instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +174,9 @@ def within(limits: Limits, request: ModelRequest) -> ModelRequest:
     """The request with the tools and parameters that the model takes."""
     tools = offered(limits, request.tools)
     parameters = request.parameters
+    if not limits.takes_max_tokens and "max_tokens" in parameters:
+        others = {name: value for name, value in parameters.items() if name != "max_tokens"}
+        parameters = {"max_completion_tokens": parameters["max_tokens"], **others}
     if limits.answer_tokens is not None:
         parameters = {name: _bounded(name, value, limits.answer_tokens) for name, value in parameters.items()}
     if tools is request.tools and parameters is request.parameters:
@@ -181,6 +197,7 @@ def target_of(limits: Limits, *, provider: str, model: str) -> Target:
         takes_system=limits.takes_system,
         takes_names=limits.takes_names,
         takes_null_content=limits.takes_null_content,
+        takes_stream_options=limits.takes_stream_options,
     )
 
 

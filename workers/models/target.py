@@ -22,5 +22,6 @@ class Target:
     takes_repeated_roles: bool = True  # False: user and assistant must alternate
     takes_system: bool = True  # False: the system's text is sent as a message of the user
     takes_names: bool = True  # False: the name of who speaks stands before the text
+    takes_stream_options: bool = True  # False: it is not asked for its usage
     takes_null_content: bool = True  # False: calls without a text get some words
     left_out: AbstractSet[str] = frozenset()  # ids of turns whose messages are not sent
