@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -11,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.agents.marks import UNMARKED, Fresh, Marks, Resume
-from workers.agents.notes import BRIEFLY_UNKNOWN, ago, briefly_unknown, fresh_line, resume_note, status_lines
+from workers.agents.notes import (
+    BRIEFLY_UNKNOWN,
+    ago,
+    briefly_unknown,
+    fresh_line,
+    remarks_on,
+    resume_note,
+    status_lines,
+)
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.models.provider import ModelReply
 
 NOW = 1_000_000_000.0
 FRESH_S = 3600.0
@@ -167,3 +177,41 @@ def test_the_reference_quotes_the_words() -> None:
 
 def _why(told: str) -> str:
     return told.partition("was interrupted: ")[2].partition(".")[0]
+
+
+# -- behind an answer ---------------------------------------------------------------------------------------------
+
+
+def answer(model: str, **others: Any) -> ModelReply:
+    return ModelReply(text="fine", tool_calls=(), finish_reason="stop", usage={}, model=model, **others)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "answered"),
+    [
+        (None, "auto"),
+        ("gpt-5", "gpt-5-2026-08-07"),
+        ("openai/gpt-5", "gpt-5"),
+        ("qwen3:8b", "qwen3"),
+        ("GPT-5", "gpt-5"),
+        ("x", ""),
+    ],
+)
+def test_a_model_under_another_of_its_names_is_the_chosen_one(chosen: str | None, answered: str) -> None:
+    assert remarks_on(answer(answered), chosen=chosen, before="") == []
+
+
+def test_an_answer_of_another_model_than_the_chosen_one_says_so_once() -> None:
+    (remark,) = remarks_on(answer("auto"), chosen="nonsense", before="")
+
+    assert "auto" in remark
+    assert "nonsense" in remark
+    assert remarks_on(answer("auto"), chosen="nonsense", before="auto") == []
+    provider = "custom (https://models.example/secret-path/v1)"
+    (remark,) = remarks_on(answer("spare", provider=provider, fallback=1), chosen="nonsense", before="auto")
+    assert "models.example" in remark
+    assert "secret-path" not in remark
+
+
+def test_what_the_gateway_remarks_on_an_answer_is_told() -> None:
+    assert remarks_on(answer("m", remark="[healed]"), chosen=None, before="m") == ["[healed]"]

@@ -13,7 +13,7 @@ from workers.models.alternation import NOTHING_ANSWERED, NOTHING_SAID
 from workers.models.calls import ANOTHER_RESULT, CALLS_ONLY, MAX_RAW_CHARS, NO_RESULT, NOTHING_RETURNED
 from workers.models.content import NO_PICTURE, PICTURE_ELSEWHERE, PICTURE_WITHOUT_URL
 from workers.models.messages import CALL_ELSEWHERE, EMPTY_MESSAGE, is_plain, upstream_messages
-from workers.models.provider import ModelRequest, Passage
+from workers.models.provider import ModelRequest
 from workers.models.target import Target
 
 Message = dict[str, Any]
@@ -465,11 +465,3 @@ def test_a_model_without_null_gets_words_beside_calls() -> None:
     target = Target(provider="here", model="one", takes_null_content=False)
 
     assert sent(user("a"), assistant(None, call()), result(), target=target)[1]["content"] == CALLS_ONLY
-
-
-def test_turns_that_are_left_out_for_this_model_are_not_sent() -> None:
-    past = [Passage(turn_id=name, failed=True, rows=(orjson.dumps(user(name)),)) for name in ("a", "b")]
-    request = ModelRequest(past=past, messages=[orjson.dumps(user("c"))])
-    target = Target(provider="p", model="m", left_out={"a"})
-
-    assert [orjson.loads(row)["content"] for row in upstream_messages(request, target)] == ["b", "c"]

@@ -35,7 +35,7 @@ class AgentActor(AsyncActor):
             return
         agency = self._agency()
         if agency.models is not self._models:
-            self._models, self._line = agency.models, agency.models.line()
+            self._models, self._line = agency.models, agency.models.line(session.healing)
         try:
             with agency.models.in_use():
                 await message.perform(session, agency, self._line)

@@ -8,6 +8,8 @@ import orjson
 
 from workers.agents.marks import Fresh, Marks, Resume, Suspended
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.models.failure import public_name
+from workers.models.provider import ModelReply
 from workers.store.shard import Summary
 
 BRIEFLY_UNKNOWN = "outcome unknown"  # the rest stands in the note
@@ -83,6 +85,30 @@ def _set_aside(fresh: Fresh, threshold: int) -> str:
         return "The operator suspended the earlier conversation."
     times = "once" if threshold == 1 else f"{threshold} times in a row"
     return f"The earlier conversation was set aside because restarts or crashes cut it {times}."
+
+
+def remarks_on(reply: ModelReply, *, chosen: str | None, before: str) -> list[str]:
+    """What is told behind an answer: how its provider recovered, and that another model gave it than was chosen.
+
+    Args:
+        reply: the answer.
+        chosen: with ``/model``; None: nothing was.
+        before: the model that answered before, so that the same is said once; empty for none since the choice.
+    """
+    remarks = [reply.remark] if reply.remark else []
+    if chosen is not None and reply.model != before and not same_model(chosen, reply.model):
+        who = f"the fallback {public_name(reply.provider)}" if reply.fallback else "the provider"
+        remarks.append(
+            f"[This answer is of the model {reply.model}, although {chosen} was chosen with /model: {who} gave it. "
+            "/model default takes the choice back.]"
+        )
+    return remarks
+
+
+def same_model(asked: str, answered: str) -> bool:
+    """Whether a provider's name for a model may mean the one that was asked for: dated, or without its maker's name."""
+    one, two = (name.lower().rpartition("/")[2].partition(":")[0] for name in (asked, answered))
+    return not two or one.startswith(two) or two.startswith(one)
 
 
 def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:

@@ -125,10 +125,12 @@ class CommandRun(Work):
         wanted = self._command.argument
         if not wanted:
             chosen = f"{session.model}, chosen with /model" if session.model else f"{line.model}, as configured"
-            return f"The model of this session is {chosen}."
+            answered = f" The last answer is of {session.answered_by}." if session.answered_by else ""
+            return f"The model of this session is {chosen}.{answered}"
         model = None if wanted == "default" else wanted
         await session.store.choose_model(session.key, model)
         session.model = model
+        session.answered_by = ""
         if model is None:
             return "The model of this session is the configured one again."
         return f"The model of this session is {wanted} from now on. /model default takes that back."
@@ -210,18 +212,15 @@ def answer(
 
 async def answer_at_once(command: Command, submission: Submission, sessions: Sessions, shard: OwnedShard) -> TurnFeed:
     """Answer /help, /status or /stop, whatever runs; a session that sleeps goes on sleeping."""
-    session_id, text = "", help_text(sessions.prompts(submission.key))
-    if command.word != "help":
-        session = await sessions.present(submission.key)
-        if session is not None:
-            session_id = session.session_id
-            threshold = sessions.agency.stuck_threshold
-            text = await stop(session) if command.word == "stop" else status(session, threshold)
-        elif command.word == "stop":
-            text = NOTHING_RUNS
-        else:
-            session_id, text = await _asleep(submission, sessions, shard)
-    return at_once(submission, session_id, text)
+    if command.word == "help":
+        return at_once(submission, "", help_text(await sessions.prompts(submission.key)))
+    session = await sessions.present(submission.key)
+    if session is not None:
+        text = await stop(session) if command.word == "stop" else status(session, sessions.agency.stuck_threshold)
+        return at_once(submission, session.session_id, text)
+    if command.word == "stop":
+        return at_once(submission, "", NOTHING_RUNS)
+    return at_once(submission, *await _asleep(submission, sessions, shard))
 
 
 async def _asleep(submission: Submission, sessions: Sessions, shard: OwnedShard) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from workers.agents.transcript import answered_since_cut
 from workers.agents.turn import TurnRun
 from workers.agents.unstored import UnstoredEnds
 from workers.agents.work import Stage, Work
+from workers.models.healing import Healing
 from workers.store.shard import Conversation, PastTurn, ShardStore, StoreFailed, Summary
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, TurnError
@@ -56,7 +57,9 @@ class Session:
         "_on_done",
         "active_at",
         "actor",
+        "answered_by",
         "created_at",
+        "healing",
         "held",
         "key",
         "marks",
@@ -94,6 +97,8 @@ class Session:
         self.created_at = 0.0
         self.active_at = time.monotonic()
         self.model: str | None = None  # chosen with /model, instead of the configured one
+        self.answered_by = ""  # the model that answered last, as its provider names it
+        self.healing = Healing()  # what providers refused of it
         self.marks = UNMARKED
         self.summary: Summary | None = None  # of the turns before those in ``past``
         self.past: list[PastTurn] = []

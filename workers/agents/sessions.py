@@ -218,9 +218,13 @@ class Sessions:
             await session.activation_over()
         return self._resident.get(key)
 
-    def prompts(self, key: str) -> tuple[str, ...]:
+    async def prompts(self, key: str) -> tuple[str, ...]:
         """The commands for prompts that a session has, as far as they are known; nothing wakes for this."""
-        return self._new_toolbox(key).prompts
+        toolbox = self._new_toolbox(key)
+        try:
+            return toolbox.prompts
+        finally:
+            await toolbox.close()
 
     async def _activate(self, session: Session, principal: str) -> None:
         try:

@@ -27,7 +27,7 @@ from workers.agents.failures import (
 )
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
-from workers.agents.notes import briefly_unknown, fresh_line, resume_note
+from workers.agents.notes import briefly_unknown, fresh_line, remarks_on, resume_note
 from workers.agents.transcript import carried, closing
 from workers.agents.work import Stage, Work
 from workers.models.attached import bounded
@@ -58,6 +58,7 @@ class TurnRun(Work):
         super().__init__(submission, feed)
         self.queued = queued
         self._seal: asyncio.Event | None = None  # its end waits for this
+        self._remarks: list[str] = []  # of the gateway, told behind the model's words
         self._opening = ""  # what the reply begins with, before the model's own words
         self._cutoff: CutOff | None = None
         self._aborted = Aborted()
@@ -202,6 +203,9 @@ class TurnRun(Work):
                     self.feed.begin_answer()
                     answer = await line.complete(request, self.feed.text)
                     point("model.answered")
+                    if isinstance(answer, ModelReply):
+                        self._remarks += remarks_on(answer, chosen=session.model, before=session.answered_by)
+                        session.answered_by = answer.model
                     action = self._machine.feed(_within_bounds(answer, session))
                     if isinstance(action, Finish) and isinstance(answer, ModelReply) and is_empty(answer):
                         self.feed.text(action.text)  # the line in its place
@@ -281,6 +285,10 @@ class TurnRun(Work):
         """
         self.stage = Stage.ENDING
         text, error = finish.text, finish.error
+        if self._remarks and error is None:
+            remarks = "".join(f"\n\n{remark}" for remark in self._remarks)
+            self.feed.text(remarks)
+            text += remarks
         if self._opening:  # told, but no part of the transcript: they are not the model's words
             if error is None:
                 text = f"{self._opening}\n\n{text}"

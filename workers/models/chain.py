@@ -19,6 +19,7 @@ from workers.models.cause import Cause
 from workers.models.context import advice_on_length, size_of
 from workers.models.empty import is_empty
 from workers.models.gauges import LOOK_UP_BYTES, Gauges
+from workers.models.healing import HEALED, Healing
 from workers.models.provider import Asked, ModelFailure, ModelProvider, ModelReply, ModelRequest
 from workers.models.recurring import Recurring
 from workers.models.route import PRIMARY, after_failure, after_reply, closed_for_s, first_asked, may_fall_back
@@ -56,9 +57,13 @@ class ModelChain:
         self._no_turn = asyncio.Event()
         self._no_turn.set()
 
-    def line(self) -> ModelLine:
-        """A line at its beginning, for an agent actor that starts."""
-        return ModelLine(self._providers, self._closings, self._recurring, self._gauges)
+    def line(self, healing: Healing | None = None) -> ModelLine:
+        """A line at its beginning, for an agent actor that starts.
+
+        Args:
+            healing: of its session, which outlives the line; None: a new one.
+        """
+        return ModelLine(healing or Healing(), self._providers, self._closings, self._recurring, self._gauges)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -86,8 +91,14 @@ class ModelLine:
     """Where one agent actor stands in a chain; it asks one thing at a time. Made by :meth:`ModelChain.line`."""
 
     def __init__(
-        self, providers: Sequence[ModelProvider], closings: Closings, recurring: Recurring, gauges: Gauges
+        self,
+        healing: Healing,
+        providers: Sequence[ModelProvider],
+        closings: Closings,
+        recurring: Recurring,
+        gauges: Gauges,
     ) -> None:
+        self._healing = healing
         self._providers = providers
         self._gauges = gauges
         self._closings = closings
@@ -155,12 +166,36 @@ class ModelLine:
             smaller = await self._fitted(request, position, refused=is_longer_than_window(outcome))
             if size_of(smaller) < size_of(request) or smaller.parameters != request.parameters:
                 outcome = await self._counted(smaller, position, on_text)
+        if isinstance(outcome, ModelFailure):
+            outcome = await self._healed(outcome, request, position, on_text)
         return outcome
 
+    async def _healed(
+        self, refusal: ModelFailure, request: ModelRequest, position: int, on_text: Callable[[str], None]
+    ) -> ModelReply | ModelFailure:
+        """Ask once more without the failed turns that may be what one provider refuses again and again."""
+        who = (refusal.provider, refusal.model)
+        smaller = self._healing.once_more(who, refusal, request)
+        if smaller is None:
+            return refusal
+        outcome = await self._counted(smaller, position, on_text)
+        if isinstance(outcome, ModelFailure):
+            return outcome if outcome.delivered else replace(refusal, attempts=refusal.attempts + outcome.attempts)
+        turns = self._healing.healed(who, request)
+        log.warning(
+            "failed turns left out: the provider refused them twice with the same words",
+            provider=refusal.provider,
+            model=refusal.model,
+            status=refusal.status,
+            turns=turns,
+        )
+        return replace(outcome, remark=HEALED)
+
     async def _fitted(self, request: ModelRequest, position: int, *, refused: bool) -> ModelRequest:
-        if request.fit is None:
-            return request
-        return await request.fit(request, self._who(position, request.model), refused=refused)
+        if request.fit is not None:
+            request = await request.fit(request, self._who(position, request.model), refused=refused)
+        provider = self._providers[position]
+        return self._healing.sent((provider.name, request.model or provider.model), request)
 
     async def who(self, model: str | None) -> Asked:
         """The model that is asked next, as far as sizes go.
@@ -210,6 +245,7 @@ class ModelLine:
     def turn_ended(self, succeeded: bool) -> None:
         """Stay here for the next turn, or begin it at the primary, if this one did not succeed."""
         self._failures.clear()
+        self._healing.turn_ended()
         if not succeeded:
             self._position = PRIMARY
 

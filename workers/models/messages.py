@@ -43,8 +43,7 @@ def upstream_messages(request: ModelRequest, target: Target) -> list[bytes]:
     """
     reading = _Reading(target)
     for passage in request.past:
-        if passage.turn_id not in target.left_out:
-            reading.take(passage.rows)
+        reading.take(passage.rows)
     reading.take(request.messages)
     messages = reading.messages()
     system = "\n\n".join(text for text in (request.system, *reading.system) if not is_blank(text))

@@ -99,6 +99,7 @@ class ModelReply:
     attached: Mapping[str, Any] = field(
         default_factory=dict
     )  # other fields of the message, as they came; see .attached
+    remark: str = ""  # of the gateway, for the person: told behind the answer, and no part of it
     asked: str = ""  # the model's id as it was asked for: what is attached goes back to it alone
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 
@@ -24,4 +23,3 @@ class Target:
     takes_names: bool = True  # False: the name of who speaks stands before the text
     takes_stream_options: bool = True  # False: it is not asked for its usage
     takes_null_content: bool = True  # False: calls without a text get some words
-    left_out: AbstractSet[str] = frozenset()  # ids of turns whose messages are not sent
