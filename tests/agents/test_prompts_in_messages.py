@@ -104,6 +104,16 @@ async def test_help_lists_the_prompts_that_are_known(bench: Bench, prompted: lis
     assert help_text(()).count("mcp__") == 1
 
 
+async def test_commands_that_are_answered_at_once_leave_no_toolbox_open(bench: Bench, prompted: list[Prompted]) -> None:
+    for text in ("/help", "/stop", "/status"):
+        await bench.talk(text)
+    assert [toolbox.closed.is_set() for toolbox in bench.toolboxes] == [True]
+
+    await bench.talk("hi")
+    await bench.talk("/help")
+    assert [toolbox.closed.is_set() for toolbox in bench.toolboxes] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "asks"),
     [
