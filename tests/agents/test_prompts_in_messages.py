@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -102,6 +103,23 @@ async def test_help_lists_the_prompts_that_are_known(bench: Bench, prompted: lis
 
     assert "                 /mcp__s__weather city=…\n" in ended.text
     assert help_text(()).count("mcp__") == 1
+
+
+async def test_help_does_not_wait_for_a_session_that_is_being_activated(bench: Bench, prompted: list[Prompted]) -> None:
+    gate, activate = asyncio.Event(), bench.names.activate
+
+    async def held(*args: Any, **how: Any) -> Any:
+        await gate.wait()
+        return await activate(*args, **how)
+
+    bench.names.activate = held  # type: ignore[method-assign]
+    first = asyncio.create_task(bench.talk("hi"))
+    await asyncio.sleep(0)
+
+    assert "/mcp__s__weather" in (await bench.talk("/help")).text
+
+    gate.set()
+    assert (await first).state == "completed"
 
 
 async def test_commands_that_are_answered_at_once_leave_no_toolbox_open(bench: Bench, prompted: list[Prompted]) -> None:

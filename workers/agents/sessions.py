@@ -220,11 +220,12 @@ class Sessions:
 
     async def prompts(self, key: str) -> tuple[str, ...]:
         """The commands for prompts that a session has, as far as they are known; nothing wakes for this."""
-        session = await self.present(key)
-        toolbox = self._new_toolbox(key) if session is None else session.toolbox
+        session = self._resident.get(key)
+        if session is not None and session.ready is None:
+            return session.toolbox.prompts
+        toolbox = self._new_toolbox(key)
         prompts = toolbox.prompts
-        if session is None:
-            await toolbox.close()
+        await toolbox.close()
         return prompts
 
     async def _activate(self, session: Session, principal: str) -> None:
