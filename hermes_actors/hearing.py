@@ -7,6 +7,7 @@ from typing import Any
 
 from hermes_actors.core import events
 from hermes_actors.core.ledger import Cut
+from hermes_actors.core.losses import Latest, Seen
 from hermes_actors.core.model import Load
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.codec import ProtocolError
@@ -43,7 +44,34 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
             load = Load(
                 resident=beat.resident, running=beat.running, queued=beat.queued, turns=beat.turns, mcp=beat.mcp
             )
-            return events.WorkerBeat(slot=slot, generation=generation, load=load, active=beat.active)
+            return events.WorkerBeat(
+                slot=slot, generation=generation, load=load, active=beat.active, reached=beat.reached
+            )
+        case wire.Opened() as opened:
+            return events.ShardOpened(
+                slot=slot,
+                generation=generation,
+                request=opened.request,
+                shard=opened.shard,
+                fence=opened.fence,
+                seen=Seen(
+                    fence=opened.former,
+                    turn=opened.turn,
+                    until=opened.until,
+                    flaw=opened.flaw,
+                    why=opened.why,
+                    set_aside=opened.set_aside,
+                ),
+            )
+        case wire.Attest() as attested:
+            return events.SessionsAttested(
+                slot=slot,
+                generation=generation,
+                request=attested.request,
+                shard=attested.shard,
+                fence=attested.fence,
+                latest=tuple(Latest(*parts) for parts in attested.latest),
+            )
         case wire.Recovered() as found:
             return events.ShardRecovered(
                 slot=slot,

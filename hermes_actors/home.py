@@ -46,6 +46,11 @@ class Home:
         return self.root / "state" / "registry.db"
 
     @property
+    def facts(self) -> Path:
+        """What is fixed for the home's life, beside the registry."""
+        return self.root / "state" / "home.json"
+
+    @property
     def ledger(self) -> Path:
         """The restart-failure ledger, written by the supervisor alone."""
         return self.root / "state" / "restart_failures.json"

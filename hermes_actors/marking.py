@@ -49,9 +49,17 @@ class Marking:
         self._not_written: str | None = None
 
     def _left_over(self, ledger: strikes.Ledger) -> list[str]:
-        """Strikes of sessions that are clear, or gone: of a success that was recorded in the registry only."""
+        """Strikes of sessions that are clear, or gone: of a success that was recorded in the registry only.
+
+        A registry that lost sessions may get them back from the shard files, so they keep their strikes for now.
+        """
         entries = {key: self._registry.session(key) for key in ledger.entries}
-        return [key for key, entry in entries.items() if entry is None or entry.marks.standing is Standing.CLEAR]
+        lost = self._registry.behind is not None
+        return [
+            key
+            for key, entry in entries.items()
+            if (entry is None and not lost) or (entry is not None and entry.marks.standing is Standing.CLEAR)
+        ]
 
     # -- what happens -----------------------------------------------------------------------------------------------
     def cut(self, cuts: Iterable[Cut], cause: Cause) -> None:
@@ -119,6 +127,9 @@ class Marking:
         entry = self._registry.session(key)
         if entry is None or entry.marks.standing is Standing.SUSPENDED:  # meanwhile, by an operator
             return
+        if self._registry.losses.untold(entry) is not None:
+            self._registry.losses.tell(key)
+            self._tell(entry, "told", turn_id=turn_id)
         if not entry.marks.plain or self._ledger.count(key):
             self._changed(entry, entry.session_id, marks.succeed(entry.marks), "succeeded", turn_id=turn_id)
 

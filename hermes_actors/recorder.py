@@ -19,12 +19,14 @@ from hermes_actors.core.policy import restart_after
 from hermes_actors.core.views import session_line, session_shown
 from hermes_actors.ledger_file import LedgerNotWritten
 from hermes_actors.marking import Marking
+from hermes_actors.rebuilding import Rebuilding
 from hermes_actors.registry import BadCursor, Registry
 from hermes_actors.registry_file import is_short_of_space
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.faults import point
 
 NAMED = 1000  # sessions in a reply
+LOSSES_SHOWN = 20  # in the status, the latest
 MOST_LIVES = 50  # looked back at for strikes that no start has reckoned with
 
 log = structlog.get_logger(__name__)
@@ -58,6 +60,7 @@ class Recorder:
     def __init__(self, registry: Registry, marking: Marking, facts: Mapping[str, Any]) -> None:
         self._registry = registry
         self._marking = marking
+        self._rebuilding = Rebuilding(registry, lambda: marking.threshold)
         self._facts = facts
         self._fault: str | None = None  # why the registry is not written at this moment
 
@@ -123,7 +126,13 @@ class Recorder:
                 return None
             case core.TouchSessions():
                 self._registry.touch(effect.active, time.time())
+                self._registry.losses.reached(effect.turns)
                 return None
+            case core.RecordOpened():
+                since, lost = self._rebuilding.opened(effect.shard, effect.fence, effect.seen)
+                return _reckoned(effect, since, lost)
+            case core.RecordAttested():
+                return _reckoned(effect, self._rebuilding.attested(effect.shard, effect.latest))
             case core.ActivateSession():
                 return self._activate(effect)
             case core.ForgetSession():
@@ -167,6 +176,7 @@ class Recorder:
             marks = entry.marks
             pending = marks.standing is Standing.RESUME_PENDING
             untold = marks.untold_reason is not None
+            lost = self._registry.losses.untold(entry)
             message = wire.Activated(
                 request=effect.request,
                 session_id=entry.session_id,
@@ -175,6 +185,7 @@ class Recorder:
                 fresh=[marks.untold_reason, marks.untold_at, marks.former_id] if untold else None,
                 strikes=self._marking.strikes(effect.key),
                 suspended=[marks.reason, marks.at] if marks.standing is Standing.SUSPENDED else None,
+                lost=None if lost is None else [lost.what, lost.at, lost.until],
             )
         return Tell(slot=effect.slot, generation=effect.generation, message=message)
 
@@ -282,6 +293,7 @@ class Recorder:
             "sessions": self._registry.count(),
             "ledger": self._marking.facts(),
             "registry": {"fault": self._fault},
+            "losses": [loss._asdict() for loss in self._registry.losses.latest(LOSSES_SHOWN)],
         }
         return core.Reply(client=effect.client, request=effect.request, data=data)
 
@@ -304,6 +316,11 @@ def _refused(effect: core.Effect) -> Outgoing | None:
 
 def _recorded(effect: core.RecordRecovered | core.RecordSucceeded) -> Tell:
     return Tell(slot=effect.slot, generation=effect.generation, message=wire.Recorded(request=effect.request))
+
+
+def _reckoned(effect: core.RecordOpened | core.RecordAttested, since: int | None, lost: str | None = None) -> Tell:
+    reckoned = wire.Reckoned(request=effect.request, since=since, lost=lost)
+    return Tell(slot=effect.slot, generation=effect.generation, message=reckoned)
 
 
 def _plain(entry: SessionEntry) -> dict[str, Any]:

@@ -22,11 +22,14 @@ from hermes_actors.chronicle import Chronicle
 from hermes_actors.core.marks import UNMARKED, Marks, Standing
 from hermes_actors.core.model import ActorRecord, Owner, SessionEntry
 from hermes_actors.home import Home
+from hermes_actors.home_facts import HomeFacts, read_facts, write_facts
+from hermes_actors.losses import Losses
 from hermes_actors.registry_file import (
     ACTOR,
     BUSY_TIMEOUT_S,
     ENTRY,
     MARKS,
+    TOLD,
     Broken,
     RegistryUnusable,
     connect,
@@ -38,12 +41,13 @@ from hermes_actors.registry_file import (
 )
 from hermes_actors.wire.faults import point
 
-_SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS} FROM sessions"  # noqa: S608  # own words
+_SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS}, {TOLD} FROM sessions"  # noqa: S608  # own words
 _INTO_SESSIONS = f"INTO sessions ({ENTRY}) VALUES (?, ?, ?, ?, ?, ?)"
 _SET_RIGHT = (  # times of a clock that ran ahead
     "UPDATE sessions SET last_active_at = ?1, created_at = min(created_at, ?1) WHERE last_active_at > ?1",
     "UPDATE sessions SET mark_at = min(mark_at, ?1) WHERE mark <> 'clear' AND mark_at > ?1",
 )
+_NEWBORN = f"INTO sessions ({ENTRY}, told) SELECT ?, ?, ?, ?, ?, ?, coalesce(max(n), 0) FROM losses"  # noqa: S608  # own words
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +75,8 @@ class Registry:
         home_id: names the home, whatever its path.
         set_aside: where a broken registry was moved to at this start, or None.
         chronicle: what happened, written with the rest.
+        losses: what files lost, written with the rest.
+        behind: the number of the loss that is the registry's own, noticed at this start; None: it lost nothing so far.
     """
 
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
@@ -79,6 +85,9 @@ class Registry:
         self.home_id = ""
         self.set_aside: Path | None = None
         self.chronicle = Chronicle(database, self._begin)
+        self.losses = Losses(database, self._begin)
+        self.behind: int | None = None
+        self._behind_before: int | None = None  # as it was committed
 
     @classmethod
     def open(cls, home: Home, *, shards: int | None, usual_shards: int, durability: str) -> Self:
@@ -96,17 +105,16 @@ class Registry:
         """
         path = home.registry
         aside = None
+        why = "its file was missing" if not path.exists() else "its file was empty"
         try:
             database = connect(path, durability)
         except Broken as broken:
-            aside = set_aside(path)
-            why = {"why": str(broken), "set_aside": str(aside)}
-            log.error("registry was broken and is made anew", **why)  # noqa: TRY400  # no bug of ours
+            aside, why = set_aside(path), f"it was damaged: {broken}"
             database = connect(path, durability)
         registry = cls(database, path)
         registry.set_aside = aside
         try:
-            registry._settle(shards, usual_shards, home)
+            registry._settle(shards, usual_shards, home, why)
         except sqlite3.Error as error:
             database.close()
             raise RegistryUnusable(f"{path}: {error}") from error
@@ -115,35 +123,56 @@ class Registry:
             raise
         return registry
 
-    def _settle(self, shards: int | None, usual_shards: int, home: Home) -> None:
-        """Check what is fixed for the home's life, or fix it."""
+    def _settle(self, shards: int | None, usual_shards: int, home: Home, why: str) -> None:
+        """Check what is fixed for the home's life, or fix it; ``why`` the registry is new, if it is."""
         known = dict(self._database.execute("SELECT name, value FROM meta WHERE name IN ('home', 'shards')"))
+        facts = read_facts(home)
         if not known:
             lost = readable_meta(self.set_aside) if self.set_aside else {}
-            count = lost.get("shards") or _shards_of_files(home) or shards or usual_shards
-            known = {"home": lost.get("home") or secrets.token_hex(16), "shards": count}
-            self._fill(known)
+            made = _shards_of_files(home)
+            count = lost.get("shards") or (facts and facts.shards) or made or shards or usual_shards
+            name = lost.get("home") or (facts and facts.home) or secrets.token_hex(16)
+            known = {"home": name, "shards": count}
+            self._fill(known, why if made or facts or self.set_aside else None)
         self.home_id = str(known["home"])
         fixed = int(known["shards"])
+        if facts != (kept := HomeFacts(home=self.home_id, shards=fixed)):
+            write_facts(home, kept)
         if shards is not None and shards != fixed:
             raise ShardsFixed(configured=shards, fixed=fixed)
 
-    def _fill(self, known: Mapping[str, Any]) -> None:
-        """Write what a new registry begins with, and what a broken one still had."""
+    def _fill(self, known: Mapping[str, Any], lost: str | None) -> None:
+        """Write what a new registry begins with, and what a broken one still had.
+
+        Args:
+            known: names and values of the home.
+            lost: why there is none any more, in a home that had one.
+        """
         # A registry that was lost had fences that the shard files remember. Each start of a worker adds one, which no
         # worker does every second, so the seconds since the epoch are above them all.
         floor = int(time.time())
         self._begin()
         self._database.executemany("INSERT INTO meta VALUES (?, ?)", known.items())
         rows = ((shard, -1, floor) for shard in range(known["shards"]))
-        self._database.executemany("INSERT INTO shards VALUES (?, ?, ?)", rows)
+        self._database.executemany("INSERT INTO shards (shard, slot, fence) VALUES (?, ?, ?)", rows)
         if self.set_aside is not None:
             saved = readable_sessions(self.set_aside, known["shards"])
             self._database.executemany(f"INSERT OR IGNORE {_INTO_SESSIONS}", saved)
             marks = readable_marks(self.set_aside)
             self._database.executemany(f"UPDATE sessions SET ({MARKS}) = (?, ?, ?, ?, ?, ?, ?) WHERE key = ?", marks)  # noqa: S608  # own words
             log.warning("sessions of the broken registry were saved", sessions=self.count())
+        if lost is not None:
+            self.losses.forget_openings()
+            self.fell_behind(lost)
         self.commit()
+
+    def fell_behind(self, why: str) -> int:
+        """The registry does not know what it knew before; the number of that loss, one a start."""
+        if self.behind is None:
+            aside = None if self.set_aside is None else str(self.set_aside)
+            log.error("the registry lost sessions; the shard files tell which", why=why, set_aside=aside)
+            self.behind = self.losses.add(at=time.time(), shard=None, what="names", why=why, set_aside=aside)
+        return self.behind
 
     # -- the shard table ---------------------------------------------------------------------------------------------
     def owners(self) -> tuple[Owner, ...]:
@@ -165,10 +194,19 @@ class Registry:
 
     def add(self, key: str, principal: str, shard: int, now: float) -> SessionEntry:
         """Make a session that is not there yet. ``now``: seconds since the epoch."""
-        made = (key, new_session_id(now), principal, shard, now, now)
         self._begin()
-        self._database.execute(f"INSERT {_INTO_SESSIONS}", made)
-        return _entry(made)
+        self._database.execute(f"INSERT {_NEWBORN}", (key, new_session_id(now), principal, shard, now, now))
+        entry = self.session(key)
+        assert entry is not None
+        return entry
+
+    def refind(self, entry: SessionEntry) -> None:
+        """Put a session back that was lost, or its transcript, with its marks; its person is to be told."""
+        values = (entry.key, entry.session_id, entry.principal, entry.shard, entry.created_at, entry.last_active_at)
+        self._begin()
+        self._database.execute(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
+        self.write_marks(entry.key, entry.session_id, entry.marks)
+        self._database.execute("UPDATE sessions SET refound = ? WHERE key = ?", (entry.refound, entry.key))
 
     def rename(self, key: str, now: float) -> SessionEntry | None:
         """Give a session a fresh id; None where there is no such key. ``now``: seconds since the epoch."""
@@ -267,12 +305,14 @@ class Registry:
         if self._database.in_transaction:
             point("registry.commit")
             self._database.execute("COMMIT")
+            self._behind_before = self.behind
             point("registry.committed")
 
     def rollback(self) -> None:
         """Forget what was written since the last commit."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+            self.behind = self._behind_before
 
     def wait_for_lock(self, seconds: float = BUSY_TIMEOUT_S) -> None:
         """How long to wait from now on for another process that has the file locked."""
@@ -330,7 +370,9 @@ def _entry(row: Sequence[Any]) -> SessionEntry:
         created_at=created_at,
         last_active_at=last_active_at,
         actor=ActorRecord(*row[6:11]),
-        marks=Marks(Standing(row[11]), *row[12:]) if row[11:] else UNMARKED,
+        marks=Marks(Standing(row[11]), *row[12:18]) if row[11:] else UNMARKED,
+        told=row[18] if row[18:] else 0,
+        refound=row[19] if row[19:] else 0,
     )
 
 

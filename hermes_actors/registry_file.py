@@ -20,6 +20,7 @@ BUSY_TIMEOUT_S = 5.0  # for a reader that holds the file for a moment
 ENTRY = "key, session_id, principal, shard, created_at, last_active_at"
 ACTOR = "generation, restarts, last_restart_reason, last_restart_at, last_fallback_turn"  # not in the first schema
 MARKS = "mark, mark_reason, mark_at, mark_turn, former_id, untold_reason, untold_at"  # nor these
+TOLD = "told, refound"  # nor these
 ENTRY_TYPES = (str, str, str, int, float, float)
 _TEXT, _TIME = (str, type(None)), (float, type(None))
 _MARK_TYPES = ((str,), _TEXT, _TIME, _TEXT, _TEXT, _TEXT, _TIME, (str,))  # of MARKS, then the key
@@ -82,6 +83,24 @@ MIGRATIONS = (  # user_version n is the state after the first n; one that was re
         stop_began_at REAL,
         ended_at REAL,
         how TEXT
+    ) STRICT;
+    """,
+    """
+    ALTER TABLE shards ADD COLUMN opened INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE shards ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+    UPDATE shards SET turn = -1 WHERE slot >= 0;
+    UPDATE shards SET opened = 1 WHERE shard IN (SELECT shard FROM sessions);
+    ALTER TABLE sessions ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN refound INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE losses (
+        n INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        shard INTEGER,
+        what TEXT NOT NULL,
+        why TEXT NOT NULL,
+        set_aside TEXT,
+        until REAL,
+        sessions INTEGER NOT NULL
     ) STRICT;
     """,
 )

@@ -438,11 +438,14 @@ def _first_state(settings: Settings, owners: Sequence[Owner], slots: int, lives:
     auto_resume = begins_by_itself(deaths)
     if not auto_resume:
         log.error("the last lives were killed young: turns that wait are not begun by themselves", lives=deaths)
+    # A registry that is older than the shard files has fences below theirs. Each start of a worker adds one, which no
+    # worker does every second, so the seconds since the epoch are above them all.
+    floor = int(time.time())
     placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
     return State(
         limits=limits(settings),
         workers=tuple(Worker(slot=slot) for slot in range(slots)),
-        owners=tuple(Owner(slot, owner.fence) for slot, owner in zip(placed, owners, strict=True)),
+        owners=tuple(Owner(slot, max(owner.fence, floor)) for slot, owner in zip(placed, owners, strict=True)),
         servers=tuple(settings.config.mcp_servers),
         unheard=frozenset(range(len(owners))),
         auto_resume=auto_resume,

@@ -33,6 +33,7 @@ from hermes_actors.wire.messages import (
     Forgotten,
     Listen,
     Query,
+    Reckoned,
     Reconfigure,
     Recorded,
     Refused,
@@ -80,7 +81,7 @@ class Service:
 
     def _received(self, message: Any) -> None:
         match message:
-            case Activated() | Recorded() | Refused() | SessionPage() | Forgotten():
+            case Activated() | Reckoned() | Recorded() | Refused() | SessionPage() | Forgotten():
                 self._requests.answer(message)
             case Drain() | DrainOver() | Seal() | Cut() | Query() if self._worker is None:
                 self._unconfigured(message)

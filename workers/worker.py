@@ -262,6 +262,7 @@ class Worker:
         await self._tools.close()
         await self._peers.close()
         self._router.close()
+        self._tell(self._heartbeat())  # what the registry has to know of the last turns
         await self._sessions.agency.models.close()
         await self._shards.close()
         await self._journal.close()
@@ -271,21 +272,23 @@ class Worker:
     async def _beat(self) -> None:
         """Tell the supervisor that the loop turns, and what the registry wants to know."""
         while True:
-            active, self._sessions.active = self._sessions.active, {}
-            running = self._sessions.running
-            self._tell(
-                Heartbeat(
-                    slot=self._slot,
-                    generation=self._generation,
-                    resident=self._sessions.resident,
-                    running=running,
-                    queued=self._sessions.pending - running + len(self._sessions.inherited),
-                    turns=self._sessions.turns_ended,
-                    mcp=self._tools.live,
-                    active=active,
-                )
-            )
+            self._tell(self._heartbeat())
             await asyncio.sleep(self._heartbeat_s)
+
+    def _heartbeat(self) -> Heartbeat:
+        active, self._sessions.active = self._sessions.active, {}
+        running = self._sessions.running
+        return Heartbeat(
+            slot=self._slot,
+            generation=self._generation,
+            resident=self._sessions.resident,
+            running=running,
+            queued=self._sessions.pending - running + len(self._sessions.inherited),
+            turns=self._sessions.turns_ended,
+            mcp=self._tools.live,
+            active=active,
+            reached=self._shards.reached(),
+        )
 
     async def _passivate(self) -> None:
         while True:

@@ -84,7 +84,11 @@ def status(data: Mapping[str, Any], now: float) -> RenderableType:
             ("shards", _text(f"{total}, {len(broken)} broken" if broken else total)),
         )
     )
-    faults = (*(_broken(shard) for shard in broken), *_ledger_faults(data.get("ledger") or {}))
+    faults = (
+        *(_broken(shard) for shard in broken),
+        *map(_loss, data.get("losses") or ()),
+        *_ledger_faults(data.get("ledger") or {}),
+    )
     return Group(head, *faults, Text(), workers(data.get("workers") or []))
 
 
@@ -321,5 +325,18 @@ def _ledger_faults(ledger: Mapping[str, Any]) -> Iterator[Text]:
 
 def _broken(shard: Mapping[str, Any]) -> Text:
     kept = f"; the broken file is kept as {shard['set_aside']}" if shard.get("set_aside") else ""
-    serves = "goes on empty" if shard.get("serving") else "does not serve"
+    serves = "goes on with what is left" if shard.get("serving") else "does not serve"
     return _text(f"shard {shard.get('shard')} {serves}: {shard.get('why')}{kept}", "red")
+
+
+def _loss(loss: Mapping[str, Any]) -> Text:
+    """Something that a file lost, as ``status`` tells it."""
+    when = _when(loss["at"])
+    kept = f"; the damaged file is kept as {loss['set_aside']}" if loss.get("set_aside") else ""
+    if loss.get("shard") is None:
+        found = f"{loss.get('sessions') or 'no'} session{'' if loss.get('sessions') == 1 else 's'}"
+        return _text(
+            f"{when}: the registry was behind: {loss.get('why')}; {found} found in the shard files{kept}", "red"
+        )
+    gone = "all it had" if loss.get("what") == "all" else "its end"
+    return _text(f"{when}: shard {loss['shard']} lost {gone}: {loss.get('why')}{kept}", "red")

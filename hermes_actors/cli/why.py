@@ -36,11 +36,14 @@ def why(session: str, home: Home, as_json: bool) -> None:
     entry = disk.found(home, session)
     with disk.opened(home) as registry:
         incidents, lives = registry.chronicle.of(entry.key), registry.chronicle.lives(LIVES_LOOKED_AT)
+        losses, untold = registry.losses.of_shard(entry.shard, entry.created_at), registry.losses.untold(entry)
     config, now = stored(home), time.time()
     records = Records(
         entry=entry,
         incidents=incidents,
         lives=lives,
+        losses=losses,
+        untold=untold,
         strikes=disk.strikes(home).count(entry.key),
         threshold=config.supervisor.stuck_threshold,
         drain_timeout_s=config.agent.restart_drain_timeout,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hermes_actors.core.ledger import Cause, Cut
+from hermes_actors.core.losses import Latest, Seen
 from hermes_actors.core.model import Owner, Process, SessionEntry, Then
 from hermes_actors.core.plan import Plan
 
@@ -86,6 +87,23 @@ class RestoreSession(AnswersWorker):
     """Give a session back the transcript that a suspension set aside, and answer the worker."""
 
     key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordOpened(AnswersWorker):
+    """Note who opened a shard's file and what that lost, and answer the worker."""
+
+    shard: int
+    fence: int
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordAttested(AnswersWorker):
+    """Add the sessions that the registry does not know any more, and answer the worker."""
+
+    shard: int
+    latest: tuple[Latest, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,9 +194,10 @@ class RecordFallback(OnProcess):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TouchSessions:
-    """Note when sessions were last active."""
+    """Note when sessions were last active, and how far the files of shards are."""
 
     active: Mapping[str, float]
+    turns: Mapping[int, int] = field(default_factory=dict)  # shard -> number of its last turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,6 +450,8 @@ RegistryEffect = (
     | ForgetSession
     | RenameSession
     | RestoreSession
+    | RecordOpened
+    | RecordAttested
     | RecordFallback
     | TouchSessions
     | PageForWorker

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hermes_actors.core.ledger import Cut
+from hermes_actors.core.losses import Latest, Seen
 from hermes_actors.core.model import Limits, Load, SessionEntry
 
 
@@ -71,6 +72,7 @@ class WorkerBeat(FromWorker):
 
     load: Load
     active: Mapping[str, float]  # session key -> last activity, seconds since the epoch
+    reached: Mapping[int, int] = field(default_factory=dict)  # shard -> number of the last turn that its file has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,20 @@ class RestoreWanted(OwnerAsked):
     """A session wants the transcript back that a suspension set aside."""
 
     key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardOpened(OwnerAsked):
+    """A worker opened a shard's file, and serves nothing of it before it knows what it lost."""
+
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsAttested(OwnerAsked):
+    """A shard's file has these sessions."""
+
+    latest: tuple[Latest, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +282,8 @@ RecordEvent = (
     | SessionDropped
     | RenameWanted
     | RestoreWanted
+    | ShardOpened
+    | SessionsAttested
     | ShardRecovered
     | TurnSucceeded
     | TurnFellBack

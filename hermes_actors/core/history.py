@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 YOUNG_S = 120.0  # a life that was killed, and followed by the next one within this time, died young
 YOUNG_DEATHS_BORNE = 3  # in a row; from then on nothing is begun by itself
 
-What = Literal["cut", "suspended", "fresh", "succeeded", "reset", "resumed", "cleared", "idle"]
+What = Literal["cut", "suspended", "fresh", "succeeded", "reset", "resumed", "cleared", "idle", "found", "told"]
 
 
 class Incident(NamedTuple):

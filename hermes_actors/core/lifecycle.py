@@ -28,7 +28,7 @@ from hermes_actors.core.model import Load, Owner, Phase, ShardFault, State, Work
 from hermes_actors.core.policy import Intensity, Verdict, judge, restart_delay_s, slow_delay_s
 
 HEARTBEATS_MISSED = 3  # after which a worker counts as hung
-READY_TIMEOUT_S = 30.0  # from spawn to ready
+READY_TIMEOUT_S = 30.0  # from spawn, or from what it told of its shards last, to ready
 STOP_S = 5.0  # for a worker whose turns are over to close what it has open
 STOP_NOW_S = 2.0  # the same where somebody is in a hurry
 RECORD_RETRY_S = 1.0  # until a worker is tried again whose ownership could not be recorded
@@ -123,15 +123,26 @@ def ready(state: State, slot: int, now: float) -> Result:
 def beat(state: State, event: WorkerBeat, now: float) -> Result:
     """Remember that the worker lives, and what it said."""
     worker = replace(state.workers[event.slot], heard_at=now, load=event.load)
-    effects = (TouchSessions(active=event.active),) if event.active else ()
+    turns = {shard: turn for shard, turn in event.reached.items() if shard in state.shards_of(event.slot)}
+    effects = (TouchSessions(active=event.active, turns=turns),) if event.active or turns else ()
     return state.with_worker(worker), effects
+
+
+def goes_on(state: State, slot: int, now: float) -> State:
+    """A worker that starts shows that it does not hang: it may have much to read."""
+    worker = state.workers[slot]
+    return state.with_worker(replace(worker, since=now)) if worker.state is WorkerState.STARTING else state
 
 
 def shard_broke(state: State, event: ShardBroke) -> Result:
     """Keep it for the status."""
     fault = ShardFault(why=event.why, set_aside=event.set_aside, serving=event.serving)
     fields = {"worker": event.slot, "shard": event.shard, "why": event.why, "set_aside": event.set_aside}
-    text = "shard file was broken, the shard goes on empty" if event.serving else "shard is broken and not served"
+    text = (
+        "shard lost some or all of what it had, and goes on with what is left"
+        if event.serving
+        else "shard is broken and not served"
+    )
     return replace(state, broken={**state.broken, event.shard: fault}), (Log(level="error", text=text, fields=fields),)
 
 

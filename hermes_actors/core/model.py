@@ -105,6 +105,8 @@ class SessionEntry:
     last_active_at: float
     actor: ActorRecord = NEVER_RESTARTED
     marks: Marks = UNMARKED
+    told: int = 0  # its person needs not be told of losses up to this number
+    refound: int = 0  # the number of the loss after which it was found again, until its person is told
 
 
 class Process(NamedTuple):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hermes_actors.core import drain, marks
+from hermes_actors.core import drain, lifecycle, marks
 from hermes_actors.core.effects import (
     ChangeSession,
+    RecordAttested,
+    RecordOpened,
     RecordRecovered,
     RecordSucceeded,
     Reply,
@@ -16,7 +18,14 @@ from hermes_actors.core.effects import (
     SessionChange,
     SettleStart,
 )
-from hermes_actors.core.events import RestoreWanted, SessionsFound, ShardRecovered, TurnSucceeded
+from hermes_actors.core.events import (
+    RestoreWanted,
+    SessionsAttested,
+    SessionsFound,
+    ShardOpened,
+    ShardRecovered,
+    TurnSucceeded,
+)
 from hermes_actors.core.lifecycle import Result
 from hermes_actors.core.model import Changed, Process, SessionEntry, State, StopTurn
 from hermes_actors.core.questions import await_answers, query
@@ -29,6 +38,27 @@ CHANGES: Mapping[str, SessionChange] = {
 
 
 # -- workers -----------------------------------------------------------------------------------------------------------
+
+
+def shard_opened(state: State, event: ShardOpened, now: float) -> Result:
+    """What its file lost. Where that was damaged or missing, nobody can say who of it was idle before this start."""
+    record = RecordOpened(
+        slot=event.slot,
+        generation=event.generation,
+        request=event.request,
+        shard=event.shard,
+        fence=event.fence,
+        seen=event.seen,
+    )
+    return lifecycle.goes_on(state, event.slot, now), (record,)
+
+
+def sessions_attested(state: State, event: SessionsAttested, now: float) -> Result:
+    """What the registry may have lost."""
+    record = RecordAttested(
+        slot=event.slot, generation=event.generation, request=event.request, shard=event.shard, latest=event.latest
+    )
+    return lifecycle.goes_on(state, event.slot, now), (record,)
 
 
 def shard_recovered(state: State, event: ShardRecovered) -> Result:

@@ -27,11 +27,13 @@ from hermes_actors.core.events import (
     RestartWanted,
     RestoreWanted,
     SessionDropped,
+    SessionsAttested,
     SessionsFound,
     SessionWanted,
     SettingsLoaded,
     SettingsRefused,
     ShardBroke,
+    ShardOpened,
     ShardRecovered,
     Started,
     StopAsked,
@@ -84,7 +86,7 @@ def _react(state: State, event: Event, now: float) -> Result:
     if isinstance(event, ProcessEvent):
         return _react_to_process(state, event, now)
     if isinstance(event, RecordEvent):
-        return _react_to_record(state, event)
+        return _react_to_record(state, event, now)
     match event:
         case Started():
             return lifecycle.start(state, now)
@@ -139,7 +141,7 @@ def _react_to_process(state: State, event: ProcessEvent, now: float) -> Result:
             assert_never(event)
 
 
-def _react_to_record(state: State, event: RecordEvent) -> Result:
+def _react_to_record(state: State, event: RecordEvent, now: float) -> Result:
     """What a worker wants looked up or recorded of its sessions."""
     match event:
         case SessionWanted():
@@ -150,6 +152,10 @@ def _react_to_record(state: State, event: RecordEvent) -> Result:
             return requests.rename_wanted(state, event)
         case RestoreWanted():
             return records.restore_wanted(state, event)
+        case ShardOpened():
+            return records.shard_opened(state, event, now)
+        case SessionsAttested():
+            return records.sessions_attested(state, event, now)
         case ShardRecovered():
             return records.shard_recovered(state, event)
         case TurnSucceeded():

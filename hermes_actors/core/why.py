@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
 from hermes_actors.core.history import Incident, Life
+from hermes_actors.core.losses import Loss, moment
 from hermes_actors.core.marks import Standing
 from hermes_actors.core.model import SessionEntry
 
@@ -22,6 +23,8 @@ class Records:
 
     entry: SessionEntry
     incidents: Sequence[Incident]  # the oldest first
+    losses: Sequence[Loss]  # of its shard's file since it began, the oldest first
+    untold: Loss | None  # what its person is to be told of
     lives: Sequence[Life]  # the latest first
     strikes: int
     threshold: int  # supervisor.stuck_threshold, as those below of the configuration as it is now
@@ -101,6 +104,20 @@ def _lines(records: Records) -> Iterator[Line]:
         if incident.boot in starts:
             yield starts.pop(incident.boot)
         yield _line(incident, records.lives)
+    for loss in records.losses:
+        yield Line(at=loss.at, what=_lost(loss), rule="a shard that lost something goes on with what is left")
+
+
+def _lost(loss: Loss) -> str:
+    """What the file of a session's shard lost."""
+    kept = f"; the damaged file is kept as {loss.set_aside}" if loss.set_aside else ""
+    if loss.what == "all":
+        gone = "what was said in this session before is lost"
+    elif loss.until is None:
+        gone = "the end of what was said in this session may be missing"
+    else:
+        gone = f"what was said in this session after {moment(loss.until)} may be missing"
+    return f"shard {loss.shard} lost something: {gone}. Why: {loss.why}{kept}"
 
 
 def _after(before: Life | None) -> str:
@@ -152,6 +169,13 @@ def _told(incident: Incident, lives: Sequence[Life]) -> tuple[str, str]:
             return "an operator cleared its strikes", "ledger clear; marks stay"
         case "idle":
             return "it was idle at a stop or start: its strikes are gone", "who was idle had no part in a restart"
+        case "found":
+            return (
+                f"the registry had lost this session: it was found again with transcript {incident.session_id}",
+                "a registry that lost sessions is completed from the shard files; suspensions are not in those",
+            )
+        case "told":
+            return f"the reply of turn {incident.turn_id} said what was lost", "the next reply after a loss says so"
 
 
 def _cause(incident: Incident, lives: Sequence[Life]) -> str:
@@ -184,6 +208,8 @@ def _next(records: Records, now: float) -> Iterator[str]:
             yield f"the next reply says that a fresh transcript began; the earlier one, {marks.former_id}, is kept"
         case Standing.CLEAR:
             yield "the next message goes on with this transcript"
+    if records.untold is not None:
+        yield "the next reply says what was lost"
     if strikes:
         yield "a turn that succeeds clears the strikes" + (" and the mark" if not marks.plain else "")
         left = threshold - strikes

@@ -54,6 +54,7 @@ class Activated:
     fresh: list[Any] | None  # [reason, time, former session id]: it was suspended, and the person is to be told
     strikes: int
     suspended: list[Any] | None = None  # [reason, time]: its next message begins a fresh transcript
+    lost: list[Any] | None = None  # [what, time, until when]: files lost some of it, and the person is to be told
 
 
 @message("refused")
@@ -80,6 +81,15 @@ class Forgotten:
 
     request: int
     existed: bool
+
+
+@message("reckoned")
+class Reckoned:
+    """Answer to :class:`Opened` and :class:`Attest`: what the registry makes of a shard's file."""
+
+    request: int
+    since: int | None  # the sessions of turns with larger numbers are to be attested, perhaps again; None: none
+    lost: str | None  # why some or all of what the file had is gone
 
 
 @message("recorded")
@@ -178,6 +188,7 @@ class Heartbeat:
     turns: int  # ended since the worker started
     mcp: int  # live MCP connections
     active: dict[str, float]  # session key -> last activity, seconds since the epoch
+    reached: dict[int, int]  # shard -> number of the last turn that its file has
 
 
 @message("activate")
@@ -232,6 +243,31 @@ class FellBack:
     turn_id: str
     provider: str
     model: str
+
+
+@message("opened")
+class Opened:
+    """A worker opened a shard's file and found it like this; it serves none of it yet."""
+
+    request: int
+    shard: int
+    fence: int
+    former: int  # fence of the owner before; 0: it had none
+    turn: int  # the number of the last turn that it has had; 0: none
+    until: float | None  # when the last of what it has was written, in seconds since the epoch
+    flaw: Any  # new | damaged | cut, or None
+    why: str  # of the flaw
+    set_aside: str | None  # path of the damaged file
+
+
+@message("attest")
+class Attest:
+    """The latest turns of sessions as a shard's file has them, for a registry that may not know them any more."""
+
+    request: int
+    shard: int
+    fence: int
+    latest: list[list[Any]]  # parts of hermes_actors.core.losses.Latest
 
 
 @message("recovered")

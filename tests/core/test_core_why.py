@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hermes_actors.core import marks as marking
 from hermes_actors.core.history import Incident, Life, What
+from hermes_actors.core.losses import Loss
 from hermes_actors.core.marks import BY_OPERATOR, UNMARKED, Marks, Standing
 from hermes_actors.core.model import SessionEntry
 from hermes_actors.core.why import Records, Story, story
@@ -31,6 +32,8 @@ def told(
     lives: tuple[Life, ...] = (),
     running: bool = True,
     now: float = NOW,
+    losses: tuple[Loss, ...] = (),
+    untold: Loss | None = None,
 ) -> Story:
     entry = SessionEntry(
         key=KEY, session_id="ses_1", principal="default", shard=0, created_at=0, last_active_at=0, marks=marks
@@ -39,6 +42,8 @@ def told(
         entry=entry,
         incidents=incidents,
         lives=lives,
+        losses=losses,
+        untold=untold,
         strikes=strikes,
         threshold=3,
         drain_timeout_s=60.0,

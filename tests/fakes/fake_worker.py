@@ -210,7 +210,7 @@ class FakeWorker:
         active, self.active = self.active, {}
         counts = {"resident": 1, "running": 2, "queued": 3, "turns": 4, "mcp": 5}
         slot, generation = self.configure.slot, self.configure.generation
-        self.link.send(Heartbeat(slot=slot, generation=generation, active=active, **counts))
+        self.link.send(Heartbeat(slot=slot, generation=generation, active=active, reached={}, **counts))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         words = (await reader.readline()).decode().split()

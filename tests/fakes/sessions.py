@@ -24,6 +24,7 @@ from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
+from workers.store.shard import Found, LatestTurn
 from workers.tools.toolbox import Aborted, Prompted, ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent
 
@@ -146,6 +147,11 @@ class FakeNames(Names):
         self.successes: list[tuple[str, str]] = []  # key, turn id
         self.recoveries: list[tuple[int, list[tuple[str, str]], list[str]]] = []  # shard, cut, queued
         self.cut_in: dict[str, str] = {}  # turn id -> the transcript that it was cut in
+        self.found: dict[int, Found] = {}  # the files of shards, by number
+        self.lost: dict[int, str] = {}  # why these are to hear that they lost something
+        self.since = 0  # the turn after which sessions are to be attested
+        self.again: list[int] = []  # the same once more
+        self.attested: list[list[LatestTurn]] = []
         self.begun = self.renamed = 0
         self.down = False
         self.asked = asyncio.Event()  # to record a success or a recovery
@@ -182,6 +188,16 @@ class FakeNames(Names):
         await self._recorded()
         self.successes.append((key, turn_id))
         self.marks.pop(key, None)
+
+    async def opened(self, shard: OwnedShard, found: Found) -> tuple[int, str | None]:
+        await self._recorded()
+        self.found[shard.number] = found
+        return self.since, found.why if found.flaw == "damaged" else self.lost.get(shard.number)
+
+    async def attest(self, shard: OwnedShard, latest: Sequence[LatestTurn]) -> int | None:
+        await self._recorded()
+        self.attested.append([*latest])
+        return self.again.pop() if self.again else None
 
     async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
         await self._recorded()

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from workers.store.shard import (
     Conversation,
+    LatestTurn,
     PastTurn,
     ShardStore,
     StoreFailed,
@@ -61,6 +62,7 @@ class FakeShardStore(ShardStore):
         self.took: dict[str, list[float]] = {}  # by session key
         self.summaries: dict[str, Summary] = {}  # by session id
         self.closed = False
+        self.highest = 0  # it numbers no turns
 
     def reopened(self) -> FakeShardStore:
         """What the next owner finds."""
@@ -219,6 +221,19 @@ class FakeShardStore(ShardStore):
     @operation
     def prune(self, before: float) -> int:
         return 0
+
+    @operation
+    def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:
+        return [], None
+
+    @operation
+    def reported(self) -> None:
+        self.journal.append(("reported", ""))
+
+    @operation
+    def prove(self) -> None:
+        if "prove" in self.broken:
+            raise StoreFailed("the disk is full")
 
     async def close(self) -> None:
         self.closed = True

@@ -178,12 +178,12 @@ async def test_a_damaged_file_is_set_aside_and_told_and_all_shards_serve(owners:
 async def test_a_file_that_cannot_be_opened_stays_closed_while_the_others_serve_and_is_tried_again(
     owners: Owners, tmp_path: Path
 ) -> None:
-    (tmp_path / "01.db").mkdir()
+    (tmp_path / "01.db").symlink_to("01.db")
     owner = owners.next()
 
     assert await owner.own({0: 1, 1: 1}) == [0]
     assert [(broken.shard, broken.serving, broken.set_aside) for broken in owner.broken] == [(1, False, None)]
-    (tmp_path / "01.db").rmdir()
+    (tmp_path / "01.db").unlink()
 
     assert await owner.own({0: 1, 1: 1}) == [1]
 

@@ -28,6 +28,7 @@ from hermes_actors.wire.messages import (
     Activated,
     Answer,
     Assign,
+    Attest,
     Configure,
     Cut,
     Drain,
@@ -35,8 +36,10 @@ from hermes_actors.wire.messages import (
     DrainOver,
     Heartbeat,
     Listen,
+    Opened,
     Query,
     Ready,
+    Reckoned,
     Reconfigure,
     Recorded,
     Recovered,
@@ -91,6 +94,10 @@ class Supervisor:
                 self.say(Refused(request=message.request, code="not_found", why="it was never made"))
             case Activate():
                 self.say(self.activated(message))
+            case Opened():
+                self.say(Reckoned(request=message.request, since=message.turn, lost=None))
+            case Attest():
+                self.say(Reckoned(request=message.request, since=None, lost=None))
             case Recovered() if not self.answers_recoveries:
                 pass
             case Recovered() | Succeeded():

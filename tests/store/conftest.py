@@ -32,7 +32,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, journal: Journal, clo
     async def sqlite(fence: int) -> ShardStore:
         path = tmp_path / "03.db"
         opened = await open_shard(journal, path, shard=3, fence=fence, durability="process", now=clock)
-        assert opened.set_aside is None
+        assert opened.found.set_aside is None
         return opened.store
 
     return {"sqlite": sqlite}[request.param]

@@ -75,7 +75,7 @@ async def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_commits(jo
             acknowledged |= await said(process)
 
     opened = await open_shard(journal, path, shard=3, fence=6, durability="process")
-    assert opened.set_aside is None
+    assert opened.found.set_aside is None
     assert len(acknowledged) >= 37 * 15
     await check(opened.store, acknowledged)
     unfinished = {row.submission.turn_id for row in await opened.store.unfinished()}

@@ -291,6 +291,7 @@ def filled(home: Home, count: int) -> tuple[Owner, ...]:
 def test_a_file_that_is_no_database_is_set_aside_and_made_anew_with_higher_fences(home: Home) -> None:
     before = filled(home, 3)
     home.registry.write_bytes(b"not a database at all" * 1000)
+    home.facts.unlink()
     (home.shards / "00.db").touch()
     (home.shards / "15.db").touch()
 
@@ -309,9 +310,16 @@ def test_a_file_that_is_no_database_is_set_aside_and_made_anew_with_higher_fence
 def test_the_sessions_that_a_damaged_file_still_has_are_saved(
     home: Home, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    with monkeypatch.context() as earlier:
+    with monkeypatch.context() as earlier, closing(sqlite3.connect(home.registry)) as database:
         earlier.setattr(registry_file, "MIGRATIONS", registry_file.MIGRATIONS[:version])
-        filled(home, 2000)
+        registry_file._migrate(database, home.registry)
+        database.execute("INSERT INTO meta VALUES ('home', 'h'), ('shards', 8)")
+        rows = [
+            (key := f"api:a:{n:06}", f"ses_{n:032}", "a", shard_of(key, 8), float(n), float(n)) for n in range(2000)
+        ]
+        columns = registry_file.ENTRY
+        database.executemany(f"INSERT INTO sessions ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rows)  # own words
+        database.commit()
     with home.registry.open("r+b") as file:
         file.seek(home.registry.stat().st_size // 2)
         file.write(b"\xde\xad" * 2048)

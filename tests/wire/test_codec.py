@@ -56,6 +56,6 @@ def test_messages_cannot_be_changed() -> None:
 
 
 def test_a_heartbeat_is_small() -> None:
-    beat = Heartbeat(slot=0, generation=1, resident=1, running=0, queued=0, turns=0, mcp=0, active={})
+    beat = Heartbeat(slot=0, generation=1, resident=1, running=0, queued=0, turns=0, mcp=0, active={}, reached={})
 
     assert len(encode(beat)) < 30

@@ -82,6 +82,11 @@ def cut_error(reason: str) -> TurnError:
     return local_error("turn_interrupted", f"{_CUT_WORDS[reason]} {_AFTER_A_CUT}", http_status=503)
 
 
+def cut_reason(text: str) -> str:
+    """What :func:`cut_error` was made of, by its text; ``crash`` where another release wrote that."""
+    return next((reason for reason, words in _CUT_WORDS.items() if text.startswith(words)), "crash")
+
+
 def waiting_error() -> TurnError:
     """A turn that had not begun at the end of a drain: it is kept."""
     text = (

@@ -26,6 +26,15 @@ class Fresh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Files of the gateway lost some of it: the person is told."""
+
+    what: str  # all: what was said before; end: perhaps what was said last; names: only that there was such a session
+    at: float  # when that was noticed, seconds since the epoch
+    until: float | None  # of an end: when the last thing that is left in the file was written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended:
     """Its next message begins a fresh transcript."""
 
@@ -39,6 +48,7 @@ class Marks:
 
     resume: Resume | None = None
     fresh: Fresh | None = None
+    lost: Lost | None = None
     strikes: int = 0
 
     def __bool__(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from workers.agents.marks import Marks, Suspended
+from workers.store.shard import Found, LatestTurn
 
 if TYPE_CHECKING:
     from workers.agents.session import OwnedShard
@@ -54,6 +55,26 @@ class Names(Protocol):
 
         Raises:
             Refusal: ``shard_unavailable``; the session stays marked.
+        """
+
+    async def opened(self, shard: OwnedShard, found: Found) -> tuple[int, str | None]:
+        """Tell how a shard's file was found, before anything of it is served.
+
+        Returns:
+            The turn after which its sessions are to be attested; why something that the file had is lost, or None.
+
+        Raises:
+            Refusal: ``shard_unavailable``; ``store_failed``.
+        """
+
+    async def attest(self, shard: OwnedShard, latest: Sequence[LatestTurn]) -> int | None:
+        """Tell which sessions a shard's file has: those that the registry lost are in it when this returns.
+
+        Returns:
+            The turn after which they are to be attested again, None: they need not be.
+
+        Raises:
+            Refusal: ``shard_unavailable``; ``store_failed``.
         """
 
     async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:

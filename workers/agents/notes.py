@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import orjson
 
-from workers.agents.marks import Fresh, Marks, Resume, Suspended
+from workers.agents.marks import Fresh, Lost, Marks, Resume, Suspended
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
 from workers.models.failure import public_name
 from workers.models.provider import ModelReply
@@ -30,6 +31,11 @@ def ago(seconds: float) -> str:
         if (count := round(seconds / size)) >= 1:
             return f"about {count} {unit}{'s' if count > 1 else ''} ago"
     return "less than a minute ago"
+
+
+def moment(at: float) -> str:
+    """A time for people, in UTC."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def resume_note(resume: Resume, *, now: float, fresh_s: float) -> str:
@@ -111,6 +117,30 @@ def same_model(asked: str, answered: str) -> bool:
     return not two or one.startswith(two) or two.startswith(one)
 
 
+def lost_line(lost: Lost) -> str:
+    """The line that opens the first answers after files of the gateway lost something."""
+    return f"[{_gone(lost)}]"
+
+
+def opening(marks: Marks, *, threshold: int) -> str:
+    """What a reply begins with, before the model's own words; "" where there is nothing to tell."""
+    lines = [fresh_line(marks.fresh, threshold=threshold)] if marks.fresh is not None else []
+    lines += [lost_line(marks.lost)] if marks.lost is not None else []
+    return "\n".join(lines)
+
+
+def _gone(lost: Lost) -> str:
+    if lost.what == "names":
+        return (
+            "The gateway lost its list of conversations, and found this one again: "
+            "it goes on where it was, unless you had begun another one with /reset."
+        )
+    if lost.what == "all":
+        return f"What was said in this conversation until {moment(lost.at)} is lost: the gateway lost its file."
+    since = "The end of this conversation" if lost.until is None else f"What was said here after {moment(lost.until)}"
+    return f"{since} may be missing: the gateway's file of it lost its end."
+
+
 def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:
     """The marks of a session in ``/status``."""
     lines: list[str] = []
@@ -120,6 +150,8 @@ def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:
     if marks.fresh is not None:
         told = _set_aside(marks.fresh, threshold)
         lines.append(f"fresh     {told} It is kept as {marks.fresh.former_id}; /resume brings it back.")
+    if marks.lost is not None:
+        lines.append(f"lost      {_gone(marks.lost)}")
     if marks.strikes:
         lines.append(f"strikes   {marks.strikes} of {threshold}; a turn that succeeds clears them")
     return lines

@@ -228,8 +228,8 @@ class Session:
         """Clear the marks for a success whose worker died before the supervisor knew."""
         if not self.marks:
             return
-        cut_at = 0.0 if self.marks.resume is None else self.marks.resume.at
-        answered = answered_since_cut(self.past, cut_at)
+        marked_at = max((mark.at for mark in (self.marks.resume, self.marks.lost) if mark is not None), default=0.0)
+        answered = answered_since_cut(self.past, marked_at)
         if answered is not None:
             await self.succeeded(answered)
 

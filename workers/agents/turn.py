@@ -27,7 +27,7 @@ from workers.agents.failures import (
 )
 from workers.agents.feed import TurnFeed
 from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
-from workers.agents.notes import briefly_unknown, fresh_line, remarks_on, resume_note
+from workers.agents.notes import briefly_unknown, opening, remarks_on, resume_note
 from workers.agents.transcript import carried, closing
 from workers.agents.work import Stage, Work
 from workers.models.attached import bounded
@@ -104,8 +104,8 @@ class TurnRun(Work):
             return
         self.start()
         self._machine = TurnMachine(max_model_calls=agency.max_turns)
-        if session.marks.fresh is not None:
-            self._opening = fresh_line(session.marks.fresh, threshold=agency.stuck_threshold)
+        self._opening = opening(session.marks, threshold=agency.stuck_threshold)
+        if self._opening:
             self.feed.text(f"{self._opening}\n\n")
         succeeded = False
         try:

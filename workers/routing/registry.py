@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 from hermes_actors.wire.link import Link, LinkClosed
 from hermes_actors.wire.messages import (
     Activate,
     Activated,
+    Attest,
     Forget,
     Forgotten,
     ListSessions,
+    Opened,
+    Reckoned,
     Recorded,
     Recovered,
     Refused,
@@ -20,10 +24,11 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Succeeded,
 )
-from workers.agents.marks import Fresh, Marks, Resume, Suspended
+from workers.agents.marks import Fresh, Lost, Marks, Resume, Suspended
 from workers.agents.names import Named
 from workers.agents.session import OwnedShard
 from workers.routing.requests import Requests
+from workers.store.shard import Found, LatestTurn
 from workers.turns import Refusal
 
 REGISTRY_TIMEOUT_S = 5.0
@@ -67,6 +72,35 @@ class RemoteRegistry:
         )
         assert isinstance(answer, Recorded)
 
+    async def opened(self, shard: OwnedShard, found: Found) -> tuple[int, str | None]:
+        answer = await self._ask(
+            Opened(
+                request=self._requests.number(),
+                shard=shard.number,
+                fence=shard.fence,
+                former=found.fence,
+                turn=found.turn,
+                until=found.until,
+                flaw=found.flaw,
+                why=found.why,
+                set_aside=found.set_aside,
+            )
+        )
+        assert isinstance(answer, Reckoned)
+        return answer.since or 0, answer.lost
+
+    async def attest(self, shard: OwnedShard, latest: Sequence[LatestTurn]) -> int | None:
+        answer = await self._ask(
+            Attest(
+                request=self._requests.number(),
+                shard=shard.number,
+                fence=shard.fence,
+                latest=[list(astuple(turn)) for turn in latest],
+            )
+        )
+        assert isinstance(answer, Reckoned)
+        return answer.since
+
     async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
         answer = await self._ask(
             Recovered(
@@ -97,7 +131,7 @@ class RemoteRegistry:
         return answer.sessions, answer.next
 
     async def _ask(self, request: Any) -> Any:
-        timeout_s = RECOVERY_TIMEOUT_S if isinstance(request, Recovered) else REGISTRY_TIMEOUT_S
+        timeout_s = RECOVERY_TIMEOUT_S if isinstance(request, Opened | Attest | Recovered) else REGISTRY_TIMEOUT_S
         try:
             answer = await self._requests.ask(self._link, request, timeout_s=timeout_s)
         except (LinkClosed, TimeoutError) as error:
@@ -119,7 +153,11 @@ def _named(answer: Any) -> Named:
     if answer.fresh is not None:
         reason, at, former_id = answer.fresh
         fresh = Fresh(reason=reason, at=at, former_id=former_id)
-    marks = Marks(resume=resume, fresh=fresh, strikes=answer.strikes)
+    lost = None
+    if answer.lost is not None:
+        what, at, until = answer.lost
+        lost = Lost(what=what, at=at, until=until)
+    marks = Marks(resume=resume, fresh=fresh, lost=lost, strikes=answer.strikes)
     suspended = None
     if answer.suspended is not None:
         reason, at = answer.suspended

@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import ShardBroken
-from workers.agents.failures import cancelled_error, cut_error, store_error, unstored_end
+from workers.agents.failures import cancelled_error, cut_error, cut_reason, store_error, unstored_end
 from workers.agents.names import Names
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
 from workers.agents.unstored import end_turn
-from workers.store.file import Durability, SetAside
+from workers.store.file import Durability
 from workers.store.journal import Journal
-from workers.store.shard import StoreFailed, TurnRow
+from workers.store.shard import Found, LatestTurn, StoreFailed, TurnRow
 from workers.store.sqlite import open_shard
 from workers.turns import Ended, Refusal, TurnError, TurnState
 
 log = structlog.get_logger(__name__)
 
+ATTESTED_ALWAYS = 100  # of the latest turns: a registry that does not know one of their sessions lost more
+ATTESTED_TOGETHER = 500  # sessions in one message
+READ_AT_ONCE = 5000  # turns: some milliseconds
 SETTLED_TOGETHER = 256  # turns that share commits, so that a worker's replacement soon serves
 
 
@@ -98,11 +102,19 @@ class ShardFiles:
         self._report = report
         self._following = asyncio.Lock()
         self._closed = False
+        self._reached: dict[int, int] = {}  # by shard: as it was told
 
     @property
     def missing(self) -> bool:
         """Whether a shard that is to be open here is not."""
         return any(number not in self._table.open for number in self._table.mine())
+
+    def reached(self) -> dict[int, int]:
+        """The number of the last turn on disk, of the shards that had one since this was asked last."""
+        turns = {number: shard.store.highest for number, shard in self._table.open.items()}
+        news = {number: turn for number, turn in turns.items() if turn > self._reached.get(number, 0)}
+        self._reached = turns
+        return news
 
     async def follow_table(self) -> list[OwnedShard]:
         """Let go of the shards that were lost, open and settle the new ones; return these.
@@ -133,14 +145,13 @@ class ShardFiles:
 
     async def _open(self, number: int, fence: int) -> OwnedShard | None:
         path = self._directory / f"{number:02d}.db"
-        aside: SetAside | None = None
+        aside: str | None = None
         try:
             opened = await open_shard(self._journal, path, shard=number, fence=fence, durability=self._durability)
-            aside = opened.set_aside
+            aside = opened.found.set_aside
             shard = OwnedShard(number=number, fence=fence, store=opened.store)
-            if aside is not None:  # told first: nobody can say who of it was idle
-                self._broken(number, aside.why, aside, serving=True)
             try:
+                await self._reckon(shard, opened.found)
                 await settle(shard, self._sessions, self._names)
             except BaseException:
                 await shard.store.close()
@@ -154,10 +165,47 @@ class ShardFiles:
         self._table.open[number] = shard
         return shard
 
-    def _broken(self, number: int, why: str, aside: SetAside | None, *, serving: bool) -> None:
-        path = None if aside is None else str(aside.path)
-        log.error("shard file cannot be used", shard=number, why=why, set_aside=path, serving=serving)
-        self._report(ShardBroken(shard=number, why=why, set_aside=path, serving=serving))
+    async def _reckon(self, shard: OwnedShard, found: Found) -> None:
+        """Have the supervisor note what the file lost, and give its registry back what that lost.
+
+        Raises:
+            StoreFailed: the shard cannot serve.
+        """
+        try:
+            since, lost = await self._names.opened(shard, found)
+            if lost is not None:  # reported before its turns are: nobody can say who of it was idle
+                self._broken(shard.number, lost, found.set_aside, serving=True)
+            if found.flaw is not None:
+                await shard.store.reported()
+            again = await self._attest(shard, min(since, found.turn - ATTESTED_ALWAYS))
+            if again is not None:
+                await self._attest(shard, again)
+        except Refusal as refusal:
+            raise StoreFailed(f"how its file was found could not be recorded: {refusal.why}") from refusal
+
+    async def _attest(self, shard: OwnedShard, since: int) -> int | None:
+        """Name the sessions of the turns after this one; from which turn on again, where the registry wants that."""
+        latest: dict[str, LatestTurn] = {}
+        after: int | None = max(0, since)
+        while after is not None:
+            page, after = await shard.store.latest(after, READ_AT_ONCE)
+            latest |= {turn.key: turn for turn in page}
+        sessions = list(latest.values())
+        again: list[int] = []
+        for at in range(0, len(sessions), ATTESTED_TOGETHER):
+            named = [_with_reason(turn) for turn in sessions[at : at + ATTESTED_TOGETHER]]
+            answer = await self._names.attest(shard, named)
+            again += [] if answer is None else [answer]
+        return min(again, default=None)
+
+    def _broken(self, number: int, why: str, aside: str | None, *, serving: bool) -> None:
+        log.error("shard file cannot be used", shard=number, why=why, set_aside=aside, serving=serving)
+        self._report(ShardBroken(shard=number, why=why, set_aside=aside, serving=serving))
+
+
+def _with_reason(turn: LatestTurn) -> LatestTurn:
+    """With the reason of its cut instead of what its caller was told."""
+    return turn if turn.cut is None else replace(turn, cut=cut_reason(turn.cut))
 
 
 async def _close(shard: OwnedShard) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,8 +13,10 @@ from typing import Literal, TypeAlias
 import structlog
 
 from hermes_actors.home import PRIVATE_FILE
+from workers.store.evidence import lost, read_index, read_salts
+from workers.store.rows import HIGHEST, packed, unpack
 from workers.store.schema import migrate
-from workers.store.shard import ShardDamaged, StaleFence, StoreFailed
+from workers.store.shard import Flaw, Found, ShardDamaged, StaleFence, StoreFailed
 
 Durability: TypeAlias = Literal["power_loss", "process"]
 
@@ -35,6 +37,11 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "it or its -wal or -shm file cannot be opened",
     **dict.fromkeys(_DAMAGED, "the file is damaged; it is checked, and set aside if need be, when it is opened next"),
 }
+LOOKED_AT_FOR_TIME = 100  # turns, the latest: one that ended last was not admitted long before the others
+_UNTIL = """
+    SELECT max(max(created_at, coalesce(started_at, 0.0), coalesce(ended_at, 0.0)))
+    FROM (SELECT created_at, started_at, ended_at FROM turns ORDER BY n DESC LIMIT ?)
+"""
 _COMPANIONS = ("", "-wal", "-shm")
 _SUSPECT = ".suspect"  # beside a file that showed damage in use: the next opening checks all of it
 
@@ -91,15 +98,22 @@ class ShardFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
-    """A damaged file that had to make room."""
+class _Fault:
+    """What is wrong with a file."""
 
-    path: Path  # where it is now; its -wal and -shm files beside it
+    flaw: Flaw
     why: str
+    set_aside: str | None = None  # the path that it has now; its -wal and -shm files beside it
 
 
-def open_file(path: Path, *, shard: int, fence: int, durability: Durability) -> tuple[ShardFile, SetAside | None]:
+_NEW = _Fault(flaw="new", why="its file was missing or empty")
+_CUT = _Fault(flaw="cut", why="its file's write-ahead log (-wal) was deleted, cut off or overwritten")
+
+
+def open_file(path: Path, *, shard: int, fence: int, durability: Durability) -> tuple[ShardFile, Found]:
     """Open a shard's file for an owner, made where there is none; a damaged one is set aside for people to look at.
+
+    What was wrong with it stays written in it until it is :meth:`reported <workers.store.shard.ShardStore.reported>`.
 
     Raises:
         StaleFence: a newer owner has opened it.
@@ -109,11 +123,11 @@ def open_file(path: Path, *, shard: int, fence: int, durability: Durability) -> 
         raise StoreFailed(f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, NEEDED_SQLITE))} is needed")
     try:
         try:
-            return _open(path, shard, fence, durability), None
+            return _open(path, shard, fence, durability)
         except _Damaged as damage:
-            aside = damage.aside
-        log.error("shard file is damaged, set aside", shard=shard, path=str(aside.path), why=aside.why)
-        return _open(path, shard, fence, durability), aside
+            fault = damage.fault
+        log.error("shard file is damaged, set aside", shard=shard, path=fault.set_aside, why=fault.why)
+        return _open(path, shard, fence, durability, fault)
     except sqlite3.Error as error:
         raise StoreFailed(_words(path, error)) from error
     except OSError as error:
@@ -121,24 +135,30 @@ def open_file(path: Path, *, shard: int, fence: int, durability: Durability) -> 
 
 
 class _Damaged(Exception):
-    def __init__(self, aside: SetAside) -> None:
-        super().__init__(aside.why)
-        self.aside = aside
+    def __init__(self, fault: _Fault) -> None:
+        super().__init__(fault.why)
+        self.fault = fault
 
 
-def _open(path: Path, shard: int, fence: int, durability: Durability) -> ShardFile:
+def _open(
+    path: Path, shard: int, fence: int, durability: Durability, fault: _Fault | None = None
+) -> tuple[ShardFile, Found]:
+    if path.exists() and not path.is_file():
+        raise _Damaged(_set_aside(path, "it was no file"))
+    index, salts = read_index(path), read_salts(path)
     # SQLite gives the -wal and -shm files the mode of this one.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    opened: ShardFile | None = None
+    opened: tuple[ShardFile, Found] | None = None
     try:
         _prepare(connection, durability)
+        if lost(index, salts, read_index(path)):
+            fault = fault or _CUT
         _check(connection, path)
         migrate(connection)
-        _claim(connection, shard, fence)
-        opened = ShardFile(connection, path, fence)
+        opened = ShardFile(connection, path, fence), _claim(connection, shard, fence, fault)
     except sqlite3.DatabaseError as error:
-        if _code(error) in _DAMAGED:
+        if _code(error) in (*_DAMAGED, sqlite3.SQLITE_ERROR):  # the latter: its tables are not ours
             raise _Damaged(_set_aside(path, str(error))) from error  # before the close, which takes the log away
         raise
     except StoreFailed as error:
@@ -178,26 +198,43 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     suspect.unlink(missing_ok=True)
 
 
-def _claim(connection: sqlite3.Connection, shard: int, fence: int) -> None:
-    """Write the new owner's fence into the file; from then on the old owner's transactions fail."""
+def _claim(connection: sqlite3.Connection, shard: int, fence: int, fault: _Fault | None) -> Found:
+    """Write the new owner's fence into the file; from then on the old owner's transactions fail.
+
+    Beside it stands what was wrong with the file, in case that this owner dies before it has reported that.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        stored = connection.execute("SELECT shard, fence FROM owner").fetchone()
+        stored = connection.execute("SELECT shard, fence, found FROM owner").fetchone()
         if stored is None:
             connection.execute("INSERT INTO owner (shard, fence) VALUES (?, ?)", (shard, fence))
+            fault = fault or _NEW
         elif stored[0] != shard:
             raise StoreFailed(f"it holds shard {stored[0]}, not shard {shard}: put the right file back")
         elif stored[1] > fence:
             raise StaleFence(f"fence {fence} is over, the owner has {stored[1]}")
         else:
             connection.execute("UPDATE owner SET fence = ?", (fence,))
+            if stored[2] is not None:
+                fault = _Fault(**unpack(stored[2]))
+        if fault is not None:
+            connection.execute("UPDATE owner SET found = ?", (packed(asdict(fault)),))
+        found = _found(connection, 0 if stored is None else stored[1], fault)
         connection.execute("COMMIT")
+        return found
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
 
-def _set_aside(path: Path, why: str) -> SetAside:
+def _found(connection: sqlite3.Connection, fence: int, fault: _Fault | None) -> Found:
+    (turn,) = connection.execute(HIGHEST).fetchone()
+    (until,) = connection.execute(_UNTIL, (LOOKED_AT_FOR_TIME,)).fetchone()
+    known = {} if fault is None else asdict(fault)
+    return Found(fence=fence, turn=turn, until=until, **known)
+
+
+def _set_aside(path: Path, why: str) -> _Fault:
     aside = _beside(path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     for companion in _COMPANIONS:  # named so that SQLite's tools find them together
         with contextlib.suppress(FileNotFoundError):
@@ -208,7 +245,7 @@ def _set_aside(path: Path, why: str) -> SetAside:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return SetAside(path=aside, why=why)
+    return _Fault(flaw="damaged", why=why, set_aside=str(aside))
 
 
 def _beside(path: Path, ending: str) -> Path:

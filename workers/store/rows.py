@@ -11,7 +11,16 @@ from typing import Any, cast, get_args
 
 import msgpack
 
-from workers.store.shard import Conversation, PastTurn, StoreFailed, Summary, TranscriptRow, TurnOver, TurnRow
+from workers.store.shard import (
+    Conversation,
+    LatestTurn,
+    PastTurn,
+    StoreFailed,
+    Summary,
+    TranscriptRow,
+    TurnOver,
+    TurnRow,
+)
 from workers.turns import Ended, Submission, TurnState
 
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
@@ -19,10 +28,14 @@ PRUNED_AT_ONCE = 500  # turns a call of prune looks at: some milliseconds
 ROWS_PER_TURN_BITS = 20  # a row's seq is its turn's n, then this many bits for its place in the turn; in the SQL too
 MAX_INSERTED_AT_ONCE = 32  # rows of one INSERT; each number of rows is a prepared statement of its own
 
+HIGHEST = "SELECT max(highest, coalesce((SELECT max(n) FROM turns), 0)) FROM owner"
+_KEEP_HIGHEST = "UPDATE owner SET highest = max(highest, coalesce((SELECT max(n) FROM turns), 0))"
+# Numbers only grow, so that the highest one tells whether a file lost turns.
 _ADMIT = """
-    INSERT INTO turns (turn_id, key, session_id, state, stateless, principal, idempotency_key, fingerprint,
+    INSERT INTO turns (n, turn_id, key, session_id, state, stateless, principal, idempotency_key, fingerprint,
                        parameters, origin, created_at, started_at, submitted, written)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    SELECT max(highest, coalesce((SELECT max(n) FROM turns), 0)) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    FROM owner
 """
 _EXPIRE_IDEMPOTENCY_KEY = """
     UPDATE turns SET idempotency_key = NULL WHERE key = ? AND idempotency_key = ? AND created_at <= ?
@@ -71,6 +84,11 @@ _DURATIONS = """
     WHERE key = ? AND state = 'completed' AND started_at IS NOT NULL
     ORDER BY n DESC LIMIT ?
 """
+_LATEST = """
+    SELECT n, turn_id, key, principal, session_id, created_at, coalesce(ended_at, started_at, created_at),
+           CASE WHEN state = 'interrupted' THEN ended END, stateless
+    FROM turns WHERE n > ? ORDER BY n LIMIT ?
+"""
 _AGED = """
     SELECT n, stateless FROM turns
     WHERE (stateless OR idempotency_key IS NOT NULL) AND created_at < ? AND ended_at IS NOT NULL
@@ -98,8 +116,8 @@ class Rows:
         parameters: bytes,
         origin: bytes,
         instead_of: str | None,
-    ) -> None:
-        """Insert a turn and its messages. They join the transcript when the turn first writes rows of its own."""
+    ) -> int:
+        """Insert a turn; its number. Its messages join the transcript when it first writes rows of its own."""
         if instead_of is not None:
             self._execute(_RETRACT, (instead_of,))
         now = self._now()
@@ -125,6 +143,7 @@ class Rows:
         n = self._execute(_ADMIT, values).lastrowid
         assert n is not None
         self._insert(n, count, turn.messages)
+        return n
 
     def begin(self, turn_id: str, session_id: str) -> None:
         """``queued`` to ``running``, in this transcript; no change where it runs already."""
@@ -296,7 +315,37 @@ class Rows:
         spans = [(n << ROWS_PER_TURN_BITS, (n + 1) << ROWS_PER_TURN_BITS) for n in numbers]
         self._executemany("DELETE FROM messages WHERE seq >= ? AND seq < ?", spans)
 
+    def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:
+        """The latest of the next turns of each session, and where to go on."""
+        rows = self._execute(_LATEST, (after, limit)).fetchall()
+        latest: dict[str, LatestTurn] = {}
+        for n, turn_id, key, principal, session_id, created_at, last_at, cut, stateless in rows:
+            if stateless:
+                continue
+            before = latest.get(key)
+            latest[key] = LatestTurn(
+                number=n,
+                turn_id=turn_id,
+                key=key,
+                principal=principal,
+                session_id=session_id,
+                created_at=created_at if before is None else min(created_at, before.created_at),
+                last_at=last_at if before is None else max(last_at, before.last_at),
+                cut=None if cut is None else (unpack(cut)["error"] or {}).get("text", ""),
+            )
+        return list(latest.values()), rows[-1][0] if len(rows) == limit else None
+
+    def reported(self) -> None:
+        """Forget what was wrong with the file when it was opened."""
+        self._execute("UPDATE owner SET found = NULL")
+
+    def prove(self) -> None:
+        """Write the highest number once more."""
+        self._execute(_KEEP_HIGHEST)
+
     def _drop_turns(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            self._execute(_KEEP_HIGHEST)
         self._executemany("DELETE FROM turns WHERE n = ?", [(n,) for n in numbers])
 
 

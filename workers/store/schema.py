@@ -77,7 +77,12 @@ _SUMMARIES: Migration = (
     """,
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES)
+_EVIDENCE: Migration = (
+    "ALTER TABLE owner ADD COLUMN highest INTEGER NOT NULL DEFAULT 0",  # the n of a turn that it had, or has
+    "ALTER TABLE owner ADD COLUMN found BLOB",  # msgpack map: what was wrong with the file, until the supervisor knows
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES, _EVIDENCE)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from workers.turns import Ended, Submission, TurnState
 
@@ -26,6 +26,35 @@ class ShardDamaged(StoreFailed):
 
 class TurnOver(StoreFailed):
     """The turn has its end already, or its session was deleted: what comes late changes nothing."""
+
+
+Flaw: TypeAlias = Literal["new", "damaged", "cut"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A shard's file as its new owner found it. Beside what the registry knows it shows what was lost."""
+
+    fence: int  # of the owner before; 0: it had none
+    turn: int  # the number of the last turn that it has had; 0: none
+    until: float | None  # when the last of what it has was written, in seconds since the epoch
+    flaw: Flaw | None = None  # it had to be made; it was damaged and is set aside; its log lost what was committed last
+    why: str = ""  # of the flaw, in words
+    set_aside: str | None = None  # the path that the damaged file has now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestTurn:
+    """The latest turn of a session, of those that were looked at: what a registry can be made of."""
+
+    number: int
+    turn_id: str
+    key: str
+    principal: str
+    session_id: str
+    created_at: float  # of the first turn that was looked at; seconds since the epoch
+    last_at: float  # seconds since the epoch
+    cut: str | None  # with what error text, or for what reason, it was interrupted; None: it was not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +107,13 @@ class Conversation:
 
 
 class ShardStore(Protocol):
-    """Turns and transcripts of one shard. Every method returns after the commit, in the order of the calls."""
+    """Turns and transcripts of one shard. Every method returns after the commit, in the order of the calls.
+
+    Attributes:
+        highest: the number of the last turn that is on disk; 0: it never had one.
+    """
+
+    highest: int
 
     async def admit(
         self, submission: Submission, session_id: str, state: TurnState, *, instead_of: str | None = None
@@ -168,6 +203,24 @@ class ShardStore(Protocol):
 
         Returns:
             How many were dropped; 0: there are none left.
+        """
+
+    async def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:
+        """The sessions that had turns with larger numbers, and where to go on: after which number, None at the end.
+
+        Args:
+            after: the number of a turn, 0 for all.
+            limit: how many turns are looked at.
+        """
+
+    async def reported(self) -> None:
+        """What was wrong with the file when it was opened is known now, and need not be kept in it any more."""
+
+    async def prove(self) -> None:
+        """Write something that nobody reads, to see whether that is possible.
+
+        Raises:
+            StoreFailed: it is not.
         """
 
     async def close(self) -> None:

@@ -9,10 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.store.file import Durability, SetAside, ShardFile, open_file
+from workers.store.file import Durability, ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
 from workers.store.rows import Rows, packed
-from workers.store.shard import Conversation, PastTurn, ShardStore, StoreFailed, Summary, TranscriptRow, TurnRow
+from workers.store.shard import (
+    Conversation,
+    Found,
+    LatestTurn,
+    PastTurn,
+    ShardStore,
+    StoreFailed,
+    Summary,
+    TranscriptRow,
+    TurnRow,
+)
 from workers.turns import Ended, Submission, TurnState
 
 MAX_WAITING_AT_ADMISSION = MAX_WAITING // 2  # over it no new turn is taken, so that those that run can still end
@@ -20,10 +30,10 @@ MAX_WAITING_AT_ADMISSION = MAX_WAITING // 2  # over it no new turn is taken, so 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedShard:
-    """A shard's store, and what had to be set aside to open it."""
+    """A shard's store, and what was found in its place."""
 
     store: SqliteShard
-    set_aside: SetAside | None
+    found: Found
 
 
 async def open_shard(
@@ -50,14 +60,15 @@ async def open_shard(
         StoreFailed: the disk or its permissions do not allow it; a newer release wrote it; it is another shard's.
     """
     # Not on the journal's thread: a check or a migration may take long, and other shards' commits do not wait for it.
-    file, aside = await asyncio.to_thread(open_file, path, shard=shard, fence=fence, durability=durability)
-    return OpenedShard(store=SqliteShard(journal, file, now), set_aside=aside)
+    file, found = await asyncio.to_thread(open_file, path, shard=shard, fence=fence, durability=durability)
+    return OpenedShard(store=SqliteShard(journal, file, now, found.turn), found=found)
 
 
 class SqliteShard(ShardStore):
     """A :class:`ShardStore` on one file. It has one owner, so it has one connection, used on the journal's thread."""
 
-    def __init__(self, journal: Journal, file: ShardFile, now: Callable[[], float]) -> None:
+    def __init__(self, journal: Journal, file: ShardFile, now: Callable[[], float], highest: int = 0) -> None:
+        self.highest = highest
         self._journal = journal
         self._submit = journal.submit
         self._file = file
@@ -70,7 +81,9 @@ class SqliteShard(ShardStore):
         if self._journal.waiting >= MAX_WAITING_AT_ADMISSION:
             raise StoreFailed(f"{self._journal.waiting} operations wait for the disk already")
         parameters, origin = packed(submission.parameters), packed(submission.origin)
-        await self._submit(self._file, self._rows.admit, submission, session_id, state, parameters, origin, instead_of)
+        admit = self._rows.admit
+        number = await self._submit(self._file, admit, submission, session_id, state, parameters, origin, instead_of)
+        self.highest = max(self.highest, number)
 
     async def begin(self, turn_id: str, session_id: str) -> None:
         await self._submit(self._file, self._rows.begin, turn_id, session_id)
@@ -129,6 +142,15 @@ class SqliteShard(ShardStore):
 
     async def prune(self, before: float) -> int:
         return await self._submit(self._file, self._rows.prune, before)
+
+    async def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:
+        return await self._submit(self._file, self._rows.latest, after, limit)
+
+    async def reported(self) -> None:
+        await self._submit(self._file, self._rows.reported)
+
+    async def prove(self) -> None:
+        await self._submit(self._file, self._rows.prove)
 
     async def close(self) -> None:
         if self._released is None:
