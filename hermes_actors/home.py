@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,12 +100,21 @@ class Home:
             owner = self.root.stat().st_uid
         return frozenset({0, owner})
 
-    def make(self) -> None:
+    def make(self) -> list[Path]:
         """Make the directories, private to their owner, and tighten those that are not.
+
+        Below the home, what stands in the place of one and is none is moved beside it: it must not prevent a start.
+
+        Returns:
+            What was moved, under its new names.
 
         Raises:
             OSError: a directory cannot be made.
         """
+        moved = []
         for path in self.directories:
+            if path != self.root and os.path.lexists(path) and not path.is_dir():
+                moved.append(path.rename(path.with_name(f"{path.name}.aside-{secrets.token_hex(4)}")))
             path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
             path.chmod(PRIVATE_DIRECTORY)
+        return moved

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
+import structlog
 
 from hermes_actors import ownership
 from hermes_actors.home import PRIVATE_FILE, Home
@@ -21,6 +22,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 # Filesystems on which flock does not exclude other machines: the type names of /proc/self/mountinfo.
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "ncpfs", "glusterfs"})
+
+
+log = structlog.get_logger(__name__)
 
 
 class HomeBusy(Exception):
@@ -57,7 +61,8 @@ def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
     refuse_foreign(home)
     _refuse_long_path(home)
     try:
-        home.make()
+        for moved in home.make():
+            log.error("moved what stood in the place of a directory of the home", moved_to=str(moved))
     except OSError as error:
         raise HomeUnusable(f"the home {home.root} cannot be made: {error.strerror or error}") from error
     _refuse_network(home.root)

@@ -19,6 +19,7 @@ from typing import Any, Self
 import structlog
 
 from hermes_actors.chronicle import Chronicle
+from hermes_actors.config.rules import MIN_SHARDS
 from hermes_actors.core.marks import UNMARKED, Marks, Standing
 from hermes_actors.core.model import ActorRecord, Owner, SessionEntry
 from hermes_actors.home import Home
@@ -136,10 +137,22 @@ class Registry:
             self._fill(known, why if made or facts or self.set_aside else None)
         self.home_id = str(known["home"])
         fixed = int(known["shards"])
+        self._complete(fixed)
         if facts != (kept := HomeFacts(home=self.home_id, shards=fixed)):
             write_facts(home, kept)
         if shards is not None and shards != fixed:
             raise ShardsFixed(configured=shards, fixed=fixed)
+
+    def _complete(self, shards: int) -> None:
+        """Put back what the registry does not know of its shards."""
+        known = {shard for (shard,) in self._database.execute("SELECT shard FROM shards")}
+        missing = set(range(shards)) - known
+        if missing:
+            self._begin()
+            rows = ((shard, int(time.time())) for shard in missing)
+            self._database.executemany("INSERT INTO shards (shard, slot, fence, opened) VALUES (?, -1, ?, 1)", rows)
+            self.fell_behind("it did not know all shards")
+            self.commit()
 
     def _fill(self, known: Mapping[str, Any], lost: str | None) -> None:
         """Write what a new registry begins with, and what a broken one still had.
@@ -350,10 +363,11 @@ def find_sessions(path: Path, wanted: str, limit: int) -> tuple[SessionEntry, ..
 def _shards_of_files(home: Home) -> int | None:
     """How many shards the files of a home tell of, or None where there are none.
 
-    The number decides which file a session is in, so a lost registry must not change it.
+    The number decides which file a session is in, so a lost registry must not change it; nor must a lost file, so it is
+    the next power of two, which all homes have.
     """
     numbers = [int(path.stem) for path in home.shards.glob("*.db") if path.stem.isdecimal()]
-    return max(numbers) + 1 if numbers else None
+    return max(MIN_SHARDS, 1 << max(numbers).bit_length()) if numbers else None
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

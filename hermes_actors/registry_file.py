@@ -121,6 +121,8 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
         Broken: it is damaged.
         RegistryUnusable: a newer release made it, or the disk does not let us.
     """
+    if path.exists() and not path.is_file():
+        raise Broken("it was no file")
     try:
         path.touch(mode=PRIVATE_FILE)
         database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
@@ -150,6 +152,7 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
 def _migrate(database: sqlite3.Connection, path: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
+        database.execute("SELECT value FROM meta WHERE name = 'home'")  # fails of a database that is no registry
         raise RegistryUnusable(
             f"{path} has schema version {version}, this release knows {len(MIGRATIONS)}: a newer release made it"
         )

@@ -84,7 +84,7 @@ def story(records: Records, now: float) -> Story:
         standing=entry.marks.standing.value,
         strikes=records.strikes,
         threshold=records.threshold,
-        lines=tuple(_lines(records)),
+        lines=tuple(_with_losses(list(_lines(records)), records.losses)),
         next=tuple(_next(records, now)),
         actions=tuple(_actions(records)),
         settings=tuple(_settings(records)),
@@ -104,8 +104,15 @@ def _lines(records: Records) -> Iterator[Line]:
         if incident.boot in starts:
             yield starts.pop(incident.boot)
         yield _line(incident, records.lives)
-    for loss in records.losses:
-        yield Line(at=loss.at, what=_lost(loss), rule="a shard that lost something goes on with what is left")
+
+
+def _with_losses(lines: list[Line], losses: Sequence[Loss]) -> list[Line]:
+    """Losses have numbers of their own: each stands before the first line that is later."""
+    for loss in losses:
+        place = next((at for at, line in enumerate(lines) if line.at > loss.at), len(lines))
+        rule = "a shard that lost something goes on with what is left"
+        lines.insert(place, Line(at=loss.at, what=_lost(loss), rule=rule))
+    return lines
 
 
 def _lost(loss: Loss) -> str:
