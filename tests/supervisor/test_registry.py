@@ -270,10 +270,50 @@ def test_a_registry_of_a_newer_release_is_left_alone(home: Home) -> None:
 
 
 def test_a_registry_that_cannot_be_opened_is_not_taken_for_a_broken_one(home: Home) -> None:
-    home.registry.mkdir()
+    home.registry.symlink_to(home.registry.name)
 
     with pytest.raises(RegistryUnusable):
         opened(home)
+
+
+def test_what_is_no_file_is_set_aside_and_the_registry_made_anew(home: Home) -> None:
+    home.registry.mkdir()
+
+    with closing(opened(home)) as registry:
+        assert registry.set_aside is not None
+        assert registry.set_aside.is_dir()
+        assert registry.behind is not None
+
+
+def test_a_database_of_something_else_is_set_aside_whatever_version_it_says(home: Home) -> None:
+    with closing(sqlite3.connect(home.registry)) as other:
+        other.executescript("CREATE TABLE notes (x); PRAGMA user_version = 999;")
+
+    with closing(opened(home)) as registry:
+        assert registry.set_aside is not None
+
+
+def test_a_new_home_lost_nothing_and_one_without_its_registry_did(home: Home) -> None:
+    with closing(opened(home)) as registry:
+        assert (registry.behind, registry.losses.latest(9)) == (None, ())
+    home.registry.unlink()
+
+    with closing(opened(home, shards=None)) as registry:
+        (loss,) = registry.losses.latest(9)
+        assert (loss.shard, loss.what, loss.why) == (None, "names", "its file was missing")
+        assert registry.losses.known(3).fence == 1, "each shard had an owner, as far as anybody knows"
+
+
+def test_a_registry_that_lost_some_of_its_shards_gets_them_back_under_higher_fences(home: Home) -> None:
+    with closing(opened(home)) as registry:
+        before = registry.owners()
+    with sqlite3.connect(home.registry) as database:
+        database.execute("DELETE FROM shards WHERE shard > 4")
+    database.close()
+
+    with closing(opened(home)) as registry:
+        assert len(registry.owners()) == len(before)
+        assert registry.behind is not None
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

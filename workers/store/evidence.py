@@ -11,6 +11,8 @@ header in that of the network.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,22 +82,43 @@ def lost(before: Index, log: bytes | None, after: Index) -> bool:
     return not 0 < resets < MOST_RESETS  # else the log was begun again since, and the index did not reach the disk
 
 
-def read_index(database: Path) -> Index:
-    """What the index of a database says; :data:`NO_LOG` where there is none."""
-    return index_of(_first(database.with_name(f"{database.name}-shm"), _BACKFILLED.size))
+class IndexFile:
+    """The index of a database that this process opens next. Close it only when the database is closed again.
+
+    To close any descriptor of a file gives up all locks that the process has on it (fcntl(2)), and SQLite has its locks
+    on this one.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._file = -1
+        with contextlib.suppress(OSError):  # none, or something else in its place: then SQLite says what is wrong
+            self._file = os.open(_beside(database, "-shm"), os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> Index:
+        """What it says; :data:`NO_LOG` where there was none before the database was opened."""
+        try:
+            return NO_LOG if self._file < 0 else index_of(os.pread(self._file, _BACKFILLED.size, 0))
+        except OSError:  # no file, or a disk that does not give it
+            return NO_LOG
+
+    def close(self) -> None:
+        """Close it, once."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
 
 def read_salts(database: Path) -> bytes | None:
     """The salts of a database's log; None where it has none."""
-    return salts_of(_first(database.with_name(f"{database.name}-wal"), _LOG.size))
-
-
-def _first(path: Path, size: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError:  # none, or something else in its place: then SQLite says what is wrong
-        return b""
+        with _beside(database, "-wal").open("rb") as log:  # which SQLite has no locks on
+            return salts_of(log.read(_LOG.size))
+    except OSError:
+        return None
+
+
+def _beside(database: Path, ending: str) -> Path:
+    return database.with_name(f"{database.name}{ending}")
 
 
 def _checksum(words: Sequence[int]) -> list[int]:

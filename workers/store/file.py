@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import structlog
 
 from hermes_actors.home import PRIVATE_FILE
-from workers.store.evidence import lost, read_index, read_salts
+from workers.store.evidence import IndexFile, lost, read_salts
 from workers.store.rows import HIGHEST, packed, unpack
 from workers.store.schema import migrate
 from workers.store.shard import Flaw, Found, ShardDamaged, StaleFence, StoreFailed
@@ -51,8 +51,9 @@ log = structlog.get_logger(__name__)
 class ShardFile:
     """An open file as a :class:`workers.store.journal.Database`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, fence: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, fence: int, index: IndexFile) -> None:
         self.connection = connection
+        self._index = index  # closed after the connection
         self._path = path
         self._fence = fence
         self._execute = connection.execute
@@ -81,6 +82,7 @@ class ShardFile:
     def close(self) -> None:
         """Write the log back where possible and close."""
         self.connection.close()
+        self._index.close()
 
     def failure(self, error: Exception) -> Exception:
         """The store's error for what went wrong; bugs stay what they are."""
@@ -145,18 +147,19 @@ def _open(
 ) -> tuple[ShardFile, Found]:
     if path.exists() and not path.is_file():
         raise _Damaged(_set_aside(path, "it was no file"))
-    index, salts = read_index(path), read_salts(path)
     # SQLite gives the -wal and -shm files the mode of this one.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+    index = IndexFile(path)
+    before, salts = index.read(), read_salts(path)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     opened: tuple[ShardFile, Found] | None = None
     try:
         _prepare(connection, durability)
-        if lost(index, salts, read_index(path)):
+        if lost(before, salts, index.read()):
             fault = fault or _CUT
         _check(connection, path)
         migrate(connection)
-        opened = ShardFile(connection, path, fence), _claim(connection, shard, fence, fault)
+        opened = ShardFile(connection, path, fence, index), _claim(connection, shard, fence, fault)
     except sqlite3.DatabaseError as error:
         if _code(error) in (*_DAMAGED, sqlite3.SQLITE_ERROR):  # the latter: its tables are not ours
             raise _Damaged(_set_aside(path, str(error))) from error  # before the close, which takes the log away
@@ -166,6 +169,7 @@ def _open(
     finally:
         if opened is None:
             connection.close()
+            index.close()
     return opened
 
 
