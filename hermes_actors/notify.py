@@ -15,7 +15,7 @@ from typing import Literal
 
 from hermes_actors.core.events import Event, Tick
 
-About = Literal["draining", "restarting", "stopping", "held", "serving"]
+About = Literal["waiting", "draining", "restarting", "stopping", "held", "serving"]
 
 _MICROSECONDS = 1_000_000
 
@@ -44,6 +44,8 @@ class ServiceManager:
         """How the gateway goes on; ``within_s``: how long that may take before it counts as hung, in seconds."""
         patience = f"EXTEND_TIMEOUT_USEC={int(within_s * _MICROSECONDS)}"
         match about:
+            case "waiting":
+                self._send("STATUS=waits for its disk, which cannot be written", patience)
             case "draining":
                 self._send(f"STATUS=draining, for {within_s:.0f} s at most", patience)
             case "restarting":

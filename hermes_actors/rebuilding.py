@@ -48,7 +48,7 @@ class Rebuilding:
             what, why = lost
             until = None if what == "all" else seen.until
             self._losses.add(at=self._now(), shard=shard, what=what, why=why, set_aside=seen.set_aside, until=until)
-        if known.fence <= self._before[shard] < seen.fence:  # not opened in this life before
+        if self._before[shard] < seen.fence <= self._registry.floor:  # of an earlier life
             self._registry.fell_behind("its file is older than it was, or lost its write-ahead log (-wal)")
         self._losses.opened(shard, fence, seen.turn)
         self._since[shard] = seen.turn if known.turn == NOT_KNOWN else min(known.turn, seen.turn)

@@ -77,6 +77,8 @@ class Registry:
         set_aside: where a broken registry was moved to at this start, or None.
         chronicle: what happened, written with the rest.
         losses: what files lost, written with the rest.
+        floor: this life's fences are above it. A registry that is older than the shard files has fences below theirs;
+            each start of a worker adds one, not every second, so the seconds since the epoch are above them all.
         behind: the number of the loss that is the registry's own, noticed at this start; None: it lost nothing so far.
     """
 
@@ -87,6 +89,7 @@ class Registry:
         self.set_aside: Path | None = None
         self.chronicle = Chronicle(database, self._begin)
         self.losses = Losses(database, self._begin)
+        self.floor = int(time.time())
         self.behind: int | None = None
         self._behind_before: int | None = None  # as it was committed
 

@@ -44,6 +44,7 @@ from hermes_actors.rehearsal import Running
 from hermes_actors.settings import LiveSettings, limits
 from hermes_actors.succession import Succession
 from hermes_actors.supervisor import START_TIMEOUT_S, Intake, Supervisor, SupervisorFailed
+from hermes_actors.waiting_room import wait, waits_for_disk
 from hermes_actors.wire.faults import point
 from hermes_actors.wire.messages import Configure, Reconfigure
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
@@ -113,6 +114,30 @@ def serve(
         SupervisorFailed: an error ended it; the log has it.
     """
     home = Home(home.root.absolute())
+    once = partial(_serve, home=home, ready=ready, reload=reload, command=command, entry=entry)
+    while True:
+        try:
+            return once(settings, inherited=inherited)
+        except (HomeUnusable, RegistryUnusable, SupervisorFailed) as error:
+            if not waits_for_disk(error):
+                raise
+            if not wait(home, settings.config.api_server, str(error)):
+                return None
+        inherited = None  # the start that failed has closed it
+        settings = settings if reload is None else reload()
+
+
+def _serve(
+    settings: Settings,
+    *,
+    home: Home,
+    ready: Callable[[Serving], None],
+    reload: Callable[[], Settings] | None,
+    command: CommandLine | None,
+    inherited: Handover | None,
+    entry: str,
+) -> Handover | None:
+    """One try of :func:`serve`, with its parameters."""
     with hold(home, None if inherited is None else inherited.lock) as lock:
         fork_server.settle(home.run, None if inherited is None else inherited.fork_server)
         gateway = _Gateway(settings, reload, home, entry, ready, command=command, inherited=inherited, lock=lock)
@@ -141,6 +166,8 @@ class _Gateway:
         self._command = command
         self._inherited = inherited
         self._lock = lock
+        self._unused_listeners = () if inherited is None else inherited.listeners
+        self._unused_server = None if inherited is None else inherited.fork_server
         self._settings = LiveSettings(settings, reload)
         self._home = home
         self._entry = entry
@@ -167,7 +194,8 @@ class _Gateway:
                 if await self._ended:
                     handover = await self._succession.hand_over(self._lock, listeners)
             except Exception as error:
-                log.critical("the supervisor failed", why=str(error), exc_info=error)
+                if not waits_for_disk(error):
+                    log.critical("the supervisor failed", why=str(error), exc_info=error)
                 raise SupervisorFailed(f"the supervisor failed: {error}") from error
         log.info("stopped" if handover is None else "restarting in place")
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for the next life; as it ends, Python dies of them
@@ -180,6 +208,7 @@ class _Gateway:
 
     async def _open(self, opened: contextlib.AsyncExitStack) -> list[socket.socket]:
         """Everything, in the order in which one needs the other; the listening sockets."""
+        opened.callback(self._close_unused)
         settings = self._settings.current
         workers = slots(settings.config.supervisor.workers)
         registry, marking = self._open_records(opened, settings)
@@ -187,7 +216,8 @@ class _Gateway:
         listeners = self._open_listeners(opened, settings, workers)
         host, port = settings.config.api_server.host, listeners[0].getsockname()[1]
         serving = Serving(pid=os.getpid(), host=host, port=port, workers=workers)
-        state = _first_state(settings, registry.owners(), workers, registry.chronicle.lives(MOST_LIVES))
+        owners = [Owner(owner.slot, max(owner.fence, registry.floor)) for owner in registry.owners()]
+        state = _first_state(settings, owners, workers, registry.chronicle.lives(MOST_LIVES))
         state = replace(state, spare_sockets=len(listeners) - workers)
 
         background = Background(self._fail)
@@ -238,7 +268,7 @@ class _Gateway:
     ) -> dict[int, socket.socket]:
         """A public socket for each slot: those of an earlier life of this process first."""
         api = settings.config.api_server
-        left = () if self._inherited is None else self._inherited.listeners
+        left, self._unused_listeners = self._unused_listeners, ()
         return opened.enter_context(open_listeners(api.host, api.port, workers, left))
 
     def _open_performer(
@@ -260,8 +290,9 @@ class _Gateway:
             background=background,
         )
         opened.push_async_callback(self._close_pool, pool)
-        if self._inherited is not None:
-            pool.inherit(self._inherited.fork_server)
+        if self._unused_server is not None:
+            pool.inherit(self._unused_server)
+            self._unused_server = None
         self._succession = Succession(
             self._command,
             running=Running(port=serving.port, shards=shards),
@@ -300,6 +331,13 @@ class _Gateway:
             self._loop.add_signal_handler(number, self._stop_on, number.name)
         self._loop.add_signal_handler(signal.SIGHUP, self._intake.put, ReloadAsked())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they may wait since an earlier life of this process
+
+    def _close_unused(self) -> None:
+        """What an earlier life left and a start that failed did not come to take."""
+        for descriptor in self._unused_listeners:
+            os.close(descriptor)
+        if self._unused_server is not None:
+            fork_server.end(self._unused_server)
 
     # -- what others call ---------------------------------------------------------------------------------------------
     def _stop_on(self, signal_name: str) -> None:
@@ -438,14 +476,11 @@ def _first_state(settings: Settings, owners: Sequence[Owner], slots: int, lives:
     auto_resume = begins_by_itself(deaths)
     if not auto_resume:
         log.error("the last lives were killed young: turns that wait are not begun by themselves", lives=deaths)
-    # A registry that is older than the shard files has fences below theirs. Each start of a worker adds one, which no
-    # worker does every second, so the seconds since the epoch are above them all.
-    floor = int(time.time())
     placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
     return State(
         limits=limits(settings),
         workers=tuple(Worker(slot=slot) for slot in range(slots)),
-        owners=tuple(Owner(slot, max(owner.fence, floor)) for slot, owner in zip(placed, owners, strict=True)),
+        owners=tuple(Owner(slot, owner.fence) for slot, owner in zip(placed, owners, strict=True)),
         servers=tuple(settings.config.mcp_servers),
         unheard=frozenset(range(len(owners))),
         auto_resume=auto_resume,

@@ -64,8 +64,10 @@ class Supervisor(pykka.ThreadingActor):
         try:
             outgoing = self._recorder.record(wanted)
         except NotWritable as error:
-            if before.phase is Phase.STARTING:
-                raise  # nothing serves yet
+            if before.phase is Phase.STARTING:  # nothing serves yet
+                self._failed(error)
+                self.stop()
+                return
             state, wanted = _decided(replace(before, unwritable=str(error)), events)
             outgoing = self._recorder.record(wanted)
             state = replace(state, unwritable=None)

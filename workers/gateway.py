@@ -86,6 +86,9 @@ class Gateway(Protocol):
     def ready(self) -> bool:
         """Whether new turns are welcome: the worker has a supervisor and its shards, and neither drains nor stops."""
 
+    async def storable(self) -> bool:
+        """Whether a message could be stored now. May take a commit, and a bounded time."""
+
     @property
     def draining(self) -> bool:
         """Whether the gateway drains: no turn begins, those that run may end."""

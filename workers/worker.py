@@ -65,7 +65,8 @@ log = structlog.get_logger(__name__)
 HEARTBEATS_PER_INTERVAL = 2  # so that one that is late is not one that is missing
 PASSIVATION_INTERVAL_S = 1.0
 SETTLED_S = 60.0  # from ready on; a life that comes so far did not die of its start
-REOPEN_INTERVAL_S = 30.0  # between two tries to open a shard, to store an end or to begin what waits, which failed
+REOPEN_INTERVAL_S = 30.0  # between two tries to store an end or to begin what waits, which failed
+REOPEN_SOON_S = 2.0  # the same while a shard cannot be opened, which nobody else can serve
 PRUNE_INTERVAL_S = 600.0
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNE_PAUSE_S = 0.1  # between two pieces: turns go first
@@ -297,12 +298,16 @@ class Worker:
 
     async def _reopen(self) -> None:
         """A disk may have room again, and a supervisor that was too busy to answer time."""
+        due = 0.0
         while True:
-            await asyncio.sleep(REOPEN_INTERVAL_S)
+            await asyncio.sleep(min(REOPEN_SOON_S, REOPEN_INTERVAL_S))
             if not self._router.serving:
                 continue
             if self._shards.missing:
-                await self._shards.follow_table()
+                self._resume(await self._shards.follow_table())
+            if time.monotonic() < due:
+                continue
+            due = time.monotonic() + REOPEN_INTERVAL_S
             shards = list(self._table.open.values())
             for shard in shards:
                 await shard.store_unstored()

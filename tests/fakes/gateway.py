@@ -83,6 +83,7 @@ class FakeGateway:
         self.refusal: Refusal | None = None
         self.silent = False  # hands messages to an owner that does not answer
         self.ready = True
+        self.stores = True
         self.draining = False
         self.parks = False  # keeps the messages that want that
         self.earlier_turn: str | None = None  # the turn that an Idempotency-Key names
@@ -94,6 +95,9 @@ class FakeGateway:
         self.before_accept: Callable[[], Any] | None = None
         self.submitted = asyncio.Event()
         self.accepted = asyncio.Event()
+
+    async def storable(self) -> bool:
+        return self.stores
 
     @property
     def submission(self) -> Submission:

@@ -130,3 +130,12 @@ async def test_a_message_whose_result_nobody_could_ask_for_is_not_parked(served:
     assert (reply.status, reply.error["code"]) == (400, "missing_header")
     assert reply.error["param"] == missing.replace("_", "-")
     assert served.gateway.submissions == []
+
+
+async def test_a_gateway_that_cannot_store_is_alive_and_not_ready(served: Served) -> None:
+    served.gateway.stores = False
+
+    ready, health = await served.ask("GET", "/readyz", key=None), await served.ask("GET", "/health", key=None)
+
+    assert (ready.status, ready.data) == (503, {"status": "not_ready", "reason": "store_failed"})
+    assert health.status == 200

@@ -14,7 +14,7 @@ RELEASED = (
     "ee3620694ed96947",
     "a0efd7fdf4f49683",
     "67f49ec5157ab229",
-    "ca869d14d882fd3f",
+    "3727e500f7f138f2",
 )  # of each migration, in order; a new one adds its own
 
 

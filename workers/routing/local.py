@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from workers.agents.admission import Admission, refusal_of
+from workers.agents.failures import STORE_FAILED_WORDS
 from workers.agents.feed import TurnFeed
 from workers.agents.session import OwnedShard
 from workers.agents.sessions import Sessions
@@ -70,6 +71,8 @@ class Local:
 
     def _owned(self, number: int) -> OwnedShard:
         shard = self._table.open.get(number)
+        if shard is None and number in self._table.unusable:
+            raise Refusal("store_failed", STORE_FAILED_WORDS)
         if shard is None:
             raise Refusal(NOT_OWNER, f"Shard {number} is not open here.")
         return shard

@@ -29,6 +29,7 @@ from workers.routing.owner import Handover, Owner, OwnerGone
 from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
+from workers.routing.storing import Storing
 from workers.turns import Refusal, Submission, TurnError, TurnUnknown
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,7 @@ class Router:
         self._registry = registry
         self._hello = hello
         self._owner_wait_s = owner_wait_s
+        self._storing = Storing(table)
         self._peers: dict[str, Peer] = {}  # by path; one for each slot
         self._background = Background()
         self._closed = False
@@ -75,6 +77,9 @@ class Router:
     @property
     def ready(self) -> bool:
         return self.serving and not self.draining
+
+    async def storable(self) -> bool:
+        return await self._storing.fault() is None
 
     # -- turns ----------------------------------------------------------------------------------------------------
     async def submit(self, submission: Submission, *, stream: bool) -> ListeningTurn:
@@ -218,7 +223,7 @@ class Router:
 
     def _owner(self, number: int) -> Owner | None:
         """Who owns a shard; None while that is down."""
-        if number in self._table.open:
+        if number in self._table.open or number in self._table.unusable:  # the latter it refuses at once
             return self._local
         path = self._table.path_of_owner(number)
         if path is None:

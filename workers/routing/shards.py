@@ -19,7 +19,7 @@ from workers.agents.sessions import Sessions
 from workers.agents.unstored import end_turn
 from workers.store.file import Durability
 from workers.store.journal import Journal
-from workers.store.shard import Found, LatestTurn, StoreFailed, TurnRow
+from workers.store.shard import Found, LatestTurn, StaleFence, StoreFailed, TurnRow
 from workers.store.sqlite import open_shard
 from workers.turns import Ended, Refusal, TurnError, TurnState
 
@@ -45,6 +45,7 @@ class ShardTable:
         self.owners: dict[int, tuple[int, int]] = {}  # shard -> slot, fence
         self.peers: dict[int, str] = {}  # slot -> socket path, of the workers that are up
         self.open: dict[int, OwnedShard] = {}
+        self.unusable: dict[int, str] = {}  # of those that are to be open here: why their files cannot be used
         self._changed = asyncio.Event()
 
     def update(self, owners: Mapping[int, list[int]], peers: Mapping[int, str]) -> None:
@@ -72,6 +73,14 @@ class ShardTable:
     def mine(self) -> dict[int, int]:
         """Shard -> fence, of the shards that are to be open here."""
         return {shard: fence for shard, (slot, fence) in self.owners.items() if slot == self.slot}
+
+
+class NotRecorded(StoreFailed):
+    """The supervisor did not answer for now; the disk is not to blame."""
+
+
+def _unrecorded(why: str, refusal: Refusal) -> StoreFailed:
+    return StoreFailed(why) if refusal.code == "store_failed" else NotRecorded(why)
 
 
 class ShardFiles:
@@ -126,6 +135,8 @@ class ShardFiles:
             lost = [shard for number, shard in self._table.open.items() if mine.get(number) != shard.fence]
             for shard in lost:
                 del self._table.open[shard.number]
+            for number in self._table.unusable.keys() - mine.keys():
+                del self._table.unusable[number]
             await asyncio.gather(*map(self._let_go, lost))
             missing = [(number, fence) for number, fence in mine.items() if number not in self._table.open]
             opened = await asyncio.gather(*(self._open(number, fence) for number, fence in missing))
@@ -157,12 +168,20 @@ class ShardFiles:
                 await shard.store.close()
                 raise
         except StoreFailed as error:
-            self._broken(number, str(error), aside, serving=False)
+            told = self._table.unusable.get(number)
+            if isinstance(error, StaleFence | NotRecorded):
+                self._table.unusable.pop(number, None)
+            else:
+                self._table.unusable[number] = str(error)
+            if told != str(error):
+                self._broken(number, str(error), aside, serving=False)
             return None
         if self._closed:  # meanwhile
             await shard.store.close()
             return None
         self._table.open[number] = shard
+        if self._table.unusable.pop(number, None) is not None:
+            log.info("shard file can be used again", shard=number)
         return shard
 
     async def _reckon(self, shard: OwnedShard, found: Found) -> None:
@@ -181,7 +200,7 @@ class ShardFiles:
             if again is not None:
                 await self._attest(shard, again)
         except Refusal as refusal:
-            raise StoreFailed(f"how its file was found could not be recorded: {refusal.why}") from refusal
+            raise _unrecorded(f"how its file was found could not be recorded: {refusal.why}", refusal) from refusal
 
     async def _attest(self, shard: OwnedShard, since: int) -> int | None:
         """Name the sessions of the turns after this one; from which turn on again, where the registry wants that."""
@@ -262,7 +281,9 @@ async def _tell(shard: OwnedShard, cut: Iterable[TurnRow], unfinished: Sequence[
     try:
         await names.recovered(shard, struck, list(queued))
     except Refusal as refusal:
-        raise StoreFailed(f"what an earlier owner left in it could not be recorded: {refusal.why}") from refusal
+        raise _unrecorded(
+            f"what an earlier owner left in it could not be recorded: {refusal.why}", refusal
+        ) from refusal
 
 
 async def _settle(shard: OwnedShard, row: TurnRow, end: Ended) -> None:

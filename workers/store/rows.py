@@ -340,8 +340,8 @@ class Rows:
         self._execute("UPDATE owner SET found = NULL")
 
     def prove(self) -> None:
-        """Write the highest number once more."""
-        self._execute(_KEEP_HIGHEST)
+        """Change something: SQLite does not write what stays the same."""
+        self._execute("UPDATE owner SET proofs = proofs + 1")
 
     def _drop_turns(self, numbers: Sequence[int]) -> None:
         if numbers:

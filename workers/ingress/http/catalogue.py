@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -45,12 +45,21 @@ class Catalogue:
         created: of the one model, seconds since the epoch.
         ready: whether new requests are welcome.
         draining: whether they are not because the gateway drains.
+        storable: whether a message could be stored.
     """
 
-    def __init__(self, *, created: int, ready: Callable[[], bool], draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        created: int,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        storable: Callable[[], Awaitable[bool]],
+    ) -> None:
         self._model = {"id": MODEL, "object": "model", "created": created, "owned_by": "hermes-actors"}
         self._ready = ready
         self._draining = draining
+        self._storable = storable
 
     async def models(self, _call: Call) -> web.Response:
         """The list with the one model of the API."""
@@ -69,7 +78,9 @@ class Catalogue:
         return reply({"status": "ok", "draining": True} if self._draining() else {"status": "ok"})
 
     async def readyz(self, _call: Call) -> web.Response:
-        """Whether it takes new work: it has a supervisor and its shards, and neither drains nor stops."""
+        """Whether it takes new work: it has a supervisor and its shards, can store, and neither drains nor stops."""
         if self._ready():
-            return reply({"status": "ready"})
+            if await self._storable():
+                return reply({"status": "ready"})
+            return reply({"status": "not_ready", "reason": "store_failed"}, 503)
         return reply({"status": "draining" if self._draining() else "not_ready"}, 503)

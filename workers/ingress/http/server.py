@@ -61,7 +61,12 @@ class HttpIngress:
         chat = self._chat = ChatCompletions(
             gateway, slot=slot, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
-        catalogue = Catalogue(created=int(clock()), ready=lambda: self.ready, draining=lambda: gateway.draining)
+        catalogue = Catalogue(
+            created=int(clock()),
+            ready=lambda: self.ready,
+            draining=lambda: gateway.draining,
+            storable=gateway.storable,
+        )
         self._routes = _routes(chat, Sessions(gateway), catalogue)
         self._gateway = gateway
         self._closing = False
