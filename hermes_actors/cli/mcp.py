@@ -46,7 +46,7 @@ def mcp(context: click.Context, home: Home, as_json: bool) -> None:
         context.default_map = {context.invoked_subcommand: {"home": home.root, "as_json": as_json}}
         return
     data = workers_asked(home, "mcp")
-    show(data, as_json, lambda _: _view().connections(data["connections"], time.time()))
+    show(data, as_json, lambda render: render.connections(data["connections"], time.time()))
 
 
 @mcp.command("restart", cls=Command, epilog=example("hermes-ctl mcp restart files"))

@@ -25,6 +25,7 @@ _STATE_STYLES = {
     **dict.fromkeys(("killed", "given_up", "unavailable"), "red"),
 }
 _TOLD_APART = {"mcp", "marks", "suspended", "resume_pending", "resume_reason"}  # of a session
+_TOLD_BELOW = ("last_error", "detail")  # of a connection: below the table
 _WHEN = {"now": "now", "next_turn": "at the next turn", "restart": "only after a restart"}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -168,16 +169,26 @@ def session(data: Mapping[str, Any], now: float) -> RenderableType:
         *((("earlier transcript", _text(former)),) if former else ()),
     ]
     known = data.get("mcp") or []
-    return Group(_facts(facts), Text(), servers(known, now)) if known else _facts(facts)
+    return Group(_facts(facts), Text(), connections(known, now)) if known else _facts(facts)
 
 
-def servers(rows: Sequence[Any], now: float) -> Rows:
-    """Connections to tool servers."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Rows(*map(_words, names))
-    for row in rows:
-        table.add(*(_fact(name, row.get(name), now) for name in names))
-    return table
+def connections(rows: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
+    """The reply to ``mcp``: a table, and below it why connections failed, each reason once."""
+    if not rows:
+        return plain("no connections")
+    known = [{name: value for name, value in row.items() if name not in _TOLD_BELOW} for row in rows]
+    parts: list[RenderableType] = [_servers(known, now)]
+    whys = {(row["last_error"], row.get("detail")): row for row in rows if row.get("last_error")}
+    for (why, detail), row in whys.items():
+        parts += [Text(), plain(f"{why} ({ago(row['since'], now)})"), *quoted(detail)]
+    return Group(*parts)
+
+
+def quoted(detail: str | None) -> Iterable[RenderableType]:
+    """What a server itself said last."""
+    if detail:
+        yield plain("  the server said:")
+        yield plain("\n".join(f"  | {line}" for line in detail.splitlines()))
 
 
 def changes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -305,6 +316,15 @@ def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(_words(name), value)
+    return table
+
+
+def _servers(rows: Sequence[Any], now: float) -> Rows:
+    """Connections to tool servers."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Rows(*map(_words, names))
+    for row in rows:
+        table.add(*(_fact(name, row.get(name), now) for name in names))
     return table
 
 

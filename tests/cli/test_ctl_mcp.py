@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from hermes_actors.cli import mcp_view
+from hermes_actors.cli import mcp_view, render
 from hermes_actors.cli.ctl import ctl
 from hermes_actors.home import Home
 
@@ -119,7 +119,7 @@ def test_a_table_of_tools_fits_80_columns_and_says_what_was_renamed_or_left_out(
 def test_why_connections_failed_stands_below_them_once_for_each_reason() -> None:
     row = {"worker": 0, "server": "s", "state": "waiting", "since": 90.0, "last_error": "it is away", "detail": "a\nb"}
 
-    lines = drawn(mcp_view.connections([row, {**row, "worker": 1}, {**row, "last_error": None}], 100.0), 120)
+    lines = drawn(render.connections([row, {**row, "worker": 1}, {**row, "last_error": None}], 100.0), 120)
 
     assert sum("it is away (10 s ago)" in line for line in lines) == 1
     assert "  the server said:" in lines
