@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -215,6 +216,39 @@ async def test_a_tool_result_that_is_too_large_is_shortened_and_the_turn_goes_on
     assert "characters were left out here" in result["content"]
     (turn,) = await bench.store.transcript(bench.names.sessions[KEY])
     assert any(len(row) > 100_000 for row in turn.rows), "the transcript keeps the whole result"
+
+
+async def test_a_message_that_was_too_large_drives_no_earlier_turn_out() -> None:
+    model = Windowed(12_000)
+    bench = bench_with(model)
+    await bench.talk("remember the number 7")
+    assert (await bench.talk("x" * 30_000)).state == "failed"
+
+    ended = await bench.talk("which number?")
+
+    said = "".join(str(message["content"]) for message in sent(model))
+    assert (ended.state, model.summaries) == ("completed", 0)
+    assert "remember the number 7" in said
+    assert "characters were left out here" in said
+
+
+class Uncounting(Windowed):
+    """Says of a refused request that it has a token more than the window, as vLLM does."""
+
+    async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
+        outcome = await super().complete(request, on_text)
+        return outcome if isinstance(outcome, ModelReply) else replace(outcome, tokens=self.window_bytes + 1)
+
+
+async def test_a_result_is_shortened_enough_though_the_model_does_not_say_how_large_it_is() -> None:
+    model = Uncounting(12_000)
+    bench = bench_with(model)
+    bench.toolbox_class = _Verbose
+    model.script = [tool_reply("mcp__a__read")]
+
+    ended = await bench.talk("read it")
+
+    assert (ended.state, model.refused) == ("completed", 2), "of a model that counts three times as many as others"
 
 
 async def test_what_a_person_says_is_never_shortened() -> None:

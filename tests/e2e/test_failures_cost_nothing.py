@@ -29,7 +29,7 @@ async def gateway(
     config = on(
         model,
         fallback_providers=[{"provider": "custom", "model": "fake-2", "base_url": fallback.base_url}],
-        mcp_servers={"counting": counting.config},
+        mcp_servers={"counting": {**counting.config, "on_stop": "end"}},
     )
     async with RunningGateway(tmp_path / "home", config) as running:
         yield running

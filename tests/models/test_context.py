@@ -59,6 +59,22 @@ def test_a_count_out_of_all_proportion_is_bounded() -> None:
     assert Gauge().counted(10_000, 10**9).tokens_per_byte == 1.5
 
 
+@pytest.mark.parametrize(
+    ("tokens", "window", "ratio"),
+    [
+        (5000, 4096, 0.5),  # it counted
+        (4097, 4096, 0.8192),  # it stopped counting at its window, so the request is taken for twice as large
+        (None, 4096, 0.8192),
+        (None, None, 0.3),
+        (None, 2000, 0.3),  # as was thought
+    ],
+)
+def test_a_refusal_without_a_count_teaches_that_the_model_counts_more(
+    tokens: int | None, window: int | None, ratio: float
+) -> None:
+    assert Gauge().refused(10_000, tokens, window).tokens_per_byte == ratio
+
+
 def test_a_picture_counts_as_a_picture_and_not_by_its_bytes() -> None:
     url = "data:image/png;base64," + "A" * 1_000_000
     picture = row("user", [{"type": "image_url", "image_url": {"url": url}}])
@@ -157,8 +173,19 @@ def test_where_shortening_is_not_enough_the_oldest_turns_are_left_out_and_a_summ
     assert [kept.turn_id for kept in shorter.past] == ["", "t3", "t4"]
 
 
+def test_a_past_message_that_is_too_large_by_itself_is_shortened_and_drives_no_other_turn_out() -> None:
+    past = (passage("small", row("user", "remember 7")), passage("huge", row("user", "y" * 90_000)))
+
+    shorter = fitted(request(row("user", "now"), past=past), 6000)
+
+    assert [kept.turn_id for kept in shorter.past] == ["small", "huge"]
+    assert b"remember 7" in shorter.past[0].rows[0]
+    assert b"characters were left out here" in shorter.past[1].rows[0]
+    assert size_of(shorter) <= 6000
+
+
 def test_turns_are_not_left_out_where_that_is_not_wanted() -> None:
-    past = tuple(passage(f"t{n}", row("user", "y" * 1000)) for n in range(5))
+    past = tuple(passage(f"t{n}", row("user", "y" * 500)) for n in range(5))
 
     assert fitted(request(row("user", "now"), past=past), 100, leave_out_turns=False).past == list(past)
 

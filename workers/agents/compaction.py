@@ -113,10 +113,12 @@ class Compaction:
         assert self._settings is not None
         if self._clock() < session.no_summary_before:
             return request
+        kept = max(int(KEPT_SHARE * room), 0)
         turns = how_many_to_summarise(
-            [rows_size(turn.rows) for turn in session.past],
+            # A turn that is too large by itself is shortened in requests, and drives no others out.
+            [min(rows_size(turn.rows), kept // 2) for turn in session.past],
             keep=self._settings.keep_turns,
-            room=max(int(KEPT_SHARE * room), 0),
+            room=kept,
         )
         if turns:
             try:

@@ -26,6 +26,8 @@ from workers.models.route import PRIMARY, after_failure, after_reply, closed_for
 
 log = structlog.get_logger(__name__)
 
+MAX_SMALLER = 3  # requests that are made of one that was refused as too large, each smaller than the one before
+
 
 class ModelChain:
     """The providers of a worker, in the order in which they are asked.
@@ -158,14 +160,20 @@ class ModelLine:
     async def _asked(
         self, request: ModelRequest, position: int, on_text: Callable[[str], None]
     ) -> ModelReply | ModelFailure:
-        """Ask one provider with a request that fits, and once more with a smaller one where it was too large."""
+        """Ask one provider with a request that fits, and with smaller ones where it was too large.
+
+        One is enough where the provider counts what it refuses; some only say that it is too much.
+        """
         await self._gauges.known(_place(position, request.model), size_of(request))
         request = await self._fitted(request, position, refused=False)
         outcome = await self._counted(request, position, on_text)
-        if isinstance(outcome, ModelFailure) and outcome.cause is Cause.CONTEXT and not outcome.delivered:
+        for _ in range(MAX_SMALLER):
+            if isinstance(outcome, ModelReply) or outcome.cause is not Cause.CONTEXT or outcome.delivered:
+                break
             smaller = await self._fitted(request, position, refused=is_longer_than_window(outcome))
-            if size_of(smaller) < size_of(request) or smaller.parameters != request.parameters:
-                outcome = await self._counted(smaller, position, on_text)
+            if size_of(smaller) >= size_of(request) and smaller.parameters == request.parameters:
+                break
+            request, outcome = smaller, await self._counted(smaller, position, on_text)
         if isinstance(outcome, ModelFailure):
             outcome = await self._healed(outcome, request, position, on_text)
         return outcome

@@ -20,6 +20,7 @@ LEAST_SHARE = 0.5  # of a window that is left to the request, however long an an
 LEAST_ANSWER_SHARE = 1 / 16  # of a window that an answer may always have
 ESTIMATE_SHARE = 0.05  # of a window that stays free beside request and answer: sizes are estimates
 SHORTENED_BYTES = 600  # a tool result is never shortened below this
+TEXT_PARTS = 6  # of the room, for each text of a turn that is too large by itself
 NOTE_BYTES = 200  # of a shortened result, for the line that says so and the message around it
 HEAD_SHARE = 2 / 3  # of a shortened result: its beginning says more than its end
 
@@ -69,8 +70,9 @@ def room_bytes(gauge: Gauge, share: float, parameters: Mapping[str, Any]) -> int
 def fitted(request: ModelRequest, room: int, *, leave_out_turns: bool = True) -> ModelRequest:
     """A request of at most ``room`` bytes, as far as that is possible without touching what people said.
 
-    The largest tool results are shortened to one common length; where that is not enough, the oldest turns are left
-    out, a summary of earlier ones last. The transcript keeps all of it.
+    The largest tool results are shortened to one common length, then the texts of past turns that alone would fill half
+    of the room; where that is not enough, the oldest turns are left out, a summary of earlier ones last. The transcript
+    keeps all of it.
 
     Args:
         request: as it is.
@@ -90,6 +92,9 @@ def fitted(request: ModelRequest, room: int, *, leave_out_turns: bool = True) ->
         )
         excess = size_of(request) - room
     kept = list(request.past)
+    if excess > 0:
+        kept = [passage if passage_size(passage) <= room // 2 else _with_short_texts(passage, room) for passage in kept]
+        excess -= sum(map(passage_size, request.past)) - sum(map(passage_size, kept))
     while leave_out_turns and excess > 0 and kept:
         oldest = 1 if kept[0].is_summary and len(kept) > 1 else 0
         excess -= passage_size(kept.pop(oldest))
@@ -153,11 +158,18 @@ def is_result(row: bytes) -> bool:
 
 
 def _capped(rows: Sequence[bytes], cap: int) -> tuple[bytes, ...]:
-    return tuple(shortened_result(row, cap) if len(row) > cap and is_result(row) else row for row in rows)
+    return tuple(shortened(row, cap) if len(row) > cap and is_result(row) else row for row in rows)
 
 
-def shortened_result(row: bytes, size: int) -> bytes:
-    """A tool message of about ``size`` bytes whose text says how much of it is left out."""
+def _with_short_texts(passage: Passage, room: int) -> Passage:
+    """A past turn that is too large by itself, as a message may be that its model refused for its length."""
+    cap = max(room // TEXT_PARTS, SHORTENED_BYTES)
+    rows = (row if len(row) <= cap or b'"made_by"' in row else shortened(row, cap) for row in passage.rows)
+    return replace(passage, rows=tuple(rows))
+
+
+def shortened(row: bytes, size: int) -> bytes:
+    """A message of about ``size`` bytes whose text says how much of it is left out; other contents stay."""
     message = orjson.loads(row)
     content = message.get("content")
     if not isinstance(content, str):
@@ -165,7 +177,7 @@ def shortened_result(row: bytes, size: int) -> bytes:
     kept = int(len(content) * max(size - NOTE_BYTES, 0) / len(row))
     head = int(kept * HEAD_SHARE)
     left_out = len(content) - kept
-    note = f"[… {left_out:,} characters were left out here: the result is too large for this model …]"
+    note = f"[… {left_out:,} characters were left out here: this is too large for the model …]"
     message["content"] = f"{content[:head]}\n{note}\n{content[head + left_out :]}"
     return orjson.dumps(message)
 

@@ -76,7 +76,7 @@ class Gauges:
         A window is learned of what it says, else of what it was sent; but not of a body that was too large for a proxy
         (413), nor of a figure so small that it is a mistake.
         """
-        gauge = self.of(place).counted(size, failure.tokens or 0)
+        gauge = self.of(place).refused(size, failure.tokens, failure.window)
         guess = 0 if failure.status == TOO_LARGE_STATUS else int(REFUSED_SHARE * gauge.tokens(size))
         window = failure.window or guess
         if window >= LEAST_WINDOW and (gauge.window is None or window < gauge.window):

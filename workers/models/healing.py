@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from workers.models.cause import Cause
-from workers.models.context import is_result, shortened_result
+from workers.models.context import is_result, shortened
 from workers.models.provider import ModelFailure, ModelRequest, Passage
 from workers.models.retry import gist
 
@@ -94,8 +94,5 @@ def _shortened(passage: Passage) -> Passage | None:
     """A failed turn with less of what its tools gave; None for one that called none."""
     if not any(b'"tool_call' in row for row in passage.rows):
         return None
-    rows = [
-        shortened_result(row, RESULT_BYTES) if is_result(row) and len(row) > RESULT_BYTES else row
-        for row in passage.rows
-    ]
+    rows = [shortened(row, RESULT_BYTES) if is_result(row) and len(row) > RESULT_BYTES else row for row in passage.rows]
     return replace(passage, rows=rows)

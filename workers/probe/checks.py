@@ -6,16 +6,43 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import orjson
+
 from workers.models.cause import Cause
 from workers.models.failure import advice_of
+from workers.models.oddities import is_call_as_text
+from workers.models.offer import OfferedTool, offer
 from workers.models.provider import ModelFailure, ModelReply
 
 Level: TypeAlias = Literal["ok", "note", "bad"]  # bad: something would fail, or be missing, in every turn
 Outcome: TypeAlias = ModelReply | ModelFailure
 
 MAX_WORDS_CHARS = 200
+PING = offer(
+    [
+        OfferedTool(
+            name="ping",
+            server="probe",
+            tool="ping",
+            definition=orjson.dumps(
+                {
+                    "type": "function",
+                    "function": {
+                        "name": "ping",
+                        "description": "Tests the connection. Call it when you are asked to.",
+                        "parameters": {
+                            "type": "object",
+                            "properties": {"text": {"type": "string", "description": "Any word."}},
+                            "required": ["text"],
+                        },
+                    },
+                }
+            ),
+            description_chars=0,
+        )
+    ]
+)
 WINDOW_FOR_AGENTS = 8192  # tokens; below it a few tools and their results fill a request
-_CALL_AS_TEXT = ("<tool_call", "<function", "[TOOL_CALLS]", '"arguments"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +174,7 @@ def _tools(outcome: Outcome, wanted: Wanted) -> Check:
         return Check(what="tools", level="note", seen=_failed(outcome), remedy=advice_of(outcome))
     if outcome.tool_calls:
         return Check(what="tools", level="ok", seen="called, and the call was understood")
-    if any(mark in outcome.text for mark in _CALL_AS_TEXT):
+    if is_call_as_text(outcome.text, PING):
         return Check(
             what="tools",
             level="bad" if wanted.has_tools else "note",

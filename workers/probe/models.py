@@ -14,36 +14,11 @@ import orjson
 from hermes_actors.config.model import Config, Endpoint
 from workers.models import provider_of
 from workers.models.cause import Cause
-from workers.models.offer import OfferedTool, offer
 from workers.models.provider import ModelFailure, ModelProvider, ModelRequest
-from workers.probe.checks import Outcome, Seen, Wanted
+from workers.probe.checks import PING, Outcome, Seen, Wanted
 
 QUESTION_S = 60.0  # for one question; a model that has to be loaded first takes long
 WRONG_MODEL = "hermes-actors-no-such-model"
-PING = offer(
-    [
-        OfferedTool(
-            name="ping",
-            server="probe",
-            tool="ping",
-            definition=orjson.dumps(
-                {
-                    "type": "function",
-                    "function": {
-                        "name": "ping",
-                        "description": "Tests the connection. Call it when you are asked to.",
-                        "parameters": {
-                            "type": "object",
-                            "properties": {"text": {"type": "string", "description": "Any word."}},
-                            "required": ["text"],
-                        },
-                    },
-                }
-            ),
-            description_chars=0,
-        )
-    ]
-)
 PICTURE_SIDE = 32  # pixels; some models refuse smaller pictures
 
 
@@ -69,14 +44,15 @@ def endpoints(config: Config) -> list[tuple[str, Endpoint, Wanted]]:
 
 async def seen_of(endpoint: Endpoint, model: str, environment: Mapping[str, str]) -> Seen:
     """Ask a model everything, each question once."""
-    provider = provider_of(endpoint, model, environment, max_retries=0, max_lessons=0)
+    provider = provider_of(endpoint, model, environment, max_retries=0)
+    blunt = provider_of(endpoint, model, environment, max_retries=0, max_lessons=0)  # which does not go on without
     try:
-        return await _asked(provider, model, pictures=endpoint.vision is not False)
+        return await _asked(provider, blunt, model, pictures=endpoint.vision is not False)
     finally:
-        await provider.close()
+        await asyncio.gather(provider.close(), blunt.close())
 
 
-async def _asked(provider: ModelProvider, model: str, *, pictures: bool) -> Seen:
+async def _asked(provider: ModelProvider, blunt: ModelProvider, model: str, *, pictures: bool) -> Seen:
     pieces: list[str] = []
     began = time.monotonic()
     plain = await _ask(provider, _request("Count from 1 to 10, in one line."), pieces)
@@ -88,8 +64,8 @@ async def _asked(provider: ModelProvider, model: str, *, pictures: bool) -> Seen
         plain=plain,
         pieces=len(pieces),
         seconds=seconds,
-        tool=await _ask(provider, call),
-        picture=await _ask(provider, _picture_request()) if pictures else None,
+        tool=await _ask(blunt, call),
+        picture=await _ask(blunt, _picture_request()) if pictures else None,
         wrong_model=await _ask(provider, _request("Say yes.", model=WRONG_MODEL)),
         window=await provider.window(model),
     )
