@@ -410,3 +410,70 @@ async def test_a_turn_that_was_cut_keeps_its_session(owners: Owners) -> None:
 
     assert ended.session_id == "ses_0"
     assert [message["content"] for message in owner.bench.model.requests[-1]] == ["one", "re: one", "cut", "three"]
+
+
+# -- what a registry may have lost --------------------------------------------------------------------------------
+
+
+async def test_the_sessions_of_turns_that_the_registry_was_not_told_of_are_named_and_all_if_it_wants_that(
+    owners: Owners,
+) -> None:
+    dead, owner = owners.next(), owners.next()
+    await dead.own({0: 1})
+    for number in range(3):
+        turn = dead.bench.message("hello", key=f"api:default:{number}")
+        await dead.store().admit(turn, f"ses_{number}", "running")
+    await dead.die()
+    names = owner.bench.names
+    names.attested.clear()
+    names.again = [0]
+
+    await owner.own({0: 2})
+
+    assert [[turn.key for turn in page] for page in names.attested] == [
+        ["api:default:0", "api:default:1", "api:default:2"]
+    ] * 2
+    assert (names.found[0].fence, names.found[0].turn, names.found[0].flaw) == (1, 3, None)
+
+
+async def test_numbers_of_turns_do_not_come_again_when_the_last_ones_are_deleted(owners: Owners) -> None:
+    first, second = owners.next(), owners.next()
+    await first.own({0: 1})
+    await first.store().admit(first.bench.message("hello"), "ses_a", "running")
+    await first.store().delete(KEY)
+    await first.store().admit(first.bench.message("again"), "ses_a", "running")
+    assert first.files.reached() == {0: 2}
+    assert first.files.reached() == {}
+    await first.store().delete(KEY)
+    await first.die()
+
+    await second.own({0: 2})
+
+    assert second.bench.names.found[0].turn == 2
+
+
+async def test_what_was_wrong_with_a_file_is_known_to_the_next_owner_where_the_first_died_before_it_told(
+    owners: Owners, tmp_path: Path
+) -> None:
+    (tmp_path / "00.db").write_bytes(b"this is no database" * 1000)
+    first, second, third = owners.next(), owners.next(), owners.next()
+    names = first.bench.names
+    names.down = True
+    assert await first.own({0: 1}) == []
+    await first.die()
+    names.down = False
+
+    assert await second.own({0: 2}) == [0]
+    assert names.found[0].flaw == "damaged"
+    await second.die()
+    assert await third.own({0: 3}) == [0]
+    assert names.found[0].flaw is None
+
+
+async def test_what_is_no_file_is_set_aside_and_the_shard_serves(owners: Owners, tmp_path: Path) -> None:
+    (tmp_path / "01.db").mkdir()
+    owner = owners.next()
+
+    assert await owner.own({0: 1, 1: 1}) == [0, 1]
+    (broken,) = owner.broken
+    assert (broken.shard, broken.serving, broken.why) == (1, True, "it was no file")
