@@ -61,6 +61,7 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
                     flaw=opened.flaw,
                     why=opened.why,
                     set_aside=opened.set_aside,
+                    found_by=opened.found_by,
                 ),
             )
         case wire.Attest() as attested:

@@ -118,9 +118,7 @@ class Marking:
         """A message came: a suspended session begins afresh."""
         if entry.marks.standing is not Standing.SUSPENDED:
             return entry
-        return self._changed(
-            entry, new_session_id(self._now()), marks.begin_afresh(entry.marks, entry.session_id), "fresh"
-        )
+        return self._changed(entry, self._new_id(entry), marks.begin_afresh(entry.marks, entry.session_id), "fresh")
 
     def succeeded(self, key: str, turn_id: str) -> None:
         """A turn was answered: marks and strikes are over."""
@@ -133,12 +131,15 @@ class Marking:
         if not entry.marks.plain or self._ledger.count(key):
             self._changed(entry, entry.session_id, marks.succeed(entry.marks), "succeeded", turn_id=turn_id)
 
+    def _new_id(self, entry: SessionEntry) -> str:
+        return new_session_id(self._now(), entry.session_id, entry.marks.former_id)
+
     def reset(self, key: str) -> SessionEntry | None:
         """A session begins another transcript on purpose; None where there is no such session."""
         entry = self._registry.session(key)
         if entry is None:
             return None
-        return self._changed(entry, new_session_id(self._now()), marks.reset(entry.marks, entry.session_id), "reset")
+        return self._changed(entry, self._new_id(entry), marks.reset(entry.marks, entry.session_id), "reset")
 
     def resume(self, key: str) -> SessionEntry | None:
         """The transcript that was set aside comes back; None where none was, or there is no such session."""

@@ -47,6 +47,7 @@ class Seen(NamedTuple):
     flaw: Flaw | None
     why: str  # of the flaw
     set_aside: str | None
+    found_by: int  # fence of the owner that found the flaw, which may have died before it knew that it was noted
 
 
 class Latest(NamedTuple):
@@ -63,8 +64,8 @@ class Latest(NamedTuple):
 
 
 def lost_of_shard(known: Known, seen: Seen) -> tuple[What, str] | None:
-    """What a shard's file lost and why, or None."""
-    match seen.flaw:
+    """What a shard's file lost and why, or None. A flaw is noted once, with the opening of the owner that found it."""
+    match seen.flaw if known.fence < seen.found_by else None:
         case "damaged":
             return "all", f"it was damaged: {seen.why}"
         case "new" if known.fence == 0:

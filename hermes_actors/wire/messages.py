@@ -258,6 +258,7 @@ class Opened:
     flaw: Any  # new | damaged | cut, or None
     why: str  # of the flaw
     set_aside: str | None  # path of the damaged file
+    found_by: int  # fence of the owner that found the flaw
 
 
 @message("attest")

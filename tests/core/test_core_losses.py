@@ -12,8 +12,8 @@ from hermes_actors.core.model import SessionEntry
 NUMBERS = st.integers(0, 10)
 
 
-def seen(fence: int = 5, turn: int = 9, flaw: str | None = None) -> Seen:
-    return Seen(fence=fence, turn=turn, until=1.0, flaw=flaw, why="a reason", set_aside=None)  # type: ignore[arg-type]  # as parametrised
+def seen(fence: int = 5, turn: int = 9, flaw: str | None = None, found_by: int = 99) -> Seen:
+    return Seen(fence, turn, until=1.0, flaw=flaw, why="a reason", set_aside=None, found_by=found_by)  # type: ignore[arg-type]  # as parametrised
 
 
 def entry(session_id: str, former_id: str | None = None) -> SessionEntry:
@@ -54,6 +54,14 @@ def test_a_cut_log_is_a_loss_whatever_the_registry_knows(fence: int, turn: int) 
     assert lost_of_shard(Known(fence, turn), seen(9, 9, "cut")) == ("end", "a reason")
     assert lost_of_shard(Known(fence, turn), seen(9, 0, "cut")) == ("all", "a reason")
     assert lost_of_shard(Known(fence, turn), seen(9, 9, "damaged")) == ("all", "it was damaged: a reason")
+
+
+@given(st.sampled_from(["new", "cut", "damaged"]), NUMBERS, NUMBERS)
+def test_a_flaw_whose_finder_died_after_it_was_noted_is_not_noted_again(flaw: str, turn: int, later: int) -> None:
+    noted = Known(7, turn)
+
+    assert lost_of_shard(noted, seen(7, turn + later, flaw, found_by=7)) is None
+    assert lost_of_shard(noted, seen(7, turn + later, flaw, found_by=8)) is not None
 
 
 def test_a_file_of_an_earlier_release_lost_nothing() -> None:

@@ -222,8 +222,13 @@ async def test_damage_found_in_use_is_told_and_set_aside_at_the_next_opening(
     again = await opened(journal, path)
     assert again.found.set_aside is not None
     await again.store.admit(submission(), SESSION, "queued")
-    await again.store.reported()
-    await again.store.close()
+    await again.store.close()  # killed before it could forget what it reported
+    unreported = await opened(journal, path)
+    assert unreported.found.set_aside == again.found.set_aside
+    assert unreported.found.found_by == again.found.found_by > 0
+    assert unreported.found.found_by <= unreported.found.fence
+    await unreported.store.reported()
+    await unreported.store.close()
     once_more = await opened(journal, path)
     assert once_more.found.set_aside is None
     await once_more.store.close()

@@ -308,6 +308,18 @@ def test_a_reset_clears_marks_and_strikes(book: Book) -> None:
     assert book.standing == ("clear", None, 0)
 
 
+def test_a_transcript_that_begins_after_the_clock_was_set_back_is_the_newest_of_its_session(book: Book) -> None:
+    ids = [book.entry.session_id]
+    for back in (book.marking.reset, book.marking.suspend, book.marking.resume, book.marking.reset):
+        book.clock.at = 1000.0
+        back(KEY)
+        ids.append(book.marking.spoken_to(book.entry).session_id)
+
+    first, reset, fresh, resumed, again = ids
+    assert first < reset < fresh < again
+    assert resumed == reset
+
+
 def test_a_session_that_was_idle_loses_its_strikes_and_keeps_its_mark(book: Book) -> None:
     book.cut("turn_1")
 

@@ -191,6 +191,14 @@ def test_session_ids_are_unique_and_sort_by_time() -> None:
     assert all(len(one) == 36 and one.startswith("ses_") for one in ids)
 
 
+def test_a_session_id_sorts_after_those_before_it_although_the_clock_was_set_back() -> None:
+    before = new_session_id(1_700_000_000)
+
+    assert new_session_id(1_600_000_000, before, None) > before
+    assert new_session_id(1_700_000_000, before) > before
+    assert new_session_id(1_700_000_000, "ses_of another make") > before[:16]
+
+
 def test_the_shard_table_is_kept(home: Home) -> None:
     with closing(opened(home)) as first:
         assert {owner.slot for owner in first.owners()} == {-1}

@@ -84,6 +84,7 @@ class RemoteRegistry:
                 flaw=found.flaw,
                 why=found.why,
                 set_aside=found.set_aside,
+                found_by=found.found_by,
             )
         )
         assert isinstance(answer, Reckoned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -106,6 +106,7 @@ class _Fault:
     flaw: Flaw
     why: str
     set_aside: str | None = None  # the path that it has now; its -wal and -shm files beside it
+    found_by: int = 0  # fence of the owner that found it
 
 
 _NEW = _Fault(flaw="new", why="its file was missing or empty")
@@ -222,6 +223,7 @@ def _claim(connection: sqlite3.Connection, shard: int, fence: int, fault: _Fault
             if stored[2] is not None:
                 fault = _Fault(**unpack(stored[2]))
         if fault is not None:
+            fault = fault if fault.found_by else replace(fault, found_by=fence)
             connection.execute("UPDATE owner SET found = ?", (packed(asdict(fault)),))
         found = _found(connection, 0 if stored is None else stored[1], fault)
         connection.execute("COMMIT")

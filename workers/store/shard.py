@@ -41,6 +41,7 @@ class Found:
     flaw: Flaw | None = None  # it had to be made; it was damaged and is set aside; its log lost what was committed last
     why: str = ""  # of the flaw, in words
     set_aside: str | None = None  # the path that the damaged file has now
+    found_by: int = 0  # fence of the owner that found the flaw: this one, or one before that may not have reported it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
