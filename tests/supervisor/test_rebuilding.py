@@ -35,8 +35,9 @@ def rebuilding(registry: Registry) -> Rebuilding:
     return Rebuilding(registry, lambda: 3, lambda: 50.0)
 
 
-def seen(fence: int, turn: int = 0, flaw: Flaw | None = None) -> Seen:
-    return Seen(fence=fence, turn=turn, until=40.0, flaw=flaw, why="a reason", set_aside=None)
+def seen(fence: int, turn: int = 0, flaw: Flaw | None = None, found_by: int | None = None) -> Seen:
+    found_by = fence + 1 if found_by is None else found_by
+    return Seen(fence, turn, until=40.0, flaw=flaw, why="a reason", set_aside=None, found_by=found_by)
 
 
 def latest(session_id: str = "ses_2", number: int = 1, cut_by: str | None = None) -> Latest:
@@ -50,6 +51,26 @@ def test_a_shard_that_is_opened_again_as_it_was_lost_nothing(registry: Registry)
     registry.losses.reached({SHARD: 7})
     assert desk.opened(SHARD, registry.floor + 2, seen(registry.floor + 1, turn=9)) == (7, None)
     assert (registry.behind, registry.losses.latest(9)) == (None, ())
+
+
+def test_an_owner_that_is_killed_before_it_knows_that_its_file_was_noted_leaves_no_loss(registry: Registry) -> None:
+    desk = rebuilding(registry)
+    owner = registry.floor + 1
+    desk.opened(SHARD, owner, seen(0, flaw="new", found_by=owner))
+
+    assert desk.opened(SHARD, owner + 1, seen(owner, flaw="new", found_by=owner)) == (0, None)
+    assert registry.losses.latest(9) == ()
+
+
+def test_a_loss_whose_finder_is_killed_is_noted_once(registry: Registry) -> None:
+    desk = rebuilding(registry)
+    owner = registry.floor + 1
+    desk.opened(SHARD, owner, seen(0, flaw="new", found_by=owner))
+
+    for fence in (owner + 1, owner + 2, owner + 3):
+        desk.opened(SHARD, fence, seen(fence - 1, flaw="damaged", found_by=owner + 1))
+
+    assert len(registry.losses.latest(9)) == 1
 
 
 def test_an_opening_that_was_not_recorded_before_is_no_sign_of_an_older_registry(registry: Registry) -> None:

@@ -97,6 +97,7 @@ ROWS = '{"rows": [1]}'
 @pytest.mark.parametrize(
     ("texts", "structured"),
     [
+        (["5", '{"a":1}'], {"result": ["5", {"a": 1}]}),
         (['{"sum": 3}'], {"sum": 3}),
         (["3"], {"result": 3}),
         (["hello"], {"content": "hello"}),

@@ -310,6 +310,19 @@ def test_what_is_nested_too_deeply_may_be_anything(key: str) -> None:
     assert json.dumps(plain(of(deep))).count(f'"{key}"') <= MAX_DEPTH + 1
 
 
+def test_definitions_that_multiply_at_the_top_are_followed_as_far_as_that_is_quick() -> None:
+    names = [f"a{number}" for number in range(40)]
+    mutual = {
+        name: {"properties": {name: {"type": "string"}}, "anyOf": [{"$ref": f"#/$defs/{each}"} for each in names]}
+        for name in names
+    }
+
+    made = plain({"anyOf": [{"$ref": "#/$defs/a0"}], "required": ["a0"], "$defs": mutual})
+
+    assert made["properties"]["a0"] == {"type": "string"}
+    assert made["required"] == ["a0"]
+
+
 def test_a_long_chain_of_definitions_is_followed_without_going_deep() -> None:
     chain = {str(at): {"properties": {"next": {"$ref": f"#/$defs/{at + 1}"}}} for at in range(500)}
 

@@ -19,6 +19,7 @@ from workers.tools.keywords import Schema, both, completed, mended, type_of
 from workers.tools.references import KEYWORDS, References
 
 MAX_DEPTH = 48  # of schemas inside schemas; what is deeper may be anything
+MAX_TOPS = 500  # schemas that one is combined of at the top, all the ways to each; the others may be anything
 MAX_PARTS = 5_000  # schemas in one whose references are replaced by what they mean
 GROWTH = 2  # replacing them may make the text so much longer, and…
 ROOM_CHARS = 4_096  # …by so much: a longer text costs its tokens in each request, so the references stay then
@@ -73,6 +74,7 @@ class _Making:
         self._inline = inline
         self._depth = 0
         self._parts = 0
+        self._tops = 0
         self._led_by: list[str] = []  # references that are being replaced
         self._names: dict[str, str] = {}  # of definitions, by where references lead
         self._undefined: deque[tuple[str, Mapping[str, Any]]] = deque()
@@ -94,6 +96,9 @@ class _Making:
 
     def _top(self, schema: Mapping[str, Any]) -> Schema:
         """The schema at the top, or one of those that it is combined of, as one list of properties."""
+        self._tops += 1
+        if self._tops > MAX_TOPS:
+            return {}
         self._depth += 1
         own = self._part({key: value for key, value in schema.items() if key not in (*KEYWORDS, *_COMBINED)}) or {}
         every: list[Schema] = []

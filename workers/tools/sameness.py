@@ -26,8 +26,11 @@ def says(texts: Sequence[str], structured: Any) -> bool:
         structured: any JSON value.
     """
     meant = list(_meant(structured))
+    values = [_read(text) for text in texts]
     try:
-        return any(_same(said, value) for said, value in product(_said(texts), meant))
+        return any(_same(said, value) for said, value in product(_said(texts, values), meant)) or any(
+            _is_listed(texts, values, value) for value in meant
+        )
     except RecursionError:
         return False
 
@@ -39,17 +42,24 @@ def says_nothing(texts: Sequence[str], structured: Any) -> bool:
     return (wrapped or structured is None) and all(text.strip() in empty for text in texts)
 
 
-def _said(texts: Sequence[str]) -> Iterator[Any]:
-    """What the texts may mean: each as it stands and as JSON, and all of them as one text or as a list."""
-    values = [_read(text) for text in texts]
+def _said(texts: Sequence[str], values: Sequence[Any]) -> Iterator[Any]:
+    """What the texts may mean: each as it stands and as JSON, and all of them as one text."""
     for text, value in zip(texts, values, strict=True):
         yield text.strip()
         yield value
     if texts:
-        yield list(texts)
-        yield values
         yield "\n".join(texts).strip()
         yield "".join(texts).strip()
+
+
+def _is_listed(texts: Sequence[str], values: Sequence[Any], meant: Any) -> bool:
+    """Whether each text is an item of a list, as it stands or as JSON: a list may hold texts beside other values."""
+    if not texts or not isinstance(meant, list) or len(meant) != len(texts):
+        return False
+    return all(
+        (isinstance(item, str) and item in (text, text.strip())) or _same(value, item)
+        for text, value, item in zip(texts, values, meant, strict=True)
+    )
 
 
 def _meant(structured: Any) -> Iterator[Any]:
