@@ -11,6 +11,11 @@ from hermes_actors.core.model import SessionEntry
 KEPT = 200  # losses
 
 _LOSS = "n, at, shard, what, why, set_aside, until, sessions"
+_FORGOTTEN = 1  # as the fence of an opening: no fence that is given is as low
+_KNOWN = """
+    SELECT opened, turn, opened = ?2 OR turn <> 0 OR EXISTS (SELECT 1 FROM sessions WHERE shard = ?1)
+    FROM shards WHERE shard = ?1
+"""  # sessions are spread evenly, so one of a shard is soon found, or there are few in all
 _UNTOLD = f"SELECT {_LOSS} FROM losses WHERE shard = ? AND n > ? ORDER BY what = 'all' DESC, n DESC LIMIT 1"  # noqa: S608  # own words
 
 
@@ -25,7 +30,8 @@ class Losses:
     # -- shard files -------------------------------------------------------------------------------------------------
     def known(self, shard: int) -> Known:
         """What is known of a shard's file."""
-        return Known(*self._execute("SELECT opened, turn FROM shards WHERE shard = ?", (shard,)).fetchone())
+        opened, turn, is_used = self._execute(_KNOWN, (shard, _FORGOTTEN)).fetchone()
+        return Known(opened, turn, bool(is_used))
 
     def opened(self, shard: int, fence: int, turn: int) -> None:
         """An owner opened a shard's file, whose last turn has this number."""
@@ -35,7 +41,7 @@ class Losses:
     def forget_openings(self) -> None:
         """What is known of the files is lost: each of them had an owner, as far as anybody knows."""
         self._begin()
-        self._execute("UPDATE shards SET opened = 1, turn = 0")
+        self._execute("UPDATE shards SET opened = ?, turn = 0", (_FORGOTTEN,))
 
     def reached(self, turns: Mapping[int, int]) -> None:
         """Shards -> the numbers of the last turns that their files have."""

@@ -36,6 +36,7 @@ class Known(NamedTuple):
 
     fence: int  # of the last owner that opened it; 0: nobody did
     turn: int  # the number of the last turn that it was seen to have, or NOT_KNOWN
+    is_used: bool = True  # whether it may have had a turn; else nobody misses it
 
 
 class Seen(NamedTuple):
@@ -68,7 +69,7 @@ def lost_of_shard(known: Known, seen: Seen) -> tuple[What, str] | None:
     match seen.flaw if known.fence < seen.found_by else None:
         case "damaged":
             return "all", f"it was damaged: {seen.why}"
-        case "new" if known.fence == 0:
+        case "new" if known.fence == 0 or not known.is_used:
             return None
         case "new":
             return "all", seen.why

@@ -47,6 +47,7 @@ def test_a_file_without_flaw_lost_something_where_it_shows_less_than_was_seen(
 def test_a_new_file_is_a_loss_only_where_there_was_one(turn: int) -> None:
     assert lost_of_shard(Known(0, 0), seen(0, 0, "new")) is None
     assert lost_of_shard(Known(1, turn), seen(0, 0, "new")) == ("all", "a reason")
+    assert lost_of_shard(Known(1, turn, is_used=False), seen(0, 0, "new")) is None
 
 
 @given(NUMBERS, NUMBERS)

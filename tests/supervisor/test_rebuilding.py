@@ -62,6 +62,29 @@ def test_an_owner_that_is_killed_before_it_knows_that_its_file_was_noted_leaves_
     assert registry.losses.latest(9) == ()
 
 
+def test_the_file_of_a_shard_that_was_never_used_is_not_missed(registry: Registry) -> None:
+    desk = rebuilding(registry)
+    desk.opened(SHARD, registry.floor + 1, seen(0, flaw="new"))
+
+    assert desk.opened(SHARD, registry.floor + 2, seen(0, flaw="new", found_by=registry.floor + 2)) == (0, None)
+
+
+@pytest.mark.parametrize("sign", ["a session", "a turn", "a registry that was lost"])
+def test_the_file_of_a_shard_that_was_used_is_missed(registry: Registry, sign: str) -> None:
+    desk = rebuilding(registry)
+    desk.opened(SHARD, registry.floor + 1, seen(0, flaw="new"))
+    if sign == "a session":
+        registry.add(KEY, "a", SHARD, 1.0)
+    elif sign == "a turn":
+        registry.losses.reached({SHARD: 1})
+    else:
+        registry.losses.forget_openings()
+
+    found = desk.opened(SHARD, registry.floor + 2, seen(0, flaw="new", found_by=registry.floor + 2))
+
+    assert found == (0, "a reason")
+
+
 def test_a_loss_whose_finder_is_killed_is_noted_once(registry: Registry) -> None:
     desk = rebuilding(registry)
     owner = registry.floor + 1

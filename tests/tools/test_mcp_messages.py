@@ -159,6 +159,14 @@ def test_half_an_emoji_costs_no_answer(written: bytes, text: str) -> None:
     assert JSONRPCResponse.model_validate_json(mended(answer, rejected=False) or b"") == told
 
 
+def test_a_tab_that_stands_in_a_text_as_it_is_is_read() -> None:
+    (found,) = read(b'{"jsonrpc":"2.0","id":3,"result":{"name":"a\tb"}}\n').messages
+
+    assert isinstance(found, JSONRPCResponse)
+    assert found.result == {"name": "a\tb"}
+    assert mended(b'{"jsonrpc":"2.0","id":3,"result":{"name":"a\tb"}}', rejected=False) is not None
+
+
 def test_what_is_no_number_in_json_is_read() -> None:
     (found,) = read(b'{"jsonrpc":"2.0","id":3,"result":{"mean":NaN}}\n').messages
 

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 ATTESTED_ALWAYS = 100  # of the latest turns: a registry that does not know one of their sessions lost more
 ATTESTED_TOGETHER = 500  # sessions in one message
 READ_AT_ONCE = 5000  # turns: some milliseconds
+_UNUSABLE = "shard file cannot be used"
 SETTLED_TOGETHER = 256  # turns that share commits, so that a worker's replacement soon serves
 
 
@@ -218,7 +219,8 @@ class ShardFiles:
         return min(again, default=None)
 
     def _broken(self, number: int, why: str, aside: str | None, *, serving: bool) -> None:
-        log.error("shard file cannot be used", shard=number, why=why, set_aside=aside, serving=serving)
+        said = "shard file lost something; the shard goes on with what is left" if serving else _UNUSABLE
+        log.error(said, shard=number, why=why, set_aside=aside)
         self._report(ShardBroken(shard=number, why=why, set_aside=aside, serving=serving))
 
 

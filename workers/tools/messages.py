@@ -38,7 +38,7 @@ _RESERVED = OWN_CODES | {HEADER_MISMATCH}  # the SDK makes a call again after th
 _SURROGATES = re.compile(
     r"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(strict=False)  # with tabs and the like as they are in texts, which scripts write
 _VERSION = b'"jsonrpc"'
 
 
@@ -99,7 +99,7 @@ def mended(body: bytes, *, rejected: bool) -> bytes | None:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
         try:
-            found = json.loads(_paired(body.decode(errors="replace")))
+            found = json.loads(_paired(body.decode(errors="replace")), strict=False)
         except (ValueError, RecursionError):
             return None
         body = b""  # it has to be written again
