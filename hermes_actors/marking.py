@@ -21,7 +21,8 @@ from hermes_actors.core.ledger import Cause, Cut
 from hermes_actors.core.marks import Standing
 from hermes_actors.core.model import SessionEntry
 from hermes_actors.ledger_file import LedgerFile, LedgerNotWritten, LedgerUnusable
-from hermes_actors.registry import Registry, new_session_id
+from hermes_actors.registry import Registry
+from hermes_actors.session_ids import new_session_id
 from hermes_actors.wire.sharding import shard_of
 
 log = structlog.get_logger(__name__)

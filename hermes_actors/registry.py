@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
-import re
 import secrets
 import sqlite3
 import time
@@ -41,6 +40,7 @@ from hermes_actors.registry_file import (
     reader,
     set_aside,
 )
+from hermes_actors.session_ids import new_session_id
 from hermes_actors.wire.faults import point
 
 _SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS}, {TOLD} FROM sessions"  # noqa: S608  # own words
@@ -49,7 +49,6 @@ _SET_RIGHT = (  # times of a clock that ran ahead
     "UPDATE sessions SET last_active_at = ?1, created_at = min(created_at, ?1) WHERE last_active_at > ?1",
     "UPDATE sessions SET mark_at = min(mark_at, ?1) WHERE mark <> 'clear' AND mark_at > ?1",
 )
-_SESSION_ID = re.compile("ses_([0-9a-f]{12})[0-9a-f]{20}")
 _NEWBORN = f"INTO sessions ({ENTRY}, told) SELECT ?, ?, ?, ?, ?, ?, coalesce(max(n), 0) FROM losses"  # noqa: S608  # own words
 
 log = structlog.get_logger(__name__)
@@ -226,18 +225,6 @@ class Registry:
         self.write_marks(entry.key, entry.session_id, entry.marks)
         self._database.execute("UPDATE sessions SET refound = ? WHERE key = ?", (entry.refound, entry.key))
 
-    def rename(self, key: str, now: float) -> SessionEntry | None:
-        """Give a session a fresh id; None where there is no such key. ``now``: seconds since the epoch."""
-        before = self.session(key)
-        if before is None:
-            return None
-        self._begin()
-        self._database.execute(
-            "UPDATE sessions SET session_id = ?1, last_active_at = ?2 WHERE key = ?3",
-            (new_session_id(now, before.session_id, before.marks.former_id), now, key),
-        )
-        return self.session(key)
-
     def write_actor(self, key: str, actor: ActorRecord) -> None:
         """Write what is kept of a session's actor; of a key that is not there nothing is."""
         self._begin()
@@ -347,17 +334,6 @@ class Registry:
     def close(self) -> None:
         """Close the file; what was not committed is gone."""
         self._database.close()
-
-
-def new_session_id(now: float, *earlier: str | None) -> str:
-    """``ses_`` and 32 hex digits, which sort by time: 48 bits of milliseconds since the epoch, 80 random ones.
-
-    It sorts after the earlier ids of its session although the clock was set back: what sorts after the id that the
-    registry has is taken for a transcript that it lost.
-    """
-    known = (_SESSION_ID.fullmatch(one) for one in earlier if one is not None)
-    least = max((int(one[1], 16) + 1 for one in known if one is not None), default=0)
-    return f"ses_{max(int(now * 1000), least):012x}{secrets.token_hex(10)}"
 
 
 def find_sessions(path: Path, wanted: str, limit: int) -> tuple[SessionEntry, ...]:

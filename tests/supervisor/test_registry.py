@@ -14,8 +14,9 @@ from hermes_actors import registry_file
 from hermes_actors.core import marks
 from hermes_actors.core.model import NEVER_RESTARTED, ActorRecord, Owner
 from hermes_actors.home import Home
-from hermes_actors.registry import BadCursor, Registry, ShardsFixed, find_sessions, new_session_id
+from hermes_actors.registry import BadCursor, Registry, ShardsFixed, find_sessions
 from hermes_actors.registry_file import RegistryUnusable, check, is_damage, mark_suspect
+from hermes_actors.session_ids import new_session_id
 from hermes_actors.wire.sharding import shard_of
 
 DIGESTS = [
@@ -148,25 +149,6 @@ def test_a_session_is_found_by_its_key_or_the_end_of_it(home: Home, registry: Re
     registry.add("api:b:100%_done", "x", shard_of("api:b:100%_done", 8), 1.0)
     registry.commit()
     assert [len(find_sessions(home.registry, "100%_done", most)) for most in (1, 5)] == [1, 2]
-
-
-def test_a_renamed_session_has_a_fresh_id_and_is_otherwise_the_same(home: Home) -> None:
-    with closing(opened(home)) as first:
-        before = add(first, "api:a:1", 5.0)
-        first.write_actor("api:a:1", ActorRecord(restarts=1))
-        entry = first.rename("api:a:1", 9.0)
-        first.commit()
-    with closing(opened(home)) as second:
-        assert second.session("api:a:1") == entry is not None
-        assert entry.session_id != before
-        assert (entry.principal, entry.created_at, entry.last_active_at) == ("a", 5.0, 9.0)
-        assert entry.actor.restarts == 1
-        again = second.rename("api:a:1", 7.0)
-        assert again is not None
-        assert again.session_id not in (before, entry.session_id)
-        assert again.last_active_at == 7.0, "the clock was set back"
-        assert second.rename("api:a:2", 9.0) is None
-        assert second.count() == 1
 
 
 def test_what_became_of_an_actor_is_kept_and_found(home: Home) -> None:
