@@ -41,19 +41,22 @@ def upstream_messages(request: ModelRequest, target: Target) -> list[bytes]:
         request: as the turn makes it; messages of any shape.
         target: who is asked.
     """
-    reading = _Reading(target)
-    for passage in request.past:
-        reading.take(passage.rows)
-    reading.take(request.messages)
-    messages = reading.messages()
-    system = "\n\n".join(text for text in (request.system, *reading.system) if not is_blank(text))
+    rows = [row for passage in request.past for row in passage.rows]
+    rows += request.messages
+    texts, messages = [request.system], rows
+    if not all(map(is_plain, rows)):  # most requests hold nothing else
+        reading = _Reading(target)
+        reading.take(rows)
+        texts += reading.system
+        messages = reading.messages()
+    system = "\n\n".join(text for text in texts if not is_blank(text))
     if system and not target.takes_system:
         messages.insert(0, orjson.dumps({"role": "user", "content": system}))
     if not target.takes_repeated_roles:
         messages = alternating(messages)
-    return (
-        [orjson.dumps({"role": "system", "content": system}), *messages] if system and target.takes_system else messages
-    )
+    if system and target.takes_system:
+        messages.insert(0, orjson.dumps({"role": "system", "content": system}))
+    return messages
 
 
 def is_plain(row: bytes) -> bool:
