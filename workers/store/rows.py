@@ -34,8 +34,7 @@ _KEEP_HIGHEST = "UPDATE owner SET highest = max(highest, coalesce((SELECT max(n)
 _ADMIT = """
     INSERT INTO turns (n, turn_id, key, session_id, state, stateless, principal, idempotency_key, fingerprint,
                        parameters, origin, created_at, started_at, submitted, written)
-    SELECT max(highest, coalesce((SELECT max(n) FROM turns), 0)) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
-    FROM owner
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _EXPIRE_IDEMPOTENCY_KEY = """
     UPDATE turns SET idempotency_key = NULL WHERE key = ? AND idempotency_key = ? AND created_at <= ?
@@ -107,6 +106,7 @@ class Rows:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._now = now
+        self._number: int | None = None  # of the last turn; rolled back ones leave gaps
 
     def admit(
         self,
@@ -124,7 +124,9 @@ class Rows:
         if turn.idempotency_key is not None:
             self._execute(_EXPIRE_IDEMPOTENCY_KEY, (turn.key, turn.idempotency_key, now - IDEMPOTENCY_KEPT_S))
         count = len(turn.messages)
+        n = self._next_number()
         values = (
+            n,
             turn.turn_id,
             turn.key,
             session_id,
@@ -140,10 +142,16 @@ class Rows:
             count,
             count,
         )
-        n = self._execute(_ADMIT, values).lastrowid
-        assert n is not None
+        self._execute(_ADMIT, values)
         self._insert(n, count, turn.messages)
         return n
+
+    def _next_number(self) -> int:
+        """The file has one owner, which so knows the last number."""
+        if self._number is None:
+            self._number = int(self._execute(HIGHEST).fetchone()[0])
+        self._number += 1
+        return self._number
 
     def begin(self, turn_id: str, session_id: str) -> None:
         """``queued`` to ``running``, in this transcript; no change where it runs already."""
