@@ -7,6 +7,7 @@ exits.
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import signal
 import socket
@@ -53,6 +54,7 @@ ORPHAN_EXIT_S = 1.5  # for a worker without a supervisor to end in order
 ORPHAN_KILLED_S = 1.9  # then the kernel ends it; 2 s are promised
 MAX_OPEN_FILES = 65_536
 MAX_ORDERS = 1024  # orders of the supervisor that wait to be obeyed
+GC_THRESHOLDS = (50_000, 20, 50)  # new objects, young collections, middle ones: a turn makes some hundred objects
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_ORPHANED = 3
@@ -208,6 +210,16 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(MAX_OPEN_FILES, hard), hard))
 
 
+def collect_less() -> None:
+    """Leave what the imports made out of every later garbage collection, which stops the loop, and collect less often.
+
+    With everything imported a full collection takes 50 to 90 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
     """The target of a worker process.
 
@@ -218,4 +230,5 @@ def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole group; the supervisor decides
         signal.signal(stop, signal.SIG_IGN)
     allow_open_files()
+    collect_less()
     sys.exit(uvloop.run(serve(link, listeners, be_killed_soon)))

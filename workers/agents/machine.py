@@ -19,10 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import orjson
-
 from workers.agents.failures import failure_error, max_turns_error
 from workers.agents.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.kept_json import kept_json
 from workers.models.attached import stored
 from workers.models.cause import TREATMENTS
 from workers.models.empty import is_empty, line_of_empty
@@ -171,7 +170,7 @@ class TurnMachine:
     def _replied(self, reply: ModelReply) -> Action:
         self.count(reply.usage)
         self._model = reply.model
-        self._add(orjson.dumps(stored(reply)))
+        self._add(kept_json(stored(reply)))
         if reply.reasoning:
             self._thoughts.append(reply.reasoning)
         if not reply.tool_calls:
@@ -236,4 +235,4 @@ def pictures_message(pictures: Sequence[tuple[str, str]]) -> bytes:
     names = ", ".join(dict.fromkeys(name for name, _ in pictures))
     parts: list[dict[str, object]] = [{"type": "text", "text": f"[pictures returned by {names}]"}]
     parts += [{"type": "image_url", "image_url": {"url": url}} for _, url in pictures]
-    return orjson.dumps({"role": "user", "content": parts})
+    return kept_json({"role": "user", "content": parts})

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from workers.kept_json import kept_json
 from workers.models.provider import Passage
 from workers.store.shard import PastTurn
 
@@ -52,7 +53,7 @@ def answered_since_cut(past: Sequence[PastTurn], cut_at: float) -> str | None:
 
 def tool_message(call_id: str, text: str) -> bytes:
     """The result of a tool call as the transcript keeps it."""
-    return orjson.dumps({"role": "tool", "tool_call_id": call_id, "content": text})
+    return kept_json({"role": "tool", "tool_call_id": call_id, "content": text})
 
 
 def closing(rows: Sequence[bytes]) -> list[bytes]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import orjson
 import structlog
 
 from hermes_actors.wire.faults import point
@@ -30,6 +29,7 @@ from workers.agents.machine import Action, CallModel, CallTools, CutOff, Finish,
 from workers.agents.notes import briefly_unknown, opening, remarks_on, resume_note
 from workers.agents.transcript import carried, closing
 from workers.agents.work import Stage, Work
+from workers.kept_json import kept_json
 from workers.models.attached import bounded
 from workers.models.chain import ModelLine
 from workers.models.empty import is_empty
@@ -226,7 +226,7 @@ class TurnRun(Work):
         if not asked.messages:
             self.feed.begin_answer()
             self.feed.text(asked.answer)
-            said = orjson.dumps({"role": "assistant", "content": asked.answer})
+            said = kept_json({"role": "assistant", "content": asked.answer})
             return Finish(
                 state="completed", text=asked.answer, finish_reason="stop", error=None, own_fault=False, commit=(said,)
             )

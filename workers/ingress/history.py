@@ -17,6 +17,8 @@ from typing import Any
 
 import orjson
 
+from workers.kept_json import kept_json
+
 HISTORY_HASH_BYTES = 16
 
 
@@ -31,7 +33,7 @@ def canonical(message: Mapping[str, Any]) -> bytes:
     elif isinstance(content, list) and len(content) == 1 and content[0].get("type") == "text":
         content = content[0]["text"]
     kept = {name: value for name, value in message.items() if value is not None}
-    return orjson.dumps({**kept, "content": content}, option=orjson.OPT_SORT_KEYS)
+    return kept_json({**kept, "content": content}, orjson.OPT_SORT_KEYS)
 
 
 def assistant_message(text: str) -> bytes:

@@ -164,16 +164,20 @@ class ModelLine:
 
         One is enough where the provider counts what it refuses; some only say that it is too much.
         """
-        await self._gauges.known(_place(position, request.model), size_of(request))
-        request = await self._fitted(request, position, refused=False)
-        outcome = await self._counted(request, position, on_text)
+        size = size_of(request)
+        gauge = await self._gauges.known(_place(position, request.model), size)
+        if gauge.window is not None or self._healing.leaves_out:  # else it goes as it is
+            request = await self._fitted(request, position, refused=False)
+            size = size_of(request)
+        outcome = await self._counted(request, size, position, on_text)
         for _ in range(MAX_SMALLER):
             if isinstance(outcome, ModelReply) or outcome.cause is not Cause.CONTEXT or outcome.delivered:
                 break
             smaller = await self._fitted(request, position, refused=is_longer_than_window(outcome))
-            if size_of(smaller) >= size_of(request) and smaller.parameters == request.parameters:
+            if size_of(smaller) >= size and smaller.parameters == request.parameters:
                 break
-            request, outcome = smaller, await self._counted(smaller, position, on_text)
+            request, size = smaller, size_of(smaller)
+            outcome = await self._counted(request, size, position, on_text)
         if isinstance(outcome, ModelFailure):
             outcome = await self._healed(outcome, request, position, on_text)
         return outcome
@@ -186,7 +190,7 @@ class ModelLine:
         smaller = self._healing.once_more(who, refusal, request)
         if smaller is None:
             return refusal
-        outcome = await self._counted(smaller, position, on_text)
+        outcome = await self._counted(smaller, size_of(smaller), position, on_text)
         if isinstance(outcome, ModelFailure):
             return outcome if outcome.delivered else replace(refusal, attempts=refusal.attempts + outcome.attempts)
         turns = self._healing.healed(who, request)
@@ -219,15 +223,15 @@ class ModelLine:
         place = _place(position, model)
 
         async def ask(request: ModelRequest) -> ModelReply | ModelFailure:
-            return await self._counted(replace(request, model=place[1]), position, _unheard)
+            return await self._counted(replace(request, model=place[1]), size_of(request), position, _unheard)
 
         return Asked(gauge=lambda: self._gauges.of(place), ask=ask)
 
     async def _counted(
-        self, request: ModelRequest, position: int, on_text: Callable[[str], None]
+        self, request: ModelRequest, size: int, position: int, on_text: Callable[[str], None]
     ) -> ModelReply | ModelFailure:
-        """Ask one provider, and learn of the outcome how it counts and what it takes."""
-        place, size = _place(position, request.model), size_of(request)
+        """Ask one provider with a request of so many bytes, and learn how it counts and what it takes."""
+        place = _place(position, request.model)
         outcome = await self._providers[position].complete(request, on_text)
         if isinstance(outcome, ModelReply):
             self._gauges.answered(place, size, outcome)

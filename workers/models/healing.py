@@ -38,6 +38,11 @@ class Healing:
         self._now: dict[Who, str] = {}  # and this one
         self._left_out: dict[Who, frozenset[str]] = {}  # turn ids
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a provider is not sent everything."""
+        return bool(self._left_out)
+
     def sent(self, who: Who, request: ModelRequest) -> ModelRequest:
         """The request as this provider gets it."""
         left_out = self._left_out.get(who)

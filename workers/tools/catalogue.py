@@ -15,6 +15,7 @@ import orjson
 from jsonschema.protocols import Validator
 
 from hermes_actors.config.model import ToolFilter
+from workers.kept_json import kept_json
 from workers.models.offer import OfferedTool
 from workers.tools.arguments import fitted
 from workers.tools.dialect import plain
@@ -209,7 +210,7 @@ def _offered(name: str, server: str, tool: ListedTool, max_description: int | No
         name=name,
         server=server,
         tool=tool.name,
-        definition=orjson.dumps({"type": "function", "function": function}),
+        definition=kept_json({"type": "function", "function": function}),
         description_chars=len(description),
     )
 

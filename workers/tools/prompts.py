@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from mcp import Client
 from mcp_types import CallToolResult, PromptMessage
 
+from workers.kept_json import kept_json
 from workers.tools.content import to_tool_result
 from workers.tools.introduction import Prompt, PromptArgument
 
@@ -97,7 +97,7 @@ def messages(said: Sequence[PromptMessage]) -> list[bytes]:
     """The messages of a prompt as a transcript keeps them; they end with one of the user."""
     made = [_message(each) for each in said]
     if said and said[-1].role == "assistant":
-        made.append(orjson.dumps({"role": "user", "content": CONTINUE}))
+        made.append(kept_json({"role": "user", "content": CONTINUE}))
     return made
 
 
@@ -105,7 +105,7 @@ def _message(said: PromptMessage) -> bytes:
     shown = to_tool_result(CallToolResult(content=[said.content]))
     text = "" if said.content.type == "text" and not said.content.text.strip() else shown.text
     if said.role == "assistant" or not shown.images:  # no provider takes a picture of an assistant
-        return orjson.dumps({"role": said.role, "content": text})
+        return kept_json({"role": said.role, "content": text})
     parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
     parts += [{"type": "image_url", "image_url": {"url": url}} for url in shown.images]
-    return orjson.dumps({"role": "user", "content": parts})
+    return kept_json({"role": "user", "content": parts})
