@@ -30,7 +30,7 @@ SHARED_WITH_WORKERS = (
     "hermes_actors.config.variables",
     "hermes_actors.home",
     "hermes_actors.logs",
-    "hermes_actors.reaper",
+    "hermes_actors.pool.reaper",
 )
 
 
@@ -98,6 +98,14 @@ def test_the_mcp_sdk_is_imported_by_the_tools_alone(path: Path) -> None:
         assert not {name for name in imported(path) if is_below(name, "mcp", "mcp_types")}
 
 
-@pytest.mark.parametrize("name", ["machine", "transcript", "passivation", "failures"])
-def test_the_decisions_of_a_turn_are_pure(name: str) -> None:
-    assert not {name for name in imported(ROOT / f"workers/agents/{name}.py") if name.split(".")[0] in IMPURE}
+@pytest.mark.parametrize(
+    "path",
+    [
+        "workers/runtimes/chat/machine.py",
+        "workers/runtimes/chat/transcript.py",
+        "workers/runtimes/chat/errors.py",
+        "workers/sessions/passivation.py",
+    ],
+)
+def test_the_decisions_of_a_turn_are_pure(path: str) -> None:
+    assert not {name for name in imported(ROOT / path) if name.split(".")[0] in IMPURE}

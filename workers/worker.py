@@ -35,26 +35,26 @@ from hermes_actors.wire.messages import (
 )
 from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
-from workers.agents.admission import Admission
-from workers.agents.agency import Agency
-from workers.agents.obedience import stop_turn
-from workers.agents.running import running_turns
-from workers.agents.session import OwnedShard, Session
-from workers.agents.sessions import Sessions
-from workers.agents.turn import TurnRun
 from workers.background import Background
 from workers.gateway import Conversation
 from workers.ingress.history import assistant_message, history_hash
 from workers.ingress.http import HttpIngress
 from workers.models import make_chain
 from workers.models.chain import ModelChain
-from workers.routing.directory import Directory
+from workers.routing.conversations import Directory
 from workers.routing.local import Local
 from workers.routing.peer_server import PeerServer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.routing.router import Router
 from workers.routing.shards import ShardFiles, ShardTable
+from workers.sessions.admission import Admission
+from workers.sessions.agent_config import Agency
+from workers.sessions.command_run import stop_turn
+from workers.sessions.residents import Sessions
+from workers.sessions.running import running_turns
+from workers.sessions.session import OwnedShard, Session
+from workers.sessions.turn import TurnRun
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
 from workers.tools.servers import ToolServers, UnknownServer

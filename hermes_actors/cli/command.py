@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from hermes_actors.config.problems import ConfigError
-from hermes_actors.control.client import ControlFailed, NoAnswer, NotRunning, ask, connect
 from hermes_actors.home import Home, default_home
+from hermes_actors.operators.client import ControlFailed, NoAnswer, NotRunning, ask, connect
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,7 +134,7 @@ def knowing(home: Home) -> Callable[..., dict[str, Any]]:
 
     Raises:
         NotRunning: nothing is there at all.
-        NoAnswer, ControlFailed: see :func:`hermes_actors.control.client.connect`.
+        NoAnswer, ControlFailed: see :func:`hermes_actors.operators.client.connect`.
     """
     asked, absent = _asked(home)
     if absent is not None:

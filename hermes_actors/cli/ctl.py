@@ -30,8 +30,8 @@ from hermes_actors.cli.drain import drain, restart, stop
 from hermes_actors.cli.ledger import ledger
 from hermes_actors.cli.mcp import mcp
 from hermes_actors.cli.why import why
-from hermes_actors.control import client
 from hermes_actors.home import Home
+from hermes_actors.operators import client
 
 PAGE = 50
 LARGEST_PAGE = 500

@@ -16,24 +16,24 @@ import structlog
 
 from hermes_actors.cli.command import Failed
 from hermes_actors.config.load import stored
-from hermes_actors.core.ledger import Ledger
-from hermes_actors.core.marks import resume
-from hermes_actors.core.model import SessionEntry
-from hermes_actors.core.views import session_line, session_shown
-from hermes_actors.cores import usable_cores, usual_shards
+from hermes_actors.core.operators.views import session_line, session_shown
+from hermes_actors.core.sessions.ledger import Ledger
+from hermes_actors.core.sessions.marks import resume
+from hermes_actors.core.state import SessionEntry
 from hermes_actors.home import Home
-from hermes_actors.home_lock import HomeBusy, HomeUnusable, hold
-from hermes_actors.ledger_file import LedgerFile, LedgerUnusable, read
-from hermes_actors.marking import Marking
-from hermes_actors.ownership import as_owner
-from hermes_actors.registry import BadCursor, Registry, find_sessions
-from hermes_actors.registry_file import MIGRATIONS, RegistryUnusable
+from hermes_actors.pool.cores import usable_cores, usual_shards
+from hermes_actors.records.ledger_file import LedgerFile, LedgerUnusable, read
+from hermes_actors.records.registry import BadCursor, Registry, find_sessions
+from hermes_actors.records.registry_file import MIGRATIONS, RegistryUnusable
+from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
+from hermes_actors.supervisor.marking import Marking
+from hermes_actors.supervisor.ownership import as_owner
 
 NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
 
 
 def ask(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
-    """What :func:`hermes_actors.control.client.ask` would return for the operations of :data:`OPERATIONS`.
+    """What :func:`hermes_actors.operators.client.ask` would return for the operations of :data:`OPERATIONS`.
 
     Raises:
         Failed: it cannot be done; with the error codes of the supervisor where it has them.

@@ -21,8 +21,8 @@ from hermes_actors.cli.command import (
     show,
     workers_asked,
 )
-from hermes_actors.control import client
 from hermes_actors.home import Home
+from hermes_actors.operators import client
 from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 
 STOP_S = 300.0  # well above agent.restart_drain_timeout: a clean stop must not look like a failed one

@@ -12,8 +12,8 @@ from hermes_actors.config.load import load
 from hermes_actors.config.model import API_SERVER_KEY, DEFAULT_PRINCIPAL
 from hermes_actors.config.pasted import is_plain_name, looks_like_key
 from hermes_actors.config.problems import LOOKS_LIKE_KEY, ConfigError
-from hermes_actors.control.client import ask
 from hermes_actors.home import Home
+from hermes_actors.operators.client import ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ def public_url(home: Home) -> str:
     """The address that the running supervisor of a home tells.
 
     Raises:
-        NotRunning, NoAnswer, ControlFailed: see :func:`hermes_actors.control.client.ask`.
+        NotRunning, NoAnswer, ControlFailed: see :func:`hermes_actors.operators.client.ask`.
         Failed: it does not listen yet.
     """
     http = ask(home, "status").get("http") or {}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hermes_actors.cli.command import Command, Failed, changed, example, home_option, json_option, show
-from hermes_actors.control.client import NotRunning
 from hermes_actors.home import Home
+from hermes_actors.operators.client import NotRunning
 
 if TYPE_CHECKING:
-    from hermes_actors.core.ledger import Entry
+    from hermes_actors.core.sessions.ledger import Entry
 
 NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
 
@@ -67,7 +67,7 @@ def _entries(home: Home) -> dict[str, Entry]:
     """
     if not home.root.is_dir():
         raise NotRunning(f"no supervisor runs on {home.root}")
-    from hermes_actors.ledger_file import LedgerUnusable, read
+    from hermes_actors.records.ledger_file import LedgerUnusable, read
 
     try:
         return dict(read(home.ledger).entries)

@@ -117,7 +117,7 @@ def _tried(home: Home, config_path: Path | None, wanted: str | None) -> Sequence
         Failed: there is no such server, or the trial broke off.
     """
     from hermes_actors.config.load import load
-    from hermes_actors.probe import ProbeFailed, try_servers
+    from hermes_actors.pool.probe import ProbeFailed, try_servers
 
     settings = load(home, config_path=config_path, environ=os.environ, demo=False)
     enabled = [name for name, entry in settings.config.mcp_servers.items() if entry.enabled]

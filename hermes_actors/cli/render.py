@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Column, Table
 from rich.text import Text
 
-from hermes_actors.core.why import Story
+from hermes_actors.core.sessions.why import Story
 from hermes_actors.terminal import printable
 
 PIPE_COLUMNS = 240  # width where there is no terminal: `grep` wants a row on one line

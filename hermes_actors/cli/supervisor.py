@@ -35,12 +35,12 @@ from hermes_actors.config.load import load, summary
 from hermes_actors.config.model import MAX_WORKERS, Settings
 from hermes_actors.config.problems import ConfigError
 from hermes_actors.config.programs import missing_programs
-from hermes_actors.handover import CommandLine, Handover, HandoverUnusable, take
 from hermes_actors.home import Home
-from hermes_actors.home_lock import refuse_foreign
-from hermes_actors.probe import ProbeFailed, probe
-from hermes_actors.rehearsal import asked_for, check
-from hermes_actors.service import (
+from hermes_actors.pool.probe import ProbeFailed, probe
+from hermes_actors.restart.dry_run import asked_for, check
+from hermes_actors.restart.handover import CommandLine, Handover, HandoverUnusable, take
+from hermes_actors.supervisor.home_lock import refuse_foreign
+from hermes_actors.supervisor.service import (
     HomeBusy,
     HomeUnusable,
     ListenFailed,

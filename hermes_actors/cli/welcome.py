@@ -13,7 +13,7 @@ from hermes_actors.cli.render import facts, url
 from hermes_actors.config.load import summary
 from hermes_actors.config.model import Settings
 from hermes_actors.home import Home, default_home
-from hermes_actors.service import Serving
+from hermes_actors.supervisor.service import Serving
 
 _LEFT_OUT = ("API", "supervisor")  # of the configuration's summary: said otherwise, or nothing to do with
 

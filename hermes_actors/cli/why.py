@@ -8,8 +8,8 @@ from dataclasses import asdict
 import click
 
 from hermes_actors.cli.command import Command, example, home_option, json_option, show
-from hermes_actors.control import client
 from hermes_actors.home import Home
+from hermes_actors.operators import client
 
 LIVES_LOOKED_AT = 200  # of the supervisor: all that are kept
 
@@ -31,7 +31,7 @@ def why(session: str, home: Home, as_json: bool) -> None:
         raise client.NotRunning(f"no supervisor runs on {home.root}")
     from hermes_actors.cli import disk
     from hermes_actors.config.load import stored
-    from hermes_actors.core.why import Records, story
+    from hermes_actors.core.sessions.why import Records, story
 
     entry = disk.found(home, session)
     with disk.opened(home) as registry:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hermes_actors.core.ledger import Cause, Cut
-from hermes_actors.core.losses import Latest, Seen
-from hermes_actors.core.model import Owner, Process, SessionEntry, Then
-from hermes_actors.core.plan import Plan
+from hermes_actors.core.drain.plan import Plan
+from hermes_actors.core.sessions.ledger import Cause, Cut
+from hermes_actors.core.sessions.losses import Latest, Seen
+from hermes_actors.core.state import Owner, Process, SessionEntry, Then
 
 About = Literal["session", "mcp", "restart_mcp", "running", "stop_turn", "evict"]
 SessionChange = Literal["suspend", "resume", "reset"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hermes_actors.core.ledger import Cut
-from hermes_actors.core.losses import Latest, Seen
-from hermes_actors.core.model import Limits, Load, SessionEntry
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.sessions.losses import Latest, Seen
+from hermes_actors.core.state import Limits, Load, SessionEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

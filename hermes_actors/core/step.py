@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from hermes_actors.core import drain, lifecycle, preparation, questions, records, reload, requests
+from hermes_actors.core.drain import drain
+from hermes_actors.core.drain import restart as preparation
 from hermes_actors.core.effects import Announce, Effect, NoteReady, SendListen, SendTable
 from hermes_actors.core.events import (
     Event,
@@ -48,9 +49,12 @@ from hermes_actors.core.events import (
     WorkerSealed,
     WorkerSpawned,
 )
-from hermes_actors.core.lifecycle import Result
-from hermes_actors.core.model import Phase, Process, State, WorkerState
-from hermes_actors.core.placement import covered
+from hermes_actors.core.operators import questions, reload, requests
+from hermes_actors.core.pool import lifecycle
+from hermes_actors.core.pool.lifecycle import Result
+from hermes_actors.core.pool.placement import covered
+from hermes_actors.core.sessions import records
+from hermes_actors.core.state import Phase, Process, State, WorkerState
 
 _OPEN = (Phase.SERVING, Phase.DRAINING, Phase.HELD)  # new turns are taken, or refused with an answer
 

@@ -268,7 +268,7 @@ class Attest:
     request: int
     shard: int
     fence: int
-    latest: list[list[Any]]  # parts of hermes_actors.core.losses.Latest
+    latest: list[list[Any]]  # parts of hermes_actors.core.sessions.losses.Latest
 
 
 @message("recovered")

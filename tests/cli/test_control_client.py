@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 from fakes.control_peer import BOUND_S, HEADER, Behaviour, FakeSupervisor, answer, answering
 
-from hermes_actors.control import client
-from hermes_actors.control.client import ControlFailed, NoAnswer, NotRunning
-from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.home import Home
+from hermes_actors.operators import client
+from hermes_actors.operators.client import ControlFailed, NoAnswer, NotRunning
+from hermes_actors.operators.messages import ControlReply, ControlRequest
 from hermes_actors.wire.codec import encode
 
 Start = Callable[[Behaviour], FakeSupervisor]

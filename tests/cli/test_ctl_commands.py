@@ -19,10 +19,10 @@ from fakes.commands import ctl as ctl_line
 from fakes.control_peer import Behaviour, FakeSupervisor, answer, answering
 
 from hermes_actors.cli.ctl import ctl
-from hermes_actors.control import client
-from hermes_actors.core.model import Owner
+from hermes_actors.core.state import Owner
 from hermes_actors.home import Home
-from hermes_actors.registry import Registry
+from hermes_actors.operators import client
+from hermes_actors.records.registry import Registry
 
 Start = Callable[[Behaviour], FakeSupervisor]
 

@@ -21,8 +21,8 @@ from hermes_actors.cli import drain as command
 from hermes_actors.cli.ctl import ctl
 from hermes_actors.cli.drain_view import LINE_INTERVAL_S, Lines, outcome, plan, running, summary
 from hermes_actors.cli.render import console
-from hermes_actors.control.messages import ControlRequest
 from hermes_actors.home import Home
+from hermes_actors.operators.messages import ControlRequest
 
 Start = Callable[[Behaviour], FakeSupervisor]
 

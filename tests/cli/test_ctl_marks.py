@@ -14,17 +14,17 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes.control_peer import Behaviour, FakeSupervisor, answering
 
-from hermes_actors import registry_file
 from hermes_actors.cli import disk
 from hermes_actors.cli.command import Failed
 from hermes_actors.cli.ctl import ctl
-from hermes_actors.core.ledger import Cut
-from hermes_actors.core.marks import Standing
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.home import Home
-from hermes_actors.home_lock import hold
-from hermes_actors.ledger_file import LedgerFile, LedgerNotWritten, read
-from hermes_actors.marking import Marking
-from hermes_actors.registry import Registry
+from hermes_actors.records import registry_file
+from hermes_actors.records.ledger_file import LedgerFile, LedgerNotWritten, read
+from hermes_actors.records.registry import Registry
+from hermes_actors.supervisor.home_lock import hold
+from hermes_actors.supervisor.marking import Marking
 from hermes_actors.wire.sharding import shard_of
 
 Start = Callable[[Behaviour], FakeSupervisor]

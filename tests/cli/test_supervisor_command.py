@@ -18,17 +18,18 @@ from click.testing import CliRunner, Result
 from fakes.commands import BOUND_S, POLL_S, piped, python
 from rich.console import Console
 
-from hermes_actors import logs, service
+from hermes_actors import logs
 from hermes_actors.cli import supervisor as command
 from hermes_actors.cli.command import Exit
 from hermes_actors.cli.welcome import welcome
 from hermes_actors.config.load import load
 from hermes_actors.config.model import Settings
 from hermes_actors.config.problems import ConfigError
-from hermes_actors.fork_server import ForkServer
-from hermes_actors.handover import VARIABLE, CommandLine, Handover
 from hermes_actors.home import Home
-from hermes_actors.service import Serving
+from hermes_actors.pool.fork_server import ForkServer
+from hermes_actors.restart.handover import VARIABLE, CommandLine, Handover
+from hermes_actors.supervisor import service
+from hermes_actors.supervisor.service import Serving
 
 KEY = "a-long-enough-key"
 DEMO = "model: {provider: demo}\n"

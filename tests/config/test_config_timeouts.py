@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from fakes.config_desk import Desk
 
-from hermes_actors import pool, reaper
 from hermes_actors.cli import drain as command
 from hermes_actors.config import timeouts
 from hermes_actors.config.model import MAX_SECONDS, AgentConfig, Config
-from hermes_actors.core import drain, drain_requests, lifecycle
-from workers.agents import obedience, turn
+from hermes_actors.core.drain import drain
+from hermes_actors.core.drain import requests as drain_requests
+from hermes_actors.core.pool import lifecycle
+from hermes_actors.pool import pool, reaper
+from workers.sessions import command_run as obedience
+from workers.sessions import turn
 from workers.store import rows
 
 

@@ -9,7 +9,7 @@ import pytest
 from fakes.core_desk import Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.drain import MOST_WAITING, SEAL_ANSWER_S
+from hermes_actors.core.drain.drain import MOST_WAITING, SEAL_ANSWER_S
 from hermes_actors.core.events import (
     OperatorAsked,
     RestartWanted,
@@ -19,11 +19,11 @@ from hermes_actors.core.events import (
     Tick,
     WorkerDrained,
 )
-from hermes_actors.core.ledger import Cut
-from hermes_actors.core.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
-from hermes_actors.core.model import Phase, Process, Then, WorkerState
+from hermes_actors.core.operators.views import DRAIN_FIELDS
+from hermes_actors.core.pool.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.state import Phase, Process, Then, WorkerState
 from hermes_actors.core.step import recorded
-from hermes_actors.core.views import DRAIN_FIELDS
 
 EPOCH = 1.7e9  # the wall clock at monotonic zero
 BOTH = (Process(0, 1), Process(1, 1))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.drain import SEAL_ANSWER_S
+from hermes_actors.core.drain.drain import SEAL_ANSWER_S
 from hermes_actors.core.events import (
     Event,
     OperatorAsked,
@@ -26,9 +26,9 @@ from hermes_actors.core.events import (
     WorkerSealed,
     WorkerSpawned,
 )
-from hermes_actors.core.ledger import Cut
-from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_S
-from hermes_actors.core.model import Drain, Phase, Process, Then
+from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.state import Drain, Phase, Process, Then
 
 SLOTS = 3
 DRAIN_S = 10.0

@@ -7,8 +7,8 @@ from fakes.core_desk import Desk, of, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import TurnFellBack
-from hermes_actors.core.model import NEVER_RESTARTED, ActorRecord
-from hermes_actors.core.policy import restart_after
+from hermes_actors.core.pool.policy import restart_after
+from hermes_actors.core.state import NEVER_RESTARTED, ActorRecord
 
 
 def fell_back(*, slot: int = 0, generation: int = 1, shard: int = 0, fence: int = 101) -> TurnFellBack:

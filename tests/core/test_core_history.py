@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hermes_actors.core.history import Life, begins_by_itself, strikes_kept_since, young_deaths
+from hermes_actors.core.sessions.lives import Life, begins_by_itself, strikes_kept_since, young_deaths
 
 
 def test_the_strikes_of_the_last_stop_are_kept() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.ledger import CAUSES_KEPT, Cause, Cut, Ledger, absolve, cut, drop_idle, suspended_at
+from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Cut, Ledger, absolve, cut, drop_idle, suspended_at
 
 NONE = Ledger()
 KEYS = ("api:a:1", "api:a:2", "api:b:1")

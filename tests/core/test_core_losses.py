@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.losses import NOT_KNOWN, Known, Latest, Seen, is_behind, lost_of_shard
-from hermes_actors.core.marks import Marks
-from hermes_actors.core.model import SessionEntry
+from hermes_actors.core.sessions.losses import NOT_KNOWN, Known, Latest, Seen, is_behind, lost_of_shard
+from hermes_actors.core.sessions.marks import Marks
+from hermes_actors.core.state import SessionEntry
 
 NUMBERS = st.integers(0, 10)
 

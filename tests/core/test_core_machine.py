@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.drain import SEAL_ANSWER_S
+from hermes_actors.core.drain.drain import SEAL_ANSWER_S
 from hermes_actors.core.events import (
     Event,
     OperatorAsked,
@@ -25,10 +25,10 @@ from hermes_actors.core.events import (
     WorkerExited,
     WorkerLost,
 )
-from hermes_actors.core.lifecycle import EXIT_WAIT_S, STOP_S
-from hermes_actors.core.model import NEVER_RESTARTED, Load, Owner, Phase, WorkerState
-from hermes_actors.core.policy import restart_after
-from hermes_actors.core.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
+from hermes_actors.core.pool.policy import restart_after
+from hermes_actors.core.state import NEVER_RESTARTED, Load, Owner, Phase, WorkerState
 from hermes_actors.core.step import due
 
 SLOTS = 3

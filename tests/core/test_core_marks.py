@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core import marks
-from hermes_actors.core.marks import BY_OPERATOR, TABLE, UNMARKED, Happening, Marks, Standing
+from hermes_actors.core.sessions import marks
+from hermes_actors.core.sessions.marks import BY_OPERATOR, TABLE, UNMARKED, Happening, Marks, Standing
 
 CUT = marks.cut(UNMARKED, "crash", "turn_1", 5.0)
 STUCK = marks.stuck(CUT, "crash", 6.0)

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.placement import covered, place
+from hermes_actors.core.pool.placement import covered, place
 
 counts = st.integers(1, 64)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hermes_actors.core.plan import MOST_SHOWN, Plan, RunningTurn, judge, queued, running, shown
+from hermes_actors.core.drain.plan import MOST_SHOWN, Plan, RunningTurn, judge, queued, running, shown
 
 TURN = RunningTurn(worker=0, key="api:default:a", turn_id="turn_1", started_at=100.0, stateless=False, usual_s=10.0)
 PLAN = Plan(timeout_s=60.0, at=105.0, turns=(TURN,), queued=0, missing=())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.policy import (
+from hermes_actors.core.pool.policy import (
     BACKOFF_MOST_S,
     SLOW_FIRST_S,
     SLOW_MOST_S,

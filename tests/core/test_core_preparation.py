@@ -8,9 +8,9 @@ import pytest
 from fakes.core_desk import Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.drain import MOST_WAITING
+from hermes_actors.core.drain.drain import MOST_WAITING
 from hermes_actors.core.events import OperatorAsked, RestartPrepared, RestartRefused, RestartWanted
-from hermes_actors.core.model import Phase
+from hermes_actors.core.state import Phase
 
 KEY = "api:default:a"
 

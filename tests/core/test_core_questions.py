@@ -9,8 +9,8 @@ from fakes.core_desk import Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import QueryAnswered, SessionsFound
-from hermes_actors.core.model import SessionEntry
-from hermes_actors.core.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.state import SessionEntry
 
 ENTRY = SessionEntry(
     key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0

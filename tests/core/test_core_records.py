@@ -8,10 +8,10 @@ import pytest
 from fakes.core_desk import SHARDS, Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core import marks
 from hermes_actors.core.events import RestoreWanted, SessionsFound, ShardBroke, ShardRecovered, TurnSucceeded
-from hermes_actors.core.ledger import Cut
-from hermes_actors.core.model import SessionEntry
+from hermes_actors.core.sessions import marks
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.state import SessionEntry
 
 ENTRY = SessionEntry(key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0)
 SUSPENDED = replace(ENTRY, marks=marks.suspend(ENTRY.marks, 3.0))

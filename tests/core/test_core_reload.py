@@ -9,8 +9,8 @@ from fakes.core_desk import Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ReloadAsked, SettingsLoaded, SettingsRefused
-from hermes_actors.core.model import Process
-from hermes_actors.core.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.state import Process
 
 CHANGE = {"key": "agent.max_turns", "when": "next_turn", "what": "90 → 5"}
 

@@ -9,8 +9,8 @@ from fakes.core_desk import of, reply, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import PageWanted, RenameWanted, SessionDropped, SessionsFound, SessionWanted
-from hermes_actors.core.model import SessionEntry
-from hermes_actors.core.requests import PAGE_MOST
+from hermes_actors.core.operators.requests import PAGE_MOST
+from hermes_actors.core.state import SessionEntry
 
 
 def wanted(shard: int, fence: int, *, slot: int = 0, create: bool = True) -> SessionWanted:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hermes_actors.core import marks
-from hermes_actors.core.model import ActorRecord, Owner, SessionEntry
-from hermes_actors.core.views import session_line, session_shown
+from hermes_actors.core.operators.views import session_line, session_shown
+from hermes_actors.core.sessions import marks
+from hermes_actors.core.state import ActorRecord, Owner, SessionEntry
 
 ENTRY = SessionEntry(key="api:a:x", session_id="ses_1", principal="a", shard=1, created_at=1.0, last_active_at=2.0)
 OWNERS = (Owner(0, 7), Owner(1, 7))

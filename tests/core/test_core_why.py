@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core import marks as marking
-from hermes_actors.core.history import Incident, Life, What
-from hermes_actors.core.losses import Loss
-from hermes_actors.core.marks import BY_OPERATOR, UNMARKED, Marks, Standing
-from hermes_actors.core.model import SessionEntry
-from hermes_actors.core.why import Records, Story, story
+from hermes_actors.core.sessions import marks as marking
+from hermes_actors.core.sessions.lives import Incident, Life, What
+from hermes_actors.core.sessions.losses import Loss
+from hermes_actors.core.sessions.marks import BY_OPERATOR, UNMARKED, Marks, Standing
+from hermes_actors.core.sessions.why import Records, Story, story
+from hermes_actors.core.state import SessionEntry
 
 KEY = "api:default:cli"
 NOW = 100_000.0

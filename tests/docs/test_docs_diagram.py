@@ -9,7 +9,7 @@ import os
 
 from fakes.pages import ROOT
 
-from hermes_actors.core.marks import TABLE, Happening, Standing
+from hermes_actors.core.sessions.marks import TABLE, Happening, Standing
 
 PAGE = ROOT / "docs/explanation/restarts.md"
 BEGIN, END = "<!-- diagram: begin -->\n", "<!-- diagram: end -->"

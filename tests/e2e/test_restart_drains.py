@@ -21,7 +21,7 @@ from kill_matrix.desk import Desk
 from kill_matrix.workload import on_slot
 
 from hermes_actors.home import Home
-from hermes_actors.wire.faults import VARIABLE
+from hermes_actors.wire.failpoints import VARIABLE
 
 CUT, WAITING, FINISHING, STREAMING = (on_slot(0, name) for name in ("cut", "waiting", "finishing", "streaming"))
 PARKED, REFUSED = on_slot(0, "parked"), on_slot(0, "refused")

@@ -11,15 +11,15 @@ from fakes.shard_store import FakeShardStore
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.sharding import shard_of
-from workers.agents.feed import ListeningTurn
-from workers.agents.session import OwnedShard
-from workers.routing.directory import Directory
+from workers.routing.conversations import Directory
 from workers.routing.local import Local
 from workers.routing.peer_server import PeerServer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.routing.router import Router
 from workers.routing.shards import ShardTable, settle
+from workers.sessions.feed import ListeningTurn
+from workers.sessions.session import OwnedShard
 from workers.turns import Delta, Ended, Submission, TurnEvent
 
 SHARDS = 4

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.home import Home
+from hermes_actors.operators.messages import ControlReply, ControlRequest
 from hermes_actors.wire.codec import decode, encode
 
 BOUND_S = 30.0

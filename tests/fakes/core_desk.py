@@ -22,9 +22,9 @@ from hermes_actors.core.events import (
     WorkerSealed,
     WorkerSpawned,
 )
-from hermes_actors.core.ledger import Cut
-from hermes_actors.core.model import Limits, Load, Owner, Phase, State, Worker, WorkerState
-from hermes_actors.core.placement import place
+from hermes_actors.core.pool.placement import place
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.state import Limits, Load, Owner, Phase, State, Worker, WorkerState
 from hermes_actors.core.step import due, step
 
 E = TypeVar("E")

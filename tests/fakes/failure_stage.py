@@ -19,8 +19,8 @@ from fakes.mcp_counting import RAW_SCRIPT, SCRIPT, Counting, free_port
 from fakes.model_server import ModelServer
 from fakes.running_gateway import BOUND_S, KEY, Answer, RunningGateway
 
-from hermes_actors.control import client
 from hermes_actors.home import Home
+from hermes_actors.operators import client
 
 FAILED = ("400", "429", "500", "502", "504")
 LONGEST_QUOTE = 240  # characters; the page is for people

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from hermes_actors import reaper
-from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.home import Home
+from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.pool import reaper
 from hermes_actors.wire.codec import decode, encode
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
 from hermes_actors.wire.sharding import shard_of

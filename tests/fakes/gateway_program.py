@@ -18,12 +18,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hermes_actors import logs, rehearsal, service
+from hermes_actors import logs
 from hermes_actors.config.load import load
 from hermes_actors.config.model import Config, Settings
 from hermes_actors.config.problems import ConfigError
-from hermes_actors.handover import SIGNALS, CommandLine, take
 from hermes_actors.home import Home
+from hermes_actors.restart import dry_run as rehearsal
+from hermes_actors.restart.handover import SIGNALS, CommandLine, take
+from hermes_actors.supervisor import service
 
 ENTRY = "fakes.fake_worker:main"
 EXPECTED = (

@@ -18,8 +18,8 @@ import openai
 import psutil
 import yaml
 
-from hermes_actors.control.client import NoAnswer, NotRunning, ask
 from hermes_actors.home import Home
+from hermes_actors.operators.client import NoAnswer, NotRunning, ask
 
 BOUND_S = 30.0  # the one bound of every wait for a gateway
 POLL_S = 0.02

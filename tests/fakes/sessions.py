@@ -11,19 +11,19 @@ import orjson
 from fakes.shard_store import FakeShardStore
 
 from hermes_actors.config.model import Compaction, SessionsConfig
-from workers.agents.admission import Admission
-from workers.agents.agency import Agency
-from workers.agents.feed import ListeningTurn, TurnFeed
-from workers.agents.marks import UNMARKED, Fresh, Marks, Suspended
-from workers.agents.names import Named, Names
-from workers.agents.session import OwnedShard
-from workers.agents.sessions import Sessions
-from workers.agents.turn import TurnRun
 from workers.models.chain import ModelChain
 from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
+from workers.sessions.admission import Admission
+from workers.sessions.agent_config import Agency
+from workers.sessions.feed import ListeningTurn, TurnFeed
+from workers.sessions.marks import UNMARKED, Fresh, Marks, Suspended
+from workers.sessions.registry import Named, Names
+from workers.sessions.residents import Sessions
+from workers.sessions.session import OwnedShard
+from workers.sessions.turn import TurnRun
 from workers.store.shard import Found, LatestTurn
 from workers.tools.toolbox import Aborted, Prompted, ToolResult
 from workers.turns import Ended, Refusal, Submission, TurnEvent

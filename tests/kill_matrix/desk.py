@@ -19,7 +19,7 @@ class Held:
 
 
 class Desk:
-    """Listens on a Unix socket; see :mod:`hermes_actors.wire.faults`. Entered, it answers.
+    """Listens on a Unix socket; see :mod:`hermes_actors.wire.failpoints`. Entered, it answers.
 
     Points are counted over all processes and starts that report here.
     """

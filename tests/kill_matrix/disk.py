@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hermes_actors import ledger_file, reaper
 from hermes_actors.home import Home
+from hermes_actors.pool import reaper
+from hermes_actors.records import ledger_file
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
 
 _TURNS = """

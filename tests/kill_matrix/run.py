@@ -27,7 +27,7 @@ from kill_matrix.workload import Act
 from rich.console import Console
 from rich.table import Table
 
-from hermes_actors.wire.faults import POINTS
+from hermes_actors.wire.failpoints import POINTS
 
 VICTIMS: tuple[Victim, ...] = get_args(Victim)
 FIGURES = ("lost", "doubled", "stuck", "wrong_marks", "leaked")

@@ -23,10 +23,10 @@ from kill_matrix import disk
 from kill_matrix.desk import Desk
 from kill_matrix.expected import Window
 
-from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.home import Home
+from hermes_actors.operators.messages import ControlReply, ControlRequest
 from hermes_actors.wire.codec import decode, encode
-from hermes_actors.wire.faults import VARIABLE
+from hermes_actors.wire.failpoints import VARIABLE
 
 Victim = Literal["worker", "supervisor", "everything"]
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed
 from workers.models.failure import words_of_error
-from workers.models.patience import Patience
 from workers.models.provider import ModelReply
 from workers.models.reading import WebPage, read_answer
 from workers.models.reply import ReplyBuilder
+from workers.models.timeouts import Patience
 
 BOM = b"\xef\xbb\xbf"
 

@@ -9,10 +9,10 @@ from fakes.offers import offer_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agents.machine import pictures_message
 from workers.models.cause import Cause
 from workers.models.demo import MAX_RESULT_CHARS, MAX_SLEEP_S, DemoModel, wishes_of
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
+from workers.runtimes.chat.machine import pictures_message
 
 TOOLS = ("mcp__time__get_current_time", "mcp__time__convert_time", "mcp__git__status", "mcp__files__status")
 

@@ -21,8 +21,8 @@ from workers.models.chain import ModelChain, ModelLine
 from workers.models.chat import ChatCompletions
 from workers.models.demo import DemoModel
 from workers.models.exchange import Patiences
+from workers.models.log_throttle import PAUSE_S
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
-from workers.models.recurring import PAUSE_S
 
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 SHORT_S = 0.05

@@ -8,10 +8,10 @@ import pytest
 from fakes.offers import offer_of
 from structlog.testing import capture_logs
 
+from workers.models.log_throttle import PAUSE_S
 from workers.models.oddities import Oddities, is_call_as_text
 from workers.models.offer import NO_TOOLS
 from workers.models.pieces import MAX_FIELD_BYTES
-from workers.models.recurring import PAUSE_S
 from workers.models.reply import ReplyBuilder
 
 TOOLS = offer_of([{"type": "function", "function": {"name": "mcp__x__echo", "description": "d"}}])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from workers.models.patience import Patience
+from workers.models.timeouts import Patience
 
 LONG_S = 60.0
 SHORT_S = 0.02

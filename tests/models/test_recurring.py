@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.models.recurring import MOST, PAUSE_S, Recurring
+from workers.models.log_throttle import MOST, PAUSE_S, Recurring
 
 
 class Clock:

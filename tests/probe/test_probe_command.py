@@ -16,7 +16,7 @@ from fakes.commands import python
 from fakes.model_server import ModelServer, refuse, say
 
 from hermes_actors.config.model import Config, Settings
-from hermes_actors.probe import ProbeFailed, probe
+from hermes_actors.pool.probe import ProbeFailed, probe
 from workers.probe.models import WRONG_MODEL, red_square
 
 BOUND_S = 60.0
@@ -114,7 +114,7 @@ async def test_a_server_that_refuses_tools_is_bad_for_who_configured_tool_server
 
 
 def test_a_trial_that_breaks_off_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hermes_actors.probe.MODELS", "no_such_module_of_ours")
+    monkeypatch.setattr("hermes_actors.pool.probe.MODELS", "no_such_module_of_ours")
 
     with pytest.raises(ProbeFailed, match="no_such_module_of_ours"):
         list(probe(Settings(config=Config(), environment={}, api_keys={}), home=tmp_path))

@@ -13,7 +13,7 @@ import uvloop
 from fakes.cluster import Cluster
 from fakes.sessions import BOUND_S
 
-from workers.agents.agent import AgentActor
+from workers.sessions.agent import AgentActor
 
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

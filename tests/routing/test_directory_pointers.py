@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.gateway import Conversation
-from workers.routing.directory import Directory, directory_key
+from workers.routing.conversations import Directory, directory_key
 
 
 def conversation(principal: str = "anna", user: str = "", history: bytes = b"\x01") -> Conversation:

@@ -20,11 +20,11 @@ from fakes.store_samples import submission
 from hermes_actors.wire.codec import to_parts
 from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import Abandon, Ask, Hello, Stop, Submit, Told, TurnAccepted, TurnEventFrame
-from workers.agents.failures import cancelled_error, unstored_end
-from workers.agents.feed import ListeningTurn, TurnFeed
 from workers.routing.owner import Handover, OwnerGone
 from workers.routing.peer_server import PeerServer
 from workers.routing.peers import ACCEPT_TIMEOUT_S, ADMIT_TIMEOUT_S, Peer
+from workers.runtimes.chat.errors import cancelled_error, unstored_end
+from workers.sessions.feed import ListeningTurn, TurnFeed
 from workers.turns import NOT_OWNER, TOO_LATE, Delta, Ended, Refusal, Submission
 
 HELLO = Hello(boot=BOOT, slot=0, generation=1)

@@ -24,12 +24,12 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Succeeded,
 )
-from workers.agents.marks import UNMARKED, Fresh, Marks, Resume, Suspended
-from workers.agents.names import Named
-from workers.agents.session import OwnedShard
 from workers.routing import registry as registry_module
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
+from workers.sessions.marks import UNMARKED, Fresh, Marks, Resume, Suspended
+from workers.sessions.registry import Named
+from workers.sessions.session import OwnedShard
 from workers.turns import Refusal
 
 

@@ -14,10 +14,10 @@ from fakes.sessions import BOUND_S, Bench, FakeNames, end_of
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import ShardBroken
-from workers.agents.session import OwnedShard
-from workers.agents.transcript import OUTCOME_UNKNOWN
 from workers.routing import shards as shards_module
 from workers.routing.shards import ShardFiles, ShardTable
+from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
+from workers.sessions.session import OwnedShard
 from workers.store.journal import Journal
 from workers.store.shard import ShardStore, StoreFailed
 from workers.store.sqlite import SqliteShard

@@ -21,8 +21,8 @@ import orjson
 import uvloop
 from scaling.http1 import Connection, ConnectionClosed, completion_request
 
-from hermes_actors.control import client
 from hermes_actors.home import Home
+from hermes_actors.operators import client
 
 RUNNING_S = 30.0  # until all turns run
 DURABLE_S = 10.0  # the longest that marks and strikes are waited for

@@ -21,8 +21,8 @@ import orjson
 import uvloop
 from scaling.http1 import Connection, ConnectionClosed, completion_request
 
-from hermes_actors.control import client
 from hermes_actors.home import Home
+from hermes_actors.operators import client
 
 RESTART_S = 60.0  # the longest that a restart takes, its preparation included
 ANSWER_S = 20.0  # for every request to have its answer after the last was sent
@@ -120,7 +120,7 @@ def restart_in_place(home: Home) -> None:
 
     Raises:
         TimeoutError: none does.
-        NotRunning, NoAnswer, ControlFailed: see :mod:`hermes_actors.control.client`.
+        NotRunning, NoAnswer, ControlFailed: see :mod:`hermes_actors.operators.client`.
     """
     with client.connect(home) as control:
         boot = control.ask("status")["boot"]

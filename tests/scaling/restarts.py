@@ -13,9 +13,9 @@ from scaling import cutting, restarting
 from scaling.figures import Figure, Limit, Spread
 from scaling.stage import WORKERS, PhaseFailed, Stage
 
-from hermes_actors.cores import usable_cores, usual_shards
 from hermes_actors.home import Home
-from hermes_actors.registry import Registry
+from hermes_actors.pool.cores import usable_cores, usual_shards
+from hermes_actors.records.registry import Registry
 from hermes_actors.wire.sharding import shard_of
 
 LONGEST_S = 90.0  # of a round

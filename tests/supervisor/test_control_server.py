@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from fakes.gateway_process import BOUND_S, exchange
 
-from hermes_actors.control import server as control
-from hermes_actors.control.messages import ControlReply, ControlRequest
 from hermes_actors.core.events import Event, OperatorAsked
+from hermes_actors.operators import server as control
+from hermes_actors.operators.messages import ControlReply, ControlRequest
 from hermes_actors.wire import link
 from hermes_actors.wire.codec import encode
 from hermes_actors.wire.link import FrameLink

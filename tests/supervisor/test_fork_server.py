@@ -13,8 +13,8 @@ import psutil
 import pytest
 from fakes.gateway_process import wait_gone
 
-from hermes_actors import fork_server
-from hermes_actors.fork_server import ForkServer
+from hermes_actors.pool import fork_server
+from hermes_actors.pool.fork_server import ForkServer
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 
 MODULE = "json"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors.fork_server import ForkServer
-from hermes_actors.handover import VARIABLE, CommandLine, Handover, HandoverUnusable, take
+from hermes_actors.pool.fork_server import ForkServer
+from hermes_actors.restart.handover import VARIABLE, CommandLine, Handover, HandoverUnusable, take
 
 NEXT_LIFE = """
 import os, sys
-from hermes_actors.handover import VARIABLE, take
+from hermes_actors.restart.handover import VARIABLE, take
 handover = take()
 assert VARIABLE not in os.environ
 assert not any(map(os.get_inheritable, handover.descriptors))
@@ -24,8 +24,8 @@ print(os.getpid(), handover.boot, [os.pread(one, 9, 0).decode() for one in (hand
 """
 THIS_LIFE = f"""
 import os, sys
-from hermes_actors.fork_server import ForkServer
-from hermes_actors.handover import CommandLine, Handover
+from hermes_actors.pool.fork_server import ForkServer
+from hermes_actors.restart.handover import CommandLine, Handover
 def opened(text):
     one = os.memfd_create(text)
     os.write(one, text.encode())
@@ -55,7 +55,7 @@ def test_the_same_process_goes_on_with_the_descriptors_that_were_left() -> None:
 
 
 def test_a_process_is_started_again_as_it_was_started() -> None:
-    code = "import sys; from hermes_actors.handover import CommandLine; print(*CommandLine.of_this_process().words)"
+    code = "from hermes_actors.restart.handover import CommandLine; print(*CommandLine.of_this_process().words)"
 
     ran = subprocess.run([sys.executable, "-X", "dev", "-c", code, "a b"], capture_output=True, text=True, timeout=20)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors.cores import usable_cores, usual_shards
 from hermes_actors.home import Home
-from hermes_actors.home_lock import HomeBusy, HomeUnusable, filesystem, hold
-from hermes_actors.listeners import ListenFailed, open_listeners
+from hermes_actors.pool.cores import usable_cores, usual_shards
+from hermes_actors.pool.listeners import ListenFailed, open_listeners
+from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, filesystem, hold
 
 
 def test_a_home_is_made_private_and_held_by_one_at_a_time(home_root: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_filesystem_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) -
 
 
 def test_a_home_on_a_network_filesystem_is_refused(home_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hermes_actors.home_lock.filesystem", lambda _: "nfs4")
+    monkeypatch.setattr("hermes_actors.supervisor.home_lock.filesystem", lambda _: "nfs4")
 
     with pytest.raises(HomeUnusable, match="network filesystem"), hold(Home(home_root)):
         pass

@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.ledger import CAUSES_KEPT, Cause, Cut, Entry, Ledger, absolve, cut
-from hermes_actors.ledger_file import (
+from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Cut, Entry, Ledger, absolve, cut
+from hermes_actors.records.ledger_file import (
     LedgerCorrupt,
     LedgerFile,
     LedgerHeld,
@@ -209,7 +209,7 @@ def test_a_closed_file_is_not_written(file: LedgerFile) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from hermes_actors.ledger_file import LedgerFile
+from hermes_actors.records.ledger_file import LedgerFile
 file = LedgerFile.open(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -12,7 +12,7 @@ from fakes.gateway_process import BOUND_S
 from hermes_actors import logs
 from hermes_actors.config.model import Settings, from_plain
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
-from hermes_actors.settings import LiveSettings
+from hermes_actors.supervisor.settings import LiveSettings
 
 
 def settings(key: str = "first-key", **sections: Mapping[str, Any]) -> Settings:

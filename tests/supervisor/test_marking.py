@@ -14,14 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hermes_actors import ledger_file, registry_file
-from hermes_actors.core.ledger import Cause, Cut
-from hermes_actors.core.marks import Standing
-from hermes_actors.core.model import SessionEntry
+from hermes_actors.core.sessions.ledger import Cause, Cut
+from hermes_actors.core.sessions.marks import Standing
+from hermes_actors.core.state import SessionEntry
 from hermes_actors.home import Home
-from hermes_actors.ledger_file import LedgerFile, LedgerUnreadable
-from hermes_actors.marking import Marking, open_ledger
-from hermes_actors.registry import Registry
+from hermes_actors.records import ledger_file, registry_file
+from hermes_actors.records.ledger_file import LedgerFile, LedgerUnreadable
+from hermes_actors.records.registry import Registry
+from hermes_actors.supervisor.marking import Marking, open_ledger
 from hermes_actors.wire.sharding import shard_of
 
 KEY = "api:a:x"

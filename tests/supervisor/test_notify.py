@@ -13,7 +13,7 @@ import pytest
 from fakes.gateway_process import BOUND_S
 
 from hermes_actors.core.events import Event, Tick
-from hermes_actors.notify import ServiceManager, Watchdog
+from hermes_actors.supervisor.notify import ServiceManager, Watchdog
 
 
 @pytest.fixture

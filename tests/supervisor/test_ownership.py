@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors import logs, ownership
+from hermes_actors import logs
 from hermes_actors.home import Home
-from hermes_actors.home_lock import HomeUnusable, hold
+from hermes_actors.supervisor import ownership
+from hermes_actors.supervisor.home_lock import HomeUnusable, hold
 
 OTHER = 4711  # a user id that is not ours
 

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator
 import pytest
 from fakes.gateway_process import BOUND_S
 
-from hermes_actors import fork_server
-from hermes_actors import pool as pools
 from hermes_actors.background import Background
 from hermes_actors.core.events import Event, WorkerExited, WorkerSpawned
-from hermes_actors.pool import Pool
+from hermes_actors.pool import fork_server
+from hermes_actors.pool import pool as pools
+from hermes_actors.pool.pool import Pool
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.messages import Ready
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from fakes.gateway_process import BOUND_S, wait_gone
 
-from hermes_actors import reaper
+from hermes_actors.pool import reaper
 
 VARIABLE = "HERMES_ACTORS_TEST_MARK"
 

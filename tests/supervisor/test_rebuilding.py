@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors.core.losses import Flaw, Latest, Seen
+from hermes_actors.core.sessions.losses import Flaw, Latest, Seen
 from hermes_actors.home import Home
-from hermes_actors.rebuilding import Rebuilding
-from hermes_actors.registry import Registry
+from hermes_actors.records.rebuilding import Rebuilding
+from hermes_actors.records.registry import Registry
 
 KEY = "api:a:x"
 SHARD = 3

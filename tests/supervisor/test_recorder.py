@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from hermes_actors import ledger_file
 from hermes_actors.core import effects as fx
-from hermes_actors.core.ledger import Cut
-from hermes_actors.core.model import Owner, Process, SessionEntry
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.state import Owner, Process, SessionEntry
 from hermes_actors.home import Home
-from hermes_actors.marking import Marking, open_ledger
-from hermes_actors.recorder import NotWritable, Recorder, Tell
-from hermes_actors.registry import Registry
-from hermes_actors.registry_file import BUSY_TIMEOUT_S
+from hermes_actors.records import ledger_file
+from hermes_actors.records.registry import Registry
+from hermes_actors.records.registry_file import BUSY_TIMEOUT_S
+from hermes_actors.supervisor.marking import Marking, open_ledger
+from hermes_actors.supervisor.recorder import NotWritable, Recorder, Tell
 from hermes_actors.wire import messages as wire
 
 SHARDS = 8

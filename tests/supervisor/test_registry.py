@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors import registry_file
-from hermes_actors.core import marks
-from hermes_actors.core.model import NEVER_RESTARTED, ActorRecord, Owner
+from hermes_actors.core.sessions import marks
+from hermes_actors.core.state import NEVER_RESTARTED, ActorRecord, Owner
 from hermes_actors.home import Home
-from hermes_actors.registry import BadCursor, Registry, ShardsFixed, find_sessions
-from hermes_actors.registry_file import RegistryUnusable, check, is_damage, mark_suspect
-from hermes_actors.session_ids import new_session_id
+from hermes_actors.records import registry_file
+from hermes_actors.records.registry import BadCursor, Registry, ShardsFixed, find_sessions
+from hermes_actors.records.registry_file import RegistryUnusable, check, is_damage, mark_suspect
+from hermes_actors.records.session_ids import new_session_id
 from hermes_actors.wire.sharding import shard_of
 
 DIGESTS = [

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from hermes_actors import logs, rehearsal
+from hermes_actors import logs
 from hermes_actors.config.model import Config, Settings
-from hermes_actors.handover import CommandLine
-from hermes_actors.listeners import ListenFailed
-from hermes_actors.pool import TooManyWorkers
-from hermes_actors.registry import ShardsFixed
-from hermes_actors.rehearsal import VARIABLE, Refusal, Running, asked_for, check, rehearse
+from hermes_actors.pool.listeners import ListenFailed
+from hermes_actors.pool.pool import TooManyWorkers
+from hermes_actors.records.registry import ShardsFixed
+from hermes_actors.restart import dry_run as rehearsal
+from hermes_actors.restart.dry_run import VARIABLE, Refusal, Running, asked_for, check, rehearse
+from hermes_actors.restart.handover import CommandLine
 
 RUNNING = Running(port=8642, shards=8)
 ENTRY = "json:dumps"

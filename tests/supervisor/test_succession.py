@@ -13,14 +13,14 @@ import psutil
 import pytest
 from fakes.gateway_process import BOUND_S
 
-from hermes_actors import fork_server
 from hermes_actors.background import Background
 from hermes_actors.core.events import Event, RestartPrepared, RestartRefused
-from hermes_actors.fork_server import ForkServer
-from hermes_actors.handover import CommandLine
-from hermes_actors.pool import Pool
-from hermes_actors.rehearsal import Running
-from hermes_actors.succession import Succession
+from hermes_actors.pool import fork_server
+from hermes_actors.pool.fork_server import ForkServer
+from hermes_actors.pool.pool import Pool
+from hermes_actors.restart.dry_run import Running
+from hermes_actors.restart.handover import CommandLine
+from hermes_actors.restart.prepare import Succession
 
 FINE, BAD = "pass", "import sys; sys.exit('the disk is full of bugs')"
 

@@ -14,8 +14,8 @@ from fakes.gateway_process import BOUND_S
 
 from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event, Started, StopAsked, WorkerExited
-from hermes_actors.recorder import NotWritable, Outgoing
-from hermes_actors.supervisor import Intake, Supervisor
+from hermes_actors.supervisor.actor import Intake, Supervisor
+from hermes_actors.supervisor.recorder import NotWritable, Outgoing
 
 
 class Disk:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fakes.gateway_process import BOUND_S, GatewayProcess, eventually, exchange, owned_by, receive, send
 
-from hermes_actors import ledger_file
+from hermes_actors.records import ledger_file
 
 Prepare = Callable[..., GatewayProcess]
 LONG = {"restart_drain_timeout": 3600.0}  # no drain of this comes to its deadline in a test

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fakes.gateway_process import GatewayProcess, eventually, exchange, owned_by, receive
 
-from hermes_actors.control.server import MOST_CLIENTS
+from hermes_actors.operators.server import MOST_CLIENTS
 from hermes_actors.wire.sharding import shard_of
 
 Prepare = Callable[..., GatewayProcess]

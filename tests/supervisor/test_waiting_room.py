@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors.home_lock import HomeUnusable
-from hermes_actors.recorder import NotWritable
-from hermes_actors.registry_file import RegistryUnusable
-from hermes_actors.waiting_room import try_to_write, waits_for_disk
+from hermes_actors.records.registry_file import RegistryUnusable
+from hermes_actors.supervisor.home_lock import HomeUnusable
+from hermes_actors.supervisor.recorder import NotWritable
+from hermes_actors.supervisor.waiting_room import try_to_write, waits_for_disk
 
 
 def caused_by(cause: BaseException) -> RegistryUnusable:
@@ -54,7 +54,10 @@ def test_a_try_to_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_try_to_write_notices_a_disk_that_takes_a_part_and_leaves_nothing(tmp_path: Path) -> None:
-    program = "import pathlib, sys, hermes_actors.waiting_room as room; room.try_to_write(pathlib.Path(sys.argv[1]))"
+    program = (
+        "import pathlib, sys, hermes_actors.supervisor.waiting_room as room; "
+        "room.try_to_write(pathlib.Path(sys.argv[1]))"
+    )
 
     tried = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],

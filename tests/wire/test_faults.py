@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors.wire import faults
+from hermes_actors.wire import failpoints as faults
 
 ROOT = Path(__file__).parents[2]
 BOUND_S = 10.0

@@ -20,8 +20,8 @@ from workers.models.context import advice_on_length, size_of
 from workers.models.empty import is_empty
 from workers.models.gauges import LOOK_UP_BYTES, Gauges
 from workers.models.healing import HEALED, Healing
+from workers.models.log_throttle import Recurring
 from workers.models.provider import Asked, ModelFailure, ModelProvider, ModelReply, ModelRequest
-from workers.models.recurring import Recurring
 from workers.models.route import PRIMARY, after_failure, after_reply, closed_for_s, first_asked, may_fall_back
 
 log = structlog.get_logger(__name__)

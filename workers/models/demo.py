@@ -152,7 +152,7 @@ def results_in(messages: Sequence[dict[str, Any]]) -> str:
     pictures = 0
     if end > 1 and messages[-1].get("role") == "user" and messages[-2].get("role") == "tool":
         text, pictures = _text_and_images(messages[-1])
-        if not text.startswith("[pictures returned by "):  # as workers.agents.machine sends what tools show
+        if not text.startswith("[pictures returned by "):  # as workers.runtimes.chat.machine sends what tools show
             return ""
         end -= 1
     start = end

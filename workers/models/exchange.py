@@ -19,13 +19,13 @@ from yarl import URL
 from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed
 from workers.models.failure import NO_WORDS, Words, secrets_of, tidy, words_of_body, words_of_error
 from workers.models.oddities import Oddities
-from workers.models.patience import Patience
 from workers.models.provider import ModelReply, ModelRequest
 from workers.models.reading import Hear, WebPage, read_answer
 from workers.models.reply import ReplyBuilder
 from workers.models.retry_after import back_in_s
 from workers.models.signs import WEB_PAGE
 from workers.models.sse import EventTooLarge
+from workers.models.timeouts import Patience
 
 MAX_CONNECTIONS = 1024  # at a time; a call beyond them waits for one, at most its connect time-out
 KEEP_ALIVE_S = 15.0

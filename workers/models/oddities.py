@@ -8,9 +8,9 @@ from collections.abc import Callable
 import orjson
 import structlog
 
+from workers.models.log_throttle import Recurring
 from workers.models.offer import Offer
 from workers.models.provider import ModelReply
-from workers.models.recurring import Recurring
 from workers.models.reply import ReplyBuilder
 
 log = structlog.get_logger(__name__)

@@ -8,9 +8,9 @@ from typing import Protocol
 from workers.models.body import BodyParser, parsed
 from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed, error_of
 from workers.models.failure import words_of_body
-from workers.models.patience import Patience
 from workers.models.reply import ReplyBuilder
 from workers.models.sse import ErrorData
+from workers.models.timeouts import Patience
 
 MAX_STREAM_BYTES = 256 * 1024 * 1024  # read of one answer: some 300 bytes carry one token
 USAGE_S = 5.0  # from the finish_reason to the usage; the reply is whole without it

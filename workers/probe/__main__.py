@@ -1,7 +1,7 @@
 """The process that tries models: the configuration on stdin, a report a line on stdout, both JSON.
 
-The order is ``{"config", "environment"}``, as a worker gets them. :func:`hermes_actors.probe.probe` says what a report
-is.
+The order is ``{"config", "environment"}``, as a worker gets them. :func:`hermes_actors.pool.probe.probe` says what a
+report is.
 """
 
 from __future__ import annotations

@@ -6,14 +6,14 @@ from typing import Any
 
 import structlog
 
-from workers.agents.admission import Admission, refusal_of
-from workers.agents.failures import STORE_FAILED_WORDS
-from workers.agents.feed import TurnFeed
-from workers.agents.session import OwnedShard
-from workers.agents.sessions import Sessions
-from workers.routing.directory import Directory
+from workers.routing.conversations import Directory
 from workers.routing.owner import Handover
 from workers.routing.shards import ShardTable
+from workers.runtimes.chat.errors import STORE_FAILED_WORDS
+from workers.sessions.admission import Admission, refusal_of
+from workers.sessions.feed import TurnFeed
+from workers.sessions.residents import Sessions
+from workers.sessions.session import OwnedShard
 from workers.store.shard import StoreFailed
 from workers.turns import NOT_OWNER, Refusal, Submission
 

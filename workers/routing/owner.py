@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from workers.agents.feed import ListeningTurn
+from workers.sessions.feed import ListeningTurn
 from workers.turns import Submission
 
 

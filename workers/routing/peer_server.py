@@ -28,9 +28,9 @@ from hermes_actors.wire.messages import (
     TurnParked,
     TurnRefused,
 )
-from workers.agents.failures import error_data, too_large_error
-from workers.agents.feed import TurnFeed
 from workers.background import Background
+from workers.runtimes.chat.errors import error_data, too_large_error
+from workers.sessions.feed import TurnFeed
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
 log = structlog.get_logger(__name__)

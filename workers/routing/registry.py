@@ -24,10 +24,10 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Succeeded,
 )
-from workers.agents.marks import Fresh, Lost, Marks, Resume, Suspended
-from workers.agents.names import Named
-from workers.agents.session import OwnedShard
 from workers.routing.requests import Requests
+from workers.sessions.marks import Fresh, Lost, Marks, Resume, Suspended
+from workers.sessions.registry import Named
+from workers.sessions.session import OwnedShard
 from workers.store.shard import Found, LatestTurn
 from workers.turns import Refusal
 

@@ -18,18 +18,18 @@ import structlog
 
 from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.sharding import shard_of
-from workers.agents.commands import command_in
-from workers.agents.failures import cut_error, unstored_end, waiting_error
-from workers.agents.feed import ListeningTurn
 from workers.background import Background
 from workers.gateway import Conversation
-from workers.routing.directory import directory_key
+from workers.routing.conversations import directory_key
 from workers.routing.local import Local
 from workers.routing.owner import Handover, Owner, OwnerGone
 from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
+from workers.runtimes.chat.errors import cut_error, unstored_end, waiting_error
+from workers.sessions.commands import command_in
+from workers.sessions.feed import ListeningTurn
 from workers.turns import Refusal, Submission, TurnError, TurnUnknown
 
 log = structlog.get_logger(__name__)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import structlog
 
-from hermes_actors.wire.faults import point
+from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import ShardBroken
-from workers.agents.failures import cancelled_error, cut_error, cut_reason, store_error, unstored_end
-from workers.agents.names import Names
-from workers.agents.session import OwnedShard
-from workers.agents.sessions import Sessions
-from workers.agents.unstored import end_turn
+from workers.runtimes.chat.errors import cancelled_error, cut_error, cut_reason, store_error, unstored_end
+from workers.sessions.registry import Names
+from workers.sessions.residents import Sessions
+from workers.sessions.session import OwnedShard
+from workers.sessions.unstored import end_turn
 from workers.store.file import Durability
 from workers.store.journal import Journal
 from workers.store.shard import Found, LatestTurn, StaleFence, StoreFailed, TurnRow

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple
 
 import structlog
 
-from hermes_actors.wire.faults import point
+from hermes_actors.wire.failpoints import point
 from workers.store.shard import StoreFailed
 
 T = TypeVar("T")

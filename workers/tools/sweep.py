@@ -8,7 +8,7 @@ import signal
 from collections.abc import Collection
 from contextlib import suppress
 
-from hermes_actors import reaper
+from hermes_actors.pool import reaper
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 
 MAX_ROUNDS = 3  # what is killed may have started something just before

@@ -1,0 +1,1 @@
+"""Drains and planned restarts. Pure."""

@@ -1,0 +1,380 @@
+"""The drain: turns that run may end until a deadline; what runs then is sealed, recorded, and only then cut.
+
+    serving ──asked──▶ draining ──nothing runs, or the deadline──▶ sealing ──all answered──▶ cuts recorded ──▶ stopping
+       ▲                   │                                                                      └──▶ held ──▶ stopping
+       └──────cancelled────┴────────────────────────────────────────────────────────────────────────────┘
+
+What is cut is decided by what runs at the deadline, not when the drain began: between seal and cut no turn ends by
+itself, so what is marked is exactly what is interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hermes_actors.core.drain.outcome import over, reason, replies
+from hermes_actors.core.effects import (
+    Effect,
+    Finish,
+    Log,
+    RecordCuts,
+    RecordStopBegan,
+    RecordStopCancelled,
+    Reply,
+    SendCut,
+    SendDrain,
+    SendDrainOver,
+    SendSeal,
+    TellServiceManager,
+)
+from hermes_actors.core.events import RestartWanted, ShardRecovered, StopAsked, WorkerDrained, WorkerSealed
+from hermes_actors.core.pool import lifecycle
+from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S, Alarm, Result
+from hermes_actors.core.state import (
+    Drain,
+    Phase,
+    Process,
+    Seal,
+    SealedTurns,
+    State,
+    Then,
+    Waiting,
+    Wish,
+    WorkerState,
+)
+
+SEAL_ANSWER_S = 2.0  # for a worker to tell what runs; one that is silent is killed, and recovered at the next start
+MOST_WAITING = 100  # requests of operators for a drain's end
+AFTER_DEADLINE_S = SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 5.0  # from a drain's deadline to the end, with a reserve
+
+_STRONGER = (Then.HOLD, Then.RESTART, Then.STOP)  # of two wishes the later one here wins
+
+
+def signalled(event: StopAsked) -> Wish:
+    """What a signal wants."""
+    return Wish(then=Then.STOP, timeout_s=0.0 if event.now else None, by=event.by, signal=True)
+
+
+def wanted(event: RestartWanted) -> Wish:
+    """What an administrator's message wants."""
+    return Wish(then=Then.RESTART, by=f"/restart in {event.key}", asker=event.key)
+
+
+def asked(state: State, wish: Wish, now: float) -> Result:
+    """Begin a drain, or join the one that there is: its deadline comes nearer or stays, the stronger wish follows it.
+
+    A second signal seals at once; a third waits for no worker any more.
+    """
+    timeout_s = state.limits.drain_timeout_s if wish.timeout_s is None else wish.timeout_s
+    waiting = (wish.waiting,) if wish.waiting else ()
+    if waiting and state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is wish.then:
+        return state, replies(state.drain, waiting)  # it comes to that this moment
+    refused = _refusal(state, wish)
+    if refused is not None:
+        return state, (refused,)
+    if state.drain is None:
+        return _begin(state, wish, timeout_s, now)
+    if state.phase is Phase.HELD and wish.then is Then.HOLD:
+        return state, replies(state.drain, waiting)
+    return _join(state, state.drain, wish, timeout_s, now)
+
+
+def _refusal(state: State, wish: Wish) -> Effect | None:
+    full = state.drain is not None and len(state.drain.waiting) >= MOST_WAITING
+    if state.phase is not Phase.STOPPED and not (full and wish.waiting):
+        return None
+    why = f"{MOST_WAITING} requests wait for the drain's end already" if full else "the gateway has stopped"
+    if wish.waiting is None:
+        return Log(level="info", text="nothing is left to drain", fields={"by": wish.by})
+    return Reply(client=wish.waiting.client, request=wish.waiting.request, error="busy", why=why)
+
+
+def _begin(state: State, wish: Wish, timeout_s: float, now: float) -> Result:
+    if state.phase is Phase.STARTING:
+        timeout_s = 0.0  # nobody was told yet that it serves
+    drain = Drain(
+        number=state.drains + 1,
+        then=wish.then,
+        by=wish.by,
+        asker=wish.asker,
+        before=state.phase,
+        began_at=now,
+        deadline=now + timeout_s,
+        signals=int(wish.signal),
+        waiting=(wish.waiting,) if wish.waiting else (),
+    )
+    state = replace(state, phase=Phase.DRAINING, drains=drain.number, drain=drain)
+    fields = {"by": wish.by, "then": wish.then.value, "timeout_s": timeout_s, "asker": wish.asker}
+    told = _message(state, drain, state.live)
+    return state, (Log(level="info", text="draining", fields=fields), _notice(state, drain, now), *told)
+
+
+def _join(state: State, drain: Drain, wish: Wish, timeout_s: float, now: float) -> Result:
+    signals = drain.signals + wish.signal
+    joined = replace(
+        drain,
+        asker=wish.asker or drain.asker,
+        then=max(drain.then, wish.then, key=_STRONGER.index),
+        deadline=now if signals > 1 else min(drain.deadline, now + timeout_s),
+        signals=signals,
+        waiting=(*drain.waiting, wish.waiting) if wish.waiting else drain.waiting,
+    )
+    told: tuple[Effect, ...] = ()
+    if state.phase is Phase.HELD:  # nothing runs; but what waits is to be known
+        joined = replace(
+            joined, by=wish.by, began_at=now, deadline=now, crashed=(), cut=(), stateless=0, silent=(), kept=0
+        )
+        state = replace(state, phase=Phase.DRAINING)
+    elif joined.seal is None and _order(joined) != _order(drain):
+        told = _message(state, joined, state.live)
+    elif signals > 2 and joined.seal is not None:
+        joined = replace(joined, seal=replace(joined.seal, deadline=now))
+    state = replace(state, drain=joined)
+    fields = {"by": wish.by, "then": joined.then.value, "left_s": round(max(0.0, joined.deadline - now), 2)}
+    effects: tuple[Effect, ...] = (Log(level="info", text="drain joined", fields=fields), _notice(state, joined, now))
+    effects += told
+    if state.phase is Phase.STOPPING and (signals > 1 or wish.timeout_s == 0):
+        state, more = lifecycle.stop(state, STOP_NOW_S, now)
+        effects += more
+    return state, effects
+
+
+def cancel(state: State, by: Waiting) -> Result:
+    """Serve again, where nothing was cut yet or the gateway is held."""
+    drain = state.drain
+    if drain is None or drain.seal is not None or state.phase in (Phase.STOPPING, Phase.STOPPED):
+        why = "no drain is on its way" if drain is None else "the drain is past its deadline: what ran is being cut"
+        return state, (Reply(client=by.client, request=by.request, error="not_draining", why=why),)
+    state, effects = _called_off(state, drain, "cancelled", "an operator cancelled the drain")
+    return state, (Log(level="info", text="drain cancelled"), *effects, Reply(client=by.client, request=by.request))
+
+
+def _called_off(state: State, drain: Drain, error: str, why: str) -> Result:
+    state = replace(state, phase=drain.before, drain=None)
+    return state, (
+        *((RecordStopCancelled(),) if drain.stop_noted else ()),
+        *((SendDrainOver(to=state.live),) if state.live else ()),
+        TellServiceManager(about="serving", within_s=0.0),
+        *(Reply(client=client, request=request, error=error, why=why) for client, request in drain.waiting),
+    )
+
+
+# -- workers -----------------------------------------------------------------------------------------------------------
+
+
+def greeting(state: State, process: Process) -> tuple[Effect, ...]:
+    """What a worker that starts during a drain is told before it owns anything."""
+    if state.drain is None or state.phase not in (Phase.DRAINING, Phase.HELD):
+        return ()
+    return _message(state, state.drain, (process,))
+
+
+def drained(state: State, event: WorkerDrained) -> Result:
+    """One worker less to wait for."""
+    if state.drain is None or event.number != state.drain.number:  # that one was cancelled
+        return state, ()
+    drained = state.drain.drained | {Process(event.slot, event.generation)}
+    return replace(state, drain=replace(state.drain, drained=drained)), ()
+
+
+def sealed(state: State, event: WorkerSealed) -> Result:
+    """Keep a worker's answer; one that comes too late, or of who was not asked, is nobody's."""
+    process = Process(event.slot, event.generation)
+    seal = None if state.drain is None else state.drain.seal
+    if state.drain is None or seal is None or event.request != seal.request or process not in seal.waiting:
+        return state, ()
+    whole = state.workers[event.slot].state is WorkerState.READY
+    turns = SealedTurns(cut=event.cut, busy=event.busy, stateless=event.stateless, whole=whole)
+    seal = replace(seal, waiting=seal.waiting - {process}, answers={**seal.answers, process: turns})
+    return replace(state, drain=replace(state.drain, seal=seal)), ()
+
+
+def died(before: State, after: State) -> State:
+    """Note the shards of workers that are gone: what ran there is known once another has read them."""
+    gone = {process.slot for process in set(before.live).difference(after.live)}
+    if not gone or after.drain is None or after.phase is not Phase.DRAINING:
+        return after
+    unread = {(owner.slot, shard) for shard, owner in enumerate(before.owners) if owner.slot in gone}
+    return replace(after, drain=replace(after.drain, unread=after.drain.unread | unread))
+
+
+def recovered(state: State, event: ShardRecovered) -> State:
+    """One of these was read: whom the death cut is told with those that the drain cuts."""
+    drain = state.drain
+    if drain is None or event.shard not in {shard for _, shard in drain.unread}:
+        return state
+    unread = frozenset((slot, shard) for slot, shard in drain.unread if shard != event.shard)
+    crashed = (*drain.crashed, *(turn.key for turn in event.cut))
+    return replace(state, drain=replace(drain, unread=unread, crashed=crashed))
+
+
+# -- what follows from the state and the time ----------------------------------------------------------------------
+
+
+def settle(state: State, now: float) -> Result:
+    """Seal when nothing is left to wait for, conclude when all have answered."""
+    effects: tuple[Effect, ...] = ()
+    if state.phase is not Phase.DRAINING or state.drain is None:
+        return state, effects
+    if state.drain.seal is None and (now >= state.drain.deadline or not _awaited(state, state.drain)):
+        state, effects = _seal(state, state.drain, now)
+    drain = state.drain
+    if drain is not None and drain.seal is not None:
+        state, noted = _stop_noted(state, drain)
+        effects += noted
+        if now >= drain.seal.deadline or drain.seal.waiting.isdisjoint(state.live):
+            state, more = _conclude(state, now) if state.unwritable is None else _conclude_unmarked(state, drain, now)
+            effects += more
+    return state, effects
+
+
+def ended(state: State, now: float) -> tuple[Effect, ...]:
+    """The last there is to do, when no worker is left."""
+    drain = state.drain
+    assert drain is not None, "nothing else ends the gateway"
+    drain = replace(drain, took_s=now - drain.began_at)
+    return (*replies(drain, drain.waiting), Finish(restart=drain.then is Then.RESTART))
+
+
+def alarms(state: State) -> Iterator[Alarm]:
+    """When there is no more waiting: :func:`settle` does it, after every event."""
+    if state.drain is not None and state.phase is Phase.DRAINING:
+        seal = state.drain.seal
+        yield state.drain.deadline if seal is None else seal.deadline, lambda later, _: (later, ())
+
+
+def forgive(state: State, now: float) -> State:
+    """The supervisor itself did not run for a while: answers may wait to be read."""
+    if state.drain is None or state.drain.seal is None:
+        return state
+    return replace(state, drain=replace(state.drain, seal=replace(state.drain.seal, deadline=now + SEAL_ANSWER_S)))
+
+
+def _awaited(state: State, drain: Drain) -> bool:
+    """Whether a turn may run in a worker that lives."""
+    live = (WorkerState.STARTING, WorkerState.READY)
+    return any(worker.state in live and state.process(worker.slot) not in drain.drained for worker in state.workers)
+
+
+def _seal(state: State, drain: Drain, now: float) -> Result:
+    number, to = state.asked + 1, state.live
+    seal = Seal(request=number, deadline=now + SEAL_ANSWER_S, waiting=frozenset(to))
+    drain = replace(drain, seal=seal, sealed_at=now if drain.sealed_at is None else drain.sealed_at)
+    state = replace(state, asked=number, drain=drain)
+    asking = (SendSeal(to=to, request=number),) if to else ()
+    return state, (_notice(state, drain, now), *asking)
+
+
+def _stop_noted(state: State, drain: Drain) -> Result:
+    """Strikes from the first cut of this drain on belong to the end of this life; a hold may end with it too."""
+    if drain.stop_noted:
+        return state, ()
+    assert drain.sealed_at is not None
+    at = state.wall(drain.sealed_at)
+    return replace(state, drain=replace(drain, stop_noted=True)), (RecordStopBegan(at=at),)
+
+
+def _conclude(state: State, now: float) -> Result:
+    """Record what is cut, then cut it, then stop or hold. The silent are killed: the next start finds what they did."""
+    drain = state.drain
+    assert drain is not None
+    assert drain.seal is not None
+    assert drain.sealed_at is not None
+    seal, since, live = drain.seal, state.wall(drain.sealed_at), state.live
+    cuts = tuple(sorted({turn for answer in seal.answers.values() for turn in answer.cut}))
+    waiting: frozenset[str] = frozenset().union(*(answer.busy for answer in seal.answers.values()))
+    drain = replace(
+        drain,
+        seal=None,
+        cut=(*drain.crashed, *(turn.key for turn in cuts)),
+        silent=tuple(
+            sorted({process.slot for process in live if process in seal.waiting} | {slot for slot, _ in drain.unread})
+        ),
+        kept=len(waiting),
+        stateless=sum(answer.stateless for answer in seal.answers.values()),
+        took_s=now - drain.began_at,
+    )
+    record = RecordCuts(
+        cuts=cuts,
+        reason=reason(drain),
+        drop_idle=drain.then is not Then.HOLD,
+        busy=waiting.union(turn.key for turn in cuts),
+        unknown=_unknown(state, seal),
+        shards=len(state.owners),
+        since=since,
+    )
+    state = replace(state, drain=drain)
+    effects: tuple[Effect, ...] = (record, over(drain, record))
+    for process in live:
+        if process in seal.waiting:
+            state, more = lifecycle.kill(state, process.slot, now, f"it did not tell what runs for {SEAL_ANSWER_S:g} s")
+            effects += more
+    answered = tuple(process for process in live if process in seal.answers)
+    if answered:
+        effects += (SendCut(to=answered, reason=record.reason, at=state.wall(now)),)
+    state, after = _hold(state, drain, now) if drain.then is Then.HOLD else lifecycle.stop(state, STOP_S, now)
+    return state, (*effects, *after)
+
+
+def _conclude_unmarked(state: State, drain: Drain, now: float) -> Result:
+    """The disk cannot be written. What is to go on after the drain goes on without it; a stop cuts nothing.
+
+    Workers that stop with sealed turns leave these as running on disk, so the next start marks them as after a crash.
+    """
+    fault = state.unwritable
+    if drain.then is not Then.STOP:
+        why = f"the disk cannot be written ({fault}), so what the drain would cut cannot be marked; everything goes on"
+        state, effects = _called_off(state, drain, "store_failed", why)
+        return state, (Log(level="error", text="the drain is called off", fields={"why": why}), *effects)
+    state, effects = _conclude(state, now)
+    assert state.drain is not None
+    unmarked = any(effect.cuts for effect in effects if isinstance(effect, RecordCuts))
+    state = replace(state, drain=replace(state.drain, unmarked=unmarked))
+    log = Log(level="error", text="what is cut cannot be marked now; the next start will", fields={"why": fault})
+    return state, (log, *(effect for effect in effects if not isinstance(effect, RecordCuts | SendCut)))
+
+
+def _hold(state: State, drain: Drain, now: float) -> Result:
+    state = replace(state, phase=Phase.HELD, drain=replace(drain, deadline=min(drain.deadline, now), waiting=()))
+    return state, (*replies(drain, drain.waiting), _notice(state, drain, now))
+
+
+def _unknown(state: State, seal: Seal) -> frozenset[int]:
+    """The shards of which no answer told what runs or waits there."""
+    told = {process.slot for process, turns in seal.answers.items() if turns.whole}
+    unread = {shard for shard, fault in state.broken.items() if not fault.serving}
+    return state.unheard | unread | {shard for shard, owner in enumerate(state.owners) if owner.slot not in told}
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def _order(drain: Drain) -> tuple[Then, float, str | None]:
+    """What workers know of it."""
+    return drain.then, drain.deadline, drain.asker
+
+
+def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effect, ...]:
+    if not to:
+        return ()
+    order = SendDrain(
+        to=to,
+        number=drain.number,
+        reason=reason(drain),
+        then=drain.then,
+        deadline=state.wall(drain.deadline),
+        asker=drain.asker,
+    )
+    return (order,)
+
+
+def _notice(state: State, drain: Drain, now: float) -> Effect:
+    """For the service manager. That it ends is told when nothing can cancel the drain any more."""
+    if state.phase is Phase.HELD:
+        return TellServiceManager(about="held", within_s=0.0)
+    within_s = max(0.0, drain.deadline - now) + AFTER_DEADLINE_S
+    sure = state.phase is Phase.STOPPING or drain.seal is not None
+    if not sure or drain.then is Then.HOLD:
+        return TellServiceManager(about="draining", within_s=within_s)
+    return TellServiceManager(about="restarting" if drain.then is Then.RESTART else "stopping", within_s=within_s)

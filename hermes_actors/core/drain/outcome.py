@@ -1,0 +1,53 @@
+"""How a drain went, for those who waited for its end and for the log."""
+
+from __future__ import annotations
+
+from hermes_actors.core.effects import Effect, Log, RecordCuts, Reply, ReplyDrained
+from hermes_actors.core.sessions.ledger import Cause
+from hermes_actors.core.state import Drain, Then, Waiting
+
+CUT_SHOWN = 1000  # keys of sessions in a reply; all are counted
+CUT_LOGGED = 100  # keys of sessions in the log
+
+UNMARKED = (
+    "the gateway stops, but the disk cannot be written, so the sessions whose turns were cut are not marked yet: "
+    "the next start marks them, as after a crash"
+)
+
+
+def reason(drain: Drain) -> Cause:
+    """What it cuts a turn by."""
+    return "restart_timeout" if drain.then is Then.RESTART else "shutdown_timeout"
+
+
+def over(drain: Drain, record: RecordCuts) -> Log:
+    """That nothing runs any more, or what is cut."""
+    fields = {
+        "then": drain.then.value,
+        "took_s": round(drain.took_s, 3),
+        "cut": list(drain.cut[:CUT_LOGGED]),
+        "count": len(drain.cut),
+        "stateless": drain.stateless,
+        "waiting": drain.kept,
+        "silent": list(drain.silent),
+        "reason": record.reason,
+    }
+    cut = drain.cut or drain.stateless or drain.silent
+    text = "drained; what still ran is cut" if cut else "drained"
+    return Log(level="warning" if cut else "info", text=text, fields=fields)
+
+
+def replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
+    """Whom it cut, for each who asked for it."""
+    if drain.unmarked:
+        return tuple(Reply(client=one, request=request, error="store_failed", why=UNMARKED) for one, request in to)
+    data = {
+        "marked": len(drain.cut),
+        "cut": list(drain.cut[:CUT_SHOWN]),
+        "stateless": drain.stateless,
+        "waiting": drain.kept,
+        "silent": list(drain.silent),
+        "took_s": round(drain.took_s, 3),
+        "then": drain.then.value,
+    }
+    return tuple(ReplyDrained(client=client, request=request, data=data, cut=drain.cut) for client, request in to)

@@ -1,0 +1,111 @@
+"""A planned restart is made ready before it drains anything; wishes for one wait for that, and wait for it together.
+
+Where the next life could not serve, nothing was drained. Whoever wants the gateway to hold or to stop does not wait,
+and has the last word: what is prepared then is dropped, and so it is when an operator cancels it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hermes_actors.core.drain import drain
+from hermes_actors.core.drain.drain import MOST_WAITING
+from hermes_actors.core.effects import DropNextLife, Effect, Log, PrepareRestart, ProveWritable, Reply
+from hermes_actors.core.events import RestartPrepared, RestartRefused
+from hermes_actors.core.pool.lifecycle import Result
+from hermes_actors.core.state import Phase, Preparation, State, Then, Waiting, Wish
+
+
+def asked(state: State, wish: Wish, now: float) -> Result:
+    """Have a drain, where the gateway is to go on after it only if what it cuts can be marked."""
+    if wish.then is Then.STOP:
+        return _begun(state, wish, now)
+    if state.unwritable is not None:
+        return state, _not_begun(wish, state.unwritable)
+    state, effects = _begun(state, wish, now)
+    return state, (ProveWritable(), *effects)
+
+
+def _not_begun(wish: Wish, fault: str) -> tuple[Effect, ...]:
+    why = f"the disk cannot be written ({fault}), so what a drain cuts could not be marked; nothing was drained"
+    log = Log(level="error", text="a drain is refused, and everything goes on", fields={"by": wish.by, "why": fault})
+    return (log, *_replies((wish,), "store_failed", f"{why}. Make room, or end what has it locked, and ask again"))
+
+
+def _begun(state: State, wish: Wish, now: float) -> Result:
+    """Drain at once, unless a next life has to be made ready for it."""
+    if wish.then is not Then.RESTART:
+        state, ended = _end(state, "overruled", f"{wish.by} came later, and wants the gateway to {wish.then.value}")
+        state, effects = drain.asked(state, wish, now)
+        return state, (*ended, *effects)
+    ends = state.drain is not None and state.drain.then is not Then.HOLD
+    if ends or state.phase is Phase.STOPPED:  # the next life is ready, or is not to be
+        return drain.asked(state, wish, now)
+    return _prepare(state, wish)
+
+
+def _prepare(state: State, wish: Wish) -> Result:
+    if state.preparation is None:
+        preparation = Preparation(number=state.preparations + 1, wishes=(wish,))
+        state = replace(state, preparation=preparation, preparations=preparation.number)
+        log = Log(level="info", text="preparing a restart", fields={"by": wish.by})
+        return state, (log, PrepareRestart(number=preparation.number))
+    wishes = state.preparation.wishes
+    if len(wishes) >= MOST_WAITING:
+        return state, _replies((wish,), "busy", f"{MOST_WAITING} requests wait for the restart already")
+    return replace(state, preparation=replace(state.preparation, wishes=(*wishes, wish))), ()
+
+
+def prepared(state: State, event: RestartPrepared, now: float) -> Result:
+    """Drain for all who wait for it."""
+    preparation = state.preparation
+    if preparation is None or event.number != preparation.number:  # that one was dropped
+        return state, ()
+    state = replace(state, preparation=None)
+    effects: tuple[Effect, ...] = ()
+    for wish in preparation.wishes:
+        state, more = drain.asked(state, wish, now)
+        effects += more
+    return state, effects
+
+
+def refused(state: State, event: RestartRefused) -> Result:
+    """Tell all who wait for it that everything goes on."""
+    if state.preparation is None or event.number != state.preparation.number:
+        return state, ()
+    log = Log(level="error", text="the restart is refused, and everything goes on", fields={"why": event.why})
+    state, replies = _end(state, event.error, event.why)
+    return state, (log, *replies)
+
+
+def cancel(state: State, by: Waiting) -> Result:
+    """Neither restart nor drain, where nothing was cut yet or the gateway is held."""
+    if state.preparation is None:
+        return drain.cancel(state, by)
+    state, ended = _end(state, "cancelled", "an operator cancelled the restart")
+    effects: tuple[Effect, ...] = (Log(level="info", text="restart cancelled"),)
+    if state.drain is None:
+        return state, (*effects, *ended, Reply(client=by.client, request=by.request))
+    state, more = drain.cancel(state, by)
+    return state, (*effects, *ended, *more)
+
+
+def dropped(before: State, after: State) -> Iterator[Effect]:
+    """A next life that nobody wants any more."""
+    if _wanted(before) and not _wanted(after):
+        yield DropNextLife()
+
+
+def _wanted(state: State) -> bool:
+    return state.preparation is not None or (state.drain is not None and state.drain.then is Then.RESTART)
+
+
+def _end(state: State, error: str, why: str) -> Result:
+    wishes = () if state.preparation is None else state.preparation.wishes
+    return replace(state, preparation=None), _replies(wishes, error, why)
+
+
+def _replies(wishes: tuple[Wish, ...], error: str, why: str) -> tuple[Effect, ...]:
+    waiting = (wish.waiting for wish in wishes if wish.waiting is not None)
+    return tuple(Reply(client=client, request=request, error=error, why=why) for client, request in waiting)

@@ -1,0 +1,295 @@
+"""The life of the workers: spawn, ready, hung, dead, replaced, given up, stopped.
+
+Each function is one row of the table in :mod:`hermes_actors.core.step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import assert_never
+
+from hermes_actors.core.effects import (
+    CommitTable,
+    Effect,
+    Kill,
+    Log,
+    SendConfigure,
+    SendStop,
+    SendTable,
+    Spawn,
+    Sweep,
+    TouchSessions,
+)
+from hermes_actors.core.events import ShardBroke, WorkerBeat, WorkerExited, WorkerLost, WorkerSpawned
+from hermes_actors.core.pool.policy import Intensity, Verdict, judge, restart_delay_s, slow_delay_s
+from hermes_actors.core.sessions.lives import begins_by_itself
+from hermes_actors.core.state import Load, Owner, Phase, ShardFault, State, Worker, WorkerState
+
+HEARTBEATS_MISSED = 3  # after which a worker counts as hung
+READY_TIMEOUT_S = 30.0  # from spawn, or from what it told of its shards last, to ready
+STOP_S = 5.0  # for a worker whose turns are over to close what it has open
+STOP_NOW_S = 2.0  # the same where somebody is in a hurry
+RECORD_RETRY_S = 1.0  # until a worker is tried again whose ownership could not be recorded
+EXIT_WAIT_S = 5.0  # from the last SIGKILL to the end without the exits of the killed
+
+Result = tuple[State, tuple[Effect, ...]]
+Alarm = tuple[float, Callable[[State, float], Result]]
+
+_LIVE = (WorkerState.STARTING, WorkerState.READY)
+
+
+def start(state: State, now: float) -> Result:
+    """Spawn every worker."""
+    effects: tuple[Effect, ...] = ()
+    for worker in state.workers:
+        state, more = spawn(state, worker.slot, now)
+        effects += more
+    return state, effects
+
+
+def spawn(state: State, slot: int, now: float) -> Result:
+    """A new process for a slot: a new owner of its shards, so their fences grow before it starts."""
+    worker = state.workers[slot]
+    if state.unwritable is not None:
+        return _postponed(state, worker, now)
+    changed = {shard: Owner(slot, state.owners[shard].fence + 1) for shard in state.shards_of(slot)}
+    state = replace(
+        state,
+        owners=tuple(changed.get(shard, owner) for shard, owner in enumerate(state.owners)),
+        broken={shard: fault for shard, fault in state.broken.items() if shard not in changed},
+    ).with_worker(
+        replace(
+            worker,
+            state=WorkerState.STARTING,
+            generation=worker.generation + 1,
+            since=now,
+            ready_at=None,
+            retry_at=None,
+            unrecorded=False,
+        )
+    )
+    return state, (CommitTable(owners=changed), Spawn(slot=slot, generation=worker.generation + 1))
+
+
+def _postponed(state: State, worker: Worker, now: float) -> Result:
+    """The disk cannot be written: no process may own what is not recorded as its own. That is no death of it."""
+    waiting = replace(worker, state=WorkerState.RESTARTING, retry_at=now + RECORD_RETRY_S, unrecorded=True)
+    if worker.unrecorded:
+        return state.with_worker(waiting), ()
+    fields = {"worker": worker.slot, "why": state.unwritable}
+    text = "worker is not started while the registry cannot be written; its shards are not served"
+    return state.with_worker(waiting), (Log(level="error", text=text, fields=fields),)
+
+
+def spawned(state: State, event: WorkerSpawned, greeting: tuple[Effect, ...] = ()) -> Result:
+    """Introduce a process; one that was killed while it started only needs to go.
+
+    Args:
+        state: before.
+        event: what happened.
+        greeting: what it has to know before it owns anything.
+    """
+    worker = state.workers[event.slot]
+    if worker.state is not WorkerState.STARTING:
+        return state, ()
+    return state.with_worker(replace(worker, pid=event.pid)), (
+        SendConfigure(slot=event.slot, generation=event.generation, auto_resume=_auto_resume(state, worker)),
+        *greeting,
+        SendTable(to=(state.process(event.slot),), owners=state.owners, up=state.up),
+    )
+
+
+def _auto_resume(state: State, worker: Worker) -> bool:
+    return state.auto_resume and begins_by_itself(len(worker.failed_at))
+
+
+def ready(state: State, slot: int, now: float) -> Result:
+    """The worker serves from now on."""
+    worker = state.workers[slot]
+    if worker.state is not WorkerState.STARTING:
+        return state, ()
+    state = state.with_worker(replace(worker, state=WorkerState.READY, since=now, ready_at=now, heard_at=now))
+    fields = {
+        "worker": slot,
+        "generation": worker.generation,
+        "pid": worker.pid,
+        "took_s": round(now - worker.since, 3),
+    }
+    return state, (Log(level="info", text="worker ready", fields=fields),)
+
+
+def beat(state: State, event: WorkerBeat, now: float) -> Result:
+    """Remember that the worker lives, and what it said."""
+    worker = replace(state.workers[event.slot], heard_at=now, load=event.load)
+    turns = {shard: turn for shard, turn in event.reached.items() if shard in state.shards_of(event.slot)}
+    effects = (TouchSessions(active=event.active, turns=turns),) if event.active or turns else ()
+    return state.with_worker(worker), effects
+
+
+def goes_on(state: State, slot: int, now: float) -> State:
+    """A worker that starts shows that it does not hang: it may have much to read."""
+    worker = state.workers[slot]
+    return state.with_worker(replace(worker, since=now)) if worker.state is WorkerState.STARTING else state
+
+
+def shard_broke(state: State, event: ShardBroke) -> Result:
+    """Keep it for the status."""
+    fault = ShardFault(why=event.why, set_aside=event.set_aside, serving=event.serving)
+    fields = {"worker": event.slot, "shard": event.shard, "why": event.why, "set_aside": event.set_aside}
+    text = (
+        "shard lost some or all of what it had, and goes on with what is left"
+        if event.serving
+        else "shard is broken and not served"
+    )
+    return replace(state, broken={**state.broken, event.shard: fault}), (Log(level="error", text=text, fields=fields),)
+
+
+def lost(state: State, event: WorkerLost, now: float) -> Result:
+    """A worker without a link is of no use; one that stops closes its link by itself."""
+    if state.workers[event.slot].state not in _LIVE:
+        return state, ()
+    return kill(state, event.slot, now, f"its link ended: {event.why}")
+
+
+def exited(state: State, event: WorkerExited, now: float) -> Result:
+    """Sweep what it left; replace it, unless the gateway stops."""
+    before = state.workers[event.slot]
+    worker = replace(before, pid=None, since=now, last_exit=event.exitcode, load=Load())
+    sweep = Sweep(slot=event.slot, generation=event.generation)
+    fields: dict[str, object] = {
+        "worker": event.slot,
+        "generation": event.generation,
+        "pid": before.pid,
+        "exit": event.exitcode,
+    }
+    if event.why:
+        fields["why"] = event.why
+    if state.phase in (Phase.STOPPING, Phase.STOPPED):
+        state = _over(state.with_worker(replace(worker, state=WorkerState.STOPPED)))
+        return state, (sweep, Log(level="info", text="worker stopped", fields=fields))
+
+    worker = _judged(state, worker, now, event.jitter)
+    assert worker.retry_at is not None
+    given_up = worker.state is WorkerState.GIVEN_UP
+    fields["retry_in_s"] = round(worker.retry_at - now, 2)
+    text = "worker died too often; its shards are not served until a replacement lives" if given_up else "worker died"
+    effects: tuple[Effect, ...] = (sweep, Log(level="error" if given_up else "warning", text=text, fields=fields))
+    state = state.with_worker(worker)
+    if worker.retry_at <= now:
+        state, more = spawn(state, event.slot, now)
+        effects += more
+    return state, effects
+
+
+def _judged(state: State, worker: Worker, now: float, jitter: float) -> Worker:
+    """The dead worker with the time of its replacement; one that served for a whole window has a clean sheet."""
+    limit = Intensity(restarts=state.limits.max_restarts, period_s=state.limits.restart_window_s)
+    stable = worker.ready_at is not None and now - worker.ready_at >= limit.period_s
+    failed_at = (*(at for at in worker.failed_at if not stable and now - at <= limit.period_s), now)
+    slow_tries = 0 if stable else worker.slow_tries
+    if slow_tries or judge(failed_at, now, limit) is Verdict.GIVE_UP:
+        outcome, delay_s, slow_tries = WorkerState.GIVEN_UP, slow_delay_s(slow_tries, jitter), slow_tries + 1
+    else:
+        outcome, delay_s = WorkerState.RESTARTING, restart_delay_s(len(failed_at), jitter)
+    retry_at = now + delay_s
+    if state.drain is not None and state.drain.seal is not None:
+        retry_at = max(retry_at, state.drain.seal.deadline)  # by then nobody may need a replacement
+    return replace(worker, state=outcome, failed_at=failed_at, slow_tries=slow_tries, retry_at=retry_at)
+
+
+def stop(state: State, within_s: float, now: float) -> Result:
+    """Stop every worker; those that are not gone within the time are killed. Again, to have it sooner."""
+    deadline = now + within_s if state.stop_deadline is None else min(now + within_s, state.stop_deadline)
+    state = replace(state, phase=Phase.STOPPING, stop_deadline=deadline)
+    effects: list[Effect] = [Log(level="info", text="stopping", fields={"within_s": round(deadline - now, 2)})]
+    for worker in state.workers:
+        match worker.state:
+            case WorkerState.READY | WorkerState.STOPPING:
+                effects.append(SendStop(slot=worker.slot, generation=worker.generation))
+                state = state.with_worker(replace(worker, state=WorkerState.STOPPING, since=now))
+            case WorkerState.STARTING:  # it has no turn yet
+                effects.append(Kill(slot=worker.slot, generation=worker.generation))
+                state = state.with_worker(replace(worker, state=WorkerState.KILLED, since=now))
+            case WorkerState.RESTARTING | WorkerState.GIVEN_UP:
+                state = state.with_worker(replace(worker, state=WorkerState.STOPPED, since=now, retry_at=None))
+            case WorkerState.KILLED | WorkerState.STOPPED:
+                pass
+            case _:
+                assert_never(worker.state)
+    return _over(state), tuple(effects)
+
+
+def _over(state: State) -> State:
+    """The end, when no worker is left."""
+    if any(worker.state is not WorkerState.STOPPED for worker in state.workers):
+        return state
+    return replace(state, phase=Phase.STOPPED, stop_deadline=None)
+
+
+def kill(state: State, slot: int, now: float, why: str) -> Result:
+    """A worker that is of no use any more goes at once; its exit tells the rest."""
+    worker = state.workers[slot]
+    fields = {"worker": slot, "generation": worker.generation, "pid": worker.pid, "why": why}
+    return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now)), (
+        Kill(slot=slot, generation=worker.generation),
+        Log(level="error", text="killing worker", fields=fields),
+    )
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+
+def alarms(state: State) -> Iterator[Alarm]:
+    """What is to be done at which time if nothing else happens before."""
+    if state.stop_deadline is not None:
+        yield state.stop_deadline, _stop_overdue
+    if state.phase in (Phase.STOPPING, Phase.STOPPED):
+        return
+    for worker in state.workers:
+        slot = worker.slot
+        if worker.state is WorkerState.STARTING:
+            yield worker.since + READY_TIMEOUT_S, partial(_not_ready, slot)
+        elif worker.state is WorkerState.READY:
+            yield worker.heard_at + HEARTBEATS_MISSED * state.limits.heartbeat_s, partial(_hung, slot)
+        elif worker.retry_at is not None:
+            yield worker.retry_at, partial(_retry, slot)
+
+
+def forgive(state: State, now: float) -> State:
+    """Measure live workers from now on: the supervisor itself did not run for a while, so it heard nobody."""
+    for worker in state.workers:
+        if worker.state is WorkerState.STARTING:
+            state = state.with_worker(replace(worker, since=now))
+        elif worker.state is WorkerState.READY:
+            state = state.with_worker(replace(worker, heard_at=now))
+    return state
+
+
+def _not_ready(slot: int, state: State, now: float) -> Result:
+    return kill(state, slot, now, f"not ready within {READY_TIMEOUT_S:g} s")
+
+
+def _hung(slot: int, state: State, now: float) -> Result:
+    return kill(state, slot, now, f"no heartbeat for {now - state.workers[slot].heard_at:.1f} s")
+
+
+def _retry(slot: int, state: State, now: float) -> Result:
+    return spawn(state, slot, now)
+
+
+def _stop_overdue(state: State, now: float) -> Result:
+    """Kill who did not stop in time; then do not wait for ever for the exits of the killed."""
+    left = [worker for worker in state.workers if worker.state is not WorkerState.STOPPED]
+    if all(worker.state is WorkerState.KILLED and now - worker.since >= EXIT_WAIT_S for worker in left):
+        fields = {"workers": [worker.slot for worker in left]}
+        return replace(state, phase=Phase.STOPPED, stop_deadline=None), (
+            Log(level="error", text="stopping without the exit of killed workers", fields=fields),
+        )
+    effects: tuple[Effect, ...] = ()
+    for worker in left:
+        if worker.state is not WorkerState.KILLED:
+            state, more = kill(state, worker.slot, now, "it did not stop in time")
+            effects += more
+    return replace(state, stop_deadline=now + EXIT_WAIT_S), effects

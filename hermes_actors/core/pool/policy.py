@@ -1,0 +1,74 @@
+"""What is restarted, and when: a dead worker, and the agent actor of a session that went on with a fallback model.
+
+The rule for workers is OTP's restart intensity; its manual, "Tuning the intensity and period", reasons about the
+numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from hermes_actors.core.state import ActorRecord
+
+BACKOFF_FIRST_S = 0.5  # before the second restart; the first one is at once
+BACKOFF_MOST_S = 30.0
+SLOW_FIRST_S = 30.0  # before the first try after giving up
+SLOW_MOST_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intensity:
+    """At most so many restarts in so many seconds."""
+
+    restarts: int
+    period_s: float
+
+
+class Verdict(Enum):
+    """What becomes of a slot whose worker died."""
+
+    RESTART = auto()
+    GIVE_UP = auto()
+
+
+def judge(failed_at: Sequence[float], now: float, limit: Intensity) -> Verdict:
+    """Whether the deaths at these times, the present one among them, still allow a restart."""
+    recent = sum(now - at <= limit.period_s for at in failed_at)
+    return Verdict.GIVE_UP if recent > limit.restarts else Verdict.RESTART
+
+
+def restart_delay_s(failures: int, jitter: float) -> float:
+    """Seconds before the restart after so many deaths in a row: none at first, then doubling; ``jitter`` in [0, 1)."""
+    if failures <= 1:
+        return 0.0
+    return _doubling(BACKOFF_FIRST_S, failures - 2, BACKOFF_MOST_S, jitter)
+
+
+def slow_delay_s(tries: int, jitter: float) -> float:
+    """Seconds before the next try of a slot that was given up and tried so many times since."""
+    return _doubling(SLOW_FIRST_S, tries, SLOW_MOST_S, jitter)
+
+
+def _doubling(first_s: float, times: int, most_s: float, jitter: float) -> float:
+    """Between half and all of a doubling delay, so that many who failed together do not return together."""
+    whole = min(first_s * 2.0 ** min(times, 32), most_s)
+    return whole * (0.5 + jitter / 2)
+
+
+def restart_after(record: ActorRecord, turn_id: str, reason: str, at: float) -> ActorRecord | None:
+    """The record of an actor that is restarted because a turn succeeded on a fallback model, or None: it is not.
+
+    Nothing else restarts an actor: one whose run failed, or succeeded on the primary model, is kept. The restart makes
+    the next message try the primary model first. A turn has one restart, however often it is reported.
+    """
+    if record.last_fallback_turn == turn_id:
+        return None
+    return ActorRecord(
+        generation=record.generation + 1,
+        restarts=record.restarts + 1,
+        last_restart_reason=reason,
+        last_restart_at=at,
+        last_fallback_turn=turn_id,
+    )

@@ -1,0 +1,1 @@
+"""Marks, strikes, and what is known of sessions. Pure."""

@@ -1,0 +1,328 @@
+"""What the supervisor knows: workers, the shard table, and the requests that wait for a worker's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from hermes_actors.core.sessions.ledger import Cut
+from hermes_actors.core.sessions.marks import UNMARKED, Marks
+
+
+class Phase(StrEnum):
+    """Where the gateway is in its life."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"  # turns that run may end, none begins
+    HELD = "held"  # drained: nothing runs until an operator says what follows
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class WorkerState(StrEnum):
+    """Where a slot's worker is in its life."""
+
+    STARTING = "starting"  # spawned or being spawned, not ready yet
+    READY = "ready"
+    STOPPING = "stopping"  # asked to stop in order
+    KILLED = "killed"  # SIGKILL is sent, its exit is awaited
+    RESTARTING = "restarting"  # gone; its replacement comes at ``retry_at``
+    GIVEN_UP = "given_up"  # gone, and its replacements too, too often: tried slowly
+    STOPPED = "stopped"  # gone for good
+
+
+class Owner(NamedTuple):
+    """Who owns a shard. ``fence`` grows with every new owning process."""
+
+    slot: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a worker said of itself with its last heartbeat; counts."""
+
+    resident: int = 0
+    running: int = 0
+    queued: int = 0
+    turns: int = 0
+    mcp: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A slot of the pool and the process in it. Times are monotonic seconds."""
+
+    slot: int
+    state: WorkerState = WorkerState.RESTARTING
+    generation: int = 0  # processes the slot has had in this boot
+    pid: int | None = None  # of a live process that has a link
+    since: float = 0.0  # when it came into its state
+    ready_at: float | None = None  # when the present process came to serve
+    heard_at: float = 0.0  # its last heartbeat
+    load: Load = Load()
+    failed_at: tuple[float, ...] = ()  # deaths since it was last stable, those inside the restart window
+    slow_tries: int = 0  # replacements since it was given up
+    retry_at: float | None = None
+    unrecorded: bool = False  # it waits for the disk: its ownership could not be recorded
+    last_exit: int | None = None  # exit code; negative: killed by that signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFault:
+    """What a worker said of a shard's broken file."""
+
+    why: str
+    set_aside: str | None
+    serving: bool
+
+
+class ActorRecord(NamedTuple):
+    """What is kept of a session's agent actor, over its passivations and every restart of the gateway."""
+
+    generation: int = 1  # incarnations that the supervisor wanted, the present one included
+    restarts: int = 0
+    last_restart_reason: str | None = None
+    last_restart_at: float | None = None  # seconds since the epoch
+    last_fallback_turn: str | None = None  # which had a restart: one turn has no second one
+
+
+NEVER_RESTARTED = ActorRecord()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEntry:
+    """A session as the registry has it. Times are seconds since the epoch."""
+
+    key: str
+    session_id: str
+    principal: str
+    shard: int
+    created_at: float
+    last_active_at: float
+    actor: ActorRecord = NEVER_RESTARTED
+    marks: Marks = UNMARKED
+    told: int = 0  # its person needs not be told of losses up to this number
+    refound: int = 0  # the number of the loss after which it was found again, until its person is told
+
+
+class Process(NamedTuple):
+    """One process of the pool."""
+
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowSession:
+    """What its worker knows of this session."""
+
+    entry: SessionEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Whether its worker let go of a session that an operator changed."""
+
+    entry: SessionEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopTurn:
+    """Whether a turn of a session was ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListConnections:
+    """The MCP connections of all workers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartServer:
+    """How many connections to an MCP server were restarted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconfigured:
+    """Whether every worker has the new configuration."""
+
+    changes: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowDrain:
+    """What still runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDrain:
+    """What a drain would come to."""
+
+    timeout_s: float
+
+
+Wanted = ShowSession | Changed | StopTurn | ListConnections | RestartServer | Reconfigured | ShowDrain | PlanDrain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What waits for the answers of workers."""
+
+    client: int | None  # of the control socket; None: a signal asked
+    request: int
+    wanted: Wanted
+    deadline: float
+    waiting: frozenset[Process]  # they were asked and have not answered
+    answers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The configured bounds, in seconds where they are times."""
+
+    heartbeat_s: float
+    max_restarts: int
+    restart_window_s: float
+    drain_timeout_s: float
+
+
+class Then(StrEnum):
+    """What follows a drain."""
+
+    HOLD = "hold"
+    RESTART = "restart"
+    STOP = "stop"
+
+
+class Waiting(NamedTuple):
+    """A request of an operator that is answered when a drain is over."""
+
+    client: int
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedTurns:
+    """What ran in a worker when it was sealed."""
+
+    cut: tuple[Cut, ...]
+    busy: frozenset[str]  # keys of the sessions that had turns waiting
+    stateless: int  # turns of no session
+    whole: bool  # it had read all its shards by then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """The workers were asked what runs: no turn ends by itself any more."""
+
+    request: int
+    deadline: float
+    waiting: frozenset[Process]  # they were asked and have not answered
+    answers: Mapping[Process, SealedTurns] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A drain that somebody wants."""
+
+    then: Then
+    timeout_s: float | None = None  # None: the configured one
+    by: str  # in words
+    asker: str | None = None  # key of the session whose turn asks
+    waiting: Waiting | None = None
+    signal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """The next life of this process is being made ready."""
+
+    number: int
+    wishes: tuple[Wish, ...]  # for a restart, which begin their drain when it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """A drain on its way, until its end or the gateway's. Times are monotonic seconds."""
+
+    number: int  # workers repeat it
+    then: Then
+    by: str  # who asked, in words
+    asker: str | None  # key of the session whose turn asked, which is not waited for
+    before: Phase  # where a cancelled drain goes back to
+    began_at: float
+    deadline: float
+    signals: int = 0  # that asked for it
+    waiting: tuple[Waiting, ...] = ()
+    drained: frozenset[Process] = frozenset()  # no turn runs there
+    seal: Seal | None = None
+    sealed_at: float | None = None  # for the first time
+    unmarked: bool = False  # what it cut could not be recorded
+    stop_noted: bool = False  # it is recorded that this life of the supervisor began to cut what ran
+    unread: frozenset[tuple[int, int]] = frozenset()  # slot and shard: of a worker that died meanwhile, to be recovered
+    crashed: tuple[str, ...] = ()  # keys of the sessions that such a death cut, as their recovery told
+    cut: tuple[str, ...] = ()  # keys of all sessions that were cut, in order
+    stateless: int = 0  # turns of no session that it cut
+    silent: tuple[int, ...] = ()  # slots of the workers that died without telling what ran, or were killed for that
+    kept: int = 0  # sessions with messages that wait for the next start, or for the end of a hold
+    took_s: float = 0.0  # until it held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that decisions depend on."""
+
+    limits: Limits
+    workers: tuple[Worker, ...]  # by slot
+    owners: tuple[Owner, ...]  # by shard
+    servers: tuple[str, ...] = ()  # names of the configured MCP servers
+    phase: Phase = Phase.STARTING
+    broken: Mapping[int, ShardFault] = field(default_factory=dict)  # by shard
+    questions: Mapping[int, Question] = field(default_factory=dict)  # by the request id that the workers got
+    asked: int = 0  # questions so far
+    drains: int = 0  # so far
+    unheard: frozenset[int] = frozenset()  # shards that no worker of this life has opened yet
+    unread: frozenset[int] = frozenset()  # of those that were, which could not be read
+    busy: frozenset[str] = frozenset()  # sessions that were not idle before this start, until all shards are heard
+    auto_resume: bool = True  # turns that wait are begun without being asked for
+    preparation: Preparation | None = None
+    preparations: int = 0  # so far
+    drain: Drain | None = None
+    stop_deadline: float | None = None
+    spare_sockets: int = 0  # that listen beyond the slots' own: left by a life with more workers
+    unwritable: str | None = None  # why the registry cannot be written; told for a batch of events that needs it
+    epoch: float = 0.0  # the time of monotonic zero, in seconds since the epoch; told before each batch of events
+
+    def wall(self, at: float) -> float:
+        """A monotonic time in seconds since the epoch."""
+        return self.epoch + at
+
+    def with_worker(self, worker: Worker) -> State:
+        """The same, with this worker in its slot."""
+        workers = (*self.workers[: worker.slot], worker, *self.workers[worker.slot + 1 :])
+        return replace(self, workers=workers)
+
+    def shards_of(self, slot: int) -> Iterator[int]:
+        """The shards a slot owns."""
+        return (shard for shard, owner in enumerate(self.owners) if owner.slot == slot)
+
+    @property
+    def up(self) -> tuple[int, ...]:
+        """The slots whose workers serve."""
+        return tuple(worker.slot for worker in self.workers if worker.state is WorkerState.READY)
+
+    @property
+    def live(self) -> tuple[Process, ...]:
+        """The processes that serve, or are configured already and soon will."""
+        return tuple(
+            Process(worker.slot, worker.generation)
+            for worker in self.workers
+            if worker.pid is not None and worker.state in (WorkerState.STARTING, WorkerState.READY)
+        )
+
+    def process(self, slot: int) -> Process:
+        """The present process of a slot."""
+        return Process(slot, self.workers[slot].generation)

@@ -1,0 +1,1 @@
+"""The socket of hermes-ctl: its messages and both of its ends."""

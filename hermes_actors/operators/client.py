@@ -1,0 +1,228 @@
+"""The blocking client of the control socket: what ``hermes-ctl`` speaks through. Every wait has a deadline.
+
+No asyncio here: a command asks one question, and importing an event loop costs more than asking it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hermes_actors.home import Home
+from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.wire.codec import ProtocolError, decode, encode
+
+ANSWER_S = 5.0  # a supervisor that is well answers within milliseconds
+LOCK_POLL_S = 0.05  # between two looks at the lock of a supervisor that is ending
+VACANT_S = 15.0  # without anybody in the home, after which no next supervisor is expected: service managers are faster
+MAX_FRAME_BYTES = 16 * 1024 * 1024  # as hermes_actors.wire.link, which would import asyncio
+
+_HEADER = struct.Struct(">I")
+
+
+class NotRunning(Exception):
+    """No supervisor holds this home."""
+
+
+class NoAnswer(Exception):
+    """A supervisor holds this home, but does not answer: it starts, ends or hangs."""
+
+
+class ControlFailed(Exception):
+    """The request could not be done. ``code``: the reply's ``error``, ``forbidden``, ``unreachable``, ``protocol``."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class Control:
+    """A connection to a running supervisor; made by :func:`connect`."""
+
+    def __init__(self, home: Home, connection: socket.socket) -> None:
+        self._connection = connection
+        self._who = f"the supervisor of {home.root} (pid {_peer(connection)})"
+        self._asked = 0
+
+    def ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """One request, and the data of its reply (:mod:`hermes_actors.operators.messages`).
+
+        Raises:
+            NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
+            ControlFailed: the supervisor refused, or did not speak our protocol.
+        """
+        self.begin(operation, **arguments)
+        return self.answer()
+
+    def begin(self, operation: str, **arguments: Any) -> None:
+        """Send a request whose answer may take long: see :meth:`answered`, then :meth:`answer`.
+
+        Raises:
+            NoAnswer: the connection ended, or takes nothing for :data:`ANSWER_S`.
+        """
+        self._asked += 1
+        body = encode(ControlRequest(request=self._asked, operation=operation, arguments=arguments))
+        with self._told_of_silence():
+            self._connection.settimeout(ANSWER_S)
+            self._connection.sendall(_HEADER.pack(len(body)) + body)
+
+    def answered(self, within_s: float) -> bool:
+        """Whether the answer came within the time, or the end of the connection."""
+        return bool(select.select([self._connection], [], [], within_s)[0])
+
+    def answer(self) -> dict[str, Any]:
+        """The data of the reply to the last request.
+
+        Raises:
+            NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
+            ControlFailed: the supervisor refused, or did not speak our protocol.
+        """
+        with self._told_of_silence():
+            try:
+                reply = self._reply(time.monotonic() + ANSWER_S)
+            except ProtocolError as error:
+                raise ControlFailed("protocol", f"{self._who} is not of this release: {error}") from error
+        if reply.error is not None:
+            raise ControlFailed(reply.error, reply.why)
+        return reply.data
+
+    @contextmanager
+    def _told_of_silence(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise NoAnswer(f"{self._who} gave no answer within {ANSWER_S:g} s") from error
+        except OSError as error:  # reset, or broken pipe
+            raise NoAnswer(f"{self._who} ended the connection without an answer") from error
+
+    def wait_closed(self, timeout_s: float) -> bool:
+        """Whether the supervisor ended the connection within the time."""
+        deadline = time.monotonic() + timeout_s
+        try:
+            while self._receive(1, deadline):
+                pass
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            pass
+        return True
+
+    def _reply(self, deadline: float) -> ControlReply:
+        (length,) = _HEADER.unpack(self._exactly(_HEADER.size, deadline))
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {length} bytes")
+        reply = decode(self._exactly(length, deadline))
+        if not isinstance(reply, ControlReply) or reply.request != self._asked:
+            raise ProtocolError(f"unexpected {type(reply).__name__}")
+        return reply
+
+    def _exactly(self, wanted: int, deadline: float) -> bytes:
+        received = bytearray()
+        while len(received) < wanted:
+            piece = self._receive(wanted - len(received), deadline)
+            if not piece:
+                raise ConnectionResetError("ended by the other end")
+            received += piece
+        return bytes(received)
+
+    def _receive(self, most: int, deadline: float) -> bytes:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        return self._connection.recv(most)
+
+
+@contextmanager
+def connect(home: Home) -> Iterator[Control]:
+    """A connection to the supervisor of a home.
+
+    Raises:
+        NotRunning: there is none.
+        NoAnswer: there is one, without a control socket that listens.
+        ControlFailed: the socket is another user's, or cannot be reached.
+    """
+    held = f"a supervisor holds {home.root}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_S)
+        try:
+            connection.connect(os.fspath(home.control))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+            if lock_held(home):
+                raise NoAnswer(f"{held}, but does not listen: it starts, ends or hangs") from error
+            raise NotRunning(f"no supervisor runs on {home.root}") from error
+        except (TimeoutError, BlockingIOError) as error:  # the queue of its socket is full
+            raise NoAnswer(f"{held}, but accepts no connection") from error
+        except PermissionError as error:
+            why = f"{home.control} belongs to another user; run this as its owner"
+            raise ControlFailed("forbidden", why) from error
+        except OSError as error:  # a path longer than a socket's may be, a loop of links
+            raise ControlFailed("unreachable", f"{home.control}: {error.strerror or error}") from error
+        yield Control(home, connection)
+
+
+def ask(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
+    """One request on a connection of its own; see :func:`connect` and :meth:`Control.ask`."""
+    with connect(home) as control:
+        return control.ask(operation, **arguments)
+
+
+def wait_free(home: Home, timeout_s: float) -> bool:
+    """Whether nobody holds the home's lock any more, within the time."""
+    deadline = time.monotonic() + timeout_s
+    while lock_held(home):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOCK_POLL_S)
+    return True
+
+
+def wait_successor(home: Home, boot: str, timeout_s: float) -> dict[str, Any] | None:
+    """The ``status`` of the supervisor that serves after that of ``boot``.
+
+    Returns:
+        None where none does within the time, or where nobody held the home for :data:`VACANT_S`.
+    """
+    deadline = time.monotonic() + timeout_s
+    vacant_until = time.monotonic() + VACANT_S
+    while time.monotonic() < min(deadline, vacant_until):
+        status: dict[str, Any] = {}
+        try:
+            with contextlib.suppress(NoAnswer):  # it is between two lives
+                status = ask(home, "status")
+            vacant_until = time.monotonic() + VACANT_S
+        except NotRunning:
+            pass
+        if status.get("boot", boot) != boot and status["phase"] != "starting":
+            return status
+        time.sleep(LOCK_POLL_S)
+    return None
+
+
+def lock_held(home: Home) -> bool:
+    """Whether a process holds the home's lock. Looking takes it, shared, for some microseconds."""
+    try:
+        lock = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _peer(connection: socket.socket) -> int:
+    """The process that listens at the other end."""
+    pid, _uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)

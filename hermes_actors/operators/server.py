@@ -1,0 +1,187 @@
+"""The control socket: operators' requests in, replies out. It decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from hermes_actors.core.events import Event, OperatorAsked
+from hermes_actors.home import PRIVATE_FILE
+from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.wire.codec import ProtocolError
+from hermes_actors.wire.link import FrameLink, LinkClosed
+
+MOST_CLIENTS = 32
+MOST_WAITING = 16  # requests of one client without a reply
+IDLE_S = 60.0  # without a request or the wait for a reply, after which a client is let go
+LAST_WORDS_S = 2.0  # for clients to read their replies when the gateway ends
+BACKLOG = 16
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+
+log = structlog.get_logger(__name__)
+
+
+class ControlServer:
+    """A Unix socket that only its owner and root may use.
+
+    Args:
+        path: where; what an earlier supervisor left there is removed.
+        tell: where requests go, as events.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[Event], None]) -> None:
+        self._path = path
+        self._tell = tell
+        self._clients: dict[int, _Client] = {}
+        self._numbers = itertools.count(1)
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Accept clients from now on.
+
+        Raises:
+            OSError: the socket cannot be made.
+        """
+        self._clear_place()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o777 & ~PRIVATE_FILE)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(before)
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Client(self, next(self._numbers)), sock=listener, backlog=BACKLOG
+        )
+
+    def _clear_place(self) -> None:
+        """Whatever stands there must not keep a gateway from starting; what is no socket may be somebody's."""
+        if self._path.is_dir() and not self._path.is_symlink():
+            aside = self._path.with_name(f"{self._path.name}.aside-{secrets.token_hex(4)}")
+            self._path.rename(aside)
+            log.warning("moved a directory out of the control socket's place", moved_to=str(aside))
+        self._path.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Remove the socket and let all clients go, when they have their replies."""
+        if self._server is not None:
+            self._server.close()
+        with contextlib.suppress(OSError):  # gone already, or the disk became read-only: the next start replaces it
+            self._path.unlink()
+        clients = list(self._clients.values())
+        for client in clients:
+            client.close()
+        if clients:
+            await asyncio.wait([client.left for client in clients], timeout=LAST_WORDS_S)
+
+    def reply(self, client: int, reply: ControlReply) -> None:
+        """Answer a client, if it is still there."""
+        waiting = self._clients.get(client)
+        if waiting is not None:
+            waiting.reply(reply)
+
+    # -- for clients -------------------------------------------------------------------------------------------------
+    def join(self, client: _Client) -> bool:
+        """Whether there is room for one more."""
+        if len(self._clients) >= MOST_CLIENTS:
+            return False
+        self._clients[client.number] = client
+        return True
+
+    def leave(self, client: _Client) -> None:
+        """The client is gone."""
+        self._clients.pop(client.number, None)
+
+    def ask(self, client: _Client, request: ControlRequest) -> None:
+        """Pass a request on."""
+        self._tell(
+            OperatorAsked(
+                client=client.number,
+                request=request.request,
+                operation=request.operation,
+                arguments=request.arguments,
+            )
+        )
+
+
+class _Client(FrameLink):
+    """One connection of an operator."""
+
+    def __init__(self, server: ControlServer, number: int) -> None:
+        super().__init__(self._asked, self._left)
+        self.number = number
+        self._server = server
+        self._waiting = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.left = asyncio.get_running_loop().create_future()  # done when the connection is over
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        uid = _peer_uid(transport)
+        if uid not in (os.geteuid(), 0):
+            log.warning("refused a control connection of another user", uid=uid)
+            self.close()
+        elif not self._server.join(self):
+            why = f"{MOST_CLIENTS} clients are connected already"
+            self.send(ControlReply(request=0, error="busy", why=why, data={}))
+            self.close()
+        else:
+            self._expect()
+
+    def reply(self, reply: ControlReply) -> None:
+        """Answer one request."""
+        self._waiting -= 1
+        self._expect()
+        with contextlib.suppress(LinkClosed):
+            try:
+                self.send(reply)
+            except ProtocolError as error:
+                self.send(ControlReply(request=reply.request, error="too_large", why=str(error), data={}))
+
+    def _asked(self, message: object) -> None:
+        if not _well_formed(message):
+            raise ProtocolError("a request has a number, an operation and arguments")
+        assert isinstance(message, ControlRequest)
+        if self._waiting >= MOST_WAITING:
+            why = f"{MOST_WAITING} requests wait for a reply already"
+            self.send(ControlReply(request=message.request, error="busy", why=why, data={}))
+            return
+        self._waiting += 1
+        self._expect()
+        self._server.ask(self, message)
+
+    def _left(self, _why: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._server.leave(self)
+        self.left.set_result(None)
+
+    def _expect(self) -> None:
+        """Let it go after a while, unless it waits: every request has its reply, that of a drain at its end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if self._waiting else asyncio.get_running_loop().call_later(IDLE_S, self.close)
+
+
+def _well_formed(message: object) -> bool:
+    return (
+        isinstance(message, ControlRequest)
+        and isinstance(message.request, int)
+        and isinstance(message.operation, str)
+        and isinstance(message.arguments, dict)
+    )
+
+
+def _peer_uid(transport: asyncio.BaseTransport) -> int:
+    peer = transport.get_extra_info("socket")
+    _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(uid)

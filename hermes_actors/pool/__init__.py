@@ -1,0 +1,1 @@
+"""Worker processes: the only rooms that start any."""

@@ -1,0 +1,287 @@
+"""The ledger's file: locked for as long as somebody may write it, and on disk always whole, either old or new.
+
+A commit writes a draft beside the file, syncs it, renames it over the file and syncs the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import filelock
+import orjson
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Entry, Ledger
+from hermes_actors.home import PRIVATE_FILE
+from hermes_actors.wire.failpoints import point
+
+VERSION = 1
+LOCK_TIMEOUT_S = 2.0  # whoever clears strikes holds it for a moment
+MOST_BYTES = 64 * 1024 * 1024  # some 400,000 sessions, more than can be cut at once
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+class LedgerUnusable(Exception):
+    """The file cannot be used and was not touched. A gateway serves on with a ledger that it only remembers."""
+
+
+class LedgerHeld(LedgerUnusable):
+    """Another process has the lock."""
+
+
+class LedgerUnlockable(LedgerUnusable):
+    """The filesystem has no locks, or does not let us have one."""
+
+
+class LedgerUnreadable(LedgerUnusable):
+    """The disk does not give us the content."""
+
+
+class LedgerNewer(LedgerUnusable):
+    """A newer release wrote it."""
+
+
+class LedgerCorrupt(LedgerUnusable):
+    """The content is not a ledger."""
+
+
+class LedgerNotWritten(Exception):
+    """A commit failed, for want of space perhaps: what was committed before stands, and the next commit tries again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A corrupt file that was moved out of the way for people to look at."""
+
+    path: Path
+    why: str
+
+
+@dataclass(slots=True, kw_only=True)
+class LedgerFile:
+    """The ledger of a home in the hands of its one writer. Any one thread at a time may use it."""
+
+    path: Path
+    ledger: Ledger  # as it was last read or committed
+    aside: SetAside | None = None  # what was found in its place
+    fault: LedgerUnusable | None = None  # why the ledger is only remembered
+    _sure: bool = True  # whether the file is known to have it
+    _lock: filelock.BaseFileLock | None = None
+    _lines: Mapping[str, bytes] = field(default_factory=dict)  # as last written, by key
+
+    @classmethod
+    def open(cls, path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> LedgerFile:
+        """Take the lock until :meth:`close` and read the file. No file is an empty ledger.
+
+        A corrupt file is set aside, and the ledger is empty. What an earlier holder left never matters.
+
+        Raises:
+            LedgerHeld: another process has the lock, after this many seconds still.
+            LedgerUnlockable: there is no lock to be had here.
+            LedgerUnreadable: the file cannot be read, or set aside.
+            LedgerNewer: a newer release wrote it.
+        """
+        with contextlib.ExitStack() as undo:
+            lock = _locked(path, timeout_s)
+            undo.callback(lock.release)
+            try:
+                ledger, aside = read(path), None
+            except LedgerCorrupt as error:
+                ledger, aside = Ledger(), SetAside(path=_set_aside(path), why=str(error))
+            undo.pop_all()
+        return cls(path=path, ledger=ledger, aside=aside, _lock=lock)
+
+    @classmethod
+    def remembered(cls, path: Path, fault: LedgerUnusable) -> LedgerFile:
+        """An empty ledger that is forgotten with this process, in place of one that cannot be used.
+
+        What the file may say is not taken over: its strikes could not be cleared in it and would come back for ever.
+        """
+        return cls(path=path, ledger=Ledger(), fault=fault)
+
+    def commit(self, ledger: Ledger) -> None:
+        """Have this ledger on disk, safe from a loss of power, when it returns; at once where nothing changed.
+
+        Raises:
+            LedgerNotWritten: the file has the earlier ledger still, or this one without safety from a loss of power.
+        """
+        if self.fault is None and not (self._sure and ledger == self.ledger):
+            self._write(ledger)
+        self.ledger = ledger
+
+    def rewrite(self) -> None:
+        """Write what was committed last once more, to see whether that is possible.
+
+        Raises:
+            LedgerNotWritten: it is not.
+        """
+        if self.fault is None:
+            self._write(self.ledger)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _write(self, ledger: Ledger) -> None:
+        if self._lock is None:
+            raise ValueError(f"{self.path} is closed")
+        lines = self._rendered(ledger)
+        self._sure = False
+        _replace(self.path, b'{"version":%d,"sessions":{\n%b\n}}\n' % (VERSION, b",\n".join(lines.values())))
+        self._sure, self._lines = True, lines
+
+    def _rendered(self, ledger: Ledger) -> dict[str, bytes]:
+        """The lines of the file; only those of changed entries are made anew."""
+        entries, lines = self.ledger.entries, self._lines
+        return {
+            key: lines[key] if entries.get(key) is entry and key in lines else _line(key, entry)
+            for key, entry in ledger.entries.items()
+        }
+
+
+def read(path: Path) -> Ledger:
+    """What the file says at this moment, without its lock. No file is an empty ledger.
+
+    Raises:
+        LedgerUnreadable: the disk does not give the content.
+        LedgerNewer: a newer release wrote it.
+        LedgerCorrupt: it is not a ledger; the words name the place.
+    """
+    try:
+        content = _content(path)
+    except FileNotFoundError:
+        return Ledger()
+    except OSError as error:
+        raise LedgerUnreadable(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        version = _Header.model_validate_json(content).version
+        if version > VERSION:
+            raise LedgerNewer(
+                f"{path} has version {version}, this release knows {VERSION}: a newer release wrote it; "
+                "use that one, or move the file away to begin with no strikes"
+            )
+        rows = _Document.model_validate_json(content).sessions
+    except ValidationError as error:
+        raise LedgerCorrupt(f"{path} is not a ledger: {_place(error)}") from None
+    return Ledger({key: row.entry() for key, row in rows.items()})
+
+
+# -- the form ----------------------------------------------------------------------------------------------------------
+
+
+class _Header(BaseModel, strict=True):
+    version: Annotated[int, Field(ge=1)]
+
+
+class _Row(BaseModel, strict=True):
+    count: Annotated[int, Field(ge=1, lt=2**31)]
+    causes: Annotated[list[Cause], Field(min_length=1)]
+    last_cut: str
+    last_at: Annotated[AwareDatetime, Field(ge=_EPOCH, lt=_END)]
+
+    def entry(self) -> Entry:
+        return Entry(
+            count=self.count,
+            causes=tuple(self.causes[-CAUSES_KEPT:]),
+            last_cut=self.last_cut,
+            last_at=round(self.last_at.timestamp(), 3),
+        )
+
+
+class _Document(BaseModel, strict=True):
+    """Fields that are not known are passed over, and gone with the next commit."""
+
+    sessions: dict[str, _Row]
+
+
+def _line(key: str, entry: Entry) -> bytes:
+    row = {
+        "count": entry.count,
+        "causes": entry.causes,
+        "last_cut": entry.last_cut,
+        "last_at": _EPOCH + timedelta(milliseconds=round(entry.last_at * 1000)),
+    }
+    return b"%b:%b" % (orjson.dumps(key), orjson.dumps(row, option=orjson.OPT_UTC_Z))
+
+
+def _place(error: ValidationError) -> str:
+    """Where the first fault is and what it is, without the content that is there."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+# -- the disk ----------------------------------------------------------------------------------------------------------
+
+
+def _locked(path: Path, timeout_s: float) -> filelock.BaseFileLock:
+    place = f"{path}.lock"
+    lock = filelock.FileLock(place, mode=PRIVATE_FILE, fallback_to_soft=False, thread_local=False)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except filelock.Timeout:
+        raise LedgerHeld(f"{place} is held by another process: a supervisor that runs, or a command") from None
+    except (OSError, NotImplementedError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise LedgerUnlockable(
+            f"{place} cannot be locked: {why}; the home must be writable and on a local disk"
+        ) from error
+    return lock
+
+
+def _content(path: Path) -> bytes:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is not a regular file")  # reading from a pipe would wait for ever
+    if found.st_size > MOST_BYTES:
+        raise LedgerCorrupt(f"{path} is not a ledger: it is larger than {MOST_BYTES} bytes")
+    return path.read_bytes()
+
+
+def _set_aside(path: Path) -> Path:
+    aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    try:
+        path.rename(aside)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise LedgerUnreadable(f"{path} is corrupt and cannot be set aside: {error.strerror or error}") from error
+    return aside
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name(f"{path.name}.tmp")
+    point("ledger.draft")
+    try:
+        draft.unlink(missing_ok=True)  # half of one, from a writer that was killed
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        point("ledger.drafted")
+        draft.replace(path)
+        point("ledger.renamed")
+        _sync_directory(path.parent)
+        point("ledger.synced")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)  # a full disk wants its space back
+        raise LedgerNotWritten(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

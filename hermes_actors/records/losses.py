@@ -1,0 +1,98 @@
+"""What files lost, as it is kept: in the registry's file, written in the same transactions as the rest."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+
+from hermes_actors.core.sessions.losses import Known, Loss, What
+from hermes_actors.core.state import SessionEntry
+
+KEPT = 200  # losses
+
+_LOSS = "n, at, shard, what, why, set_aside, until, sessions"
+_FORGOTTEN = 1  # as the fence of an opening: no fence that is given is as low
+_KNOWN = """
+    SELECT opened, turn, opened = ?2 OR turn <> 0 OR EXISTS (SELECT 1 FROM sessions WHERE shard = ?1)
+    FROM shards WHERE shard = ?1
+"""  # sessions are spread evenly, so one of a shard is soon found, or there are few in all
+_UNTOLD = f"SELECT {_LOSS} FROM losses WHERE shard = ? AND n > ? ORDER BY what = 'all' DESC, n DESC LIMIT 1"  # noqa: S608  # own words
+
+
+class Losses:
+    """The table of losses, and what the registry knows of shard files. ``begin`` opens a transaction where none is."""
+
+    def __init__(self, database: sqlite3.Connection, begin: Callable[[], None]) -> None:
+        self._execute = database.execute
+        self._executemany = database.executemany
+        self._begin = begin
+
+    # -- shard files -------------------------------------------------------------------------------------------------
+    def known(self, shard: int) -> Known:
+        """What is known of a shard's file."""
+        opened, turn, is_used = self._execute(_KNOWN, (shard, _FORGOTTEN)).fetchone()
+        return Known(opened, turn, bool(is_used))
+
+    def opened(self, shard: int, fence: int, turn: int) -> None:
+        """An owner opened a shard's file, whose last turn has this number."""
+        self._begin()
+        self._execute("UPDATE shards SET opened = ?, turn = ? WHERE shard = ?", (fence, turn, shard))
+
+    def forget_openings(self) -> None:
+        """What is known of the files is lost: each of them had an owner, as far as anybody knows."""
+        self._begin()
+        self._execute("UPDATE shards SET opened = ?, turn = 0", (_FORGOTTEN,))
+
+    def reached(self, turns: Mapping[int, int]) -> None:
+        """Shards -> the numbers of the last turns that their files have."""
+        self._begin()
+        rows = ((turn, shard) for shard, turn in turns.items())
+        self._executemany("UPDATE shards SET turn = max(turn, ?) WHERE shard = ?", rows)
+
+    # -- losses ------------------------------------------------------------------------------------------------------
+    def add(
+        self,
+        *,
+        at: float,
+        shard: int | None,
+        what: What,
+        why: str,
+        set_aside: str | None = None,
+        until: float | None = None,
+    ) -> int:
+        """Note a loss; its number."""
+        self._begin()
+        values = (at, shard, what, why, set_aside, until)
+        into = "INSERT INTO losses (at, shard, what, why, set_aside, until, sessions)"
+        number = self._execute(f"{into} VALUES (?, ?, ?, ?, ?, ?, 0)", values).lastrowid
+        self._execute("DELETE FROM losses WHERE n <= (SELECT max(n) FROM losses) - ?", (KEPT,))
+        assert number is not None
+        return number
+
+    def found(self, number: int, sessions: int) -> None:
+        """So many more sessions were found again after a loss."""
+        self._begin()
+        self._execute("UPDATE losses SET sessions = sessions + ? WHERE n = ?", (sessions, number))
+
+    def latest(self, limit: int) -> tuple[Loss, ...]:
+        """The latest losses, the last one first."""
+        rows = self._execute(f"SELECT {_LOSS} FROM losses ORDER BY n DESC LIMIT ?", (limit,))  # noqa: S608  # own words
+        return tuple(Loss(*row) for row in rows)
+
+    def of_shard(self, shard: int, since: float) -> tuple[Loss, ...]:
+        """What a shard's file lost since then, the first one first."""
+        rows = self._execute(f"SELECT {_LOSS} FROM losses WHERE shard = ? AND at >= ? ORDER BY n", (shard, since))  # noqa: S608  # own words
+        return tuple(Loss(*row) for row in rows)
+
+    def untold(self, entry: SessionEntry) -> Loss | None:
+        """The worst loss that the person of a session is to be told of."""
+        row = self._execute(_UNTOLD, (entry.shard, entry.told)).fetchone()
+        if row is None and entry.refound:
+            row = self._execute(f"SELECT {_LOSS} FROM losses WHERE n = ?", (entry.refound,)).fetchone()  # noqa: S608  # own words
+        return None if row is None else Loss(*row)
+
+    def tell(self, key: str) -> None:
+        """The person of a session was told of all."""
+        self._begin()
+        told = "told = (SELECT coalesce(max(n), 0) FROM losses), refound = 0"
+        self._execute(f"UPDATE sessions SET {told} WHERE key = ?", (key,))  # noqa: S608  # own words

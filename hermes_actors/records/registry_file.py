@@ -1,0 +1,274 @@
+"""The registry's file: its schema, its integrity, and what becomes of a broken one."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
+from hermes_actors.home import PRIVATE_FILE
+from hermes_actors.wire.sharding import shard_of
+
+CHECK_AT_ONCE_BYTES = 32 * 1024 * 1024  # a larger file is checked while the gateway runs already
+BUSY_TIMEOUT_S = 5.0  # for a reader that holds the file for a moment
+
+ENTRY = "key, session_id, principal, shard, created_at, last_active_at"
+ACTOR = "generation, restarts, last_restart_reason, last_restart_at, last_fallback_turn"  # not in the first schema
+MARKS = "mark, mark_reason, mark_at, mark_turn, former_id, untold_reason, untold_at"  # nor these
+TOLD = "told, refound"  # nor these
+ENTRY_TYPES = (str, str, str, int, float, float)
+_TEXT, _TIME = (str, type(None)), (float, type(None))
+_MARK_TYPES = ((str,), _TEXT, _TIME, _TEXT, _TEXT, _TEXT, _TIME, (str,))  # of MARKS, then the key
+
+MIGRATIONS = (  # user_version n is the state after the first n; one that was released is never edited
+    """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('sessions', 0);
+    CREATE TABLE shards (shard INTEGER PRIMARY KEY, slot INTEGER NOT NULL, fence INTEGER NOT NULL) STRICT;
+    CREATE TABLE sessions (
+        key TEXT PRIMARY KEY,
+        session_id TEXT NOT NULL,
+        principal TEXT NOT NULL,
+        shard INTEGER NOT NULL,
+        created_at REAL NOT NULL,
+        last_active_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sessions_by_activity ON sessions (last_active_at, key);
+    CREATE INDEX sessions_by_principal ON sessions (principal, last_active_at, key);
+    CREATE TRIGGER session_added AFTER INSERT ON sessions
+        BEGIN UPDATE meta SET value = value + 1 WHERE name = 'sessions'; END;
+    CREATE TRIGGER session_gone AFTER DELETE ON sessions
+        BEGIN UPDATE meta SET value = value - 1 WHERE name = 'sessions'; END;
+    """,
+    """
+    ALTER TABLE sessions ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE sessions ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN last_restart_reason TEXT;
+    ALTER TABLE sessions ADD COLUMN last_restart_at REAL;
+    ALTER TABLE sessions ADD COLUMN last_fallback_turn TEXT;
+    """,
+    """
+    ALTER TABLE sessions ADD COLUMN mark TEXT NOT NULL DEFAULT 'clear';
+    ALTER TABLE sessions ADD COLUMN mark_reason TEXT;
+    ALTER TABLE sessions ADD COLUMN mark_at REAL;
+    ALTER TABLE sessions ADD COLUMN mark_turn TEXT;
+    ALTER TABLE sessions ADD COLUMN former_id TEXT;
+    ALTER TABLE sessions ADD COLUMN untold_reason TEXT;
+    ALTER TABLE sessions ADD COLUMN untold_at REAL;
+    CREATE INDEX sessions_marked ON sessions (mark) WHERE mark <> 'clear';
+    CREATE TABLE history (
+        n INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        at REAL NOT NULL,
+        boot TEXT NOT NULL,
+        what TEXT NOT NULL,
+        reason TEXT,
+        turn_id TEXT,
+        session_id TEXT,
+        strikes INTEGER NOT NULL,
+        threshold INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX history_of_key ON history (key, n);
+    CREATE TABLE boots (
+        n INTEGER PRIMARY KEY,
+        boot TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        settled_at REAL,
+        ready_at REAL,
+        stop_began_at REAL,
+        ended_at REAL,
+        how TEXT
+    ) STRICT;
+    """,
+    """
+    ALTER TABLE shards ADD COLUMN opened INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE shards ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+    UPDATE shards SET turn = -1 WHERE slot >= 0;
+    UPDATE shards SET opened = 1 WHERE shard IN (SELECT shard FROM sessions);
+    ALTER TABLE sessions ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN refound INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE losses (
+        n INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        shard INTEGER,
+        what TEXT NOT NULL,
+        why TEXT NOT NULL,
+        set_aside TEXT,
+        until REAL,
+        sessions INTEGER NOT NULL
+    ) STRICT;
+    """,
+)
+
+
+class RegistryUnusable(Exception):
+    """The registry cannot be used, and setting it aside would not be right either."""
+
+
+class Broken(Exception):
+    """The file is damaged."""
+
+
+def connect(path: Path, durability: str) -> sqlite3.Connection:
+    """Open the file, check it unless it is large, and bring it to the present schema. It may be used by any one thread.
+
+    Raises:
+        Broken: it is damaged.
+        RegistryUnusable: a newer release made it, or the disk does not let us.
+    """
+    if path.exists() and not path.is_file():
+        raise Broken("it was no file")
+    try:
+        path.touch(mode=PRIVATE_FILE)
+        database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise RegistryUnusable(f"{path}: {error}") from error
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA synchronous = {'NORMAL' if durability == 'process' else 'FULL'}")
+        if _suspicion(path).exists() or not unchecked(path):
+            fault = _fault(database)
+            if fault is not None:
+                raise Broken(fault)
+            _suspicion(path).unlink(missing_ok=True)
+        _migrate(database, path)
+        database.execute("SELECT 1 FROM meta, shards, sessions LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        database.close()
+        if is_damage(error):
+            raise Broken(str(error)) from error
+        raise RegistryUnusable(f"{path}: {error}") from error
+    except (Broken, RegistryUnusable):
+        database.close()
+        raise
+    return database
+
+
+def _migrate(database: sqlite3.Connection, path: Path) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        database.execute("SELECT value FROM meta WHERE name = 'home'")  # fails of a database that is no registry
+        raise RegistryUnusable(
+            f"{path} has schema version {version}, this release knows {len(MIGRATIONS)}: a newer release made it"
+        )
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened.
+    """
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+
+
+# -- integrity ---------------------------------------------------------------------------------------------------------
+
+
+def unchecked(path: Path) -> bool:
+    """Whether the file is too large to be checked when it is opened."""
+    return path.stat().st_size > CHECK_AT_ONCE_BYTES
+
+
+def check(path: Path) -> str | None:
+    """What is wrong with the file, or None. One that is broken is marked, so that the next start replaces it.
+
+    Raises:
+        sqlite3.Error: it cannot be read at all.
+    """
+    with contextlib.closing(reader(path)) as database:
+        fault = _fault(database)
+    if fault is not None:
+        mark_suspect(path)
+    return fault
+
+
+def mark_suspect(path: Path) -> None:
+    """Have the next start check the file before it trusts it, however large it is."""
+    _suspicion(path).touch(mode=PRIVATE_FILE)
+
+
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that the file's content is bad, and not the disk, its space or its permissions."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+def is_short_of_space(error: BaseException) -> bool:
+    """Whether an error says that the disk cannot be written now: full, failing, read-only, or held by somebody."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None or code == sqlite3.SQLITE_READONLY_DBMOVED:  # that file is gone for good
+        return False
+    return code & 0xFF in _UNWRITABLE
+
+
+def _suspicion(path: Path) -> Path:
+    return path.with_name(path.name + ".suspect")
+
+
+def _fault(database: sqlite3.Connection) -> str | None:
+    try:
+        (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            return str(error)
+        raise
+    return None if said == "ok" else str(said)
+
+
+# -- a broken file -----------------------------------------------------------------------------------------------------
+
+
+def set_aside(path: Path) -> Path:
+    """Move the broken file, and what belongs to it, out of the way for people to look at."""
+    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.corrupt-{when}-{secrets.token_hex(2)}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    _suspicion(path).unlink(missing_ok=True)
+    return aside
+
+
+def readable_meta(aside: Path) -> dict[str, Any]:
+    """What a broken file still says of its home."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(reader(aside)) as database:
+        return {
+            name: value
+            for name, value in database.execute("SELECT name, value FROM meta")
+            if (name, type(value)) in (("home", str), ("shards", int))
+        }
+    return {}
+
+
+def readable_sessions(aside: Path, shards: int) -> Iterator[tuple[Any, ...]]:
+    """The rows of sessions that a broken file still has."""
+    for row in _readable(aside, f"SELECT {ENTRY} FROM sessions"):  # noqa: S608  # own words
+        if tuple(map(type, row)) == ENTRY_TYPES and row[3] == shard_of(row[0], shards):
+            yield row
+
+
+def readable_marks(aside: Path) -> Iterator[tuple[Any, ...]]:
+    """The marks of sessions, and their keys, that a broken file still has. Chosen here: SQL would read up to damage."""
+    for row in _readable(aside, f"SELECT {MARKS}, key FROM sessions"):  # noqa: S608  # own words
+        fits = all(type(value) in kinds for value, kinds in zip(row, _MARK_TYPES, strict=True))
+        if fits and row[0] in tuple(Standing) and Marks(Standing(row[0]), *row[1:-1]) != UNMARKED:
+            yield row
+
+
+def _readable(aside: Path, query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows up to the damage, and from the other end back to it; of a file without such columns none."""
+    for order in ("ASC", "DESC"):
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(reader(aside)) as database:
+            yield from database.execute(f"{query} ORDER BY key {order}")

@@ -1,0 +1,1 @@
+"""A restart in place: prepared, tried out, handed over."""

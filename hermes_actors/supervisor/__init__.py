@@ -1,0 +1,1 @@
+"""The supervisor's process: its actor, what it opens, records and performs."""

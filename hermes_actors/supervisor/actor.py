@@ -1,0 +1,138 @@
+"""The supervisor actor: batches of events through ``step``, registry effects committed, the rest handed to the loop.
+
+The actor has a thread of its own and never waits for anything but the registry. All sockets, processes and timers
+belong to the event loop, which talks to the actor through :class:`Intake` and hears of it through ``deliver`` and
+``failed``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import pykka
+
+from hermes_actors.core.effects import Effect
+from hermes_actors.core.events import Event
+from hermes_actors.core.state import Phase, State
+from hermes_actors.core.step import due, recorded, step
+from hermes_actors.supervisor.recorder import NotWritable, Outgoing, Recorder
+
+MOST_WAITING = 100_000  # events; workers that make more have lost their mind
+START_TIMEOUT_S = 10.0
+
+
+class SupervisorFailed(Exception):
+    """The supervisor met an error that it cannot go on from; the log has the first cause."""
+
+
+class Supervisor(pykka.ThreadingActor):
+    """Owns the state. One message is a batch of events.
+
+    Args:
+        state: the first state.
+        recorder: does the registry effects.
+        deliver: called after each batch with the effects to do now, and the time (monotonic seconds) of the next tick.
+        failed: called once if the actor dies of an error.
+    """
+
+    use_daemon_thread = True  # a hung disk must not keep a process that has ended
+
+    def __init__(
+        self,
+        state: State,
+        recorder: Recorder,
+        deliver: Callable[[Sequence[Outgoing], float | None], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__()
+        self._state = state
+        self._recorder = recorder
+        self._deliver = deliver
+        self._failed = failed
+
+    def on_receive(self, events: tuple[Event, ...]) -> None:
+        """Handle a batch: nothing leaves before all that it records is committed."""
+        began = time.monotonic()
+        before = replace(self._state, epoch=time.time() - began)
+        state, wanted = _decided(before, events)
+        try:
+            outgoing = self._recorder.record(wanted)
+        except NotWritable as error:
+            if before.phase is Phase.STARTING:  # nothing serves yet
+                self._failed(error)
+                self.stop()
+                return
+            state, wanted = _decided(replace(before, unwritable=str(error)), events)
+            outgoing = self._recorder.record(wanted)
+            state = replace(state, unwritable=None)
+        self._state = recorded(state, began, time.monotonic())  # a disk may take seconds
+        self._deliver(outgoing, due(self._state))
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,  # noqa: ARG002  # pykka's signature
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,  # noqa: ARG002  # pykka's signature
+    ) -> None:
+        """An error in a decision or on the disk is the end of this process; what was committed makes that safe."""
+        self._failed(exception_value or SupervisorFailed("of an unknown error"))
+
+    def on_stop(self) -> None:
+        """Also reached when a batch raised what is no Exception; the loop knows whether a stop was due."""
+        self._failed(SupervisorFailed("it stopped by itself"))
+
+
+def _decided(state: State, events: Sequence[Event]) -> tuple[State, list[Effect]]:
+    """What becomes of the state with these events, and all that is wanted for them."""
+    wanted: list[Effect] = []
+    for event in events:
+        state, effects = step(state, event, time.monotonic())
+        wanted += effects
+    return state, wanted
+
+
+class Intake:
+    """Where events of the loop wait while the actor is busy with a batch; they become the next one.
+
+    So the actor's mailbox never holds more than one message, and one commit serves all that came meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Event] = deque()
+        self._busy = False
+        self._actor: pykka.ActorRef[Any] | None = None
+
+    def open(self, actor: pykka.ActorRef[Any]) -> None:
+        """Events go to this actor from now on."""
+        self._actor = actor
+        self._pass_on()
+
+    def put(self, event: Event) -> None:
+        """Queue an event. Call it on the loop."""
+        self._waiting.append(event)
+        self._pass_on()
+
+    def done(self) -> None:
+        """The actor is through with its batch."""
+        self._busy = False
+        self._pass_on()
+
+    @property
+    def full(self) -> bool:
+        """Whether more wait than ever should."""
+        return len(self._waiting) >= MOST_WAITING
+
+    def _pass_on(self) -> None:
+        if self._busy or not self._waiting or self._actor is None:
+            return
+        batch = tuple(self._waiting)
+        self._waiting.clear()
+        self._busy = True
+        with contextlib.suppress(pykka.ActorDeadError):  # then its failure is on its way
+            self._actor.tell(batch)

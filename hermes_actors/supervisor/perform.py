@@ -1,0 +1,211 @@
+"""Effects on processes, links, operators and logs: one branch for each, on the event loop, after the commit.
+
+:class:`hermes_actors.supervisor.recorder.Recorder` does those on the registry before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, assert_never
+
+import structlog
+
+from hermes_actors.background import Background
+from hermes_actors.core import effects as core
+from hermes_actors.core.events import Event, SessionsFound
+from hermes_actors.core.operators.requests import NAMES_SHOWN
+from hermes_actors.core.state import Process
+from hermes_actors.home import Home
+from hermes_actors.operators.messages import ControlReply
+from hermes_actors.operators.server import ControlServer
+from hermes_actors.pool import reaper
+from hermes_actors.pool.pool import Pool
+from hermes_actors.records.registry import find_sessions
+from hermes_actors.restart.prepare import Succession
+from hermes_actors.supervisor.notify import ServiceManager
+from hermes_actors.supervisor.recorder import Outgoing, Tell
+from hermes_actors.wire import messages as wire
+from hermes_actors.wire.failpoints import point
+from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
+
+SECOND_SWEEP_S = 1.0  # a process that was between fork and exec at the first sweep carries its mark by then
+
+# Fault points, once the message is on its way.
+_SENT: Mapping[type[object], str] = {
+    core.SendDrain: "drain.sent",
+    core.SendSeal: "seal.sent",
+    core.SendCut: "cut.sent",
+    core.SendStop: "stop.sent",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Performer:
+    """Effects on processes, links, operators and logs.
+
+    Args:
+        pool: the workers.
+        control: where operators wait for replies.
+        home: whose registry is searched, and where the workers' sockets are.
+        boot: id of this life of the supervisor.
+        configure: what a new process is told first.
+        reconfigure: what the others are told when the configuration changes.
+        reload: reads the configuration again.
+        tell: where events go.
+        announce: called once, when the gateway serves.
+        finish: called once, when all workers are gone, with whether the gateway is to run anew.
+        succession: makes the next life ready.
+        service_manager: who is told how the gateway goes on.
+        background: what runs the effects that take longer.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        control: ControlServer,
+        home: Home,
+        boot: str,
+        configure: Callable[[int, int, bool], wire.Configure],
+        reconfigure: Callable[[int], wire.Reconfigure],
+        reload: Callable[[int | None, int], Awaitable[Event]],
+        tell: Callable[[Event], None],
+        announce: Callable[[], None],
+        finish: Callable[[bool], None],
+        succession: Succession,
+        service_manager: ServiceManager,
+        background: Background,
+    ) -> None:
+        self._pool = pool
+        self._control = control
+        self._home = home
+        self._boot = boot
+        self._configure = configure
+        self._reconfigure = reconfigure
+        self._reload = reload
+        self._tell = tell
+        self._announce = announce
+        self._finish = finish
+        self._succession = succession
+        self._service_manager = service_manager
+        self._background = background
+
+    def perform(self, effect: Outgoing) -> None:
+        """Do one effect, or begin what takes longer."""
+        match effect:
+            case Tell():
+                point("answer.recorded")
+                self._pool.send(effect.slot, effect.generation, effect.message)
+            case core.Reply():
+                self._reply(effect)
+            case core.Spawn():
+                self._pool.spawn(effect.slot, effect.generation)
+            case core.Kill():
+                self._pool.kill(effect.slot, effect.generation)
+            case core.Sweep():
+                self._background.start(self._sweep(effect))
+            case core.FindSessions():
+                self._background.start(self._find(effect))
+            case core.LoadSettings():
+                self._background.start(self._load(effect))
+            case core.PrepareRestart():
+                self._succession.prepare(effect.number)
+            case core.DropNextLife():
+                self._succession.abandon()
+            case core.Log():
+                getattr(log, effect.level)(effect.text, **effect.fields)
+            case core.Announce():
+                self._announce()
+            case core.TellServiceManager():
+                self._service_manager.going(effect.about, effect.within_s)
+            case core.Finish():
+                self._finish(effect.restart)
+            case _:
+                self._send(effect)
+
+    def _send(self, effect: core.MessageEffect) -> None:
+        if isinstance(effect, core.SendToOne):
+            to: tuple[Process, ...] = (Process(effect.slot, effect.generation),)
+        else:
+            to = effect.to
+        message = self._message(effect)
+        if isinstance(effect, core.SendCut):
+            point("cuts.recorded")
+        for slot, generation in to:
+            self._pool.send(slot, generation, message)
+        if (sent := _SENT.get(type(effect))) is not None:
+            point(sent)
+
+    def _message(self, effect: core.MessageEffect) -> Any:
+        match effect:
+            case core.SendConfigure():
+                return self._configure(effect.slot, effect.generation, effect.auto_resume)
+            case core.SendTable():
+                owners = {shard: list(owner) for shard, owner in enumerate(effect.owners)}
+                peers = {slot: str(self._home.peer(slot)) for slot in effect.up}
+                return wire.Assign(owners=owners, peers=peers)
+            case core.SendListen():
+                return wire.Listen(slots=list(effect.slots))
+            case core.SendDrain():
+                return wire.Drain(
+                    number=effect.number,
+                    reason=effect.reason,
+                    then=effect.then.value,
+                    deadline=effect.deadline,
+                    asker=effect.asker,
+                )
+            case core.SendDrainOver():
+                return wire.DrainOver()
+            case core.SendSeal():
+                return wire.Seal(request=effect.request)
+            case core.SendCut():
+                return wire.Cut(reason=effect.reason, at=effect.at)
+            case core.SendStop():
+                return wire.Stop()
+            case core.SendRestartActor():
+                log.info("restarting an agent actor", worker=effect.slot, session=effect.key, why=effect.reason)
+                return wire.RestartActor(key=effect.key)
+            case core.SendQuery():
+                return wire.Query(request=effect.request, about=effect.about, key=effect.key)
+            case core.SendReconfigure():
+                return self._reconfigure(effect.request)
+            case core.SendRefused():
+                return wire.Refused(request=effect.request, code=effect.code, why=effect.why)
+            case _:
+                assert_never(effect)
+
+    def _reply(self, effect: core.Reply) -> None:
+        reply = ControlReply(request=effect.request, error=effect.error, why=effect.why, data=dict(effect.data))
+        self._control.reply(effect.client, reply)
+
+    # -- what takes longer -------------------------------------------------------------------------------------------
+    async def _sweep(self, effect: core.Sweep) -> None:
+        mark = f"{OWNER_VARIABLE}={owner_mark(self._home.root, self._boot, effect.slot, effect.generation)}"
+        for wait_s in (0.0, SECOND_SWEEP_S):
+            await asyncio.sleep(wait_s)
+            killed = await asyncio.to_thread(reaper.sweep, [mark])
+            if killed:
+                log.warning("killed what a dead worker left running", worker=effect.slot, pids=killed)
+
+    async def _load(self, effect: core.LoadSettings) -> None:
+        self._tell(await self._reload(effect.client, effect.request))
+
+    async def _find(self, effect: core.FindSessions) -> None:
+        try:
+            found = await asyncio.to_thread(find_sessions, self._home.registry, effect.wanted, NAMES_SHOWN + 1)
+        except sqlite3.Error as error:
+            why = f"the registry cannot be searched: {error}"
+            self._reply(core.Reply(client=effect.client, request=effect.request, error="busy", why=why))
+            return
+        self._tell(
+            SessionsFound(
+                client=effect.client,
+                request=effect.request,
+                wanted=effect.wanted,
+                operation=effect.operation,
+                found=found,
+            )
+        )

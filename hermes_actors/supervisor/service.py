@@ -1,0 +1,487 @@
+"""The gateway's life in one place: what is opened in which order, and closed in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import secrets
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pykka
+import structlog
+import uvloop
+
+from hermes_actors.background import Background
+from hermes_actors.config.model import Settings, to_plain
+from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
+from hermes_actors.core.pool.placement import place
+from hermes_actors.core.sessions.lives import Life, begins_by_itself, young_deaths
+from hermes_actors.core.state import Owner, State, Worker
+from hermes_actors.home import Home
+from hermes_actors.operators.server import ControlServer
+from hermes_actors.pool import fork_server, reaper
+from hermes_actors.pool.cores import usable_cores, usual_shards
+from hermes_actors.pool.listeners import ListenFailed, open_listeners
+from hermes_actors.pool.pool import WORKER_ENTRY, Pool, TooManyWorkers, slots
+from hermes_actors.pool.reaper_process import ReaperProcess
+from hermes_actors.records.registry import Registry, ShardsFixed
+from hermes_actors.records.registry_file import RegistryUnusable, check, is_damage, mark_suspect, unchecked
+from hermes_actors.restart.dry_run import Running
+from hermes_actors.restart.handover import SIGNALS, CommandLine, Handover
+from hermes_actors.restart.prepare import Succession
+from hermes_actors.supervisor.actor import START_TIMEOUT_S, Intake, Supervisor, SupervisorFailed
+from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
+from hermes_actors.supervisor.marking import Marking, open_ledger
+from hermes_actors.supervisor.notify import ServiceManager, Watchdog
+from hermes_actors.supervisor.perform import Performer
+from hermes_actors.supervisor.recorder import Outgoing, Recorder
+from hermes_actors.supervisor.settings import LiveSettings, limits
+from hermes_actors.supervisor.waiting_room import wait, waits_for_disk
+from hermes_actors.wire.failpoints import point
+from hermes_actors.wire.messages import Configure, Reconfigure
+from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
+
+__all__ = [
+    "HomeBusy",
+    "HomeUnusable",
+    "ListenFailed",
+    "RegistryUnusable",
+    "Serving",
+    "ShardsFixed",
+    "SupervisorFailed",
+    "TooManyWorkers",
+    "serve",
+]
+
+MOST_LIVES = 20  # looked back at for a chain of young deaths
+STOP_TIMEOUT_S = 30.0  # for the actor to be through with its last batch
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where a gateway that is ready can be reached."""
+
+    pid: int
+    host: str
+    port: int
+    workers: int
+
+
+def serve(
+    settings: Settings,
+    home: Home,
+    *,
+    ready: Callable[[Serving], None] = lambda _: None,
+    reload: Callable[[], Settings] | None = None,
+    command: CommandLine | None = None,
+    inherited: Handover | None = None,
+    entry: str = WORKER_ENTRY,
+) -> Handover | None:
+    """Run the gateway in the foreground until it is stopped. Call it in the main thread.
+
+    SIGTERM and SIGINT stop it, SIGHUP has the configuration read again. When it returns they are blocked: a second one
+    that comes late does not make a failure of an end in order.
+
+    Args:
+        settings: the configuration with its secrets.
+        home: where the state is; made when there is none.
+        ready: called once, when the first workers serve.
+        reload: reads the configuration again, in another thread; raises ConfigError. None: it cannot be read again.
+        command: starts the gateway again, for a restart in place. None: nothing does.
+        inherited: what an earlier life of this process left.
+        entry: what a worker runs, ``module:function``.
+
+    Returns:
+        None: it was stopped. Else it is to restart in place: all is closed but what is left to its next life.
+
+    Raises:
+        HomeBusy: another supervisor runs on this home.
+        HomeUnusable: the home cannot be used.
+        RegistryUnusable: the registry cannot be used.
+        ShardsFixed: another number of shards is configured than the home has.
+        TooManyWorkers: more workers are configured than are possible.
+        ListenFailed: the public address cannot be listened on.
+        SupervisorFailed: an error ended it; the log has it.
+    """
+    home = Home(home.root.absolute())
+    once = partial(_serve, home=home, ready=ready, reload=reload, command=command, entry=entry)
+    while True:
+        try:
+            return once(settings, inherited=inherited)
+        except (HomeUnusable, RegistryUnusable, SupervisorFailed) as error:
+            if not waits_for_disk(error):
+                raise
+            if not wait(home, settings.config.api_server, str(error)):
+                return None
+        inherited = None  # the start that failed has closed it
+        settings = settings if reload is None else reload()
+
+
+def _serve(
+    settings: Settings,
+    *,
+    home: Home,
+    ready: Callable[[Serving], None],
+    reload: Callable[[], Settings] | None,
+    command: CommandLine | None,
+    inherited: Handover | None,
+    entry: str,
+) -> Handover | None:
+    """One try of :func:`serve`, with its parameters."""
+    with hold(home, None if inherited is None else inherited.lock) as lock:
+        fork_server.settle(home.run, None if inherited is None else inherited.fork_server)
+        gateway = _Gateway(settings, reload, home, entry, ready, command=command, inherited=inherited, lock=lock)
+        handover = uvloop.run(gateway.run())
+        if handover is not None and gateway.overtaken:
+            handover.discard()
+            return None
+        return handover
+
+
+class _Gateway:
+    """Everything that is open while the gateway runs, on the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings] | None,
+        home: Home,
+        entry: str,
+        ready: Callable[[Serving], None],
+        *,
+        command: CommandLine | None,
+        inherited: Handover | None,
+        lock: int,
+    ) -> None:
+        self._command = command
+        self._inherited = inherited
+        self._lock = lock
+        self._unused_listeners = () if inherited is None else inherited.listeners
+        self._unused_server = None if inherited is None else inherited.fork_server
+        self._settings = LiveSettings(settings, reload)
+        self._home = home
+        self._entry = entry
+        self._ready = ready
+        self._boot = secrets.token_hex(8) if inherited is None else inherited.boot
+        self._next_boot = secrets.token_hex(8)
+        self._intake = Intake()
+        self._ended: asyncio.Future[bool]  # whether the gateway is to run anew
+        self._service_manager = ServiceManager()
+        self._watchdog = Watchdog(self._service_manager, self._intake.put)
+        self._performer: Performer
+        self._succession: Succession
+        self._tick: asyncio.TimerHandle | None = None
+        self._tick_at = 0.0
+
+    async def run(self) -> Handover | None:
+        """Open, serve until all workers are gone, close; what is left to the next life, where one is wanted."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        handover: Handover | None = None
+        async with contextlib.AsyncExitStack() as opened:
+            listeners = await self._open(opened)
+            try:
+                if await self._ended:
+                    handover = await self._succession.hand_over(self._lock, listeners)
+            except Exception as error:
+                if not waits_for_disk(error):
+                    log.critical("the supervisor failed", why=str(error), exc_info=error)
+                raise SupervisorFailed(f"the supervisor failed: {error}") from error
+        log.info("stopped" if handover is None else "restarting in place")
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for the next life; as it ends, Python dies of them
+        return handover
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether a signal wants a stop, so late that the restart has begun."""
+        return self._succession.overtaken
+
+    async def _open(self, opened: contextlib.AsyncExitStack) -> list[socket.socket]:
+        """Everything, in the order in which one needs the other; the listening sockets."""
+        opened.callback(self._close_unused)
+        settings = self._settings.current
+        workers = slots(settings.config.supervisor.workers)
+        registry, marking = self._open_records(opened, settings)
+        self._open_reaper(opened)
+        listeners = self._open_listeners(opened, settings, workers)
+        host, port = settings.config.api_server.host, listeners[0].getsockname()[1]
+        serving = Serving(pid=os.getpid(), host=host, port=port, workers=workers)
+        owners = [Owner(owner.slot, max(owner.fence, registry.floor)) for owner in registry.owners()]
+        state = _first_state(settings, owners, workers, registry.chronicle.lives(MOST_LIVES))
+        state = replace(state, spare_sockets=len(listeners) - workers)
+
+        background = Background(self._fail)
+        opened.callback(background.cancel)
+        control = ControlServer(self._home.control, self._intake.put)
+        self._open_performer(opened, serving, listeners, len(state.owners), control, background)
+        actor = Supervisor.start(state, Recorder(registry, marking, self._facts(serving)), self._deliver, self._failed)
+        opened.callback(_stop, actor)
+        actor.ask((), timeout=START_TIMEOUT_S)  # on_start fails in silence; this does not
+        await self._open_control(opened, control)
+        self._hear_signals()
+        self._intake.open(actor)
+        self._intake.put(Started())
+        background.start(self._watchdog.run())
+        if unchecked(self._home.registry):
+            background.start(self._check_registry())
+        return list(listeners.values())
+
+    def _open_records(self, opened: contextlib.AsyncExitStack, settings: Settings) -> tuple[Registry, Marking]:
+        """Registry and ledger, with a new life in them."""
+        shards = settings.config.supervisor.shards
+        registry = Registry.open(
+            self._home,
+            shards=None if shards == "auto" else shards,
+            usual_shards=usual_shards(usable_cores()),
+            durability=settings.config.store.durability,
+        )
+        opened.callback(registry.close)
+        marking = Marking(registry, open_ledger(self._home.ledger), self._stuck_threshold)
+        opened.callback(marking.close)
+        opened.callback(self._end_life, registry)
+        try:
+            registry.set_right(time.time())
+            registry.chronicle.begin_life(self._boot, time.time())
+        except sqlite3.Error as error:
+            raise RegistryUnusable(f"{self._home.registry}: {error}") from error
+        return registry, marking
+
+    def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
+        """End what earlier lives left running, and see that this one leaves nothing."""
+        self._sweep_leftovers()
+        lives = (self._boot, self._next_boot)  # what makes the next one ready dies with this one
+        reaper_process = ReaperProcess(*(f"{OWNER_VARIABLE}={self._mark(boot)}" for boot in lives))
+        opened.callback(reaper_process.dismiss)
+
+    def _open_listeners(
+        self, opened: contextlib.AsyncExitStack, settings: Settings, workers: int
+    ) -> dict[int, socket.socket]:
+        """A public socket for each slot: those of an earlier life of this process first."""
+        api = settings.config.api_server
+        left, self._unused_listeners = self._unused_listeners, ()
+        return opened.enter_context(open_listeners(api.host, api.port, workers, left))
+
+    def _open_performer(
+        self,
+        opened: contextlib.AsyncExitStack,
+        serving: Serving,
+        listeners: dict[int, socket.socket],
+        shards: int,
+        control: ControlServer,
+        background: Background,
+    ) -> None:
+        """The workers' pool, what prepares a next life, and who acts on both."""
+        pool = Pool(
+            entry=self._entry,
+            mark=self._mark(self._boot),
+            listeners=listeners,
+            tell=self._intake.put,
+            flooded=lambda: self._intake.full,
+            background=background,
+        )
+        opened.push_async_callback(self._close_pool, pool)
+        if self._unused_server is not None:
+            pool.inherit(self._unused_server)
+            self._unused_server = None
+        self._succession = Succession(
+            self._command,
+            running=Running(port=serving.port, shards=shards),
+            boot=self._next_boot,
+            mark=self._mark,
+            pool=pool,
+            tell=self._intake.put,
+            background=background,
+        )
+        opened.callback(self._succession.abandon)
+        self._performer = Performer(
+            pool=pool,
+            control=control,
+            home=self._home,
+            boot=self._boot,
+            configure=partial(self._configure, shards),
+            reconfigure=self._reconfigure,
+            reload=self._settings.reload,
+            tell=self._intake.put,
+            announce=partial(self._announce, serving),
+            finish=self._finish,
+            succession=self._succession,
+            service_manager=self._service_manager,
+            background=background,
+        )
+
+    async def _open_control(self, opened: contextlib.AsyncExitStack, control: ControlServer) -> None:
+        try:
+            await control.open()
+        except OSError as error:
+            raise HomeUnusable(f"the control socket {self._home.control} cannot be made: {error}") from error
+        opened.push_async_callback(control.close)
+
+    def _hear_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop_on, number.name)
+        self._loop.add_signal_handler(signal.SIGHUP, self._intake.put, ReloadAsked())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they may wait since an earlier life of this process
+
+    def _close_unused(self) -> None:
+        """What an earlier life left and a start that failed did not come to take."""
+        for descriptor in self._unused_listeners:
+            os.close(descriptor)
+        if self._unused_server is not None:
+            fork_server.end(self._unused_server)
+
+    # -- what others call ---------------------------------------------------------------------------------------------
+    def _stop_on(self, signal_name: str) -> None:
+        self._succession.overtake()
+        self._intake.put(StopAsked(now=False, by=signal_name))
+
+    def _deliver(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
+        """From the actor's thread: do these, then tell me more."""
+        self._loop.call_soon_threadsafe(self._perform, effects, tick_at)
+
+    def _failed(self, error: BaseException) -> None:
+        """From the actor's thread: it is dead."""
+        self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _perform(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
+        try:
+            for effect in effects:
+                self._performer.perform(effect)
+        except Exception as error:  # noqa: BLE001  # our bug: the process ends with it, loudly
+            self._fail(error)
+            return
+        self._arm(tick_at)
+        self._intake.done()
+        self._watchdog.handled()
+
+    def _fail(self, error: BaseException) -> None:
+        if is_damage(error):
+            mark_suspect(self._home.registry)
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _arm(self, at: float | None) -> None:
+        """Have a tick at this time. One that is due earlier stays: it finds nothing to do, and asks again."""
+        if at is None or (self._tick is not None and self._tick_at <= at):
+            return
+        if self._tick is not None:
+            self._tick.cancel()
+        self._tick_at = at
+        self._tick = self._loop.call_later(max(0.0, at - time.monotonic()), self._ticked)
+
+    def _ticked(self) -> None:
+        self._tick = None
+        self._intake.put(Tick(due=self._tick_at))
+
+    def _announce(self, serving: Serving) -> None:
+        log.info("gateway ready", host=serving.host, port=serving.port, workers=serving.workers, boot=self._boot)
+        self._ready(serving)
+        self._service_manager.ready()
+        point("announced")
+
+    def _end_life(self, registry: Registry) -> None:
+        """The actor is gone, and leaves the registry to us. A disk that is full must not cost a restart."""
+        if self._ended.done() and self._ended.exception() is None:
+            try:
+                registry.chronicle.reached("ended_at", time.time(), how="restart" if self._ended.result() else "stop")
+                registry.commit()
+            except sqlite3.Error as error:
+                log.warning("that this life ended in order is not recorded", why=str(error))
+
+    def _finish(self, restart: bool) -> None:
+        if not self._ended.done():
+            self._ended.set_result(restart)
+
+    def _stuck_threshold(self) -> int:
+        return self._settings.current.config.supervisor.stuck_threshold
+
+    def _configure(self, shards: int, slot: int, generation: int, auto_resume: bool) -> Configure:
+        settings = self._settings.current
+        return Configure(
+            boot=self._boot,
+            slot=slot,
+            generation=generation,
+            shards=shards,
+            home=str(self._home.root),
+            config=to_plain(settings.config),
+            environment=dict(settings.environment),
+            api_keys=dict(settings.api_keys),
+            auto_resume=auto_resume,
+        )
+
+    def _reconfigure(self, request: int) -> Reconfigure:
+        settings = self._settings.current
+        return Reconfigure(
+            request=request,
+            config=to_plain(settings.config),
+            environment=dict(settings.environment),
+            api_keys=dict(settings.api_keys),
+        )
+
+    def _facts(self, serving: Serving) -> dict[str, object]:
+        return {
+            "version": importlib.metadata.version("hermes-actors"),
+            "pid": serving.pid,
+            "boot": self._boot,
+            "home": str(self._home.root),
+            "started_at": time.time(),
+            "http": {"host": serving.host, "port": serving.port},
+        }
+
+    # -- what nobody may leave behind ---------------------------------------------------------------------------------
+    def _mark(self, boot: str) -> str:
+        """The owner mark that all processes of a life share."""
+        return f"{home_mark(self._home.root)}:{boot}:"
+
+    def _sweep_leftovers(self) -> None:
+        own = () if self._inherited is None else (self._inherited.fork_server.pid,)
+        killed = reaper.sweep([f"{OWNER_VARIABLE}={home_mark(self._home.root)}:"], spare=own)
+        if killed:
+            log.warning("killed what an earlier supervisor of this home left running", pids=killed)
+
+    async def _close_pool(self, pool: Pool) -> None:
+        await pool.close()
+        await asyncio.to_thread(reaper.sweep, [f"{OWNER_VARIABLE}={self._mark(self._boot)}"])
+
+    async def _check_registry(self) -> None:
+        try:
+            fault = await asyncio.to_thread(check, self._home.registry)
+        except sqlite3.Error as error:
+            fault = str(error)
+        if fault is not None:
+            log.error("the registry is damaged; the next start makes it anew", why=fault)
+
+
+def _stop(actor: pykka.ActorRef[Supervisor]) -> None:
+    """End the actor; where its disk does not answer, the process at once: what it uses cannot be closed."""
+    try:
+        actor.stop(timeout=STOP_TIMEOUT_S)
+    except pykka.Timeout:
+        log.critical("the disk does not answer", seconds=STOP_TIMEOUT_S)
+        os._exit(1)  # the reaper, which was not dismissed, ends the rest
+
+
+def _first_state(settings: Settings, owners: Sequence[Owner], slots: int, lives: Sequence[Life]) -> State:
+    """The home's shards on the slots of this start; fences grow when the workers are spawned."""
+    deaths = young_deaths(lives)
+    auto_resume = begins_by_itself(deaths)
+    if not auto_resume:
+        log.error("the last lives were killed young: turns that wait are not begun by themselves", lives=deaths)
+    placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
+    return State(
+        limits=limits(settings),
+        workers=tuple(Worker(slot=slot) for slot in range(slots)),
+        owners=tuple(Owner(slot, owner.fence) for slot, owner in zip(placed, owners, strict=True)),
+        servers=tuple(settings.config.mcp_servers),
+        unheard=frozenset(range(len(owners))),
+        auto_resume=auto_resume,
+    )

@@ -1,0 +1,78 @@
+"""The settings that are in force while the gateway runs, and how they become others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from hermes_actors import logs
+from hermes_actors.config.model import Settings
+from hermes_actors.config.problems import ConfigError
+from hermes_actors.config.reload import changes, reloaded
+from hermes_actors.core.events import SettingsLoaded, SettingsRefused
+from hermes_actors.core.state import Limits
+
+READ_TIMEOUT_S = 1.5  # for the files; with the workers' answers it is less than hermes-ctl waits
+
+log = structlog.get_logger(__name__)
+
+
+class LiveSettings:
+    """What every worker that starts now is configured with.
+
+    Args:
+        settings: of the start.
+        read: reads the configuration as it is now, in any thread; raises ConfigError. None: it cannot be read again.
+    """
+
+    def __init__(self, settings: Settings, read: Callable[[], Settings] | None) -> None:
+        self.current = settings
+        self._read = read
+        self._one_at_a_time = asyncio.Lock()  # or the older of two readings might stay
+
+    async def reload(self, client: int | None, request: int) -> SettingsLoaded | SettingsRefused:
+        """Put in force what the files say now, as far as it can change while the gateway runs."""
+        if self._read is None:
+            why = "this gateway was started without a way to read its configuration again: restart it"
+            return SettingsRefused(client=client, request=request, error="bad_request", why=why)
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S), self._one_at_a_time:
+                told = self._take_over(await asyncio.to_thread(self._read))
+        except ConfigError as error:
+            return SettingsRefused(client=client, request=request, error="configuration", why=str(error))
+        except TimeoutError:
+            why = f"the configuration could not be read within {READ_TIMEOUT_S:g} s"
+            return SettingsRefused(client=client, request=request, error="busy", why=why)
+        except Exception as error:  # a bug of ours in reading a file must not end what runs
+            log.exception("the configuration could not be read")
+            why = f"{type(error).__name__} while the configuration was read; the log has it"
+            return SettingsRefused(client=client, request=request, error="configuration", why=why)
+        return SettingsLoaded(
+            client=client,
+            request=request,
+            changes=told,
+            limits=limits(self.current),
+            servers=tuple(self.current.config.mcp_servers),
+        )
+
+    def _take_over(self, new: Settings) -> tuple[dict[str, Any], ...]:
+        """What changes, as plain data."""
+        old = self.current
+        logs.protect([*new.api_keys.values(), *new.environment.values()])
+        self.current = reloaded(old, new)
+        return tuple(asdict(change) for change in changes(old, new))
+
+
+def limits(settings: Settings) -> Limits:
+    """The bounds that the supervisor goes by."""
+    supervisor = settings.config.supervisor
+    return Limits(
+        heartbeat_s=supervisor.heartbeat_seconds,
+        max_restarts=supervisor.max_restarts,
+        restart_window_s=supervisor.restart_window_seconds,
+        drain_timeout_s=settings.config.agent.restart_drain_timeout,
+    )

@@ -1,1 +1,0 @@
-"""Agent actors: sessions in memory, and a turn from its message to its end."""

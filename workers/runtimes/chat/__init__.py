@@ -1,0 +1,1 @@
+"""The built-in agent: models, tools and a transcript."""

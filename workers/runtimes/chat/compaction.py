@@ -1,0 +1,260 @@
+"""A conversation that outgrows its model's window: its oldest turns are summarised by the model itself.
+
+The transcript keeps everything; the summary takes the place of those turns in requests only. The decisions are pure
+functions; :class:`Compaction` asks the model, stores the summary, and only then forgets the turns in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+
+from hermes_actors.config.model import Compaction as Settings
+from workers.models.cause import Cause
+from workers.models.content import text_of
+from workers.models.context import fitted, passage_size, room_bytes, rows_size, size_of, with_room_for_answer
+from workers.models.gauge import Gauge
+from workers.models.provider import Asked, ModelReply, ModelRequest, Passage
+from workers.store.shard import PastTurn, StoreFailed, Summary
+
+if TYPE_CHECKING:
+    from workers.sessions.session import Session
+
+log = structlog.get_logger(__name__)
+
+SUMMARY_S = 120.0  # for the model to write a summary, of however many pieces
+SUMMARY_PAUSE_S = 60.0  # after one that failed, before a turn tries again; till then the oldest turns are left out
+PIECE_SHARE = 0.5  # of the window, for the part of a conversation that one request summarises
+LEAST_PIECE_SHARE = PIECE_SHARE / 4  # of the window, once the model refused larger parts
+PIECE_BYTES = 48 * 1024  # the same where the window is not known
+MAX_PIECES = 8  # of one summary; what is older than these is not in it
+MAX_SAID_CHARS = 2000  # of one message in what is summarised
+MAX_SUMMARY_CHARS = 6000
+SUMMARY_SHARE = 0.125  # of the window, at most, for a summary
+KEPT_SHARE = 0.5  # of the room that the turns have, for those that stay word for word
+FULL_SHARE = 0.95  # of the window that a request may fill at all: sizes are estimates
+REFUSED_SHARE = 0.9  # of the size of a request that was refused as too large
+
+SUMMARISE = (
+    "You summarise the beginning of a conversation between a person and an assistant, so that the assistant can go on "
+    "without it. Keep names, numbers, dates, decisions, promises, open questions, what tools did, and what the person "
+    "wants and dislikes. Write plain sentences, at most 300 words. Write only the summary."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted:
+    """What a compaction did."""
+
+    turns: int  # that a summary replaced now
+    usage: dict[str, int]  # tokens of the requests that wrote it
+
+
+class NoSummary(Exception):
+    """The model wrote no summary; the text says why, for people."""
+
+
+class Compaction:
+    """Makes the requests of one turn fit.
+
+    Args:
+        session: whose turn it is; changed when turns are summarised.
+        settings: ``agent.compaction``; None: turns are never summarised, nor left out.
+        past: the past turns as requests carry them, made again after a change.
+        count: told the tokens of the requests that wrote a summary.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: Settings | None,
+        past: Callable[[], list[Passage]],
+        count: Callable[[Mapping[str, int]], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._settings = settings
+        self._past = past
+        self._count = count
+        self._clock = clock
+
+    async def fit(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
+        """As :class:`workers.models.provider.Fit` says."""
+        fitting = await self._smaller(request, asked, refused=refused)
+        return with_room_for_answer(fitting, asked.gauge())
+
+    async def _smaller(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
+        gauge = asked.gauge()
+        most = room_bytes(gauge, FULL_SHARE, request.parameters)
+        if refused:
+            most = min(most or size_of(request), int(REFUSED_SHARE * size_of(request)))
+        if most is None:
+            return request
+        if self._settings is None:
+            return fitted(request, most, leave_out_turns=False)
+        room = room_bytes(gauge, self._settings.at, request.parameters) or most
+        fixed = size_of(request) - sum(map(passage_size, request.past))
+        if size_of(request) > min(room, most) and fixed <= most and not self._session.stateless:
+            request = await self._compacted(request, asked, min(room, most) - fixed)
+        return fitted(request, most)
+
+    async def _compacted(self, request: ModelRequest, asked: Asked, room: int) -> ModelRequest:
+        """The request with a summary of the oldest turns; ``room`` is what all turns may have, in bytes."""
+        session = self._session
+        assert self._settings is not None
+        if self._clock() < session.no_summary_before:
+            return request
+        kept = max(int(KEPT_SHARE * room), 0)
+        turns = how_many_to_summarise(
+            # A turn that is too large by itself is shortened in requests, and drives no others out.
+            [min(rows_size(turn.rows), kept // 2) for turn in session.past],
+            keep=self._settings.keep_turns,
+            room=kept,
+        )
+        if turns:
+            try:
+                self._count((await compact(session, asked, turns)).usage)
+            except (NoSummary, StoreFailed) as error:
+                session.no_summary_before = self._clock() + SUMMARY_PAUSE_S
+                log.warning("conversation not summarised", session=session.key, why=str(error))
+                return request
+        return replace(request, past=self._past())
+
+
+async def compact(session: Session, asked: Asked, turns: int) -> Compacted:
+    """Replace the oldest turns in memory, and any earlier summary, by a summary that is on disk.
+
+    Args:
+        session: with more than ``turns`` turns in memory.
+        asked: the model that writes it.
+        turns: how many.
+
+    Raises:
+        NoSummary: the model did not write one; nothing changed.
+        StoreFailed: it could not be stored; nothing changed.
+    """
+    oldest = session.past[:turns]
+    before = session.summary
+    try:
+        async with asyncio.timeout(SUMMARY_S):
+            text, usage = await _summarised(oldest, before, asked)
+    except TimeoutError:
+        raise NoSummary(f"the model wrote no summary within {SUMMARY_S:g} s") from None
+    covered = turns + (before.turns if before is not None else 0)
+    summary = Summary(through=oldest[-1].turn_id, turns=covered, text=text, made_at=time.time())
+    await session.store.summarise(session.session_id, summary)
+    session.summary = summary
+    del session.past[:turns]
+    log.info("conversation summarised", session=session.key, turns=covered, kept=len(session.past))
+    return Compacted(turns=turns, usage=usage)
+
+
+async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: Asked) -> tuple[str, dict[str, int]]:
+    usage: Counter[str] = Counter()
+    share = PIECE_SHARE
+    while True:
+        most = summary_chars(asked.gauge())  # an earlier summary may be another model's, with a larger window
+        text = before.text[:most] if before is not None else ""
+        for piece in pieces_of(turns, piece_bytes(asked.gauge(), share)):
+            outcome = await asked.ask(summary_request(text, piece))
+            if not isinstance(outcome, ModelReply):
+                break
+            if not outcome.text.strip():
+                raise NoSummary("the model wrote an empty summary")
+            text = outcome.text.strip()[:most]
+            usage.update(outcome.usage)
+        else:
+            return text, dict(usage)
+        share /= 2  # the model counts otherwise than was thought, or its window is smaller
+        if outcome.cause is not Cause.CONTEXT or share < LEAST_PIECE_SHARE:
+            raise NoSummary(outcome.text)
+
+
+# -- decisions --------------------------------------------------------------------------------------------------------
+def how_many_to_summarise(sizes: Sequence[int], *, keep: int, room: int) -> int:
+    """How many of the oldest turns a summary replaces: all but the newest that may stay.
+
+    Args:
+        sizes: of the turns in bytes, oldest first.
+        keep: how many of the newest stay at most.
+        room: bytes for those that stay; the last stays whatever its size.
+    """
+    kept = 0
+    for size in reversed(sizes):
+        room -= size
+        if kept >= keep or (kept > 0 and room < 0):
+            break
+        kept += 1
+    return len(sizes) - kept
+
+
+def piece_bytes(gauge: Gauge, share: float) -> int:
+    """How many bytes of a conversation one request summarises, as a share of the window."""
+    return int(PIECE_BYTES * share / PIECE_SHARE) if gauge.window is None else gauge.bytes(int(share * gauge.window))
+
+
+def summary_chars(gauge: Gauge) -> int:
+    """How long a summary may be."""
+    if gauge.window is None:
+        return MAX_SUMMARY_CHARS
+    return min(MAX_SUMMARY_CHARS, gauge.bytes(int(SUMMARY_SHARE * gauge.window)))
+
+
+def pieces_of(turns: Sequence[PastTurn], size: int) -> list[str]:
+    """The turns in words, in pieces of at most ``size`` bytes; of more than :data:`MAX_PIECES` the newest."""
+    pieces: list[str] = []
+    for turn in turns:
+        said = in_words(turn.rows, max_chars=min(MAX_SAID_CHARS, size // 4))
+        if pieces and len(pieces[-1].encode()) + len(said.encode()) < size:
+            pieces[-1] = f"{pieces[-1]}\n{said}"
+        else:
+            pieces.append(said.encode()[:size].decode(errors="ignore"))
+    return pieces[-MAX_PIECES:]
+
+
+def in_words(rows: Sequence[bytes], *, max_chars: int) -> str:
+    """A turn as a person would note it down: who said what, which tools were called, what they gave."""
+    lines: list[str] = []
+    for row in rows:
+        message = orjson.loads(row)
+        text = _bounded(text_of(message.get("content")), max_chars)
+        match message.get("role"):
+            case "user":
+                lines.append(f"Person: {text}")
+            case "assistant":
+                if text:
+                    lines.append(f"Assistant: {text}")
+                for call in message.get("tool_calls") or ():
+                    function = call.get("function") or {}
+                    arguments = _bounded(str(function.get("arguments", "")), max_chars // 4)
+                    lines.append(f"Assistant called {function.get('name', 'a tool')} with {arguments}")
+            case "tool":
+                lines.append(f"The tool answered: {_bounded(text, max_chars // 2)}")
+    return "\n".join(lines)
+
+
+def summary_request(before: str, piece: str) -> ModelRequest:
+    """What the model is asked for a summary of an earlier summary and a piece of conversation."""
+    earlier = f"Summary of what came before:\n{before}\n\n" if before else ""
+    text = f"{earlier}Conversation:\n{piece}\n\nNow write one summary of all of this."
+    return ModelRequest(system=SUMMARISE, messages=[orjson.dumps({"role": "user", "content": text})])
+
+
+def summary_passage(summary: Summary) -> Passage:
+    """A summary as a request carries it, in the place of the turns that it covers."""
+    turns = "turn" if summary.turns == 1 else f"{summary.turns} turns"
+    text = f"[Note from the gateway: the first {turns} of this conversation, summarised:]\n\n{summary.text}"
+    return Passage(turn_id="", failed=False, rows=(orjson.dumps({"role": "user", "content": text}),))
+
+
+def _bounded(text: str, chars: int) -> str:
+    return text if len(text) <= chars else f"{text[: chars * 2 // 3]} […] {text[len(text) - chars // 3 :]}"

@@ -1,0 +1,1 @@
+"""Sessions: their actors, mailboxes, turns and commands."""

@@ -1,0 +1,277 @@
+"""How a message becomes a turn: on disk before it is acknowledged, and once, however often it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
+
+import structlog
+
+from hermes_actors.wire.failpoints import point
+from workers.runtimes.chat.errors import (
+    STORE_FAILED_WORDS,
+    cut_error,
+    not_done_error,
+    store_error,
+    unstored_end,
+    waiting_error,
+)
+from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
+from workers.sessions.commands import Command, command_in
+from workers.sessions.feed import TurnFeed
+from workers.sessions.residents import Sessions
+from workers.sessions.session import OwnedShard, Session
+from workers.sessions.turn import TurnRun
+from workers.store.shard import StaleFence, StoreFailed, TurnRow
+from workers.turns import TOO_LATE, Parked, Refusal, Submission
+
+log = structlog.get_logger(__name__)
+
+SHARD_RETRY_AFTER_S = 1.0
+MAX_KNOWN_COMMANDS = 1000  # the latest, so that none is done again; commands are not on disk
+MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
+
+Admit: TypeAlias = Callable[[Submission, OwnedShard], Awaitable[TurnFeed]]
+
+
+class Admission:
+    """Takes messages for the sessions of this worker's shards.
+
+    Args:
+        admins: the principals who may restart the gateway.
+        on_restart_wanted: told the session whose message asks for a restart.
+    """
+
+    def __init__(
+        self, sessions: Sessions, *, admins: Collection[str], on_restart_wanted: Callable[[str], None]
+    ) -> None:
+        self.admins = admins
+        self._sessions = sessions
+        self._on_restart_wanted = on_restart_wanted
+        self._named: dict[tuple[str, str], asyncio.Event] = {}  # (key, Idempotency-Key) being looked up or admitted
+        self._commands: OrderedDict[tuple[str, str], TurnFeed] = OrderedDict()  # (key, name): the latest
+
+    async def submit(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
+        """Admit a turn: it is on disk when this returns, and its feed will tell the rest.
+
+        Args:
+            submission: the message.
+            shard: its shard, owned by this worker.
+            again: an owner that died may have had this turn already.
+
+        Raises:
+            Refusal: not accepted, nothing is kept; or accepted before, and held back for nobody knows how long.
+            Parked: it waits for the end of a drain, as the sender wanted.
+        """
+        try:
+            feed = await self._submitted(submission, shard, again=again)
+        except StoreFailed as error:
+            log.error("turn not admitted", session=submission.key, turn=submission.turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
+            raise refusal_of(error) from error
+        if self._sessions.is_held_back(submission.key, feed.turn_id):
+            draining = self._sessions.draining
+            if submission.park:
+                point("turn.parked")
+                raise Parked(feed.turn_id, draining.retry_after_s)
+            if draining.is_held:  # the callers before this one were sent away
+                raise draining.kept_refusal()
+        return feed
+
+    async def _submitted(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
+        command = command_in(submission.messages)
+        if command is not None and command.only_tells:
+            return await answer_at_once(command, submission, self._sessions, shard)
+        if again and (known := self._known_command((submission.key, submission.turn_id))) is not None:
+            return known
+        if again and (row := await shard.store.turn(submission.turn_id)) is not None:
+            return await self._feed_of(row, shard)
+        admit = self._admit if command is None else partial(self._command, command)
+        if submission.idempotency_key is not None:
+            return await self._named_turn(submission, shard, admit)
+        return await admit(submission, shard)
+
+    async def _named_turn(self, submission: Submission, shard: OwnedShard, admit: Admit) -> TurnFeed:
+        """The same Idempotency-Key and body give the same turn, running or over; another body is a conflict."""
+        handle = _handle(submission)
+        while (first := self._named.get(handle)) is not None:
+            await first.wait()  # then the turn is known, or it is up to the next who sent it
+        settled = self._named[handle] = asyncio.Event()
+        try:
+            feed = self._known_command(handle)
+            if feed is None:
+                row = await shard.store.find(*handle)
+                feed = await (admit(submission, shard) if row is None else self._feed_of(row, shard))
+        finally:
+            del self._named[handle]
+            settled.set()
+        if feed.fingerprint != submission.fingerprint:
+            raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
+        return feed
+
+    async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
+        """The feed of a turn that is on disk: the living one, or one that tells its end."""
+        submission = row.submission
+        feeds = self._sessions.feeds
+        told = shard.unstored.end_of(submission)
+        if row.state == "queued" and told is None and submission.turn_id not in feeds:
+            # An earlier owner left it: it runs once its session is here.
+            await self._sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+            row = await shard.store.turn(submission.turn_id) or row
+        feed = feeds.get(submission.turn_id)
+        if feed is None:
+            feed = TurnFeed(submission.turn_id, submission.fingerprint)
+            why = waiting_error() if row.state == "queued" else cut_error("crash")
+            ended = row.ended or told or unstored_end(submission.turn_id, row.session_id, "interrupted", why)
+            feed.end(replace(ended, replayed=True))
+        return feed
+
+    # -- commands -------------------------------------------------------------------------------------------------
+    def _known_command(self, handle: tuple[str, str]) -> TurnFeed | None:
+        """The command that was sent under this name, unless the gateway stopped before it was done."""
+        feed = self._commands.get(handle)
+        return None if feed is None or (feed.ended is not None and feed.ended.state == "interrupted") else feed
+
+    async def _command(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        """Begin a command, and remember it for who sends it again."""
+        _refuse_if_late(submission)
+        match command.word:
+            case "stop":
+                feed = self._stop(command, submission, shard)
+            case "restart":
+                feed = await self._restart(submission, shard)
+            case _:
+                feed = await self._mail(command, submission, shard)
+        if command.word == "retry" and submission.idempotency_key is None:  # it is on disk, and may be large
+            return feed
+        self._commands[_handle(submission)] = feed
+        if len(self._commands) > MAX_KNOWN_COMMANDS:
+            self._commands.popitem(last=False)
+        return feed
+
+    def _stop(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        """End the turn that runs. That may take longer than a caller waits to be accepted."""
+        feed = TurnFeed(submission.turn_id, submission.fingerprint)
+
+        async def stop() -> None:
+            try:
+                told = await answer_at_once(command, submission, self._sessions, shard)
+                assert told.ended is not None
+                feed.end(told.ended)
+            finally:
+                feed.end(answer(submission, "", "interrupted", "", not_done_error()))  # unless it has its end
+
+        self._sessions.background.start(stop())
+        return feed
+
+    async def _restart(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        """Ask for a planned restart of the gateway, if the sender may; a drain that goes on is not asked for again."""
+        allowed = submission.principal in self.admins
+        draining = self._sessions.draining.goes_on
+        ended = answer(submission, "", "completed", restart_words(allowed=allowed, draining=draining))
+        if allowed and not draining:
+            if submission.idempotency_key is not None:  # who repeats it may do so after the restart
+                await shard.store.admit(replace(submission, stateless=True), "", "running")  # in no transcript
+                await shard.store.finish(ended, ())
+            log.warning("restart asked for in a message", session=submission.key, principal=submission.principal)
+            self._on_restart_wanted(submission.key)
+        feed = TurnFeed(submission.turn_id, submission.fingerprint)
+        feed.end(ended)
+        return feed
+
+    async def _mail(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        """A command that waits for its turn; it is not on disk, what it begins may be."""
+        session = await self._room(submission, shard, parkable=False)
+        if submission.turn_id in self._sessions.feeds:  # handed over again meanwhile
+            return self._sessions.feeds[submission.turn_id]
+        run = CommandRun(submission, command)
+        self._sessions.count_in(session, run)
+        session.mail(run)
+        return run.feed
+
+    # -- the mailbox ----------------------------------------------------------------------------------------------
+    async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
+        sessions = self._sessions
+        session = await self._room(submission, shard, parkable=True)
+        if submission.turn_id in sessions.feeds:  # handed over again meanwhile
+            return sessions.feeds[submission.turn_id]
+        # Counted in before its commit, so that the session is neither overfilled nor put to sleep meanwhile.
+        run = sessions.expect(session, submission, queued=bool(session.runs) or session.paused)
+        try:
+            await session.store.admit(submission, session.session_id, "queued" if run.queued else "running")
+        except asyncio.CancelledError:
+            sessions.background.start(self._admitted_alone(session, run))
+            raise
+        except StoreFailed as error:
+            self._not_admitted(session, run, error)
+            raise
+        point("turn.admitted")
+        session.mail(run)
+        return run.feed
+
+    async def _room(self, submission: Submission, shard: OwnedShard, *, parkable: bool) -> Session:
+        """The session, resident and with room in its mailbox; it stays so until the caller awaits something else.
+
+        Raises:
+            Refusal: ``mailbox_full``, ``gateway_draining``, ``shard_unavailable``, ``too_late``.
+        """
+        sessions = self._sessions
+        self._refuse_if_draining(submission, parkable=parkable)
+        session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+        self._refuse_if_draining(submission, parkable=parkable)  # it may have begun meanwhile
+        _refuse_if_late(submission)
+        if len(session.runs) > sessions.config.mailbox_limit and submission.turn_id not in sessions.feeds:
+            why = f"{len(session.runs)} messages of this session run or wait already."
+            raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
+        return session
+
+    def _refuse_if_draining(self, submission: Submission, *, parkable: bool) -> None:
+        sessions = self._sessions
+        sessions.refuse_if_stopping()
+        if sessions.draining.goes_on and not (parkable and submission.park):
+            raise sessions.draining.refusal(parkable=parkable)
+
+    async def _admitted_alone(self, session: Session, run: TurnRun) -> None:
+        """The caller went away during the commit, which goes on: what it brought to disk is a turn like any other."""
+        try:
+            row = await session.store.turn(run.submission.turn_id)
+        except StoreFailed as error:
+            self._not_admitted(session, run, error)
+            return
+        if row is None:
+            self._not_admitted(session, run, StoreFailed("it was not stored"))
+        else:
+            run.feed.abandon()
+            session.mail(run)
+
+    def _not_admitted(self, session: Session, run: TurnRun, error: StoreFailed) -> None:
+        self._sessions.unexpect(session, run)
+        log.error("message not stored", session=session.key, turn=run.submission.turn_id, why=str(error))
+        why = store_error()
+        run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "failed", why))
+
+
+def _handle(submission: Submission) -> tuple[str, str]:
+    """By what a message is known that comes again: its session, and its Idempotency-Key or the turn's own id."""
+    return submission.key, submission.idempotency_key or submission.turn_id
+
+
+def _refuse_if_late(submission: Submission) -> None:
+    """Begin nothing that was given up: its sender may send it anew.
+
+    Raises:
+        Refusal: ``too_late``.
+    """
+    if time.monotonic() > submission.deadline:
+        raise Refusal(TOO_LATE, "the message reached it too late, and was let be")
+
+
+def refusal_of(error: StoreFailed) -> Refusal:
+    """What the caller is told of a store that failed before anything was promised."""
+    if isinstance(error, StaleFence):
+        return Refusal("shard_unavailable", f"The session is moving ({error}).", SHARD_RETRY_AFTER_S)
+    return Refusal("store_failed", STORE_FAILED_WORDS)

@@ -1,0 +1,72 @@
+"""What people read of a session: how it stands, and what was said in it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from workers.models.attached import shown
+from workers.sessions.session import Session
+from workers.store.shard import ShardStore, Summary
+from workers.turns import Refusal
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
+
+
+async def describe(
+    session: Session | None, key: str, store: ShardStore, session_id: Callable[[], Awaitable[str]]
+) -> dict[str, Any]:
+    """How a session stands, as plain data; of one that sleeps only what is on disk.
+
+    Args:
+        session: where it is resident.
+        key: of the session.
+        store: of its shard.
+        session_id: asks which transcript its key points to.
+
+    Raises:
+        Refusal: ``session_not_found``.
+        StoreFailed: the disk does not answer.
+    """
+    turns = await store.counts(key)
+    try:
+        summary = await store.summary(await session_id())
+    except Refusal as refusal:
+        if refusal.code == "session_not_found" and session is None and not any(turns.values()):
+            raise  # else the registry does not answer, or knows it no more: the rest is still worth telling
+        summary = None
+    return {"key": key, **_state(session), "turns": turns, "summary": _summarised(summary)}
+
+
+def _state(session: Session | None) -> dict[str, Any]:
+    if session is None:
+        return {"state": "passivated"}
+    state = {"state": "busy" if session.busy else "idle"}
+    if session.ready is not None:
+        return state
+    return state | {"session_id": session.session_id, "model": session.model, "marks": asdict(session.marks)}
+
+
+def _summarised(summary: Summary | None) -> dict[str, Any] | None:
+    """How much of a conversation its model gets as a summary, and since when in seconds since the epoch, if it does."""
+    return None if summary is None else {"turns": summary.turns, "made_at": summary.made_at}
+
+
+async def page(store: ShardStore, session_id: str, after: int, limit: int) -> dict[str, Any]:
+    """A page of a transcript, oldest first, and the cursor of the next; large messages make it shorter.
+
+    Raises:
+        StoreFailed: the disk does not answer.
+    """
+    rows = await store.page(session_id, after, limit + 1)
+    messages: list[dict[str, Any]] = []
+    size = 0
+    for row in rows[:limit]:
+        size += len(row.body)
+        if messages and size > MAX_PAGE_BYTES:
+            break
+        messages.append({"seq": row.seq, "turn_id": row.turn_id, "message": shown(orjson.loads(row.body))})
+    return {"messages": messages, "next": messages[-1]["seq"] if len(rows) > len(messages) else None}
