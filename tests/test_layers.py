@@ -104,6 +104,7 @@ def test_the_mcp_sdk_is_imported_by_the_tools_alone(path: Path) -> None:
         "workers/runtimes/chat/machine.py",
         "workers/runtimes/chat/transcript.py",
         "workers/runtimes/chat/errors.py",
+        "workers/turn_errors.py",
         "workers/sessions/passivation.py",
     ],
 )

@@ -23,8 +23,8 @@ from hermes_actors.wire.messages import Abandon, Ask, Hello, Stop, Submit, Told,
 from workers.routing.owner import Handover, OwnerGone
 from workers.routing.peer_server import PeerServer
 from workers.routing.peers import ACCEPT_TIMEOUT_S, ADMIT_TIMEOUT_S, Peer
-from workers.runtimes.chat.errors import cancelled_error, unstored_end
 from workers.sessions.feed import ListeningTurn, TurnFeed
+from workers.turn_errors import cancelled_error, unstored_end
 from workers.turns import NOT_OWNER, TOO_LATE, Delta, Ended, Refusal, Submission
 
 HELLO = Hello(boot=BOOT, slot=0, generation=1)

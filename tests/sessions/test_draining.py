@@ -14,13 +14,13 @@ from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
 from workers.routing.shards import settle
-from workers.runtimes.chat.errors import cut_error
 from workers.sessions import drain
 from workers.sessions.command_run import stop_turn
 from workers.sessions.feed import ListeningTurn, TurnFeed
 from workers.sessions.marks import Resume
 from workers.sessions.running import running_turns
 from workers.sessions.session import OwnedShard, Session
+from workers.turn_errors import cut_error
 from workers.turns import Ended, GatewayDraining, Parked, Refusal, TurnEvent
 
 KEY = "api:default:a"

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from workers.models.cause import Cause
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
-from workers.runtimes.chat.errors import cancelled_error
 from workers.runtimes.chat.machine import CallModel, CallTools, CutOff, Finish, OutOfStep, ToolResults, TurnMachine
 from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
 from workers.tools.toolbox import ToolResult
+from workers.turn_errors import cancelled_error
 
 USER = orjson.dumps({"role": "user", "content": "hi"})
 

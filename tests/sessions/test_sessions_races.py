@@ -14,10 +14,10 @@ from hermes_actors.config.model import SessionsConfig
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelRequest, ToolCall
 from workers.routing.shards import settle
-from workers.runtimes.chat.errors import cancelled_error
 from workers.sessions.session import OwnedShard
 from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
+from workers.turn_errors import cancelled_error
 from workers.turns import Refusal
 
 KEY = "api:default:a"

@@ -9,12 +9,12 @@ import structlog
 from workers.routing.conversations import Directory
 from workers.routing.owner import Handover
 from workers.routing.shards import ShardTable
-from workers.runtimes.chat.errors import STORE_FAILED_WORDS
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.feed import TurnFeed
 from workers.sessions.residents import Sessions
 from workers.sessions.session import OwnedShard
 from workers.store.shard import StoreFailed
+from workers.turn_errors import STORE_FAILED_WORDS
 from workers.turns import NOT_OWNER, Refusal, Submission
 
 log = structlog.get_logger(__name__)

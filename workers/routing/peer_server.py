@@ -29,8 +29,8 @@ from hermes_actors.wire.messages import (
     TurnRefused,
 )
 from workers.background import Background
-from workers.runtimes.chat.errors import error_data, too_large_error
 from workers.sessions.feed import TurnFeed
+from workers.turn_errors import error_data, too_large_error
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
 log = structlog.get_logger(__name__)

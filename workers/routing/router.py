@@ -27,9 +27,9 @@ from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
-from workers.runtimes.chat.errors import cut_error, unstored_end, waiting_error
 from workers.sessions.commands import command_in
 from workers.sessions.feed import ListeningTurn
+from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turns import Refusal, Submission, TurnError, TurnUnknown
 
 log = structlog.get_logger(__name__)

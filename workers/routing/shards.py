@@ -12,7 +12,6 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import ShardBroken
-from workers.runtimes.chat.errors import cancelled_error, cut_error, cut_reason, store_error, unstored_end
 from workers.sessions.registry import Names
 from workers.sessions.residents import Sessions
 from workers.sessions.session import OwnedShard
@@ -21,6 +20,7 @@ from workers.store.file import Durability
 from workers.store.journal import Journal
 from workers.store.shard import Found, LatestTurn, StaleFence, StoreFailed, TurnRow
 from workers.store.sqlite import open_shard
+from workers.turn_errors import cancelled_error, cut_error, cut_reason, store_error, unstored_end
 from workers.turns import Ended, Refusal, TurnError, TurnState
 
 log = structlog.get_logger(__name__)

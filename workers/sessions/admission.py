@@ -13,14 +13,6 @@ from typing import TypeAlias
 import structlog
 
 from hermes_actors.wire.failpoints import point
-from workers.runtimes.chat.errors import (
-    STORE_FAILED_WORDS,
-    cut_error,
-    not_done_error,
-    store_error,
-    unstored_end,
-    waiting_error,
-)
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
 from workers.sessions.commands import Command, command_in
 from workers.sessions.feed import TurnFeed
@@ -28,6 +20,14 @@ from workers.sessions.residents import Sessions
 from workers.sessions.session import OwnedShard, Session
 from workers.sessions.turn import TurnRun
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
+from workers.turn_errors import (
+    STORE_FAILED_WORDS,
+    cut_error,
+    not_done_error,
+    store_error,
+    unstored_end,
+    waiting_error,
+)
 from workers.turns import TOO_LATE, Parked, Refusal, Submission
 
 log = structlog.get_logger(__name__)

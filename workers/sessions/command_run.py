@@ -13,13 +13,6 @@ from hermes_actors.config.model import Compaction as CompactionSettings
 from workers.models.chain import ModelLine
 from workers.models.context import rows_size
 from workers.runtimes.chat.compaction import NoSummary, compact
-from workers.runtimes.chat.errors import (
-    error_data,
-    local_error,
-    not_done_error,
-    stopped_error,
-    store_error,
-)
 from workers.runtimes.chat.machine import CutOff
 from workers.sessions.actor import contained
 from workers.sessions.agent_config import Agency
@@ -31,6 +24,13 @@ from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import Aborted
+from workers.turn_errors import (
+    error_data,
+    local_error,
+    not_done_error,
+    stopped_error,
+    store_error,
+)
 from workers.turns import Ended, Refusal, Submission, TurnError
 
 if TYPE_CHECKING:

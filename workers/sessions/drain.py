@@ -19,11 +19,11 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import Cut, Drain, Sealed
-from workers.runtimes.chat.errors import cut_error, unstored_end
 from workers.runtimes.chat.machine import CutOff
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
+from workers.turn_errors import cut_error, unstored_end
 from workers.turns import GatewayDraining, Refusal, TurnError
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,6 @@ import structlog
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
 from workers.background import Background
-from workers.runtimes.chat.errors import cancelled_error, deleted_error, evicted_error, not_evicted_error
 from workers.sessions.agent_config import Agency
 from workers.sessions.backlog import Inheritance
 from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down
@@ -28,6 +27,7 @@ from workers.sessions.turn import TurnRun
 from workers.sessions.work import Stage, Work
 from workers.store.shard import StoreFailed, TurnRow
 from workers.tools.toolbox import Toolbox
+from workers.turn_errors import cancelled_error, deleted_error, evicted_error, not_evicted_error
 from workers.turns import Ended, Refusal, Submission, TurnError
 
 log = structlog.get_logger(__name__)

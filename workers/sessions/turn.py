@@ -17,15 +17,6 @@ from workers.models.chain import ModelLine
 from workers.models.empty import is_empty
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, Passage, ToolCall
 from workers.runtimes.chat.compaction import Compaction, summary_passage
-from workers.runtimes.chat.errors import (
-    bug_error,
-    cut_error,
-    error_data,
-    local_error,
-    store_error,
-    unstored_end,
-    waiting_error,
-)
 from workers.runtimes.chat.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.runtimes.chat.transcript import carried, closing
 from workers.sessions.actor import contained
@@ -36,6 +27,15 @@ from workers.sessions.notes import briefly_unknown, opening, remarks_on, resume_
 from workers.sessions.work import Stage, Work
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import Aborted, ToolResult, ToolsUnavailable
+from workers.turn_errors import (
+    bug_error,
+    cut_error,
+    error_data,
+    local_error,
+    store_error,
+    unstored_end,
+    waiting_error,
+)
 from workers.turns import Ended, Submission, TurnError, TurnState
 
 if TYPE_CHECKING:
