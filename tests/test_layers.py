@@ -23,6 +23,7 @@ IMPURE = {
     "psutil",
 }
 IMPURE |= {"pykka", "msgpack", "filelock", "structlog", "uvloop", "aiohttp", "multiprocessing"}
+PURE_FLOOR = ("hermes_actors.wire.messages", "hermes_actors.wire.tags", "hermes_actors.wire.sharding")
 NAMING_WORKERS = ("pool.py", "probe.py")  # they start processes whose code is in the workers' package
 SHARED_WITH_WORKERS = (
     "hermes_actors.wire",
@@ -76,8 +77,16 @@ def test_the_core_is_pure(path: Path) -> None:
     assert not {
         name
         for name in imported(path)
-        if is_below(name, "hermes_actors") and not is_below(name, "hermes_actors.core", "hermes_actors.wire.sharding")
+        if is_below(name, "hermes_actors") and not is_below(name, "hermes_actors.core", *PURE_FLOOR)
     }
+
+
+@pytest.mark.parametrize("module", PURE_FLOOR)
+def test_what_the_core_stands_on_is_pure(module: str) -> None:
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+
+    assert not {name for name in imported(path) if name.split(".")[0] in IMPURE}
+    assert not {name for name in imported(path) if is_below(name, "hermes_actors") and not is_below(name, *PURE_FLOOR)}
 
 
 @pytest.mark.parametrize("path", modules("hermes_actors/wire"), ids=named)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, TypeAlias
 
-from hermes_actors.wire.codec import message
+from hermes_actors.wire.tags import message
 
 NOT_OWNER = "not_owner"  # code of a refusal between workers: the table is behind
 TOO_LATE = "too_late"  # the same: the deadline of the submission is over

@@ -59,7 +59,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hermes_actors.wire.codec import message
+from hermes_actors.wire.tags import message
 
 
 @message("control")

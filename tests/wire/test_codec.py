@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.wire.codec import ProtocolError, decode, encode
-from hermes_actors.wire.messages import Assign, Configure, Drained, Heartbeat
+from hermes_actors.wire.messages import Answer, Assign, Configure, Drained, Heartbeat
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -36,6 +36,23 @@ def test_tables_keyed_by_numbers_come_back_keyed_by_numbers() -> None:
     sent = Assign(owners={3: [0, 7]}, peers={0: "/run/worker-0.sock"})
 
     assert decode(encode(sent)) == sent
+
+
+def test_a_message_inside_a_message_comes_back_as_what_it_was() -> None:
+    sent = Answer(request=1, found=True, data={"drains": [Drained(number=1), Drained(number=2)]})
+
+    assert decode(encode(sent)) == sent
+
+
+def test_what_is_neither_plain_nor_a_message_does_not_travel() -> None:
+    with pytest.raises(TypeError, match="object does not travel"):
+        encode(Answer(request=1, found=True, data={"a": object()}))
+
+
+@pytest.mark.parametrize("inner", [msgpack.ExtType(2, b""), msgpack.ExtType(1, b"")])
+def test_an_inner_message_that_is_none_is_a_protocol_error(inner: msgpack.ExtType) -> None:
+    with pytest.raises(ProtocolError):
+        decode(msgpack.packb(["drained", inner]))
 
 
 @given(st.binary(max_size=200))
