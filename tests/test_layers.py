@@ -23,7 +23,7 @@ IMPURE = {
     "psutil",
 }
 IMPURE |= {"pykka", "msgpack", "filelock", "structlog", "uvloop", "aiohttp", "multiprocessing"}
-PURE_FLOOR = ("hermes_actors.wire.messages", "hermes_actors.wire.tags", "hermes_actors.wire.sharding")
+PURE_FLOOR = tuple(f"hermes_actors.wire.{name}" for name in ("messages", "refusals", "tags", "sharding"))
 NAMING_WORKERS = ("pool.py", "probe.py")  # they start processes whose code is in the workers' package
 SHARED_WITH_WORKERS = (
     "hermes_actors.wire",

@@ -11,10 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, TypeAlias
 
+from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.tags import message
-
-NOT_OWNER = "not_owner"  # code of a refusal between workers: the table is behind
-TOO_LATE = "too_late"  # the same: the deadline of the submission is over
 
 TurnState: TypeAlias = Literal["queued", "running", "completed", "failed", "interrupted", "cancelled"]
 
@@ -120,12 +118,13 @@ class TurnUnknown(Exception):
 class Refusal(Exception):
     """The message was not accepted; nothing of it is kept, but what was accepted under its Idempotency-Key before.
 
-    ``code`` is one of ``mailbox_full``, ``shard_unavailable``, ``idempotency_conflict``, ``gateway_draining``,
-    ``session_not_found``, ``store_failed``, ``message_too_large``; between workers also :data:`NOT_OWNER` and
-    :data:`TOO_LATE`.
+    Args:
+        code: for programs, with its HTTP status.
+        why: for people.
+        retry_after_s: when to send it again, in seconds; None: as the code says.
     """
 
-    def __init__(self, code: str, why: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, code: RefusalCode, why: str, retry_after_s: float | None = None) -> None:
         super().__init__(why)
         self.code = code
         self.why = why

@@ -13,6 +13,7 @@ from hermes_actors.core.drain.plan import Plan
 from hermes_actors.core.sessions.ledger import Cause, Cut
 from hermes_actors.core.sessions.losses import Latest, Seen
 from hermes_actors.core.state import Owner, Process, SessionEntry, Then
+from hermes_actors.wire.refusals import RefusalCode
 
 About = Literal["session", "mcp", "restart_mcp", "running", "stop_turn", "evict"]
 SessionChange = Literal["suspend", "resume", "reset"]
@@ -356,7 +357,7 @@ class SendReconfigure(OnProcesses):
 class SendRefused(AnswersWorker):
     """Refuse a worker's request."""
 
-    code: Literal["stale_fence", "bad_request", "store_failed"]
+    code: RefusalCode
     why: str
 
 
@@ -367,7 +368,7 @@ class SendRefused(AnswersWorker):
 class Reply(AnswersOperator):
     """Answer an operator."""
 
-    error: str | None = None
+    error: RefusalCode | None = None
     why: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.sessions.losses import Latest, Seen
 from hermes_actors.core.state import Limits, Load, SessionEntry
+from hermes_actors.wire.refusals import RefusalCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +218,7 @@ class RestartRefused:
     """There can be no next life, with the code and the configuration that are on disk now."""
 
     number: int  # of the preparation
-    error: Literal["configuration", "cannot_restart"]
+    error: RefusalCode  # configuration | cannot_restart
     why: str
 
 
@@ -273,7 +274,7 @@ class SettingsRefused:
 
     client: int | None
     request: int
-    error: Literal["configuration", "bad_request", "busy"]
+    error: RefusalCode  # configuration | bad_request | busy
     why: str
 
 

@@ -19,6 +19,7 @@ from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.operators.messages import ControlReply, ControlRequest
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink, LinkClosed
+from hermes_actors.wire.refusals import RefusalCode
 
 MOST_CLIENTS = 32
 MOST_WAITING = 16  # requests of one client without a reply
@@ -132,7 +133,7 @@ class _Client(FrameLink):
             self.close()
         elif not self._server.join(self):
             why = f"{MOST_CLIENTS} clients are connected already"
-            self.send(ControlReply(request=0, error="busy", why=why, data={}))
+            self.send(ControlReply(request=0, error=RefusalCode.BUSY, why=why, data={}))
             self.close()
         else:
             self._expect()
@@ -145,7 +146,7 @@ class _Client(FrameLink):
             try:
                 self.send(reply)
             except ProtocolError as error:
-                self.send(ControlReply(request=reply.request, error="too_large", why=str(error), data={}))
+                self.send(ControlReply(request=reply.request, error=RefusalCode.TOO_LARGE, why=str(error), data={}))
 
     def _asked(self, message: object) -> None:
         if not _well_formed(message):
@@ -153,7 +154,7 @@ class _Client(FrameLink):
         assert isinstance(message, ControlRequest)
         if self._waiting >= MOST_WAITING:
             why = f"{MOST_WAITING} requests wait for a reply already"
-            self.send(ControlReply(request=message.request, error="busy", why=why, data={}))
+            self.send(ControlReply(request=message.request, error=RefusalCode.BUSY, why=why, data={}))
             return
         self._waiting += 1
         self._expect()

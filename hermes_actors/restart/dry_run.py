@@ -15,7 +15,6 @@ import re
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -26,6 +25,7 @@ from hermes_actors.pool.pool import WORKER_ENTRY, slots
 from hermes_actors.records.registry import ShardsFixed
 from hermes_actors.restart.handover import CommandLine
 from hermes_actors.wire.ownership import OWNER_VARIABLE
+from hermes_actors.wire.refusals import RefusalCode
 
 VARIABLE = "HERMES_ACTORS_REHEARSAL"
 TIMEOUT_S = 20.0  # to import everything and check; two seconds are usual
@@ -56,7 +56,7 @@ class Running:
 class Refusal:
     """Why there can be no restart."""
 
-    error: Literal["configuration", "cannot_restart"]
+    error: RefusalCode  # configuration | cannot_restart
     why: str
 
 
@@ -105,7 +105,7 @@ async def rehearse(command: CommandLine, running: Running, mark: str) -> Refusal
         async with asyncio.timeout(TIMEOUT_S):
             _, said = await process.communicate()
     except TimeoutError:
-        return Refusal(error="cannot_restart", why=f"the new start gave no word within {TIMEOUT_S:g} s")
+        return Refusal(error=RefusalCode.CANNOT_RESTART, why=f"the new start gave no word within {TIMEOUT_S:g} s")
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -120,9 +120,9 @@ def _refused(code: int | None, said: str) -> Refusal | None:
     raised = None if code == EX_CONFIG else _raised(said)
     if raised is not None:
         log.error("the code on disk cannot be started", exception=_end(said, LOGGED_CHARS))
-        return Refusal(error="cannot_restart", why=BROKEN.format(raised))
+        return Refusal(error=RefusalCode.CANNOT_RESTART, why=BROKEN.format(raised))
     told = _end(said.removeprefix("Error: "), TOLD_CHARS) or f"the new start ended with exit code {code}"
-    return Refusal(error="configuration" if code == EX_CONFIG else "cannot_restart", why=told)
+    return Refusal(error=RefusalCode.CONFIGURATION if code == EX_CONFIG else RefusalCode.CANNOT_RESTART, why=told)
 
 
 def _raised(said: str) -> str | None:

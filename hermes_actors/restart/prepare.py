@@ -21,6 +21,7 @@ from hermes_actors.pool.pool import Pool
 from hermes_actors.restart.dry_run import Refusal, Running, rehearse
 from hermes_actors.restart.handover import CommandLine, Handover
 from hermes_actors.wire.failpoints import point
+from hermes_actors.wire.refusals import RefusalCode
 
 
 class Succession:
@@ -86,14 +87,16 @@ class Succession:
     async def _attempt(self, number: int) -> Refusal | None:
         """Get ready; None: a restart may begin, where it is still wanted."""
         if self._command is None:
-            return Refusal(error="cannot_restart", why="this gateway was started without a way to start it again")
+            return Refusal(
+                error=RefusalCode.CANNOT_RESTART, why="this gateway was started without a way to start it again"
+            )
         with contextlib.ExitStack() as unless_ready:
             try:
                 server = await self._pool.preload(self._mark(self._boot))
                 unless_ready.callback(fork_server.end, server)
                 refusal = await rehearse(self._command, self._running, self._mark(self._boot))
             except OSError as error:
-                return Refusal(error="cannot_restart", why=f"nothing can be started: {error}")
+                return Refusal(error=RefusalCode.CANNOT_RESTART, why=f"nothing can be started: {error}")
             if refusal is None and number == self._wanted:
                 self._server = server
                 unless_ready.pop_all()

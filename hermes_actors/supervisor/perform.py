@@ -29,6 +29,7 @@ from hermes_actors.supervisor.recorder import Outgoing, Tell
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
+from hermes_actors.wire.refusals import RefusalCode
 
 SECOND_SWEEP_S = 1.0  # a process that was between fork and exec at the first sweep carries its mark by then
 
@@ -198,7 +199,7 @@ class Performer:
             found = await asyncio.to_thread(find_sessions, self._home.registry, effect.wanted, NAMES_SHOWN + 1)
         except sqlite3.Error as error:
             why = f"the registry cannot be searched: {error}"
-            self._reply(core.Reply(client=effect.client, request=effect.request, error="busy", why=why))
+            self._reply(core.Reply(client=effect.client, request=effect.request, error=RefusalCode.BUSY, why=why))
             return
         self._tell(
             SessionsFound(

@@ -24,6 +24,7 @@ from hermes_actors.records.registry_file import is_short_of_space
 from hermes_actors.supervisor.marking import Marking
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.failpoints import point
+from hermes_actors.wire.refusals import RefusalCode
 
 NAMED = 1000  # sessions in a reply
 LOSSES_SHOWN = 20  # in the status, the latest
@@ -171,7 +172,7 @@ class Recorder:
         if entry is None:
             restoring = isinstance(effect, core.RestoreSession)
             why = f"{effect.key} has no earlier transcript" if restoring else f"there is no session {effect.key!r}"
-            message = wire.Refused(request=effect.request, code="not_found", why=why)
+            message = wire.Refused(request=effect.request, code=RefusalCode.NOT_FOUND, why=why)
         else:
             marks = entry.marks
             pending = marks.standing is Standing.RESUME_PENDING
@@ -262,7 +263,7 @@ class Recorder:
                 slot=effect.slot,
                 generation=effect.generation,
                 request=effect.request,
-                code="bad_request",
+                code=RefusalCode.BAD_REQUEST,
                 why=str(error),
             )
         page = wire.SessionPage(request=effect.request, sessions=[_plain(entry) for entry in entries], next=cursor)
@@ -273,7 +274,7 @@ class Recorder:
         try:
             entries, cursor = self._registry.page(None, effect.after, effect.limit)
         except BadCursor as error:
-            return core.Reply(client=client, request=request, error="bad_request", why=f"after: {error}")
+            return core.Reply(client=client, request=request, error=RefusalCode.BAD_REQUEST, why=f"after: {error}")
         lines = [session_line(entry, effect.owners, effect.up, self._marking.strikes(entry.key)) for entry in entries]
         return core.Reply(client=client, request=request, data={"sessions": lines, "next": cursor})
 
@@ -306,10 +307,14 @@ def _refused(effect: core.Effect) -> Outgoing | None:
     match effect:
         case core.AnswersWorker():
             return core.SendRefused(
-                slot=effect.slot, generation=effect.generation, request=effect.request, code="store_failed", why=why
+                slot=effect.slot,
+                generation=effect.generation,
+                request=effect.request,
+                code=RefusalCode.STORE_FAILED,
+                why=why,
             )
         case core.AnswersOperator():
-            return core.Reply(client=effect.client, request=effect.request, error="store_failed", why=why)
+            return core.Reply(client=effect.client, request=effect.request, error=RefusalCode.STORE_FAILED, why=why)
         case _:  # nobody waits for it
             return None
 

@@ -31,6 +31,7 @@ from hermes_actors.records.registry_file import is_short_of_space
 from hermes_actors.restart.handover import SIGNALS
 from hermes_actors.supervisor.notify import ServiceManager
 from hermes_actors.supervisor.recorder import NotWritable
+from hermes_actors.wire.refusals import RefusalCode
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -146,7 +147,9 @@ def _control(home: Home, why: str) -> ControlServer:
     def refuse(event: Event) -> None:
         assert isinstance(event, OperatorAsked)
         words = f"the gateway has not started yet, since the disk cannot be written: {why}"
-        control.reply(event.client, ControlReply(request=event.request, error="store_failed", why=words, data={}))
+        control.reply(
+            event.client, ControlReply(request=event.request, error=RefusalCode.STORE_FAILED, why=words, data={})
+        )
 
     control = ControlServer(home.control, refuse)
     return control

@@ -29,6 +29,7 @@ from hermes_actors.core.events import (
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
 from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.state import Drain, Phase, Process, Then
+from hermes_actors.wire.refusals import RefusalCode
 
 SLOTS = 3
 DRAIN_S = 10.0
@@ -262,7 +263,7 @@ class Draining(RuleBasedStateMachine):
         if fine:
             self.tell(RestartPrepared(number=number))
         else:
-            self.tell(RestartRefused(number=number, error="cannot_restart", why="bugs"))
+            self.tell(RestartRefused(number=number, error=RefusalCode.CANNOT_RESTART, why="bugs"))
 
     @rule(ago=st.integers(1, 3))
     def a_dropped_preparation_is_heard_late(self, ago: int) -> None:

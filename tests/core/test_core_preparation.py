@@ -11,6 +11,7 @@ from hermes_actors.core import effects as fx
 from hermes_actors.core.drain.drain import MOST_WAITING
 from hermes_actors.core.events import OperatorAsked, RestartPrepared, RestartRefused, RestartWanted
 from hermes_actors.core.state import Phase
+from hermes_actors.wire.refusals import RefusalCode
 
 KEY = "api:default:a"
 
@@ -51,7 +52,7 @@ def restarted(desk: Desk) -> tuple[fx.Effect, ...]:
     return effects
 
 
-def answers(effects: tuple[fx.Effect, ...]) -> dict[int, str | None]:
+def answers(effects: tuple[fx.Effect, ...]) -> dict[int, RefusalCode | None]:
     """Requests -> the error, or None."""
     return {one.request: one.error for one in of(fx.Reply, effects)} | {
         one.request: None for one in of(fx.ReplyDrained, effects)
@@ -126,7 +127,7 @@ def test_a_held_gateway_stays_held_while_a_restart_is_prepared() -> None:
 def test_a_restart_that_is_impossible_is_refused_to_all_who_wait() -> None:
     desk = preparing(1, 2)
 
-    effects = desk.tell(RestartRefused(number=1, error="configuration", why="it is wrong"))
+    effects = desk.tell(RestartRefused(number=1, error=RefusalCode.CONFIGURATION, why="it is wrong"))
 
     assert answers(effects) == {1: "configuration", 2: "configuration"}
     assert {one.why for one in of(fx.Reply, effects)} == {"it is wrong"}
@@ -145,7 +146,7 @@ def test_what_the_gateway_is_to_outlive_is_refused_where_its_cuts_could_not_be_m
     effects = ask(desk, 1, then=then)
 
     (refusal,) = of(fx.Reply, effects)
-    assert refusal.error == "store_failed"
+    assert refusal.error == RefusalCode.STORE_FAILED
     assert "disk is full" in refusal.why
     assert not of(fx.PrepareRestart, effects)
     assert not of(fx.ProveWritable, effects)
@@ -236,7 +237,7 @@ def test_a_preparation_that_was_dropped_counts_for_no_later_wish() -> None:
     ask(desk, 3)
 
     assert prepared(desk, number=1) == ()
-    assert desk.tell(RestartRefused(number=1, error="cannot_restart", why="late")) == ()
+    assert desk.tell(RestartRefused(number=1, error=RefusalCode.CANNOT_RESTART, why="late")) == ()
 
     assert of(fx.SendDrain, prepared(desk, number=2))
 

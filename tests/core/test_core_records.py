@@ -12,6 +12,7 @@ from hermes_actors.core.events import RestoreWanted, SessionsFound, ShardBroke, 
 from hermes_actors.core.sessions import marks
 from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.wire.refusals import RefusalCode
 
 ENTRY = SessionEntry(key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0)
 SUSPENDED = replace(ENTRY, marks=marks.suspend(ENTRY.marks, 3.0))
@@ -164,7 +165,7 @@ def test_a_session_with_nothing_to_resume_is_left_alone() -> None:
 
     answer = reply(desk.tell(found("sessions.resume")))
 
-    assert answer.error == "not_suspended"
+    assert answer.error == RefusalCode.NOT_SUSPENDED
     assert "api:a:x" in answer.why
 
 

@@ -11,6 +11,7 @@ from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ReloadAsked, SettingsLoaded, SettingsRefused
 from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
 from hermes_actors.core.state import Process
+from hermes_actors.wire.refusals import RefusalCode
 
 CHANGE = {"key": "agent.max_turns", "when": "next_turn", "what": "90 → 5"}
 
@@ -99,7 +100,7 @@ def test_a_configuration_that_cannot_be_used_changes_nothing_and_says_why(client
     desk = serving()
     before = desk.state
 
-    effects = desk.tell(SettingsRefused(client=client, request=9, error="configuration", why="line 3"))
+    effects = desk.tell(SettingsRefused(client=client, request=9, error=RefusalCode.CONFIGURATION, why="line 3"))
 
     assert desk.state == before
     assert of(fx.Log, effects)[0].level == "error"

@@ -11,6 +11,7 @@ from hermes_actors.core import effects as fx
 from hermes_actors.core.events import PageWanted, RenameWanted, SessionDropped, SessionsFound, SessionWanted
 from hermes_actors.core.operators.requests import PAGE_MOST
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.wire.refusals import RefusalCode
 
 
 def wanted(shard: int, fence: int, *, slot: int = 0, create: bool = True) -> SessionWanted:
@@ -98,7 +99,7 @@ def test_a_request_that_makes_no_sense_is_refused_with_what_is_wanted(
 ) -> None:
     answer = reply(serving().operator(operation, **arguments))
 
-    assert answer.error == "bad_request"
+    assert answer.error == RefusalCode.BAD_REQUEST
     assert answer.why
 
 
@@ -126,6 +127,6 @@ def test_a_name_that_may_mean_several_sessions_lists_five_of_them() -> None:
 
     answer = reply(serving().tell(found(*entries)))
 
-    assert answer.error == "ambiguous"
+    assert answer.error == RefusalCode.AMBIGUOUS
     assert "api:4:x, …" in answer.why
     assert "api:5:x" not in answer.why

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.gateway import Conversation
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent, TurnUnknown
 
@@ -149,5 +150,5 @@ class FakeGateway:
 
     def _session(self, key: str) -> dict[str, Any]:
         if key not in self.sessions:
-            raise Refusal("session_not_found", f"no session {key}")
+            raise Refusal(RefusalCode.SESSION_NOT_FOUND, f"no session {key}")
         return self.sessions[key]

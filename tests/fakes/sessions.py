@@ -11,6 +11,7 @@ import orjson
 from fakes.shard_store import FakeShardStore
 
 from hermes_actors.config.model import Compaction, SessionsConfig
+from hermes_actors.wire.refusals import RefusalCode
 from workers.models.chain import ModelChain
 from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
@@ -163,7 +164,7 @@ class FakeNames(Names):
         if create:
             self.activations.append(key)
         if key not in self.sessions and not create:
-            raise Refusal("session_not_found", f"There is no session {key}.")
+            raise Refusal(RefusalCode.SESSION_NOT_FOUND, f"There is no session {key}.")
         if key not in self.sessions:
             self.sessions[key] = f"ses_{self.begun}"  # no id comes again, also after a session was deleted
             self.begun += 1
@@ -179,7 +180,7 @@ class FakeNames(Names):
     async def restore(self, key: str, shard: OwnedShard) -> Named:
         self._answer()
         if key not in self.former:
-            raise Refusal("session_not_found", "Nothing was set aside.")
+            raise Refusal(RefusalCode.SESSION_NOT_FOUND, "Nothing was set aside.")
         self.sessions[key], self.former[key] = self.former[key], self.sessions[key]
         self.marks.pop(key, None)
         return self._named(key)
@@ -215,7 +216,7 @@ class FakeNames(Names):
 
     def _answer(self) -> None:
         if self.down:
-            raise Refusal("shard_unavailable", "The supervisor did not answer.", 1.0)
+            raise Refusal(RefusalCode.SHARD_UNAVAILABLE, "The supervisor did not answer.", 1.0)
 
     async def _recorded(self) -> None:
         self.asked.set()

@@ -7,6 +7,7 @@ import pytest
 from fakes.gateway import FakeGateway, completed, failed
 from fakes.served_ingress import HI, KEYS, NOW, serving
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.ingress.history import history_hash
 from workers.ingress.http.request import parse_chat
 from workers.turns import Refusal
@@ -148,16 +149,16 @@ async def test_the_result_of_an_earlier_turn_says_so() -> None:
 @pytest.mark.parametrize(
     ("code", "status", "retry_after"),
     [
-        ("mailbox_full", 429, "1"),
-        ("shard_unavailable", 503, "1"),
-        ("gateway_draining", 503, "5"),
-        ("idempotency_conflict", 409, None),
-        ("session_not_found", 404, None),
-        ("store_failed", 500, None),
-        ("message_too_large", 413, None),
+        (RefusalCode.MAILBOX_FULL, 429, "1"),
+        (RefusalCode.SHARD_UNAVAILABLE, 503, "1"),
+        (RefusalCode.GATEWAY_DRAINING, 503, "5"),
+        (RefusalCode.IDEMPOTENCY_CONFLICT, 409, None),
+        (RefusalCode.SESSION_NOT_FOUND, 404, None),
+        (RefusalCode.STORE_FAILED, 500, None),
+        (RefusalCode.MESSAGE_TOO_LARGE, 413, None),
     ],
 )
-async def test_a_refusal_has_its_status(code: str, status: int, retry_after: str | None) -> None:
+async def test_a_refusal_has_its_status(code: RefusalCode, status: int, retry_after: str | None) -> None:
     gateway = FakeGateway()
     gateway.refusal = Refusal(code, "in words")
     async with serving(gateway) as served:
@@ -190,7 +191,7 @@ async def test_a_message_that_may_have_been_taken_is_not_called_refused() -> Non
 
 async def test_a_refusal_says_when_to_come_back() -> None:
     gateway = FakeGateway()
-    gateway.refusal = Refusal("mailbox_full", "32 messages wait", 2.1)
+    gateway.refusal = Refusal(RefusalCode.MAILBOX_FULL, "32 messages wait", 2.1)
     async with serving(gateway) as served:
         assert (await served.chat()).headers["Retry-After"] == "3"
 

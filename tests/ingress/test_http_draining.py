@@ -10,6 +10,7 @@ from fakes.served_ingress import HI, KEYS, NOW, Served, serving, sse_events
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.turns import Delta, GatewayDraining, Refusal
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "what time is it?"}]
@@ -39,7 +40,7 @@ async def test_a_gateway_that_drains_is_healthy_and_not_ready_and_says_so(served
 
 
 async def test_a_message_that_is_refused_says_when_to_come_back(served: Served) -> None:
-    served.gateway.refusal = Refusal("gateway_draining", "The gateway restarts.", 64.2)
+    served.gateway.refusal = Refusal(RefusalCode.GATEWAY_DRAINING, "The gateway restarts.", 64.2)
 
     reply = await served.chat()
 

@@ -12,6 +12,7 @@ from fakes.served_ingress import KEYS, Served, serving
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.ingress.history import assistant_message, history_hash
 from workers.turns import Delta, Refusal, ToolProgress
 
@@ -145,7 +146,7 @@ async def test_a_cut_turn_is_not_tried_again(client: AsyncOpenAI, served: Served
 
 
 async def test_a_full_mailbox_is_tried_again(client: AsyncOpenAI, served: Served) -> None:
-    served.gateway.refusal = Refusal("mailbox_full", "full", 0.0)
+    served.gateway.refusal = Refusal(RefusalCode.MAILBOX_FULL, "full", 0.0)
 
     with pytest.raises(openai.RateLimitError):
         await client.chat.completions.create(model="any", messages=MESSAGES)

@@ -6,6 +6,7 @@ import pytest
 from fakes.gateway import FakeGateway
 from fakes.served_ingress import KEYS, read_to_end, serving
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.turns import Refusal
 
 ODD = "a/b ?#%ü.."
@@ -127,7 +128,7 @@ async def test_an_id_that_no_session_can_have_is_not_found(path: str) -> None:
 
 async def test_a_supervisor_that_does_not_answer_is_503() -> None:
     gateway = with_sessions()
-    gateway.refusal = Refusal("shard_unavailable", "the supervisor does not answer")
+    gateway.refusal = Refusal(RefusalCode.SHARD_UNAVAILABLE, "the supervisor does not answer")
     async with serving(gateway) as served:
         reply = await served.ask("GET", "/api/sessions")
 

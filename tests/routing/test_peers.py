@@ -20,12 +20,13 @@ from fakes.store_samples import submission
 from hermes_actors.wire.codec import to_parts
 from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import Abandon, Ask, Hello, Stop, Submit, Told, TurnAccepted, TurnEventFrame
+from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.owner import Handover, OwnerGone
 from workers.routing.peer_server import PeerServer
 from workers.routing.peers import ACCEPT_TIMEOUT_S, ADMIT_TIMEOUT_S, Peer
 from workers.sessions.feed import ListeningTurn, TurnFeed
 from workers.turn_errors import cancelled_error, unstored_end
-from workers.turns import NOT_OWNER, TOO_LATE, Delta, Ended, Refusal, Submission
+from workers.turns import Delta, Ended, Refusal, Submission
 
 HELLO = Hello(boot=BOOT, slot=0, generation=1)
 
@@ -165,7 +166,7 @@ async def test_the_id_of_an_earlier_turn_comes_with_its_acceptance(peer: Peer, o
 
 async def test_questions_are_answered_and_refusals_are_told(peer: Peer, owner: FakeOwner) -> None:
     assert await peer.ask(2, "describe", {"key": "a"}) == {"shard": 2, "what": "describe", "key": "a"}
-    owner.refuse = Refusal("session_not_found", "There is none.")
+    owner.refuse = Refusal(RefusalCode.SESSION_NOT_FOUND, "There is none.")
 
     with pytest.raises(Refusal) as refused:
         await peer.ask(2, "describe", {"key": "a"})
@@ -174,7 +175,7 @@ async def test_questions_are_answered_and_refusals_are_told(peer: Peer, owner: F
 
 
 async def test_a_refused_turn_is_told_and_nothing_is_kept(peer: Peer, owner: FakeOwner, cut: list[Handover]) -> None:
-    owner.refuse = Refusal("mailbox_full", "Full.", 2.0)
+    owner.refuse = Refusal(RefusalCode.MAILBOX_FULL, "Full.", 2.0)
 
     with pytest.raises(Refusal) as refused:
         await peer.submit(0, handover(), again=False)
@@ -185,9 +186,9 @@ async def test_a_refused_turn_is_told_and_nothing_is_kept(peer: Peer, owner: Fak
     assert cut == []
 
 
-@pytest.mark.parametrize("code", [NOT_OWNER, TOO_LATE])
+@pytest.mark.parametrize("code", [RefusalCode.NOT_OWNER, RefusalCode.TOO_LATE])
 async def test_an_owner_that_has_no_business_with_a_turn_counts_as_gone_and_has_it_not(
-    peer: Peer, owner: FakeOwner, code: str
+    peer: Peer, owner: FakeOwner, code: RefusalCode
 ) -> None:
     owner.refuse = Refusal(code, "No.")
 
@@ -198,7 +199,7 @@ async def test_an_owner_that_has_no_business_with_a_turn_counts_as_gone_and_has_
 
 
 async def test_an_owner_that_has_the_shard_no_more_is_not_asked_about_it(peer: Peer, owner: FakeOwner) -> None:
-    owner.refuse = Refusal(NOT_OWNER, "Shard 0 is not open here.")
+    owner.refuse = Refusal(RefusalCode.NOT_OWNER, "Shard 0 is not open here.")
 
     with pytest.raises(OwnerGone):
         await peer.ask(0, "describe", {})

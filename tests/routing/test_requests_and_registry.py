@@ -198,7 +198,7 @@ async def test_a_page_of_sessions_comes_with_its_cursor() -> None:
 
 @pytest.mark.parametrize(
     ("code", "told"),
-    [("not_found", "session_not_found"), ("stale_fence", "shard_unavailable"), ("stopping", "shard_unavailable")],
+    [("not_found", "session_not_found"), ("stale_fence", "shard_unavailable")],
 )
 async def test_what_the_supervisor_refuses_is_refused(code: str, told: str) -> None:
     registry = registry_that(lambda message: Refused(request=message.request, code=code, why="No."))

@@ -51,6 +51,7 @@ from hermes_actors.wire.messages import (
     Stop,
     Succeeded,
 )
+from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 from workers import main
 from workers.ingress.http import HttpIngress
@@ -89,9 +90,9 @@ class Supervisor:
         self.heard.append(message)
         match message:
             case Activate() if self.refuses_activations:
-                self.say(Refused(request=message.request, code="stopping", why="no time"))
+                self.say(Refused(request=message.request, code=RefusalCode.STALE_FENCE, why="no time"))
             case Activate(create=False):
-                self.say(Refused(request=message.request, code="not_found", why="it was never made"))
+                self.say(Refused(request=message.request, code=RefusalCode.NOT_FOUND, why="it was never made"))
             case Activate():
                 self.say(self.activated(message))
             case Opened():

@@ -20,6 +20,7 @@ from hermes_actors.records.registry import ShardsFixed
 from hermes_actors.restart import dry_run as rehearsal
 from hermes_actors.restart.dry_run import VARIABLE, Refusal, Running, asked_for, check, rehearse
 from hermes_actors.restart.handover import CommandLine
+from hermes_actors.wire.refusals import RefusalCode
 
 RUNNING = Running(port=8642, shards=8)
 ENTRY = "json:dumps"
@@ -75,7 +76,7 @@ async def test_code_that_breaks_is_told_in_a_sentence_and_logged_whole(tmp_path:
         )
 
     assert refusal is not None
-    assert refusal.error == "cannot_restart"
+    assert refusal.error == RefusalCode.CANNOT_RESTART
     assert refusal.why == (
         f"The code on disk cannot be started: {error.format(program)}. Nothing changed; the gateway goes on. "
         "The whole traceback is in logs/supervisor.log."
@@ -90,7 +91,7 @@ async def test_long_words_are_cut_at_the_end_of_a_line(monkeypatch: pytest.Monke
 
     refusal = await rehearse(python("import sys; sys.exit('first line\\nsecond line\\n3rd')"), RUNNING, MARK)
 
-    assert refusal == Refusal(error="cannot_restart", why="3rd")
+    assert refusal == Refusal(error=RefusalCode.CANNOT_RESTART, why="3rd")
 
 
 async def test_secrets_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +109,7 @@ async def test_a_command_line_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatc
 
     refusal = await rehearse(python("import time; time.sleep(600)"), RUNNING, MARK)
 
-    assert refusal == Refusal(error="cannot_restart", why="the new start gave no word within 0.2 s")
+    assert refusal == Refusal(error=RefusalCode.CANNOT_RESTART, why="the new start gave no word within 0.2 s")
 
 
 async def test_a_program_that_is_gone_cannot_be_tried() -> None:

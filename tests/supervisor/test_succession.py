@@ -21,6 +21,7 @@ from hermes_actors.pool.pool import Pool
 from hermes_actors.restart.dry_run import Running
 from hermes_actors.restart.handover import CommandLine
 from hermes_actors.restart.prepare import Succession
+from hermes_actors.wire.refusals import RefusalCode
 
 FINE, BAD = "pass", "import sys; sys.exit('the disk is full of bugs')"
 
@@ -88,7 +89,9 @@ async def test_it_is_told_when_the_next_life_is_ready(made: Made) -> None:
 async def test_a_rehearsal_that_fails_is_told_and_leaves_nothing(made: Made) -> None:
     made.succession.prepare(1)
 
-    assert await made.told() == RestartRefused(number=1, error="cannot_restart", why="the disk is full of bugs")
+    assert await made.told() == RestartRefused(
+        number=1, error=RefusalCode.CANNOT_RESTART, why="the disk is full of bugs"
+    )
     assert made.pool.alive == [False]
 
 

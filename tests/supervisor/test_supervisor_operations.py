@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fakes.gateway_process import GatewayProcess, eventually, owned_by, wait_gone
 
+from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 
 Prepare = Callable[..., GatewayProcess]
@@ -166,7 +167,7 @@ def test_a_configuration_that_cannot_be_used_changes_nothing_and_says_why(gatewa
 
     answer = gateway.ask("reload")
 
-    assert answer.error == "configuration"
+    assert answer.error == RefusalCode.CONFIGURATION
     assert str(gateway.home.config) in answer.why
     assert told(gateway, 0)["configurations"] == told(gateway, 1)["configurations"] == 1
 

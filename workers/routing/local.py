@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.conversations import Directory
 from workers.routing.owner import Handover
 from workers.routing.shards import ShardTable
@@ -15,7 +16,7 @@ from workers.sessions.residents import Sessions
 from workers.sessions.session import OwnedShard
 from workers.store.shard import StoreFailed
 from workers.turn_errors import STORE_FAILED_WORDS
-from workers.turns import NOT_OWNER, Refusal, Submission
+from workers.turns import Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ class Local:
     def _owned(self, number: int) -> OwnedShard:
         shard = self._table.open.get(number)
         if shard is None and number in self._table.unusable:
-            raise Refusal("store_failed", STORE_FAILED_WORDS)
+            raise Refusal(RefusalCode.STORE_FAILED, STORE_FAILED_WORDS)
         if shard is None:
-            raise Refusal(NOT_OWNER, f"Shard {number} is not open here.")
+            raise Refusal(RefusalCode.NOT_OWNER, f"Shard {number} is not open here.")
         return shard

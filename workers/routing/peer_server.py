@@ -28,6 +28,7 @@ from hermes_actors.wire.messages import (
     TurnParked,
     TurnRefused,
 )
+from hermes_actors.wire.refusals import RefusalCode
 from workers.background import Background
 from workers.sessions.feed import TurnFeed
 from workers.turn_errors import error_data, too_large_error
@@ -167,7 +168,7 @@ class _Caller:
         except Refusal as no:
             self._send(Told(request=number, error=no.code, why=no.why, data={}))
         except ProtocolError as error:
-            self._send(Told(request=number, error="message_too_large", why=str(error), data={}))
+            self._send(Told(request=number, error=RefusalCode.MESSAGE_TOO_LARGE, why=str(error), data={}))
 
     def _send(self, message: Any) -> None:
         with contextlib.suppress(LinkClosed):  # _lost has seen, or will see, to what the caller had running

@@ -22,9 +22,10 @@ from hermes_actors.wire.messages import (
     TurnParked,
     TurnRefused,
 )
+from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.owner import Handover, OwnerGone
 from workers.routing.requests import Requests
-from workers.turns import NOT_OWNER, TOO_LATE, Parked, Refusal
+from workers.turns import Parked, Refusal
 
 CONNECT_TIMEOUT_S = 2.0
 ACCEPT_TIMEOUT_S = 4.0  # within the router's OWNER_WAIT_S, so that there is time to ask again
@@ -100,19 +101,20 @@ class _LinkedOwner:
         finally:
             self._submitted.pop(number, None)
         if isinstance(answer, TurnRefused):
-            if answer.code in (NOT_OWNER, TOO_LATE):
+            code = RefusalCode(answer.code)
+            if code in (RefusalCode.NOT_OWNER, RefusalCode.TOO_LATE):
                 raise OwnerGone(answer.why, may_have_it=False)
-            raise Refusal(answer.code, answer.why, answer.retry_after_s)
+            raise Refusal(code, answer.why, answer.retry_after_s)
         if isinstance(answer, TurnParked):
             raise Parked(answer.turn_id, answer.retry_after_s)
 
     async def ask(self, shard: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
         request = Ask(request=self._requests.number(), shard=shard, what=what, data=data)
         answer: Told = await self._ask(request, ASK_TIMEOUT_S)
-        if answer.error == NOT_OWNER:
+        if answer.error == RefusalCode.NOT_OWNER:
             raise OwnerGone(answer.why, may_have_it=False)
         if answer.error is not None:
-            raise Refusal(answer.error, answer.why)
+            raise Refusal(RefusalCode(answer.error), answer.why)
         return answer.data
 
     async def _ask(self, request: Any, timeout_s: float) -> Any:
@@ -120,7 +122,7 @@ class _LinkedOwner:
             return await self._requests.ask(self.link, request, timeout_s=timeout_s)
         except ProtocolError as error:
             why = f"The message cannot be handed to the session's worker: {error}."
-            raise Refusal("message_too_large", why) from error
+            raise Refusal(RefusalCode.MESSAGE_TOO_LARGE, why) from error
         except (LinkClosed, TimeoutError) as error:
             raise OwnerGone(str(error) or "no answer in time", may_have_it=True) from error
 

@@ -24,6 +24,7 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Succeeded,
 )
+from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.requests import Requests
 from workers.sessions.marks import Fresh, Lost, Marks, Resume, Suspended
 from workers.sessions.registry import Named
@@ -35,7 +36,11 @@ REGISTRY_TIMEOUT_S = 5.0
 RECOVERY_TIMEOUT_S = 10.0  # for what a dead owner left: after everything was killed, all shards ask at once
 RETRY_AFTER_S = 1.0
 
-_OWN_CODES = {"not_found": "session_not_found", "bad_request": "bad_request", "store_failed": "store_failed"}
+_OWN_CODES = {
+    RefusalCode.NOT_FOUND: RefusalCode.SESSION_NOT_FOUND,
+    RefusalCode.BAD_REQUEST: RefusalCode.BAD_REQUEST,
+    RefusalCode.STORE_FAILED: RefusalCode.STORE_FAILED,
+}
 
 
 class RemoteRegistry:
@@ -137,11 +142,12 @@ class RemoteRegistry:
             answer = await self._requests.ask(self._link, request, timeout_s=timeout_s)
         except (LinkClosed, TimeoutError) as error:
             why = f"The supervisor did not answer ({str(error) or type(error).__name__})."
-            raise Refusal("shard_unavailable", why, RETRY_AFTER_S) from error
+            raise Refusal(RefusalCode.SHARD_UNAVAILABLE, why, RETRY_AFTER_S) from error
         if isinstance(answer, Refused):
-            if answer.code in _OWN_CODES:
-                raise Refusal(_OWN_CODES[answer.code], answer.why)
-            raise Refusal("shard_unavailable", answer.why, RETRY_AFTER_S)
+            code = _OWN_CODES.get(RefusalCode(answer.code))
+            if code is not None:
+                raise Refusal(code, answer.why)
+            raise Refusal(RefusalCode.SHARD_UNAVAILABLE, answer.why, RETRY_AFTER_S)
         return answer
 
 

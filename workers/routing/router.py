@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from hermes_actors.wire.messages import Hello
+from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 from workers.background import Background
 from workers.gateway import Conversation
@@ -39,7 +40,8 @@ OWNER_RETRY_S = 0.1  # an owner may be back without a change of the table that w
 RETRY_AFTER_S = 2.0
 PLACEMENT_TRIES = 64  # to find a name that falls into a shard of this worker
 
-_LOOKED_NOWHERE = ("shard_unavailable", "store_failed")  # an owner that says so may not know of an earlier one
+# An owner that refuses with one of these may not know of an earlier turn.
+_LOOKED_NOWHERE = (RefusalCode.SHARD_UNAVAILABLE, RefusalCode.STORE_FAILED)
 
 T = TypeVar("T")
 
@@ -120,7 +122,7 @@ class Router:
         except TurnUnknown as unknown:
             self._tell_lost(handover, str(unknown), cut_error("crash"))
         except Refusal as refusal:
-            kept = refusal.code == "gateway_draining" and command_in(handover.submission.messages) is None
+            kept = refusal.code == RefusalCode.GATEWAY_DRAINING and command_in(handover.submission.messages) is None
             self._tell_lost(handover, refusal.why, waiting_error() if kept else cut_error("crash"))
 
     def _tell_lost(self, handover: Handover, why: str, error: TurnError) -> None:
@@ -245,4 +247,4 @@ class Router:
 
 
 def _unavailable(error: OwnerGone) -> Refusal:
-    return Refusal("shard_unavailable", str(error), RETRY_AFTER_S)
+    return Refusal(RefusalCode.SHARD_UNAVAILABLE, str(error), RETRY_AFTER_S)

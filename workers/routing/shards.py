@@ -12,6 +12,7 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import ShardBroken
+from hermes_actors.wire.refusals import RefusalCode
 from workers.sessions.registry import Names
 from workers.sessions.residents import Sessions
 from workers.sessions.session import OwnedShard
@@ -81,7 +82,7 @@ class NotRecorded(StoreFailed):
 
 
 def _unrecorded(why: str, refusal: Refusal) -> StoreFailed:
-    return StoreFailed(why) if refusal.code == "store_failed" else NotRecorded(why)
+    return StoreFailed(why) if refusal.code == RefusalCode.STORE_FAILED else NotRecorded(why)
 
 
 class ShardFiles:

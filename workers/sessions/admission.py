@@ -13,6 +13,7 @@ from typing import TypeAlias
 import structlog
 
 from hermes_actors.wire.failpoints import point
+from hermes_actors.wire.refusals import RefusalCode
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
 from workers.sessions.commands import Command, command_in
 from workers.sessions.feed import TurnFeed
@@ -28,7 +29,7 @@ from workers.turn_errors import (
     unstored_end,
     waiting_error,
 )
-from workers.turns import TOO_LATE, Parked, Refusal, Submission
+from workers.turns import Parked, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ class Admission:
             del self._named[handle]
             settled.set()
         if feed.fingerprint != submission.fingerprint:
-            raise Refusal("idempotency_conflict", "This Idempotency-Key was used with another request.")
+            raise Refusal(RefusalCode.IDEMPOTENCY_CONFLICT, "This Idempotency-Key was used with another request.")
         return feed
 
     async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
@@ -226,7 +227,7 @@ class Admission:
         _refuse_if_late(submission)
         if len(session.runs) > sessions.config.mailbox_limit and submission.turn_id not in sessions.feeds:
             why = f"{len(session.runs)} messages of this session run or wait already."
-            raise Refusal("mailbox_full", why, MAILBOX_RETRY_AFTER_S)
+            raise Refusal(RefusalCode.MAILBOX_FULL, why, MAILBOX_RETRY_AFTER_S)
         return session
 
     def _refuse_if_draining(self, submission: Submission, *, parkable: bool) -> None:
@@ -267,11 +268,11 @@ def _refuse_if_late(submission: Submission) -> None:
         Refusal: ``too_late``.
     """
     if time.monotonic() > submission.deadline:
-        raise Refusal(TOO_LATE, "the message reached it too late, and was let be")
+        raise Refusal(RefusalCode.TOO_LATE, "the message reached it too late, and was let be")
 
 
 def refusal_of(error: StoreFailed) -> Refusal:
     """What the caller is told of a store that failed before anything was promised."""
     if isinstance(error, StaleFence):
-        return Refusal("shard_unavailable", f"The session is moving ({error}).", SHARD_RETRY_AFTER_S)
-    return Refusal("store_failed", STORE_FAILED_WORDS)
+        return Refusal(RefusalCode.SHARD_UNAVAILABLE, f"The session is moving ({error}).", SHARD_RETRY_AFTER_S)
+    return Refusal(RefusalCode.STORE_FAILED, STORE_FAILED_WORDS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from hermes_actors.config.model import Compaction as CompactionSettings
+from hermes_actors.wire.refusals import RefusalCode
 from workers.models.chain import ModelLine
 from workers.models.context import rows_size
 from workers.runtimes.chat.compaction import NoSummary, compact
@@ -145,7 +146,7 @@ class CommandRun(Work):
         try:
             await session.restore()
         except Refusal as refusal:
-            if refusal.code != "session_not_found":
+            if refusal.code != RefusalCode.SESSION_NOT_FOUND:
                 raise
             return f"There is nothing to resume: no earlier conversation was set aside. This one is {left}."
         turns = session.turns
@@ -231,7 +232,7 @@ async def _asleep(submission: Submission, sessions: Sessions, shard: OwnedShard)
     try:
         named = await sessions.named(submission.key, shard)
     except Refusal as refusal:
-        if refusal.code == "session_not_found":
+        if refusal.code == RefusalCode.SESSION_NOT_FOUND:
             return "", f"{key}\nstate     not begun"
         return "", f"{key}\nstate     asleep, or not begun; what it carries is not known now: {refusal.why}"
     lines = [key, f"id        {named.session_id}", "state     asleep; the next message wakes it"]

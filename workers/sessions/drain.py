@@ -19,6 +19,7 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import Cut, Drain, Sealed
+from hermes_actors.wire.refusals import RefusalCode
 from workers.runtimes.chat.machine import CutOff
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
@@ -194,7 +195,7 @@ class Draining:
         then = "stop" if self._order is None else self._order.then
         wait_s = self.retry_after_s
         when = "later" if then == "hold" else f"in about {wait_s:.0f} s"
-        return Refusal("gateway_draining", f"{_BEGINS_NONE[then]} {what} {when}{more}.", wait_s)
+        return Refusal(RefusalCode.GATEWAY_DRAINING, f"{_BEGINS_NONE[then]} {what} {when}{more}.", wait_s)
 
 
 _BEGINS_NONE = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.models.attached import shown
 from workers.sessions.session import Session
 from workers.store.shard import ShardStore, Summary
@@ -35,7 +36,7 @@ async def describe(
     try:
         summary = await store.summary(await session_id())
     except Refusal as refusal:
-        if refusal.code == "session_not_found" and session is None and not any(turns.values()):
+        if refusal.code == RefusalCode.SESSION_NOT_FOUND and session is None and not any(turns.values()):
             raise  # else the registry does not answer, or knows it no more: the rest is still worth telling
         summary = None
     return {"key": key, **_state(session), "turns": turns, "summary": _summarised(summary)}

@@ -43,6 +43,7 @@ from hermes_actors.core.state import (
     Wish,
     WorkerState,
 )
+from hermes_actors.wire.refusals import RefusalCode
 
 SEAL_ANSWER_S = 2.0  # for a worker to tell what runs; one that is silent is killed, and recovered at the next start
 MOST_WAITING = 100  # requests of operators for a drain's end
@@ -87,7 +88,7 @@ def _refusal(state: State, wish: Wish) -> Effect | None:
     why = f"{MOST_WAITING} requests wait for the drain's end already" if full else "the gateway has stopped"
     if wish.waiting is None:
         return Log(level="info", text="nothing is left to drain", fields={"by": wish.by})
-    return Reply(client=wish.waiting.client, request=wish.waiting.request, error="busy", why=why)
+    return Reply(client=wish.waiting.client, request=wish.waiting.request, error=RefusalCode.BUSY, why=why)
 
 
 def _begin(state: State, wish: Wish, timeout_s: float, now: float) -> Result:
@@ -145,12 +146,12 @@ def cancel(state: State, by: Waiting) -> Result:
     drain = state.drain
     if drain is None or drain.seal is not None or state.phase in (Phase.STOPPING, Phase.STOPPED):
         why = "no drain is on its way" if drain is None else "the drain is past its deadline: what ran is being cut"
-        return state, (Reply(client=by.client, request=by.request, error="not_draining", why=why),)
-    state, effects = _called_off(state, drain, "cancelled", "an operator cancelled the drain")
+        return state, (Reply(client=by.client, request=by.request, error=RefusalCode.NOT_DRAINING, why=why),)
+    state, effects = _called_off(state, drain, RefusalCode.CANCELLED, "an operator cancelled the drain")
     return state, (Log(level="info", text="drain cancelled"), *effects, Reply(client=by.client, request=by.request))
 
 
-def _called_off(state: State, drain: Drain, error: str, why: str) -> Result:
+def _called_off(state: State, drain: Drain, error: RefusalCode, why: str) -> Result:
     state = replace(state, phase=drain.before, drain=None)
     return state, (
         *((RecordStopCancelled(),) if drain.stop_noted else ()),
@@ -325,7 +326,7 @@ def _conclude_unmarked(state: State, drain: Drain, now: float) -> Result:
     fault = state.unwritable
     if drain.then is not Then.STOP:
         why = f"the disk cannot be written ({fault}), so what the drain would cut cannot be marked; everything goes on"
-        state, effects = _called_off(state, drain, "store_failed", why)
+        state, effects = _called_off(state, drain, RefusalCode.STORE_FAILED, why)
         return state, (Log(level="error", text="the drain is called off", fields={"why": why}), *effects)
     state, effects = _conclude(state, now)
     assert state.drain is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hermes_actors.core.effects import Effect, Log, RecordCuts, Reply, ReplyDrained
 from hermes_actors.core.sessions.ledger import Cause
 from hermes_actors.core.state import Drain, Then, Waiting
+from hermes_actors.wire.refusals import RefusalCode
 
 CUT_SHOWN = 1000  # keys of sessions in a reply; all are counted
 CUT_LOGGED = 100  # keys of sessions in the log
@@ -40,7 +41,9 @@ def over(drain: Drain, record: RecordCuts) -> Log:
 def replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
     """Whom it cut, for each who asked for it."""
     if drain.unmarked:
-        return tuple(Reply(client=one, request=request, error="store_failed", why=UNMARKED) for one, request in to)
+        return tuple(
+            Reply(client=one, request=request, error=RefusalCode.STORE_FAILED, why=UNMARKED) for one, request in to
+        )
     data = {
         "marked": len(drain.cut),
         "cut": list(drain.cut[:CUT_SHOWN]),

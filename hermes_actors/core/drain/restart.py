@@ -15,6 +15,7 @@ from hermes_actors.core.effects import DropNextLife, Effect, Log, PrepareRestart
 from hermes_actors.core.events import RestartPrepared, RestartRefused
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.state import Phase, Preparation, State, Then, Waiting, Wish
+from hermes_actors.wire.refusals import RefusalCode
 
 
 def asked(state: State, wish: Wish, now: float) -> Result:
@@ -30,13 +31,15 @@ def asked(state: State, wish: Wish, now: float) -> Result:
 def _not_begun(wish: Wish, fault: str) -> tuple[Effect, ...]:
     why = f"the disk cannot be written ({fault}), so what a drain cuts could not be marked; nothing was drained"
     log = Log(level="error", text="a drain is refused, and everything goes on", fields={"by": wish.by, "why": fault})
-    return (log, *_replies((wish,), "store_failed", f"{why}. Make room, or end what has it locked, and ask again"))
+    why = f"{why}. Make room, or end what has it locked, and ask again"
+    return (log, *_replies((wish,), RefusalCode.STORE_FAILED, why))
 
 
 def _begun(state: State, wish: Wish, now: float) -> Result:
     """Drain at once, unless a next life has to be made ready for it."""
     if wish.then is not Then.RESTART:
-        state, ended = _end(state, "overruled", f"{wish.by} came later, and wants the gateway to {wish.then.value}")
+        why = f"{wish.by} came later, and wants the gateway to {wish.then.value}"
+        state, ended = _end(state, RefusalCode.OVERRULED, why)
         state, effects = drain.asked(state, wish, now)
         return state, (*ended, *effects)
     ends = state.drain is not None and state.drain.then is not Then.HOLD
@@ -53,7 +56,7 @@ def _prepare(state: State, wish: Wish) -> Result:
         return state, (log, PrepareRestart(number=preparation.number))
     wishes = state.preparation.wishes
     if len(wishes) >= MOST_WAITING:
-        return state, _replies((wish,), "busy", f"{MOST_WAITING} requests wait for the restart already")
+        return state, _replies((wish,), RefusalCode.BUSY, f"{MOST_WAITING} requests wait for the restart already")
     return replace(state, preparation=replace(state.preparation, wishes=(*wishes, wish))), ()
 
 
@@ -83,7 +86,7 @@ def cancel(state: State, by: Waiting) -> Result:
     """Neither restart nor drain, where nothing was cut yet or the gateway is held."""
     if state.preparation is None:
         return drain.cancel(state, by)
-    state, ended = _end(state, "cancelled", "an operator cancelled the restart")
+    state, ended = _end(state, RefusalCode.CANCELLED, "an operator cancelled the restart")
     effects: tuple[Effect, ...] = (Log(level="info", text="restart cancelled"),)
     if state.drain is None:
         return state, (*effects, *ended, Reply(client=by.client, request=by.request))
@@ -101,11 +104,11 @@ def _wanted(state: State) -> bool:
     return state.preparation is not None or (state.drain is not None and state.drain.then is Then.RESTART)
 
 
-def _end(state: State, error: str, why: str) -> Result:
+def _end(state: State, error: RefusalCode, why: str) -> Result:
     wishes = () if state.preparation is None else state.preparation.wishes
     return replace(state, preparation=None), _replies(wishes, error, why)
 
 
-def _replies(wishes: tuple[Wish, ...], error: str, why: str) -> tuple[Effect, ...]:
+def _replies(wishes: tuple[Wish, ...], error: RefusalCode, why: str) -> tuple[Effect, ...]:
     waiting = (wish.waiting for wish in wishes if wish.waiting is not None)
     return tuple(Reply(client=client, request=request, error=error, why=why) for client, request in waiting)

@@ -9,13 +9,15 @@ from hermes_actors.core.events import SettingsLoaded, SettingsRefused
 from hermes_actors.core.operators.questions import await_answers
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.state import Phase, Reconfigured, State
+from hermes_actors.wire.refusals import RefusalCode
 
 
 def asked(state: State, client: int | None, request: int) -> Result:
     """Have the configuration read, unless it is too late for another one."""
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return refused(
-            state, SettingsRefused(client=client, request=request, error="busy", why="the gateway is stopping")
+            state,
+            SettingsRefused(client=client, request=request, error=RefusalCode.BUSY, why="the gateway is stopping"),
         )
     return state, (LoadSettings(client=client, request=request),)
 

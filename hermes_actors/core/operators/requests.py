@@ -36,6 +36,7 @@ from hermes_actors.core.operators.views import status
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.sessions import records
 from hermes_actors.core.state import ListConnections, Owner, Process, RestartServer, ShowSession, State
+from hermes_actors.wire.refusals import RefusalCode
 
 PAGE_MOST = 1000  # sessions
 PAGE_USUAL = 100  # sessions
@@ -100,7 +101,9 @@ def refusal(state: State, event: FromOwner) -> Effect | None:
     why = f"shard {event.shard} is not owned by worker {event.slot} with fence {event.fence}"
     if not isinstance(event, OwnerAsked):
         return Log(level="warning", text=f"ignored {type(event).__name__}", fields={"why": why})
-    return SendRefused(slot=event.slot, generation=event.generation, request=event.request, code="stale_fence", why=why)
+    return SendRefused(
+        slot=event.slot, generation=event.generation, request=event.request, code=RefusalCode.STALE_FENCE, why=why
+    )
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------
@@ -133,7 +136,7 @@ def operator_asked(state: State, event: OperatorAsked, now: float) -> Result:
             case unknown:
                 raise BadArgument(f"unknown operation {unknown!r}")
     except BadArgument as error:
-        return state, (Reply(client=client, request=request, error="bad_request", why=str(error)),)
+        return state, (Reply(client=client, request=request, error=RefusalCode.BAD_REQUEST, why=str(error)),)
 
 
 def sessions_found(state: State, event: SessionsFound, now: float) -> Result:
@@ -141,12 +144,12 @@ def sessions_found(state: State, event: SessionsFound, now: float) -> Result:
     client, request, found = event.client, event.request, event.found
     if not found:
         why = f"no session is named {event.wanted!r}, nor ends with it"
-        return state, (Reply(client=client, request=request, error="not_found", why=why),)
+        return state, (Reply(client=client, request=request, error=RefusalCode.NOT_FOUND, why=why),)
     if len(found) > 1:
         names = ", ".join(entry.key for entry in found[:NAMES_SHOWN])
         more = ", …" if len(found) > NAMES_SHOWN else ""
         why = f"{event.wanted!r} may mean {names}{more}"
-        return state, (Reply(client=client, request=request, error="ambiguous", why=why),)
+        return state, (Reply(client=client, request=request, error=RefusalCode.AMBIGUOUS, why=why),)
     (entry,) = found
     if event.operation in records.CHANGES:
         return records.change(state, event, entry, records.CHANGES[event.operation], now)
@@ -161,7 +164,7 @@ def _restart_server(state: State, event: OperatorAsked, now: float) -> Result:
     if server in state.servers:
         return query(state, event, RestartServer(), _serving(state), "restart_mcp", server, now)
     why = f"no MCP server is named {server!r}; configured: {', '.join(state.servers) or 'none'}"
-    return state, (Reply(client=event.client, request=event.request, error="not_found", why=why),)
+    return state, (Reply(client=event.client, request=event.request, error=RefusalCode.NOT_FOUND, why=why),)
 
 
 def _serving(state: State) -> tuple[Process, ...]:

@@ -31,6 +31,7 @@ from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.sessions import marks
 from hermes_actors.core.state import Changed, Process, SessionEntry, State, StopTurn
+from hermes_actors.wire.refusals import RefusalCode
 
 CHANGES: Mapping[str, SessionChange] = {
     "sessions.suspend": "suspend",
@@ -117,7 +118,7 @@ def change(state: State, event: SessionsFound, entry: SessionEntry, what: Sessio
     """Change a session's marks, then have its worker let go of what it knows: its next message reads it anew."""
     if what == "resume" and marks.resume(entry.marks, entry.session_id) is None:
         why = f"{entry.key} is not suspended, and no transcript of it was set aside"
-        return state, (Reply(client=event.client, request=event.request, error="not_suspended", why=why),)
+        return state, (Reply(client=event.client, request=event.request, error=RefusalCode.NOT_SUSPENDED, why=why),)
     to = owner_of(state, entry)
     state, number = await_answers(state, event.client, event.request, Changed(entry=entry), to, now)
     evict = SendQuery(to=to, request=number, about="evict", key=entry.key) if to else None

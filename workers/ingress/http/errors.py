@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.turns import Ended, Refusal, TurnUnknown
 
 LONGEST_RETRY_AFTER_S = 3600
@@ -15,16 +16,6 @@ NOT_TO_BE_RETRIED = {"x-should-retry": "false"}  # client libraries of the OpenA
 JSON_TYPE = "application/json"
 SERVER = "hermes-actors"
 
-_REFUSALS: Mapping[str, tuple[int, float | None]] = {  # code: HTTP status, Retry-After when the refusal names none
-    "mailbox_full": (429, 1.0),
-    "shard_unavailable": (503, 1.0),
-    "gateway_draining": (503, 5.0),
-    "idempotency_conflict": (409, None),
-    "session_not_found": (404, None),
-    "store_failed": (500, None),
-    "message_too_large": (413, None),
-    "bad_request": (400, None),
-}
 _INTERRUPTED = (
     "The turn was cut off by a restart or a crash of the gateway. It is not run again, since its tools may have acted. "
     "A session keeps its transcript: send the next message to go on."
@@ -86,11 +77,11 @@ def invalid(param: str | None, message: str, code: str = "invalid_value") -> Api
 
 def refused(refusal: Refusal) -> ApiError:
     """A message that was not accepted: nothing of it is kept, so sending it again does no harm."""
-    status, retry_after_s = _REFUSALS.get(refusal.code, (500, None))
-    headers = retry_after(retry_after_s if refusal.retry_after_s is None else refusal.retry_after_s)
-    if refusal.code == "idempotency_conflict":
+    code = refusal.code
+    headers = retry_after(code.retry_after_s if refusal.retry_after_s is None else refusal.retry_after_s)
+    if code is RefusalCode.IDEMPOTENCY_CONFLICT:
         headers |= NOT_TO_BE_RETRIED
-    return ApiError(status, refusal.code, refusal.why, headers=headers)
+    return ApiError(code.http_status, code, refusal.why, headers=headers)
 
 
 def unknown(lost: TurnUnknown) -> ApiError:
