@@ -14,7 +14,7 @@ import orjson
 from fakes.gateway import FakeGateway
 
 from hermes_actors.config.model import ApiServerConfig
-from workers.ingress.http import HttpIngress, Limits
+from workers.ingress.http import ClientLimits, HttpIngress
 
 KEYS = {"alice": "key-of-alice", "bob": "key-of-bob"}
 NOW = 1_700_000_000.5
@@ -105,7 +105,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    gateway: FakeGateway | None = None, *, limits: Limits | None = None, max_body_bytes: int = 100_000
+    gateway: FakeGateway | None = None, *, limits: ClientLimits | None = None, max_body_bytes: int = 100_000
 ) -> AsyncIterator[Served]:
     gateway = gateway or FakeGateway()
     config = ApiServerConfig(max_body_bytes=max_body_bytes)

@@ -14,7 +14,7 @@ from fakes.served_ingress import BOUND_S, CHAT, HI, KEYS, http_request, read_rep
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.ingress.http import Limits
+from workers.ingress.http import ClientLimits
 from workers.ingress.http.connection import MAX_HEADERS
 from workers.ingress.http.principals import Principals
 
@@ -268,7 +268,7 @@ async def test_a_broken_chunk_is_400(chunks: bytes) -> None:
 
 
 async def test_a_body_that_breaks_on_its_way_never_ends_and_runs_into_its_time_limit() -> None:
-    async with serving(limits=Limits(body_s=0.1, linger_s=0.05)) as served:
+    async with serving(limits=ClientLimits(body_s=0.1, linger_s=0.05)) as served:
         reader, writer = await served.raw()
         writer.write(http_request("POST", CHAT, Transfer_Encoding="chunked") + b"2\r\n{}")
         await served.reading()

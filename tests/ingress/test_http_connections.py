@@ -12,7 +12,7 @@ from fakes.gateway import FakeGateway, completed
 from fakes.served_ingress import BOUND_S, CHAT, HI, http_request, read_reply, read_to_end, serving
 from structlog.testing import capture_logs
 
-from workers.ingress.http import Limits
+from workers.ingress.http import ClientLimits
 from workers.turns import Delta
 
 RESETS = 20
@@ -28,14 +28,14 @@ STREAM = http_request("POST", CHAT, orjson.dumps({**HI, "stream": True}))
     "sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["silent", "slow head"]
 )
 async def test_a_client_that_does_not_get_its_head_across_is_hung_up_on(sent: bytes) -> None:
-    async with serving(limits=Limits(idle_s=0.05)) as served:
+    async with serving(limits=ClientLimits(idle_s=0.05)) as served:
         reader, writer = await served.raw()
         writer.write(sent)
         assert await read_to_end(reader) == b""
 
 
 async def test_dripping_bytes_into_a_head_buys_no_time() -> None:
-    async with serving(limits=Limits(idle_s=0.1)) as served:
+    async with serving(limits=ClientLimits(idle_s=0.1)) as served:
         reader, writer = await served.raw()
         writer.write(b"GET /health HTTP/1.1\r\nX: ")
 
@@ -50,7 +50,7 @@ async def test_dripping_bytes_into_a_head_buys_no_time() -> None:
 
 
 async def test_an_idle_connection_is_closed_and_a_running_one_is_not() -> None:
-    async with serving(FakeGateway(held=True), limits=Limits(idle_s=0.05)) as served:
+    async with serving(FakeGateway(held=True), limits=ClientLimits(idle_s=0.05)) as served:
         idle, _ = await served.raw()
         running, writer = await served.raw()
         writer.write(REQUEST)
@@ -62,7 +62,7 @@ async def test_an_idle_connection_is_closed_and_a_running_one_is_not() -> None:
 
 
 async def test_a_body_that_does_not_come_is_408_and_the_end() -> None:
-    async with serving(limits=Limits(body_s=0.05, linger_s=0.05)) as served:
+    async with serving(limits=ClientLimits(body_s=0.05, linger_s=0.05)) as served:
         reader, writer = await served.raw()
         writer.write(REQUEST[:-1])
         reply = await read_reply(reader)
@@ -74,7 +74,7 @@ async def test_a_body_that_does_not_come_is_408_and_the_end() -> None:
 
 async def test_a_client_that_reads_nothing_of_its_stream_is_cut_off() -> None:
     flood = [Delta(text="x" * 100_000)] * 200
-    async with serving(FakeGateway(*flood, completed()), limits=Limits(stalled_s=0.05)) as served:
+    async with serving(FakeGateway(*flood, completed()), limits=ClientLimits(stalled_s=0.05)) as served:
         with socket.create_connection(("127.0.0.1", served.port)) as client:
             client.sendall(STREAM)
             await served.gateway.submitted.wait()

@@ -7,7 +7,7 @@ import pytest
 from fakes.gateway import FakeGateway, completed, failed
 from fakes.served_ingress import BOUND_S, CHAT, HI, NOW, http_request, read_to_end, serving, sse_events
 
-from workers.ingress.http import Limits
+from workers.ingress.http import ClientLimits
 from workers.turns import Delta, Reasoning, ToolProgress, TurnEvent
 
 STREAM = {**HI, "stream": True}
@@ -111,7 +111,7 @@ async def test_an_answer_without_reasoning_has_no_such_field() -> None:
 
 
 async def test_the_first_bytes_come_once_the_turn_is_accepted_and_comments_keep_the_stream_alive() -> None:
-    async with serving(FakeGateway(held=True), limits=Limits(keep_alive_s=0.01)) as served:
+    async with serving(FakeGateway(held=True), limits=ClientLimits(keep_alive_s=0.01)) as served:
         reader, writer = await served.raw()
         writer.write(http_request("POST", CHAT, orjson.dumps(STREAM)))
         async with asyncio.timeout(BOUND_S):

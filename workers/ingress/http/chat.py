@@ -12,7 +12,7 @@ from aiohttp import web
 from workers.gateway import Conversation, Gateway, Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import Chunks, completion, error_event
-from workers.ingress.http.connection import Connection, Limits
+from workers.ingress.http.connection import ClientConnection, ClientLimits
 from workers.ingress.http.errors import (
     JSON_TYPE,
     SERVER,
@@ -36,7 +36,7 @@ from workers.ingress.http.names import (
 )
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
-from workers.ingress.http.routes import Call
+from workers.ingress.http.routes import ApiCall, route
 from workers.turns import (
     Delta,
     Ended,
@@ -50,7 +50,7 @@ from workers.turns import (
 )
 
 
-class ChatCompletions:
+class ChatRoutes:
     """The route.
 
     Args:
@@ -62,7 +62,7 @@ class ChatCompletions:
     """
 
     def __init__(
-        self, gateway: Gateway, *, slot: int, max_body_bytes: int, limits: Limits, clock: Callable[[], float]
+        self, gateway: Gateway, *, slot: int, max_body_bytes: int, limits: ClientLimits, clock: Callable[[], float]
     ) -> None:
         self._gateway = gateway
         self._slot = str(slot)
@@ -70,7 +70,13 @@ class ChatCompletions:
         self._limits = limits
         self._clock = clock
 
-    async def post(self, call: Call) -> web.StreamResponse:
+    @route(
+        "POST",
+        "/v1/chat/completions",
+        endpoint="chat_completions",
+        features=("chat_completions", "chat_completions_streaming", "tool_progress_events", "idempotency"),
+    )
+    async def post(self, call: ApiCall) -> web.StreamResponse:
         """Answer a request.
 
         Raises:
@@ -99,7 +105,7 @@ class ChatCompletions:
             return _parked(parked, session_id, headers)
         return await self._answer(request, chat, turn, self._headers(turn.turn_id, submission, session_id))
 
-    async def _submission(self, call: Call, session_id: str | None, chat: ChatRequest, *, park: bool) -> Submission:
+    async def _submission(self, call: ApiCall, session_id: str | None, chat: ChatRequest, *, park: bool) -> Submission:
         idempotency_key = named(call.request, IDEMPOTENCY_HEADER)
         turn_id = f"turn_{secrets.token_hex(12)}"
         origin = {"ingress": "http", "request_id": named(call.request, REQUEST_ID_HEADER) or turn_id}
@@ -145,7 +151,7 @@ class ChatCompletions:
         """Give the answer, or abandon the turn as soon as there is nobody to give it to."""
         connection = request.protocol
         task = asyncio.current_task()
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, ClientConnection)
         assert task is not None
         connection.on_lost = task.cancel
         try:

@@ -21,7 +21,7 @@ FRESH_S = 0.1  # within which a client that connects sends its request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ClientLimits:
     """How long a client may keep us waiting, in seconds."""
 
     idle_s: float = 75.0  # for a request's whole head: since the connection was made, or since the last answer
@@ -31,7 +31,7 @@ class Limits:
     keep_alive_s: float = 15.0  # between the comments that show that a stream lives
 
 
-class Connection(web.RequestHandler):
+class ClientConnection(web.RequestHandler):
     """One connection of a client.
 
     ``lost`` is done when the connection is gone. ``on_lost`` is called at that moment, by whoever set it. ``asked`` is
@@ -40,7 +40,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_made_at", "_stall", "_stalled_s", "asked", "lost", "on_lost")
 
-    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, limits: ClientLimits) -> None:
         super().__init__(
             server,
             loop=loop,

@@ -15,14 +15,13 @@ from aiohttp.streams import StreamReader
 
 from hermes_actors.config.model import ApiServerConfig
 from workers.gateway import Gateway
-from workers.ingress.http.catalogue import Catalogue
-from workers.ingress.http.chat import ChatCompletions
-from workers.ingress.http.completion import MODEL
-from workers.ingress.http.connection import FRESH_S, Connection, Limits
+from workers.ingress.http.chat import ChatRoutes
+from workers.ingress.http.connection import FRESH_S, ClientConnection, ClientLimits
 from workers.ingress.http.errors import ApiError, ClientGone
 from workers.ingress.http.principals import Principals
-from workers.ingress.http.routes import Call, Routes, path_of
-from workers.ingress.http.sessions import Sessions
+from workers.ingress.http.routes import ApiCall, RouteTable, path_of
+from workers.ingress.http.service import ServiceRoutes
+from workers.ingress.http.sessions import SessionRoutes
 
 log = structlog.get_logger(__name__)
 
@@ -52,22 +51,23 @@ class HttpIngress:
         config: ApiServerConfig,
         api_keys: Mapping[str, str],
         slot: int,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._limits = limits or Limits()
+        self._limits = limits or ClientLimits()
         self._max_body_bytes = config.max_body_bytes
         self._principals = Principals(api_keys)
-        chat = self._chat = ChatCompletions(
+        chat = self._chat = ChatRoutes(
             gateway, slot=slot, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
-        catalogue = Catalogue(
+        service = ServiceRoutes(
             created=int(clock()),
             ready=lambda: self.ready,
             draining=lambda: gateway.draining,
             storable=gateway.storable,
+            routes=lambda: self._routes.routes,
         )
-        self._routes = _routes(chat, Sessions(gateway), catalogue)
+        self._routes = RouteTable(chat, service, SessionRoutes(gateway))
         self._gateway = gateway
         self._closing = False
         self._server: web.Server | None = None
@@ -97,7 +97,7 @@ class HttpIngress:
         assert server is not None, "start() comes first"
         if slot not in self._listeners and not self._closing:
             self._listeners[slot] = await loop.create_server(
-                lambda: Connection(server, loop=loop, limits=self._limits), sock=sock.dup(), backlog=BACKLOG
+                lambda: ClientConnection(server, loop=loop, limits=self._limits), sock=sock.dup(), backlog=BACKLOG
             )
 
     async def unlisten(self, slot: int) -> None:
@@ -125,14 +125,14 @@ class HttpIngress:
                 connection.transport.abort()
         await _gone(self._connections(), ABORT_S)
 
-    def _close_idle(self, spare: Collection[Connection] = ()) -> None:
+    def _close_idle(self, spare: Collection[ClientConnection] = ()) -> None:
         for connection in self._connections():
             if connection.idle and connection not in spare:
                 connection.force_close()
 
-    def _connections(self) -> list[Connection]:
+    def _connections(self) -> list[ClientConnection]:
         connections = self._server.connections if self._server is not None else []
-        return [connection for connection in connections if isinstance(connection, Connection)]
+        return [connection for connection in connections if isinstance(connection, ClientConnection)]
 
     def _request(
         self,
@@ -142,7 +142,7 @@ class HttpIngress:
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
-        assert isinstance(protocol, Connection)
+        assert isinstance(protocol, ClientConnection)
         protocol.asked = True
         loop = asyncio.get_running_loop()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=self._max_body_bytes)
@@ -165,32 +165,11 @@ class HttpIngress:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = path_of(request)
-        principal = ""
-        if not self._routes.is_open(path):
-            principal = self._principals.identify(request.headers.get("Authorization"))
-        handler, session_id = self._routes.find(path, request.method)
-        return await handler(Call(request=request, principal=principal, session_id=session_id))
+        match = self._routes.find(path_of(request), request.method)
+        principal = self._principals.identify(request.headers.get("Authorization")) if match.needs_key else ""
+        return await match.handler(ApiCall(request=request, principal=principal, parameters=match.parameters))
 
 
-def _routes(chat: ChatCompletions, sessions: Sessions, catalogue: Catalogue) -> Routes:
-    return Routes(
-        open_to_all={
-            "/health": {"GET": catalogue.health},
-            "/readyz": {"GET": catalogue.readyz},
-        },
-        principals_only={
-            "/v1/chat/completions": {"POST": chat.post},
-            "/v1/models": {"GET": catalogue.models},
-            f"/v1/models/{MODEL}": {"GET": catalogue.model},
-            "/v1/capabilities": {"GET": catalogue.capabilities},
-            "/api/sessions": {"GET": sessions.index},
-            "/api/sessions/{id}": {"GET": sessions.show, "DELETE": sessions.delete},
-            "/api/sessions/{id}/messages": {"GET": sessions.messages},
-        },
-    )
-
-
-async def _gone(connections: list[Connection], within_s: float) -> None:
+async def _gone(connections: list[ClientConnection], within_s: float) -> None:
     if connections:
         await asyncio.wait([connection.lost for connection in connections], timeout=within_s)

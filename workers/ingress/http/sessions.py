@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from workers.gateway import Gateway
-from workers.ingress.http.errors import invalid, refused
-from workers.ingress.http.names import session_id_of, session_key
+from workers.ingress.http.errors import ApiError, invalid, refused
+from workers.ingress.http.names import is_session_id, session_id_of, session_key
 from workers.ingress.http.replies import listing, reply
-from workers.ingress.http.routes import Call
+from workers.ingress.http.routes import ApiCall, route
 from workers.turns import Refusal
 
 DEFAULT_PAGE = 50
@@ -23,13 +23,14 @@ MAX_CURSOR_CHARS = 1024
 MAX_DIGITS = 18  # of a number in a query: it fits 64 bits
 
 
-class Sessions:
+class SessionRoutes:
     """The routes. A session of another principal does not exist."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def index(self, call: Call) -> web.Response:
+    @route("GET", "/api/sessions", endpoint="sessions", features=("session_resources",))
+    async def index(self, call: ApiCall) -> web.Response:
         """A page of the caller's sessions, newest activity first."""
         query = _query(call)
         after = query.get("after") or None
@@ -39,24 +40,27 @@ class Sessions:
             sessions, cursor = await self._gateway.list_sessions(call.principal, after, _limit(query))
         return listing([_session(call.principal, session) for session in sessions], cursor)
 
-    async def show(self, call: Call) -> web.Response:
+    @route("GET", "/api/sessions/{id}", endpoint="session")
+    async def show(self, call: ApiCall) -> web.Response:
         """One session."""
         with _refusals_told():
             session = await self._gateway.describe_session(_key(call))
         return reply(_session(call.principal, session))
 
-    async def messages(self, call: Call) -> web.Response:
+    @route("GET", "/api/sessions/{id}/messages", endpoint="session_messages")
+    async def messages(self, call: ApiCall) -> web.Response:
         """A page of a transcript, oldest first."""
-        query = _query(call)
+        key, query = _key(call), _query(call)
         with _refusals_told():
-            rows, cursor = await self._gateway.session_messages(_key(call), _number(query, "after", 0), _limit(query))
+            rows, cursor = await self._gateway.session_messages(key, _number(query, "after", 0), _limit(query))
         return listing(rows, cursor)
 
-    async def delete(self, call: Call) -> web.Response:
+    @route("DELETE", "/api/sessions/{id}", endpoint="session_delete")
+    async def delete(self, call: ApiCall) -> web.Response:
         """Cancel what runs in a session, and drop it."""
         with _refusals_told():
             await self._gateway.delete_session(_key(call))
-        return reply({"id": call.session_id, "object": "session.deleted", "deleted": True})
+        return reply({"id": call.parameters["id"], "object": "session.deleted", "deleted": True})
 
 
 @contextmanager
@@ -67,15 +71,18 @@ def _refusals_told() -> Iterator[None]:
         raise refused(refusal) from None
 
 
-def _key(call: Call) -> str:
-    return session_key(call.principal, call.session_id)
+def _key(call: ApiCall) -> str:
+    session_id = call.parameters["id"]
+    if not is_session_id(session_id):
+        raise ApiError(404, "session_not_found", "No session can have this id.")
+    return session_key(call.principal, session_id)
 
 
 def _session(principal: str, session: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": session_id_of(principal, session["key"]), "object": "session", **session}
 
 
-def _query(call: Call) -> dict[str, str]:
+def _query(call: ApiCall) -> dict[str, str]:
     _, _, query = call.request.raw_path.partition("?")
     try:
         return dict(parse_qsl(query, errors="strict", max_num_fields=MAX_QUERY_FIELDS))

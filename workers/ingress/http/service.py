@@ -1,0 +1,87 @@
+"""What this API is and how it is: models, capabilities, health, readiness."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from workers.ingress.http.completion import MODEL
+from workers.ingress.http.replies import listing, reply
+from workers.ingress.http.routes import ApiCall, Route, route
+
+OF_OTHERS = ("responses_api", "run_submission")  # features of related gateways that clients ask for
+
+
+class ServiceRoutes:
+    """The routes about the service itself.
+
+    Args:
+        created: of the one model, seconds since the epoch.
+        ready: whether new requests are welcome.
+        draining: whether they are not because the gateway drains.
+        storable: whether a message could be stored.
+        routes: all routes of the API.
+    """
+
+    def __init__(
+        self,
+        *,
+        created: int,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        storable: Callable[[], Awaitable[bool]],
+        routes: Callable[[], Sequence[Route]],
+    ) -> None:
+        self._model = {"id": MODEL, "object": "model", "created": created, "owned_by": "hermes-actors"}
+        self._ready = ready
+        self._draining = draining
+        self._storable = storable
+        self._routes = routes
+
+    @route("GET", "/v1/models", endpoint="models")
+    async def models(self, _call: ApiCall) -> web.Response:
+        """The list with the one model of the API."""
+        return listing([self._model], None)
+
+    @route("GET", f"/v1/models/{MODEL}")
+    async def model(self, _call: ApiCall) -> web.Response:
+        """That model."""
+        return reply(self._model)
+
+    @route("GET", "/v1/capabilities")
+    async def capabilities(self, _call: ApiCall) -> web.Response:
+        """What a client may count on."""
+        return reply(capabilities(self._routes()))
+
+    @route("GET", "/health", endpoint="health", needs_key=False)
+    async def health(self, _call: ApiCall) -> web.Response:
+        """The process answers."""
+        return reply({"status": "ok", "draining": True} if self._draining() else {"status": "ok"})
+
+    @route("GET", "/readyz", endpoint="ready", needs_key=False)
+    async def readyz(self, _call: ApiCall) -> web.Response:
+        """Whether it takes new work: it has a supervisor and its shards, can store, and neither drains nor stops."""
+        if self._ready():
+            if await self._storable():
+                return reply({"status": "ready"})
+            return reply({"status": "not_ready", "reason": "store_failed"}, 503)
+        return reply({"status": "draining" if self._draining() else "not_ready"}, 503)
+
+
+def capabilities(routes: Sequence[Route]) -> dict[str, Any]:
+    """What the routes declare, as clients read it."""
+    features = {feature: True for declared in routes for feature in declared.features}
+    return {
+        "object": "hermes.api_server.capabilities",
+        "platform": "hermes-actors",
+        "model": MODEL,
+        "auth": {"type": "bearer", "required": True},
+        "features": dict.fromkeys(OF_OTHERS, False) | features,
+        "endpoints": {
+            declared.endpoint: {"method": declared.method, "path": declared.path}
+            for declared in routes
+            if declared.endpoint is not None
+        },
+    }
