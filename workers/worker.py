@@ -49,11 +49,12 @@ from workers.routing.requests import Requests
 from workers.routing.router import Router
 from workers.routing.shards import ShardFiles, ShardTable
 from workers.sessions.admission import Admission
-from workers.sessions.agent_config import Agency
+from workers.sessions.agent_config import AgentConfig
 from workers.sessions.command_run import stop_turn
+from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Sessions
 from workers.sessions.running import running_turns
-from workers.sessions.session import OwnedShard, Session
+from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
@@ -102,8 +103,8 @@ class Worker:
         registry = RemoteRegistry(link, requests)
         self._sessions = Sessions(
             config.sessions,
-            agency=agency_of(config, configure.environment),
-            names=registry,
+            agent_config=agent_config_of(config, configure.environment),
+            registry=registry,
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
             on_fell_back=self._fell_back,
@@ -160,16 +161,16 @@ class Worker:
 
     async def _resume_late(self) -> None:
         """After young deaths in a row: begin what earlier owners left once this life is no young one any more."""
-        if self._sessions.inherited:
+        if self._sessions.backlog:
             log.warning(
                 "the last lives died young: turns that wait are begun later",
-                turns=len(self._sessions.inherited),
+                turns=len(self._sessions.backlog),
                 seconds=SETTLED_S,
             )
         await asyncio.sleep(SETTLED_S)
         self._auto_resume = True  # a drain that goes on now begins them at its end
-        if self._sessions.inherited:
-            log.info("turns that waited since the start are begun", turns=len(self._sessions.inherited))
+        if self._sessions.backlog:
+            log.info("turns that waited since the start are begun", turns=len(self._sessions.backlog))
         for shard in list(self._table.open.values()):
             await self._sessions.resume(shard)
 
@@ -241,12 +242,12 @@ class Worker:
         """Take over a new configuration; turns that run go on with the one they began with."""
         config = from_plain(order.config)
         self._tools.reconfigure(config.mcp_servers, order.environment)
-        before = self._sessions.agency.models
-        self._sessions.agency = agency_of(config, order.environment, before)
+        before = self._sessions.agent_config.models
+        self._sessions.agent_config = agent_config_of(config, order.environment, before)
         self._sessions.config = config.sessions
         self._admission.admins = config.api_server.admins
         self._ingress.reconfigure(config.api_server, order.api_keys)
-        if self._sessions.agency.models is not before:
+        if self._sessions.agent_config.models is not before:
             self._background.start(before.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
 
@@ -264,7 +265,7 @@ class Worker:
         await self._peers.close()
         self._router.close()
         self._tell(self._heartbeat())  # what the registry has to know of the last turns
-        await self._sessions.agency.models.close()
+        await self._sessions.agent_config.models.close()
         await self._shards.close()
         await self._journal.close()
         self._background.cancel()
@@ -284,7 +285,7 @@ class Worker:
             generation=self._generation,
             resident=self._sessions.resident,
             running=running,
-            queued=self._sessions.pending - running + len(self._sessions.inherited),
+            queued=self._sessions.pending - running + len(self._sessions.backlog),
             turns=self._sessions.turns_ended,
             mcp=self._tools.live,
             active=active,
@@ -360,9 +361,9 @@ class Worker:
             self._link.send(message)
 
 
-def agency_of(config: Config, environment: Mapping[str, str], models: ModelChain | None = None) -> Agency:
+def agent_config_of(config: Config, environment: Mapping[str, str], models: ModelChain | None = None) -> AgentConfig:
     """What agents work with, as a configuration says; with the same models as before, where they are to be the same."""
-    return Agency(
+    return AgentConfig(
         compaction=config.agent.compaction,
         models=make_chain(config, environment, before=models),
         max_turns=config.agent.max_turns,

@@ -14,8 +14,7 @@ from hermes_actors.core.drain import drain
 from hermes_actors.core.drain import requests as drain_requests
 from hermes_actors.core.pool import lifecycle
 from hermes_actors.pool import pool, reaper
-from workers.sessions import command_run as obedience
-from workers.sessions import turn
+from workers.sessions import command_run, turn
 from workers.store import rows
 
 
@@ -77,7 +76,7 @@ def test_what_follows_a_drain_has_its_time_in_the_unit() -> None:
 
 
 def test_the_bounds_of_an_end_lie_within_each_other() -> None:
-    assert turn.TOOL_GRACE_S < obedience.STOP_TIMEOUT_S
+    assert turn.TOOL_GRACE_S < command_run.STOP_TIMEOUT_S
     assert drain.SEAL_ANSWER_S < lifecycle.READY_TIMEOUT_S < timeouts.START_S
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from fakes.sessions import BOUND_S, Bench, FakeNames
+from fakes.sessions import BOUND_S, Bench, FakeRegistry
 from fakes.shard_store import FakeShardStore
 
 from hermes_actors.config.model import SessionsConfig
@@ -17,9 +17,10 @@ from workers.routing.peer_server import PeerServer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.routing.router import Router
-from workers.routing.shards import ShardTable, settle
+from workers.routing.shards import ShardTable
 from workers.sessions.feed import ListeningTurn
-from workers.sessions.session import OwnedShard
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.recovery import recover
 from workers.turns import Delta, Ended, Submission, TurnEvent
 
 SHARDS = 4
@@ -35,22 +36,22 @@ class NoLink:
 class Node:
     """One worker's routing and sessions."""
 
-    def __init__(self, slot: int, path: Path, names: FakeNames, *, owner_wait_s: float) -> None:
+    def __init__(self, slot: int, path: Path, registry: FakeRegistry, *, owner_wait_s: float) -> None:
         self.slot = slot
         self.path = path
-        self.bench = Bench(SessionsConfig(), names=names)
+        self.bench = Bench(SessionsConfig(), registry=registry)
         self.table = ShardTable(slot, SHARDS)
         self.directory = Directory()
         self.local = Local(self.table, self.bench.sessions, self.bench.admission, self.directory)
-        registry = RemoteRegistry(NoLink(), Requests())  # type: ignore[arg-type]  # never sent on
+        remote = RemoteRegistry(NoLink(), Requests())  # type: ignore[arg-type]  # never sent on
         hello = Hello(boot=BOOT, slot=slot, generation=1)
-        self.router = Router(self.table, self.local, registry, hello, owner_wait_s=owner_wait_s)
+        self.router = Router(self.table, self.local, remote, hello, owner_wait_s=owner_wait_s)
         self.server = PeerServer(path, BOOT, submitted=self.local.submitted, asked=self.local.ask)
 
     async def open(self, number: int, fence: int, store: FakeShardStore) -> None:
         """Serve a shard, after settling it."""
         shard = OwnedShard(number=number, fence=fence, store=store)
-        await settle(shard, self.bench.sessions, self.bench.names)
+        await recover(shard, self.bench.sessions.backlog, self.bench.registry)
         self.table.open[number] = shard
         self.table.changed()
         await self.bench.sessions.resume(shard)
@@ -79,10 +80,10 @@ class Node:
 
 
 class Cluster:
-    """Nodes that share names and shards; the supervisor's part is played by the test."""
+    """Nodes that share registry and shards; the supervisor's part is played by the test."""
 
     def __init__(self, directory: Path, slots: int = 2, *, owner_wait_s: float = BOUND_S) -> None:
-        self.names = FakeNames()
+        self.registry = FakeRegistry()
         self.stores = {number: FakeShardStore() for number in range(SHARDS)}
         self.owners = {number: [number % slots, 1] for number in range(SHARDS)}
         self.nodes: dict[int, Node] = {}
@@ -92,7 +93,7 @@ class Cluster:
     async def start(self, slot: int) -> Node:
         """A node, up but without shards."""
         path = self._directory / f"{slot}.sock"
-        node = self.nodes[slot] = Node(slot, path, self.names, owner_wait_s=self._owner_wait_s)
+        node = self.nodes[slot] = Node(slot, path, self.registry, owner_wait_s=self._owner_wait_s)
         await node.server.start()
         return node
 

@@ -18,12 +18,12 @@ from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
 from workers.sessions.admission import Admission
-from workers.sessions.agent_config import Agency
+from workers.sessions.agent_config import AgentConfig
 from workers.sessions.feed import ListeningTurn, TurnFeed
 from workers.sessions.marks import UNMARKED, Fresh, Marks, Suspended
-from workers.sessions.registry import Named, Names
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.registry import SessionRecord, SessionRegistry
 from workers.sessions.residents import Sessions
-from workers.sessions.session import OwnedShard
 from workers.sessions.turn import TurnRun
 from workers.store.shard import Found, LatestTurn
 from workers.tools.toolbox import Aborted, Prompted, ToolResult
@@ -136,7 +136,7 @@ class FakeToolbox:
         self.closed.set()
 
 
-class FakeNames(Names):
+class FakeRegistry(SessionRegistry):
     """The registry, with marks that a test puts there; ``down`` makes it refuse."""
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class FakeNames(Names):
         self.gate = asyncio.Event()  # holds the answers to that back while it is cleared
         self.gate.set()
 
-    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> Named:
+    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> SessionRecord:
         self._answer()
         if create:
             self.activations.append(key)
@@ -170,14 +170,14 @@ class FakeNames(Names):
             self.begun += 1
         return self._named(key)
 
-    async def rename(self, key: str, shard: OwnedShard) -> Named:
+    async def rename(self, key: str, shard: OwnedShard) -> SessionRecord:
         self._answer()
         self.renamed += 1
         self.sessions[key] = f"ses_renamed_{self.renamed}"
         self.marks.pop(key, None)
         return self._named(key)
 
-    async def restore(self, key: str, shard: OwnedShard) -> Named:
+    async def restore(self, key: str, shard: OwnedShard) -> SessionRecord:
         self._answer()
         if key not in self.former:
             raise Refusal(RefusalCode.SESSION_NOT_FOUND, "Nothing was set aside.")
@@ -223,9 +223,11 @@ class FakeNames(Names):
         await self.gate.wait()
         self._answer()
 
-    def _named(self, key: str) -> Named:
+    def _named(self, key: str) -> SessionRecord:
         marks = self.marks.get(key, UNMARKED)
-        return Named(session_id=self.sessions[key], created_at=0.0, marks=marks, suspended=self.suspensions.get(key))
+        return SessionRecord(
+            session_id=self.sessions[key], created_at=0.0, marks=marks, suspended=self.suspensions.get(key)
+        )
 
 
 class Bench:
@@ -236,7 +238,7 @@ class Bench:
         config: SessionsConfig,
         *,
         max_turns: int = 5,
-        names: FakeNames | None = None,
+        registry: FakeRegistry | None = None,
         with_fallback: bool = False,
         compaction: Compaction | None = None,
         model: FakeModel | None = None,
@@ -246,7 +248,7 @@ class Bench:
         self.fell_back: list[tuple[str, str, str]] = []  # turn id, provider, model
         self.drained: list[int] = []  # for each time it was told: how many turns ran
         self.restarts_wanted: list[str] = []
-        self.names = names or FakeNames()
+        self.registry = registry or FakeRegistry()
         self.store = FakeShardStore()
         self.shard = OwnedShard(number=0, fence=1, store=self.store)
         self.toolboxes: list[FakeToolbox] = []
@@ -255,7 +257,7 @@ class Bench:
         models = [self.model, self.fallback] if with_fallback else [self.model]
         self.sessions = Sessions(
             config,
-            agency=Agency(
+            agent_config=AgentConfig(
                 compaction=compaction,
                 models=ModelChain(models),
                 max_turns=max_turns,
@@ -263,7 +265,7 @@ class Bench:
                 resume_fresh_s=3600.0,
                 stuck_threshold=3,
             ),
-            names=self.names,
+            registry=self.registry,
             new_toolbox=self._toolbox,
             on_stateless_end=self._stateless_end,
             on_fell_back=lambda _, *what: self.fell_back.append(what),
@@ -277,6 +279,11 @@ class Bench:
 
     def _stateless_end(self, key: str, run: TurnRun, ended: Ended) -> None:
         self.stateless_ends.append(key)
+
+    async def left(self) -> None:
+        """What is on disk as queued is left by an earlier owner."""
+        rows = await self.store.unfinished()
+        self.sessions.backlog.take_over(self.shard.number, (row.submission for row in rows))
 
     def message(self, text: str = "hi", key: str = "api:default:a", **fields: Any) -> Submission:
         given: dict[str, Any] = {

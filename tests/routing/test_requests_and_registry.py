@@ -28,8 +28,8 @@ from workers.routing import registry as registry_module
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.sessions.marks import UNMARKED, Fresh, Marks, Resume, Suspended
-from workers.sessions.registry import Named
-from workers.sessions.session import OwnedShard
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.registry import SessionRecord
 from workers.turns import Refusal
 
 
@@ -129,18 +129,20 @@ async def test_the_session_of_a_key_is_asked_for_under_the_shards_fence() -> Non
         seen.append(message)
         return activated(message)
 
-    named = await registry_that(answer).activate("key", "anna", SHARD, create=True)
+    record = await registry_that(answer).activate("key", "anna", SHARD, create=True)
 
-    assert named == Named(session_id="ses", created_at=1.5, marks=UNMARKED)
+    assert record == SessionRecord(session_id="ses", created_at=1.5, marks=UNMARKED)
     assert seen == [Activate(request=1, key="key", principal="anna", shard=3, fence=7, create=True)]
 
 
 async def test_what_a_session_carries_comes_with_it() -> None:
     marks = {"resume": ["crash", 2.5], "fresh": ["operator", 3.5, "ses_former"], "strikes": 2}
 
-    named = await registry_that(lambda message: activated(message, **marks)).activate("key", "anna", SHARD, create=True)
+    record = await registry_that(lambda message: activated(message, **marks)).activate(
+        "key", "anna", SHARD, create=True
+    )
 
-    assert named.marks == Marks(
+    assert record.marks == Marks(
         resume=Resume(reason="crash", at=2.5),
         fresh=Fresh(reason="operator", at=3.5, former_id="ses_former"),
         strikes=2,
@@ -150,9 +152,9 @@ async def test_what_a_session_carries_comes_with_it() -> None:
 async def test_a_session_that_is_only_looked_at_may_be_suspended() -> None:
     registry = registry_that(lambda message: activated(message, suspended=["operator", 2.5]))
 
-    named = await registry.activate("key", "anna", SHARD, create=False)
+    record = await registry.activate("key", "anna", SHARD, create=False)
 
-    assert named.suspended == Suspended(reason="operator", at=2.5)
+    assert record.suspended == Suspended(reason="operator", at=2.5)
 
 
 async def test_a_session_is_renamed_and_restored_under_the_shards_fence() -> None:

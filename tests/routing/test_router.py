@@ -45,7 +45,7 @@ async def test_only_the_end_is_told_to_who_does_not_stream(cluster: Cluster) -> 
 
 
 async def test_a_refusal_travels_with_what_to_do(cluster: Cluster) -> None:
-    cluster.names.down = True
+    cluster.registry.down = True
 
     with pytest.raises(Refusal) as refused:
         await cluster.nodes[0].router.submit(cluster.message("hi", cluster.key_on(1)), stream=True)
@@ -258,7 +258,7 @@ async def test_what_a_late_owner_was_given_and_could_not_take_in_time_is_not_beg
     bench = cluster.nodes[1].bench
     assert bench.model.requests == []
     assert bench.restarts_wanted == []
-    assert cluster.names.renamed == 0
+    assert cluster.registry.renamed == 0
     assert cluster.stores[shard_of(key, SHARDS)].rows == {}
 
 

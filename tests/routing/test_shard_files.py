@@ -10,14 +10,14 @@ from typing import Any
 
 import orjson
 import pytest
-from fakes.sessions import BOUND_S, Bench, FakeNames, end_of
+from fakes.sessions import BOUND_S, Bench, FakeRegistry, end_of
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import ShardBroken
-from workers.routing import shards as shards_module
 from workers.routing.shards import ShardFiles, ShardTable
 from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
-from workers.sessions.session import OwnedShard
+from workers.sessions import recovery
+from workers.sessions.owned_shard import OwnedShard
 from workers.store.journal import Journal
 from workers.store.shard import ShardStore, StoreFailed
 from workers.store.sqlite import SqliteShard
@@ -29,15 +29,15 @@ ASKED = {"role": "assistant", "content": None, "tool_calls": [{"id": "call-1", "
 class Owner:
     """A worker's part: its table, its files, its sessions."""
 
-    def __init__(self, directory: Path, names: FakeNames) -> None:
-        self.bench = Bench(SessionsConfig(), names=names)
+    def __init__(self, directory: Path, registry: FakeRegistry) -> None:
+        self.bench = Bench(SessionsConfig(), registry=registry)
         self.table = ShardTable(0, 4)
         self.journal = Journal()
         self.broken: list[ShardBroken] = []
         self.files = ShardFiles(
             self.table,
             self.bench.sessions,
-            names,
+            registry,
             journal=self.journal,
             directory=directory,
             durability="process",
@@ -61,15 +61,15 @@ class Owner:
 
 
 class Owners:
-    """One after the other, on the same files and names."""
+    """One after the other, on the same files and registry."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._names = FakeNames()
+        self._registry = FakeRegistry()
         self._all: list[Owner] = []
 
     def next(self) -> Owner:
-        self._all.append(Owner(self._directory, self._names))
+        self._all.append(Owner(self._directory, self._registry))
         return self._all[-1]
 
     async def end(self) -> None:
@@ -268,7 +268,7 @@ async def test_an_end_that_could_not_be_stored_is_stored_before_the_shard_is_clo
     await second.own({0: 2})
 
     assert await state_of(second.store(), failed.turn_id) == failed.state == "failed"
-    assert second.bench.names.recoveries[-1] == (0, [], [])
+    assert second.bench.registry.recoveries[-1] == (0, [], [])
 
 
 async def test_queued_turns_are_kept_and_run_once_in_their_order(owners: Owners) -> None:
@@ -308,7 +308,7 @@ async def test_stateless_turns_end_unless_somebody_may_ask_for_them(owners: Owne
 
 
 async def test_many_turns_are_settled_together(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SETTLED_TOGETHER", 40)
+    monkeypatch.setattr(recovery, "ENDED_TOGETHER", 40)
     dead, owner = owners.next(), owners.next()
     await dead.own({0: 1})
     turns = [dead.bench.message(f"{n}", key=f"api:{n}") for n in range(100)]
@@ -336,19 +336,19 @@ async def test_cut_and_waiting_turns_of_sessions_are_told_before_anything_of_the
     await dead.store().admit(stateless, "conv_a", "running")
     await dead.die()
     told: list[int] = []
-    recovered = FakeNames.recovered
+    recovered = FakeRegistry.recovered
 
-    async def heard(self: FakeNames, shard: OwnedShard, *of: Any) -> None:
+    async def heard(self: FakeRegistry, shard: OwnedShard, *of: Any) -> None:
         told.append(len(await shard.store.unfinished()))
         await recovered(self, shard, *of)
 
-    owner.bench.names.recovered = MethodType(heard, owner.bench.names)  # type: ignore[method-assign]  # the same, told
-    owner.bench.names.recoveries.clear()
+    owner.bench.registry.recovered = MethodType(heard, owner.bench.registry)  # type: ignore[method-assign]  # the same, told
+    owner.bench.registry.recoveries.clear()
 
     await owner.own({0: 2})
 
     assert told == [4]
-    assert owner.bench.names.recoveries == [(0, [("api:a", cut.turn_id)], ["api:b"])]
+    assert owner.bench.registry.recoveries == [(0, [("api:a", cut.turn_id)], ["api:b"])]
     assert await state_of(owner.store(), cut.turn_id) == "interrupted"
 
 
@@ -357,7 +357,7 @@ async def test_a_shard_where_nothing_was_left_is_told_too(owners: Owners) -> Non
 
     await owner.own({0: 1, 1: 1})
 
-    assert sorted(owner.bench.names.recoveries) == [(0, [], []), (1, [], [])]
+    assert sorted(owner.bench.registry.recoveries) == [(0, [], []), (1, [], [])]
 
 
 async def test_a_shard_whose_recovery_is_not_recorded_stays_closed_and_as_it_is_until_the_next_table(
@@ -368,17 +368,17 @@ async def test_a_shard_whose_recovery_is_not_recorded_stays_closed_and_as_it_is_
     cut = dead.bench.message("cut", key=KEY)
     await dead.store().admit(cut, "ses_a", "running")
     await dead.die()
-    owner.bench.names.down = True
+    owner.bench.registry.down = True
 
     assert await owner.own({0: 2}) == []
 
     (broken,) = owner.broken
     assert (broken.shard, broken.serving) == (0, False)
     assert "could not be recorded: The supervisor did not answer." in broken.why
-    owner.bench.names.down = False
-    owner.bench.names.recoveries.clear()
+    owner.bench.registry.down = False
+    owner.bench.registry.recoveries.clear()
     assert await owner.own({0: 2}) == [0]
-    assert owner.bench.names.recoveries == [(0, [(KEY, cut.turn_id)], [])]
+    assert owner.bench.registry.recoveries == [(0, [(KEY, cut.turn_id)], [])]
 
 
 async def test_a_turn_that_a_stop_cut_without_an_order_is_told_by_the_next_owner(owners: Owners) -> None:
@@ -393,7 +393,7 @@ async def test_a_turn_that_a_stop_cut_without_an_order_is_told_by_the_next_owner
     await stopped.die()
     await owner.own({0: 2})
 
-    assert owner.bench.names.recoveries[-1] == (0, [(KEY, running.turn_id)], [KEY])
+    assert owner.bench.registry.recoveries[-1] == (0, [(KEY, running.turn_id)], [KEY])
     assert await state_of(owner.store(), running.turn_id) == "interrupted"
     assert await state_of(owner.store(), waiting.turn_id) == "queued"
 
@@ -424,16 +424,16 @@ async def test_the_sessions_of_turns_that_the_registry_was_not_told_of_are_named
         turn = dead.bench.message("hello", key=f"api:default:{number}")
         await dead.store().admit(turn, f"ses_{number}", "running")
     await dead.die()
-    names = owner.bench.names
-    names.attested.clear()
-    names.again = [0]
+    registry = owner.bench.registry
+    registry.attested.clear()
+    registry.again = [0]
 
     await owner.own({0: 2})
 
-    assert [[turn.key for turn in page] for page in names.attested] == [
+    assert [[turn.key for turn in page] for page in registry.attested] == [
         ["api:default:0", "api:default:1", "api:default:2"]
     ] * 2
-    assert (names.found[0].fence, names.found[0].turn, names.found[0].flaw) == (1, 3, None)
+    assert (registry.found[0].fence, registry.found[0].turn, registry.found[0].flaw) == (1, 3, None)
 
 
 async def test_numbers_of_turns_do_not_come_again_when_the_last_ones_are_deleted(owners: Owners) -> None:
@@ -449,7 +449,7 @@ async def test_numbers_of_turns_do_not_come_again_when_the_last_ones_are_deleted
 
     await second.own({0: 2})
 
-    assert second.bench.names.found[0].turn == 2
+    assert second.bench.registry.found[0].turn == 2
 
 
 async def test_what_was_wrong_with_a_file_is_known_to_the_next_owner_where_the_first_died_before_it_told(
@@ -457,17 +457,17 @@ async def test_what_was_wrong_with_a_file_is_known_to_the_next_owner_where_the_f
 ) -> None:
     (tmp_path / "00.db").write_bytes(b"this is no database" * 1000)
     first, second, third = owners.next(), owners.next(), owners.next()
-    names = first.bench.names
-    names.down = True
+    registry = first.bench.registry
+    registry.down = True
     assert await first.own({0: 1}) == []
     await first.die()
-    names.down = False
+    registry.down = False
 
     assert await second.own({0: 2}) == [0]
-    assert names.found[0].flaw == "damaged"
+    assert registry.found[0].flaw == "damaged"
     await second.die()
     assert await third.own({0: 3}) == [0]
-    assert names.found[0].flaw is None
+    assert registry.found[0].flaw is None
 
 
 async def test_what_is_no_file_is_set_aside_and_the_shard_serves(owners: Owners, tmp_path: Path) -> None:

@@ -501,7 +501,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_once_the_worker_has_lived_
         ("warning", "the last lives died young: turns that wait are begun later"),
         ("info", "turns that waited since the start are begun"),
     ]
-    assert not supervisor.worker._sessions.inherited
+    assert not supervisor.worker._sessions.backlog
 
 
 async def test_in_a_chain_of_young_deaths_it_is_begun_after_a_drain_and_not_during_it(

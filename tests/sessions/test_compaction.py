@@ -122,14 +122,14 @@ async def test_a_long_conversation_goes_on_in_a_small_window_and_its_transcript_
     assert "the first" in sent(model)[0]["content"]
     assert "they counted" in sent(model)[0]["content"]
     assert "message 59" in sent(model)[-1]["content"]
-    assert len(await bench.store.transcript(bench.names.sessions[KEY])) == 60
+    assert len(await bench.store.transcript(bench.registry.sessions[KEY])) == 60
 
 
 async def test_five_thousand_turns_that_an_earlier_release_left_are_answered_in_a_window_of_8192_tokens() -> None:
     model = Windowed(8192)  # of bytes, even
     bench = bench_with(model)
     await bench.talk("the first")
-    session_id = bench.names.sessions[KEY]
+    session_id = bench.registry.sessions[KEY]
     for n in range(5000):
         turn = bench.message(f"message {n} " + "word " * 20)
         bench.store.rows[turn.turn_id] = TurnRow(
@@ -214,7 +214,7 @@ async def test_a_tool_result_that_is_too_large_is_shortened_and_the_turn_goes_on
     assert ended.state == "completed"
     result = next(message for message in sent(model) if message["role"] == "tool")
     assert "characters were left out here" in result["content"]
-    (turn,) = await bench.store.transcript(bench.names.sessions[KEY])
+    (turn,) = await bench.store.transcript(bench.registry.sessions[KEY])
     assert any(len(row) > 100_000 for row in turn.rows), "the transcript keeps the whole result"
 
 

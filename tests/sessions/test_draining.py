@@ -13,13 +13,14 @@ from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
-from workers.routing.shards import settle
 from workers.sessions import drain
 from workers.sessions.command_run import stop_turn
 from workers.sessions.feed import ListeningTurn, TurnFeed
 from workers.sessions.marks import Resume
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.recovery import recover
 from workers.sessions.running import running_turns
-from workers.sessions.session import OwnedShard, Session
+from workers.sessions.session import Session
 from workers.turn_errors import cut_error
 from workers.turns import Ended, GatewayDraining, Parked, Refusal, TurnEvent
 
@@ -200,7 +201,7 @@ async def test_a_command_that_runs_is_waited_for_and_one_that_waits_is_not(bench
     assert (await end_of(retried)).text == "re: hi"
     await until(lambda: bench.drained == [0])
     assert waiting.ended is None
-    assert bench.names.renamed == 0
+    assert bench.registry.renamed == 0
 
 
 # -- what begins --------------------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ async def test_whoever_talks_to_a_held_gateway_is_told_so_and_not_to_hurry(bench
 async def test_a_message_whose_session_is_being_activated_when_the_drain_begins_is_refused(bench: Bench) -> None:
     answer = bench.store.gates["transcript"] = asyncio.Event()
     sent = asyncio.ensure_future(bench.send())
-    await until(lambda: bool(bench.names.activations))
+    await until(lambda: bool(bench.registry.activations))
 
     begin(bench)
     answer.set()
@@ -277,11 +278,11 @@ async def test_a_message_whose_session_is_being_activated_when_the_drain_begins_
 async def test_what_an_earlier_owner_left_begins_after_the_drain(bench: Bench) -> None:
     submission = bench.message("left", idempotency_key="k")
     await bench.store.admit(submission, "ses_0", "queued")
-    bench.sessions.inherit(bench.shard, await bench.store.unfinished())
+    await bench.left()
     begin(bench)
 
     await bounded(bench.sessions.resume(bench.shard))
-    assert bench.names.activations == []
+    assert bench.registry.activations == []
     waiting = await bench.send("left", idempotency_key="k")  # activates its session
     await a_while()
     assert bench.model.requests == []
@@ -344,11 +345,11 @@ async def test_the_seal_names_what_runs_and_what_waits_and_nothing_else(bench: B
     await parked(bench, key=OTHER)
     answer = bench.store.gates["transcript"] = asyncio.Event()
     activating = asyncio.ensure_future(bench.send("x", key="api:default:c", park=True, idempotency_key="x"))
-    await until(lambda: "api:default:c" in bench.names.activations)
+    await until(lambda: "api:default:c" in bench.registry.activations)
     left = bench.message("left", key="api:default:d")
-    bench.sessions.inherit(bench.shard, [])
+    bench.sessions.backlog.take_over(bench.shard.number, [])
     await bench.store.admit(left, "ses_9", "queued")
-    bench.sessions.inherit(bench.shard, [row for row in await bench.store.unfinished() if row.submission == left])
+    bench.sessions.backlog.take_over(bench.shard.number, [left])
 
     sealed = bench.sessions.seal(7)
 
@@ -397,7 +398,7 @@ async def test_a_cut_session_goes_on_with_a_note_when_the_gateway_stays(bench: B
 
     assert (await bench.talk("go on")).state == "completed"
     assert "interrupted: the gateway was stopped" in bench.model.requests[-1][0]["content"]
-    assert bench.names.successes
+    assert bench.registry.successes
 
 
 async def test_a_turn_whose_end_is_on_its_way_to_disk_is_not_cut(bench: Bench) -> None:
@@ -505,7 +506,7 @@ async def test_a_seal_without_a_cut_gives_way_and_a_success_clears_what_may_be_m
     bench.model.gate.set()
 
     assert (await end_of(feed)).state == "completed"
-    assert bench.names.successes == [(KEY, feed.turn_id)]
+    assert bench.registry.successes == [(KEY, feed.turn_id)]
     cut(bench)
     assert not resident(bench).marks
 
@@ -580,7 +581,7 @@ async def test_who_asks_again_for_what_waits_after_the_cut_is_told_that_it_is_ke
 async def test_who_asks_after_the_deadline_for_what_waits_is_told_that_it_is_kept(bench: Bench) -> None:
     left = bench.message("left", idempotency_key="k")
     await bench.store.admit(left, "ses_0", "queued")
-    bench.sessions.inherit(bench.shard, await bench.store.unfinished())
+    await bench.left()
     begin(bench, left_s=-1.0)  # as a worker is told that starts while the gateway is held
 
     with pytest.raises(Refusal, match="is kept"):
@@ -603,10 +604,10 @@ async def test_a_command_that_waits_at_the_cut_is_not_done_and_may_be_sent_again
     bench.model.gate.set()
     bench.sessions.draining.over()
     await a_while()
-    assert bench.names.renamed == 0
+    assert bench.registry.renamed == 0
 
     assert (await bench.talk("/reset", idempotency_key="k")).state == "completed"
-    assert bench.names.renamed == 1
+    assert bench.registry.renamed == 1
 
 
 async def test_a_waiting_stateless_turn_whose_caller_was_sent_away_does_not_run(bench: Bench) -> None:
@@ -861,9 +862,9 @@ async def test_a_restart_that_is_sent_again_is_asked_for_once_also_after_the_res
     assert {ended.text for ended in (*first, *again, repeated)} == {first[0].text}
     assert bench.restarts_wanted == [KEY, KEY]
 
-    after = Bench(SessionsConfig(), names=bench.names)
+    after = Bench(SessionsConfig(), registry=bench.registry)
     after.shard = OwnedShard(number=0, fence=2, store=bench.store.reopened())
-    await settle(after.shard, after.sessions, after.names)
+    await recover(after.shard, after.sessions.backlog, after.registry)
     replayed = await after.talk("/restart", idempotency_key="k")
     fresh = await after.talk("/restart", idempotency_key="another")
 
@@ -906,7 +907,7 @@ async def test_an_operator_sees_what_runs_since_when_and_how_long_it_usually_tak
     first = await running(bench, "one")
     second = await running(bench, key=CONVERSATION, stateless=True)
     await bench.send("waits")
-    bench.sessions.inherit(bench.shard, [])
+    bench.sessions.backlog.take_over(bench.shard.number, [])
     bench.store.took = {KEY: [3.0, 1.0, 20.0]}
 
     told = await running_turns(bench.sessions)
@@ -953,16 +954,16 @@ async def test_who_is_evicted_by_an_operator_is_told_so_and_reads_its_state_anew
         assert ended.error is not None
         assert "The operator changed this session" in ended.error["text"]
     await a_while()
-    assert bench.names.activations == [KEY]
+    assert bench.registry.activations == [KEY]
     await bench.talk("again")
-    assert bench.names.activations == [KEY, KEY]
+    assert bench.registry.activations == [KEY, KEY]
 
 
 async def test_what_waits_when_an_operator_suspends_its_session_begins_at_once_in_a_fresh_one(bench: Bench) -> None:
-    bench.sessions.inherit(bench.shard, [])
+    bench.sessions.backlog.take_over(bench.shard.number, [])
     await running(bench, "one")
     waiting = [await bench.send(text, idempotency_key=text) for text in ("two", "three")]
-    bench.names.suspended(KEY, reason="operator")
+    bench.registry.suspended(KEY, reason="operator")
 
     await bounded(bench.sessions.evict(KEY))
     bench.model.gate.set()
@@ -980,7 +981,7 @@ async def test_what_waits_when_an_operator_suspends_its_session_begins_at_once_i
 
 
 async def test_what_is_parked_in_a_session_that_an_operator_changes_begins_after_the_drain(bench: Bench) -> None:
-    bench.sessions.inherit(bench.shard, [])
+    bench.sessions.backlog.take_over(bench.shard.number, [])
     begin(bench)
     kept = await parked(bench)
 
@@ -998,7 +999,7 @@ async def test_what_is_parked_in_a_session_that_an_operator_changes_begins_after
 async def test_a_message_that_could_not_be_stored_is_not_begun_after_an_operator_changed_its_session(
     bench: Bench,
 ) -> None:
-    bench.sessions.inherit(bench.shard, [])
+    bench.sessions.backlog.take_over(bench.shard.number, [])
     await running(bench, "one")
     bench.store.broken = {"admit queued"}
     answer = bench.store.gates["admit"] = asyncio.Event()
@@ -1016,7 +1017,7 @@ async def test_a_message_that_could_not_be_stored_is_not_begun_after_an_operator
 
 
 async def test_what_waits_in_a_shard_that_is_let_go_is_left_to_its_next_owner(bench: Bench) -> None:
-    bench.sessions.inherit(bench.shard, [])
+    bench.sessions.backlog.take_over(bench.shard.number, [])
     await running(bench, "one")
     waiting = await bench.send("two")
     evicting = asyncio.ensure_future(bench.sessions.evict(KEY))
@@ -1043,7 +1044,7 @@ async def test_what_waits_behind_a_turn_that_does_not_react_is_begun_and_found_a
             await release.wait()
         return None
 
-    bench.sessions.inherit(bench.shard, [])
+    bench.sessions.backlog.take_over(bench.shard.number, [])
     monkeypatch.setattr(bench.model, "complete", deaf)
     stuck = await bench.send("stuck")
     await a_while()

@@ -150,8 +150,8 @@ async def test_a_turn_keeps_the_models_it_began_with_and_the_next_has_the_new_on
     bench.model.gate.clear()
     running = await bench.send("one")
     await bench.model.until_asked(1)
-    old, other = bench.sessions.agency.models, Bench(bench.sessions.config)
-    bench.sessions.agency = other.sessions.agency
+    old, other = bench.sessions.agent_config.models, Bench(bench.sessions.config)
+    bench.sessions.agent_config = other.sessions.agent_config
     retired = asyncio.ensure_future(old.retire())
     bench.model.gate.set()
 
@@ -169,7 +169,7 @@ async def test_a_configuration_with_the_same_models_changes_nothing_of_where_a_s
     await bench.talk("one")
     bench.sessions.restart_actor(KEY)
 
-    bench.sessions.agency = replace(bench.sessions.agency, max_turns=7)
+    bench.sessions.agent_config = replace(bench.sessions.agent_config, max_turns=7)
     ended = await bench.talk("two")
 
     assert ended.model == "fake-1"

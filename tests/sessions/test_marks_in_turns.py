@@ -43,15 +43,15 @@ def session_of(bench: Bench) -> Session:
 async def until_clearing(bench: Bench) -> None:
     """Until a success is about to be recorded."""
     async with asyncio.timeout(BOUND_S):
-        await bench.names.asked.wait()
+        await bench.registry.asked.wait()
 
 
 # -- the note -----------------------------------------------------------------------------------------------------
 
 
 async def test_the_note_stands_once_in_the_one_system_message_of_every_request(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut("restart_timeout")
-    bench.sessions.agency = replace(bench.sessions.agency, system_prompt="be brief")
+    bench.registry.marks[KEY] = cut("restart_timeout")
+    bench.sessions.agent_config = replace(bench.sessions.agent_config, system_prompt="be brief")
     bench.model.script = [tool_reply("x"), refused()]
 
     await bench.talk("one")
@@ -65,29 +65,29 @@ async def test_the_note_stands_once_in_the_one_system_message_of_every_request(b
 
 
 async def test_a_success_ends_the_note_and_the_mark(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut()
+    bench.registry.marks[KEY] = cut()
 
     first = await bench.talk("one")
     await bench.talk("two")
 
     assert notes_in(bench) == [1, 0]
-    assert bench.names.successes == [(KEY, first.turn_id)]
+    assert bench.registry.successes == [(KEY, first.turn_id)]
     assert session_of(bench).marks == UNMARKED
 
 
 @pytest.mark.parametrize("outcome", [refused(), text_reply("")])
 async def test_only_a_success_ends_the_mark(bench: Bench, outcome: Any) -> None:
-    bench.names.marks[KEY] = cut()
+    bench.registry.marks[KEY] = cut()
     bench.model.script = [outcome]
 
     ended = await bench.talk("one")
 
-    assert bool(bench.names.successes) is (ended.state == "completed")
+    assert bool(bench.registry.successes) is (ended.state == "completed")
     assert bool(session_of(bench).marks) is (ended.state == "failed")
 
 
 async def test_a_stopped_turn_leaves_the_mark(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut()
+    bench.registry.marks[KEY] = cut()
     bench.model.gate.clear()
     running = await bench.send("one")
     await bench.model.until_asked(1)
@@ -101,7 +101,7 @@ async def test_a_stopped_turn_leaves_the_mark(bench: Bench) -> None:
 
 
 async def test_an_old_cut_is_told_as_history(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut(age_s=5 * 3600)
+    bench.registry.marks[KEY] = cut(age_s=5 * 3600)
 
     await bench.talk("one")
 
@@ -136,7 +136,7 @@ async def test_a_session_that_a_drain_cut_and_kept_is_marked_until_a_success(ben
     second = await bench.talk("two")
 
     assert notes_in(bench) == [0, 1]
-    assert bench.names.successes == [(KEY, second.turn_id)]
+    assert bench.registry.successes == [(KEY, second.turn_id)]
 
 
 async def test_a_stateless_conversation_is_never_marked(bench: Bench) -> None:
@@ -147,7 +147,7 @@ async def test_a_stateless_conversation_is_never_marked(bench: Bench) -> None:
     await bench.talk("two", key=key, stateless=True)
 
     assert notes_in(bench) == [0, 0]
-    assert bench.names.successes == []
+    assert bench.registry.successes == []
 
 
 async def test_a_turn_whose_actor_died_leaves_no_mark(bench: Bench) -> None:
@@ -164,34 +164,34 @@ async def test_a_turn_whose_actor_died_leaves_no_mark(bench: Bench) -> None:
 
 
 async def test_the_end_of_a_marked_session_is_told_when_its_clearing_is_recorded(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut()
-    bench.names.gate.clear()
+    bench.registry.marks[KEY] = cut()
+    bench.registry.gate.clear()
 
     feed = await bench.send("one")
     await until_clearing(bench)
     assert feed.ended is None
     assert bench.store.rows[feed.turn_id].state == "completed"
-    bench.names.gate.set()
+    bench.registry.gate.set()
 
     assert (await end_of(feed)).state == "completed"
 
 
 async def test_a_session_without_marks_waits_for_nobody(bench: Bench) -> None:
-    bench.names.gate.clear()
+    bench.registry.gate.clear()
 
     assert (await bench.talk("one")).state == "completed"
-    assert bench.names.successes == []
+    assert bench.registry.successes == []
 
 
 async def test_a_success_that_the_supervisor_never_heard_of_is_told_before_the_next_turn(bench: Bench) -> None:
     mark = cut()
     answered = await bench.talk("one")
     await bench.sessions.evict(KEY)
-    bench.names.marks[KEY] = mark
+    bench.registry.marks[KEY] = mark
 
     await bench.talk("two")
 
-    assert bench.names.successes == [(KEY, answered.turn_id)]
+    assert bench.registry.successes == [(KEY, answered.turn_id)]
     assert notes_in(bench) == [0, 0]
 
 
@@ -199,7 +199,7 @@ async def test_a_success_before_a_cut_does_not_clear_its_mark_when_the_cut_turn_
     await bench.talk("zero")
     bench.model.script = [SystemExit()]
     await bench.talk("one")
-    bench.names.marks[KEY] = cut()
+    bench.registry.marks[KEY] = cut()
     await bench.sessions.evict(KEY)
     bench.model.script = [refused(), refused()]
     assert (await bench.talk("/retry")).state == "failed"
@@ -207,43 +207,43 @@ async def test_a_success_before_a_cut_does_not_clear_its_mark_when_the_cut_turn_
 
     await bench.talk("two")
 
-    assert bench.names.successes == []
+    assert bench.registry.successes == []
     assert notes_in(bench)[-1] == 1
 
 
 async def test_strikes_alone_are_cleared_without_a_note(bench: Bench) -> None:
-    bench.names.marks[KEY] = Marks(strikes=2)
+    bench.registry.marks[KEY] = Marks(strikes=2)
 
     first = await bench.talk("one")
 
     assert notes_in(bench) == [0]
-    assert bench.names.successes == [(KEY, first.turn_id)]
+    assert bench.registry.successes == [(KEY, first.turn_id)]
 
 
 async def test_a_success_that_cannot_be_recorded_is_told_and_the_next_one_tries_again(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut()
-    bench.names.gate.clear()
+    bench.registry.marks[KEY] = cut()
+    bench.registry.gate.clear()
     feed = await bench.send("one")
     await until_clearing(bench)
-    bench.names.down = True
-    bench.names.gate.set()
+    bench.registry.down = True
+    bench.registry.gate.set()
 
     assert (await end_of(feed)).state == "completed"
-    bench.names.down = False
+    bench.registry.down = False
     second = await bench.talk("two")
 
     assert notes_in(bench) == [1, 1]
-    assert bench.names.successes == [(KEY, second.turn_id)]
+    assert bench.registry.successes == [(KEY, second.turn_id)]
 
 
 async def test_a_mark_made_while_an_earlier_one_is_cleared_stays(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut()
-    bench.names.gate.clear()
+    bench.registry.marks[KEY] = cut()
+    bench.registry.gate.clear()
     feed = await bench.send("one")
     await until_clearing(bench)
 
     session_of(bench).was_cut("restart_timeout", time.time())
-    bench.names.gate.set()
+    bench.registry.gate.set()
     await end_of(feed)
 
     resume = session_of(bench).marks.resume
@@ -252,12 +252,12 @@ async def test_a_mark_made_while_an_earlier_one_is_cleared_stays(bench: Bench) -
 
 
 async def test_the_supervisor_is_told_after_the_turn_is_on_disk(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut()
+    bench.registry.marks[KEY] = cut()
     bench.store.broken = {"finish completed"}
 
     assert (await bench.talk("one")).state == "failed"
 
-    assert bench.names.successes == []
+    assert bench.registry.successes == []
     assert session_of(bench).marks
 
 
@@ -268,7 +268,7 @@ async def suspended(bench: Bench, *, reason: str = "crash") -> None:
     """A session with one turn, which was suspended and sleeps."""
     await bench.talk("before")
     await bench.sessions.evict(KEY)
-    bench.names.suspended(KEY, reason=reason)
+    bench.registry.suspended(KEY, reason=reason)
 
 
 async def test_the_first_reply_after_a_suspension_says_so_and_the_second_does_not(bench: Bench) -> None:
@@ -282,7 +282,7 @@ async def test_the_first_reply_after_a_suspension_says_so_and_the_second_does_no
     assert "ses_0" in line
     assert rest == "re: one"
     assert second.text == "re: two"
-    assert bench.names.successes == [(KEY, first.turn_id)]
+    assert bench.registry.successes == [(KEY, first.turn_id)]
 
 
 async def test_a_suspension_by_the_operator_is_told_as_that(bench: Bench) -> None:
@@ -397,10 +397,10 @@ async def test_resume_has_no_meaning_without_a_session(bench: Bench) -> None:
 async def test_a_resume_that_the_supervisor_does_not_answer_changes_nothing(bench: Bench) -> None:
     await suspended(bench)
     await bench.talk("one")
-    bench.names.down = True
+    bench.registry.down = True
 
     told = await bench.talk("/resume")
-    bench.names.down = False
+    bench.registry.down = False
     after = await bench.talk("two")
 
     assert told.error is not None
@@ -418,22 +418,22 @@ async def test_a_transcript_that_cannot_be_read_is_not_resumed(bench: Bench) -> 
     after = await bench.talk("two")
 
     assert told.state == "failed"
-    assert after.session_id == bench.names.sessions[KEY] == "ses_0_fresh"
+    assert after.session_id == bench.registry.sessions[KEY] == "ses_0_fresh"
     assert [message["content"] for message in bench.model.requests[-1]] == ["one", "re: one", "two"]
 
 
 async def test_a_reset_takes_the_marks_along(bench: Bench) -> None:
-    bench.names.marks[KEY] = cut()
+    bench.registry.marks[KEY] = cut()
 
     await bench.talk("/reset")
     await bench.talk("one")
 
     assert notes_in(bench) == [0]
-    assert bench.names.successes == []
+    assert bench.registry.successes == []
 
 
 async def test_status_and_the_description_tell_the_marks(bench: Bench) -> None:
-    bench.names.marks[KEY] = Marks(
+    bench.registry.marks[KEY] = Marks(
         resume=Resume(reason="crash", at=time.time() - 300),
         fresh=Fresh(reason="crash", at=1.0, former_id="ses_old"),
         strikes=2,

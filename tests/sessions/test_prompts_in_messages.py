@@ -106,13 +106,13 @@ async def test_help_lists_the_prompts_that_are_known(bench: Bench, prompted: lis
 
 
 async def test_help_does_not_wait_for_a_session_that_is_being_activated(bench: Bench, prompted: list[Prompted]) -> None:
-    gate, activate = asyncio.Event(), bench.names.activate
+    gate, activate = asyncio.Event(), bench.registry.activate
 
     async def held(*args: Any, **how: Any) -> Any:
         await gate.wait()
         return await activate(*args, **how)
 
-    bench.names.activate = held  # type: ignore[method-assign]
+    bench.registry.activate = held  # type: ignore[method-assign]
     first = asyncio.create_task(bench.talk("hi"))
     await asyncio.sleep(0)
 

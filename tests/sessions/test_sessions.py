@@ -49,7 +49,7 @@ async def test_a_session_is_activated_once_not_per_turn(bench: Bench) -> None:
     for _ in range(3):
         await bench.talk()
 
-    assert bench.names.activations == ["api:default:a"]
+    assert bench.registry.activations == ["api:default:a"]
 
 
 async def test_turns_of_one_session_run_one_at_a_time_and_the_waiting_are_queued_on_disk(bench: Bench) -> None:
@@ -269,7 +269,7 @@ async def test_a_stateless_conversation_brings_its_past_itself(bench: Bench) -> 
     await bench.talk("two", key="conv:default:1", stateless=True)
 
     assert contents(bench.model.requests[-1]) == ["two"]
-    assert bench.names.activations == []
+    assert bench.registry.activations == []
     assert bench.stateless_ends == ["conv:default:1"] * 2
 
 
@@ -285,7 +285,7 @@ async def test_above_the_limit_the_longest_idle_session_sleeps_and_comes_back_wi
     await bench.talk("who am I?", key="api:default:a")
 
     assert contents(bench.model.requests[-1]) == ["I am a", "re: I am a", "who am I?"]
-    assert bench.names.activations.count("api:default:a") == 2
+    assert bench.registry.activations.count("api:default:a") == 2
 
 
 async def test_an_idle_session_sleeps_after_its_time_but_never_while_a_turn_runs() -> None:
@@ -318,11 +318,11 @@ async def test_a_sleeping_sessions_actor_is_gone(bench: Bench) -> None:
 
 
 async def test_a_supervisor_that_does_not_answer_refuses_the_message_and_the_next_try_works(bench: Bench) -> None:
-    bench.names.down = True
+    bench.registry.down = True
     with pytest.raises(Refusal) as refused:
         await bench.send()
     assert refused.value.code == "shard_unavailable"
-    bench.names.down = False
+    bench.registry.down = False
 
     assert (await bench.talk()).state == "completed"
 
@@ -374,7 +374,7 @@ async def test_a_deleted_session_is_gone_with_its_running_turn(bench: Bench) -> 
 
     assert (await end_of(feed)).state == "cancelled"
     assert bench.store.rows == {}
-    assert bench.names.sessions == {}
+    assert bench.registry.sessions == {}
     with pytest.raises(Refusal):
         await bench.sessions.delete("api:default:a", bench.shard)
 
@@ -385,9 +385,9 @@ async def test_a_deleted_session_does_not_come_back_for_what_an_earlier_owner_le
 ) -> None:
     left = [bench.message("one", key="api:default:b"), bench.message("two")]
     for submission in left:
-        bench.names.sessions[submission.key] = f"ses_{submission.key}"
+        bench.registry.sessions[submission.key] = f"ses_{submission.key}"
         await bench.store.admit(submission, f"ses_{submission.key}", "queued")
-    bench.sessions.inherit(bench.shard, await bench.store.unfinished())
+    await bench.left()
     answer = bench.store.gates["delete"] = asyncio.Event()
 
     deleting = asyncio.ensure_future(bench.sessions.delete("api:default:a", bench.shard))
@@ -399,8 +399,8 @@ async def test_a_deleted_session_does_not_come_back_for_what_an_earlier_owner_le
     await bounded(resuming if resuming is not None else bench.sessions.resume(bench.shard))
 
     await until(lambda: bench.store.rows[left[0].turn_id].state == "completed")
-    assert list(bench.names.sessions) == ["api:default:b"]
-    assert not bench.sessions.inherited
+    assert list(bench.registry.sessions) == ["api:default:b"]
+    assert not bench.sessions.backlog
 
 
 async def test_a_session_in_which_only_commands_were_used_is_described_while_it_sleeps(bench: Bench) -> None:

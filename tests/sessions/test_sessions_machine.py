@@ -155,7 +155,7 @@ class SessionsMachine(RuleBasedStateMachine):
         self.bench = Bench(SessionsConfig(mailbox_limit=MAILBOX_LIMIT, max_resident_per_worker=2), with_fallback=True)
         self.model = AskedModel()
         self.bench.model.complete = self.model.complete  # type: ignore[method-assign]
-        self.bench.sessions.inherit(self.bench.shard, [])
+        self.bench.sessions.backlog.take_over(self.bench.shard.number, [])
 
     def run(self, work: Coroutine[Any, Any, Any]) -> None:
         self.runner.run(work)
@@ -246,7 +246,7 @@ class SessionsMachine(RuleBasedStateMachine):
 
     @rule(down=st.booleans())
     def supervisor_is_down(self, down: bool) -> None:
-        self.bench.names.down = down
+        self.bench.registry.down = down
 
     @rule(ticks=st.integers(1, 12))
     def time_passes(self, ticks: int) -> None:
@@ -381,7 +381,7 @@ class SessionsMachine(RuleBasedStateMachine):
     async def _settle(self) -> None:
         """Let all come to its end."""
         self.bench.store.broken = set()
-        self.bench.names.down = False
+        self.bench.registry.down = False
         await self._disk_answers()
         self.model.answers_at_once = True
         async with asyncio.timeout(BOUND_S):

@@ -13,8 +13,8 @@ from fakes.sessions import BOUND_S, Bench, FakeToolbox, bounded, end_of, text_re
 from hermes_actors.config.model import SessionsConfig
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelRequest, ToolCall
-from workers.routing.shards import settle
-from workers.sessions.session import OwnedShard
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.recovery import recover
 from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
 from workers.turn_errors import cancelled_error
@@ -126,13 +126,13 @@ async def test_a_turn_handed_over_again_while_it_is_being_admitted_runs_once(ben
 async def test_a_queued_turn_whose_session_cannot_be_activated_now_is_not_called_interrupted(bench: Bench) -> None:
     submission = bench.message("pay", idempotency_key="k")
     await bench.store.admit(submission, "ses_0", "queued")
-    bench.sessions.inherit(bench.shard, await bench.store.unfinished())
-    bench.names.down = True
+    await bench.left()
+    bench.registry.down = True
 
     with pytest.raises(Refusal) as refused:
         await bench.send("pay", idempotency_key="k")
     assert refused.value.code == "shard_unavailable"
-    bench.names.down = False
+    bench.registry.down = False
 
     assert (await bench.talk("pay", idempotency_key="k")).text == "re: pay"
     assert len(bench.model.requests) == 1
@@ -330,12 +330,12 @@ async def test_a_turn_that_begins_after_a_reset_is_closed_in_the_transcript_it_r
     await bench.model.until_asked(2)
 
     next_owner = OwnedShard(number=0, fence=2, store=bench.store.reopened())
-    await settle(next_owner, bench.sessions, bench.names)
+    await recover(next_owner, bench.sessions.backlog, bench.registry)
 
-    fresh = await next_owner.store.transcript(bench.names.sessions[KEY])
+    fresh = await next_owner.store.transcript(bench.registry.sessions[KEY])
     assert [(past.turn_id, past.state) for past in fresh] == [(second.turn_id, "interrupted")]
     assert orjson.loads(fresh[0].rows[0])["content"] == "two"
-    assert bench.names.cut_in == {second.turn_id: bench.names.sessions[KEY]}
+    assert bench.registry.cut_in == {second.turn_id: bench.registry.sessions[KEY]}
 
 
 # -- stop, deletion, and shards that move ------------------------------------------------------------------------
@@ -344,10 +344,10 @@ async def test_a_turn_that_begins_after_a_reset_is_closed_in_the_transcript_it_r
 async def test_what_an_earlier_owner_left_queued_does_not_begin_during_a_stop(bench: Bench) -> None:
     submission = bench.message("left")
     await bench.store.admit(submission, "ses_0", "queued")
-    bench.sessions.inherit(bench.shard, await bench.store.unfinished())
+    await bench.left()
     answer = held(bench, "transcript")
     resuming = asyncio.ensure_future(bench.sessions.resume(bench.shard))
-    await until(lambda: bool(bench.names.activations))
+    await until(lambda: bool(bench.registry.activations))
 
     await bounded(bench.sessions.stop("shutdown_timeout"))
     await bounded(bench.sessions.close())

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from fakes.sessions import Bench, bounded, end_of, tool_reply
 
-from workers.routing.shards import settle
-from workers.sessions.session import OwnedShard
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.recovery import recover
 from workers.turns import Ended, Refusal
 
 KEY = "api:default:a"
@@ -72,10 +72,10 @@ async def test_a_turn_that_could_not_begin_is_not_run_by_the_next_owner(bench: B
 
     await bench.shard.store_unstored()
     next_owner = OwnedShard(number=0, fence=2, store=bench.store.reopened())
-    await settle(next_owner, bench.sessions, bench.names)
+    await recover(next_owner, bench.sessions.backlog, bench.registry)
 
     assert states(bench) == ["completed", "failed"]
-    assert not bench.sessions.inherited
+    assert not bench.sessions.backlog
 
 
 async def test_no_turn_goes_on_while_an_end_before_it_cannot_be_stored(bench: Bench) -> None:
@@ -137,10 +137,10 @@ async def test_the_next_owner_takes_only_the_last_of_several_running_turns_for_c
     for turn in turns:
         await bench.store.admit(turn, "ses_0", "running")
 
-    await settle(bench.shard, bench.sessions, bench.names)
+    await recover(bench.shard, bench.sessions.backlog, bench.registry)
 
     assert states(bench) == ["failed", "interrupted"]
-    assert bench.names.recoveries == [(0, [(KEY, turns[1].turn_id)], [])]
+    assert bench.registry.recoveries == [(0, [(KEY, turns[1].turn_id)], [])]
 
 
 async def test_a_command_that_was_cut_beside_a_turn_leaves_the_turn_its_strike(bench: Bench) -> None:
@@ -148,10 +148,10 @@ async def test_a_command_that_was_cut_beside_a_turn_leaves_the_turn_its_strike(b
     await bench.store.admit(turn, "ses_0", "running")
     await bench.store.admit(replace(command, stateless=True), "", "running")
 
-    await settle(bench.shard, bench.sessions, bench.names)
+    await recover(bench.shard, bench.sessions.backlog, bench.registry)
 
     assert states(bench) == ["interrupted", "interrupted"]
-    assert bench.names.recoveries == [(0, [(KEY, turn.turn_id)], [])]
+    assert bench.registry.recoveries == [(0, [(KEY, turn.turn_id)], [])]
 
 
 async def test_a_model_that_could_not_be_stored_is_not_chosen(bench: Bench) -> None:

@@ -12,8 +12,8 @@ from workers.routing.owner import Handover
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.feed import TurnFeed
+from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Sessions
-from workers.sessions.session import OwnedShard
 from workers.store.shard import StoreFailed
 from workers.turn_errors import STORE_FAILED_WORDS
 from workers.turns import Refusal, Submission

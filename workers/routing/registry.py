@@ -27,8 +27,8 @@ from hermes_actors.wire.messages import (
 from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.requests import Requests
 from workers.sessions.marks import Fresh, Lost, Marks, Resume, Suspended
-from workers.sessions.registry import Named
-from workers.sessions.session import OwnedShard
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.registry import SessionRecord
 from workers.store.shard import Found, LatestTurn
 from workers.turns import Refusal
 
@@ -50,7 +50,7 @@ class RemoteRegistry:
         self._link = link
         self._requests = requests
 
-    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> Named:
+    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> SessionRecord:
         answer = await self._ask(
             Activate(
                 request=self._requests.number(),
@@ -63,11 +63,11 @@ class RemoteRegistry:
         )
         return _named(answer)
 
-    async def rename(self, key: str, shard: OwnedShard) -> Named:
+    async def rename(self, key: str, shard: OwnedShard) -> SessionRecord:
         asked = Rename(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
         return _named(await self._ask(asked))
 
-    async def restore(self, key: str, shard: OwnedShard) -> Named:
+    async def restore(self, key: str, shard: OwnedShard) -> SessionRecord:
         asked = Restore(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
         return _named(await self._ask(asked))
 
@@ -151,7 +151,7 @@ class RemoteRegistry:
         return answer
 
 
-def _named(answer: Any) -> Named:
+def _named(answer: Any) -> SessionRecord:
     assert isinstance(answer, Activated)
     resume, fresh = None, None
     if answer.resume is not None:
@@ -169,4 +169,4 @@ def _named(answer: Any) -> Named:
     if answer.suspended is not None:
         reason, at = answer.suspended
         suspended = Suspended(reason=reason, at=at)
-    return Named(session_id=answer.session_id, created_at=answer.created_at, marks=marks, suspended=suspended)
+    return SessionRecord(session_id=answer.session_id, created_at=answer.created_at, marks=marks, suspended=suspended)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import ShardBroken
-from hermes_actors.wire.refusals import RefusalCode
-from workers.sessions.registry import Names
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.recovery import NotRecorded, not_recorded, recover
+from workers.sessions.registry import SessionRegistry
 from workers.sessions.residents import Sessions
-from workers.sessions.session import OwnedShard
-from workers.sessions.unstored import end_turn
 from workers.store.file import Durability
 from workers.store.journal import Journal
-from workers.store.shard import Found, LatestTurn, StaleFence, StoreFailed, TurnRow
+from workers.store.shard import Found, LatestTurn, StaleFence, StoreFailed
 from workers.store.sqlite import open_shard
-from workers.turn_errors import cancelled_error, cut_error, cut_reason, store_error, unstored_end
-from workers.turns import Ended, Refusal, TurnError, TurnState
+from workers.turn_errors import cut_reason
+from workers.turns import Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +28,6 @@ ATTESTED_ALWAYS = 100  # of the latest turns: a registry that does not know one 
 ATTESTED_TOGETHER = 500  # sessions in one message
 READ_AT_ONCE = 5000  # turns: some milliseconds
 _UNUSABLE = "shard file cannot be used"
-SETTLED_TOGETHER = 256  # turns that share commits, so that a worker's replacement soon serves
 
 
 class ShardTable:
@@ -77,14 +74,6 @@ class ShardTable:
         return {shard: fence for shard, (slot, fence) in self.owners.items() if slot == self.slot}
 
 
-class NotRecorded(StoreFailed):
-    """The supervisor did not answer for now; the disk is not to blame."""
-
-
-def _unrecorded(why: str, refusal: Refusal) -> StoreFailed:
-    return StoreFailed(why) if refusal.code == RefusalCode.STORE_FAILED else NotRecorded(why)
-
-
 class ShardFiles:
     """Opens and closes the shards of a worker as its table changes.
 
@@ -97,7 +86,7 @@ class ShardFiles:
         self,
         table: ShardTable,
         sessions: Sessions,
-        names: Names,
+        registry: SessionRegistry,
         *,
         journal: Journal,
         directory: Path,
@@ -106,7 +95,7 @@ class ShardFiles:
     ) -> None:
         self._table = table
         self._sessions = sessions
-        self._names = names
+        self._registry = registry
         self._journal = journal
         self._directory = directory
         self._durability = durability
@@ -128,7 +117,7 @@ class ShardFiles:
         return news
 
     async def follow_table(self) -> list[OwnedShard]:
-        """Let go of the shards that were lost, open and settle the new ones; return these.
+        """Let go of the shards that were lost, open and recover the new ones; return these.
 
         A shard that cannot be opened is reported and stays closed; the others serve. The next call tries again.
         """
@@ -165,7 +154,7 @@ class ShardFiles:
             shard = OwnedShard(number=number, fence=fence, store=opened.store)
             try:
                 await self._reckon(shard, opened.found)
-                await settle(shard, self._sessions, self._names)
+                await recover(shard, self._sessions.backlog, self._registry)
             except BaseException:
                 await shard.store.close()
                 raise
@@ -193,7 +182,7 @@ class ShardFiles:
             StoreFailed: the shard cannot serve.
         """
         try:
-            since, lost = await self._names.opened(shard, found)
+            since, lost = await self._registry.opened(shard, found)
             if lost is not None:  # reported before its turns are: nobody can say who of it was idle
                 self._broken(shard.number, lost, found.set_aside, serving=True)
             if found.flaw is not None:
@@ -202,7 +191,7 @@ class ShardFiles:
             if again is not None:
                 await self._attest(shard, again)
         except Refusal as refusal:
-            raise _unrecorded(f"how its file was found could not be recorded: {refusal.why}", refusal) from refusal
+            raise not_recorded("how its file was found", refusal) from refusal
 
     async def _attest(self, shard: OwnedShard, since: int) -> int | None:
         """Name the sessions of the turns after this one; from which turn on again, where the registry wants that."""
@@ -215,7 +204,7 @@ class ShardFiles:
         again: list[int] = []
         for at in range(0, len(sessions), ATTESTED_TOGETHER):
             named = [_with_reason(turn) for turn in sessions[at : at + ATTESTED_TOGETHER]]
-            answer = await self._names.attest(shard, named)
+            answer = await self._registry.attest(shard, named)
             again += [] if answer is None else [answer]
         return min(again, default=None)
 
@@ -233,66 +222,3 @@ def _with_reason(turn: LatestTurn) -> LatestTurn:
 async def _close(shard: OwnedShard) -> None:
     await shard.store_unstored()
     await shard.store.close()
-
-
-async def settle(shard: OwnedShard, sessions: Sessions, names: Names) -> None:
-    """Before a shard serves: running turns of its earlier owner are interrupted and never run again, queued ones kept.
-
-    One turn of a session runs at a time. Where several are on disk as running, the last was cut; the ends of those
-    before it could not be stored. A command is kept under its session's key too, but beside its turns: as stateless.
-
-    The supervisor records first whose turns were cut. Were it the other way round, a kill between the two would leave
-    neither a turn that runs nor a mark.
-
-    Raises:
-        StoreFailed: the shard cannot serve.
-    """
-    unfinished = await shard.store.unfinished()
-    point("recovery.found")
-    cut = {_line(row): row for row in unfinished if row.state == "running"}
-    await _tell(shard, cut.values(), unfinished, names)
-    point("recovery.recorded")
-    over: list[tuple[TurnRow, Ended]] = []
-    queued = []
-    for row in unfinished:
-        if row is cut.get(_line(row)):
-            over.append((row, _end_of(row, "interrupted", cut_error("crash"))))
-        elif row.state == "running":
-            over.append((row, _end_of(row, "failed", store_error())))
-        elif row.submission.stateless and row.submission.idempotency_key is None:
-            over.append(
-                (row, _end_of(row, "cancelled", cancelled_error()))
-            )  # its caller is gone, nobody can ask for it
-        else:
-            queued.append(row)
-    for at in range(0, len(over), SETTLED_TOGETHER):
-        await asyncio.gather(*(_settle(shard, row, end) for row, end in over[at : at + SETTLED_TOGETHER]))
-    point("recovery.settled")
-    sessions.inherit(shard, queued)
-
-
-def _line(row: TurnRow) -> tuple[str, bool]:
-    """What runs one at a time."""
-    return row.submission.key, row.submission.stateless
-
-
-async def _tell(shard: OwnedShard, cut: Iterable[TurnRow], unfinished: Sequence[TurnRow], names: Names) -> None:
-    struck = [
-        (row.submission.key, row.submission.turn_id, row.session_id) for row in cut if not row.submission.stateless
-    ]
-    queued = {row.submission.key: None for row in unfinished if row.state == "queued" and not row.submission.stateless}
-    try:
-        await names.recovered(shard, struck, list(queued))
-    except Refusal as refusal:
-        raise _unrecorded(
-            f"what an earlier owner left in it could not be recorded: {refusal.why}", refusal
-        ) from refusal
-
-
-async def _settle(shard: OwnedShard, row: TurnRow, end: Ended) -> None:
-    await end_turn(shard.store, row.submission, end)
-    log.warning("turn settled after a crash", session=row.submission.key, turn=end.turn_id, state=end.state)
-
-
-def _end_of(row: TurnRow, state: TurnState, error: TurnError) -> Ended:
-    return unstored_end(row.submission.turn_id, row.session_id, state, error)

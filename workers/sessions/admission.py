@@ -17,8 +17,9 @@ from hermes_actors.wire.refusals import RefusalCode
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
 from workers.sessions.commands import Command, command_in
 from workers.sessions.feed import TurnFeed
+from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Sessions
-from workers.sessions.session import OwnedShard, Session
+from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
 from workers.turn_errors import (

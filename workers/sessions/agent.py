@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workers.models.chain import ModelChain, ModelLine
 from workers.sessions.actor import AsyncActor
-from workers.sessions.agent_config import Agency
+from workers.sessions.agent_config import AgentConfig
 from workers.sessions.work import Work
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ class AgentActor(AsyncActor):
     begins anew.
     """
 
-    def __init__(self, session: Session, agency: Callable[[], Agency]) -> None:
+    def __init__(self, session: Session, agent_config: Callable[[], AgentConfig]) -> None:
         super().__init__()
         self._session = session
-        self._agency = agency
+        self._agency = agent_config
         self._models: ModelChain | None = None
         self._line: ModelLine
 
@@ -33,12 +33,12 @@ class AgentActor(AsyncActor):
         session = self._session
         if message.started or not session.may_begin(message):  # an actor has had it, or gets it again
             return
-        agency = self._agency()
-        if agency.models is not self._models:
-            self._models, self._line = agency.models, agency.models.line(session.healing)
+        agent_config = self._agency()
+        if agent_config.models is not self._models:
+            self._models, self._line = agent_config.models, agent_config.models.line(session.healing)
         try:
-            with agency.models.in_use():
-                await message.perform(session, agency, self._line)
+            with agent_config.models.in_use():
+                await message.perform(session, agent_config, self._line)
         except BaseException:
             await message.interrupt(session)
             raise

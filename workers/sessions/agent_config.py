@@ -9,10 +9,10 @@ from workers.models.chain import ModelChain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agency:
+class AgentConfig:
     """What the agents of a worker work with, as one configuration says. A turn keeps to the one it began with."""
 
-    models: ModelChain  # the next agency's too, where nothing of them has changed
+    models: ModelChain  # the next agent_config's too, where nothing of them has changed
     compaction: Compaction | None  # when a conversation is summarised; None: never
     max_turns: int  # model calls in one turn
     system_prompt: str | None  # of every conversation

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from workers.sessions.session import Session
 from workers.turns import Submission
 
 
-class Inheritance:
+class Backlog:
     """What sessions begin with when they are activated: messages that were admitted and never begun."""
 
     def __init__(self) -> None:
@@ -32,14 +31,14 @@ class Inheritance:
         for submission in left:
             by_key.setdefault(submission.key, []).append(submission)
 
-    def add(self, session: Session, left: list[Submission]) -> None:
-        """What a session that is forgotten leaves to its next activation; or to the next owner of its shard."""
-        if left and session.shard.number in self._left:
-            self._left[session.shard.number][session.key] = left
+    def add(self, shard: int, key: str, left: list[Submission]) -> None:
+        """Keep what an evicted session leaves for its next activation, or for the next owner of its shard."""
+        if left and shard in self._left:
+            self._left[shard][key] = left
 
-    def claim(self, session: Session) -> list[Submission]:
-        """What is left to a session, which has it from now on."""
-        return self._left.get(session.shard.number, {}).pop(session.key, [])
+    def claim(self, shard: int, key: str) -> list[Submission]:
+        """Hand over what is left to a session, which is activated."""
+        return self._left.get(shard, {}).pop(key, [])
 
     def drop(self, shard: int, key: str | None = None) -> None:
         """Forget what is left in a shard, whose next owner finds it on disk; or to a session of it that was deleted."""

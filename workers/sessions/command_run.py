@@ -16,11 +16,12 @@ from workers.models.context import rows_size
 from workers.runtimes.chat.compaction import NoSummary, compact
 from workers.runtimes.chat.machine import CutOff
 from workers.sessions.actor import contained
-from workers.sessions.agent_config import Agency
+from workers.sessions.agent_config import AgentConfig
 from workers.sessions.commands import Command, help_text
 from workers.sessions.feed import TurnFeed
 from workers.sessions.notes import status_lines, summary_words, suspended_line
-from workers.sessions.session import OwnedShard, Session
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
 from workers.store.shard import StoreFailed
@@ -84,7 +85,7 @@ class CommandRun(Work):
         """Nothing of a command is kept."""
         self.leave(session_id)
 
-    async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
+    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
         if self.feed.ended is not None:
             return
         self.start()
@@ -94,9 +95,9 @@ class CommandRun(Work):
             elif session.stateless:
                 self._end(session, "completed", IN_SESSIONS_ONLY)
             elif self._command.word == "retry":
-                await self._retry(session, agency, line)
+                await self._retry(session, agent_config, line)
             elif self._command.word == "compress":
-                await self._compress(session, agency, line)
+                await self._compress(session, agent_config, line)
             else:
                 self._end(session, "completed", await self._obey(session, line))
         except StoreFailed as error:
@@ -153,7 +154,7 @@ class CommandRun(Work):
         text = f"The conversation {session.session_id} is back, with {turns} turn{'s' if turns != 1 else ''}."
         return text if left == session.session_id else f"{text} The one until now is kept as {left}."
 
-    async def _retry(self, session: Session, agency: Agency, line: ModelLine) -> None:
+    async def _retry(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
         """Send the last message again, as a turn of its own that takes the place of the earlier one."""
         await session.store_unstored()  # the last turn may be one of these
         last = session.past[-1] if session.past else None
@@ -164,11 +165,11 @@ class CommandRun(Work):
         self._retried = TurnRun(submission, self.feed, queued=False)  # before its commit, during which it may be cut
         await session.store.admit(submission, session.session_id, "running", instead_of=last.turn_id)
         session.past.pop()
-        await self._retried.perform(session, agency, line)
+        await self._retried.perform(session, agent_config, line)
 
-    async def _compress(self, session: Session, agency: Agency, line: ModelLine) -> None:
+    async def _compress(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
         """Have the model summarise all but the newest turns, now."""
-        self._compressing = asyncio.create_task(contained(compressed, session, agency, line))
+        self._compressing = asyncio.create_task(contained(compressed, session, agent_config, line))
         try:
             outcome = await self._compressing
         except asyncio.CancelledError:
@@ -217,7 +218,7 @@ async def answer_at_once(command: Command, submission: Submission, sessions: Ses
         return at_once(submission, "", help_text(await sessions.prompts(submission.key)))
     session = await sessions.present(submission.key)
     if session is not None:
-        text = await stop(session) if command.word == "stop" else status(session, sessions.agency.stuck_threshold)
+        text = await stop(session) if command.word == "stop" else status(session, sessions.agent_config.stuck_threshold)
         return at_once(submission, session.session_id, text)
     if command.word == "stop":
         return at_once(submission, "", NOTHING_RUNS)
@@ -230,16 +231,16 @@ async def _asleep(submission: Submission, sessions: Sessions, shard: OwnedShard)
     if submission.stateless:
         return "", f"{key}\nstate     asleep, or not begun"
     try:
-        named = await sessions.named(submission.key, shard)
+        record = await sessions.record(submission.key, shard)
     except Refusal as refusal:
         if refusal.code == RefusalCode.SESSION_NOT_FOUND:
             return "", f"{key}\nstate     not begun"
         return "", f"{key}\nstate     asleep, or not begun; what it carries is not known now: {refusal.why}"
-    lines = [key, f"id        {named.session_id}", "state     asleep; the next message wakes it"]
-    lines += status_lines(named.marks, now=time.time(), threshold=sessions.agency.stuck_threshold)
-    if named.suspended is not None:
-        lines.append(suspended_line(named.suspended, now=time.time()))
-    return named.session_id, "\n".join(lines)
+    lines = [key, f"id        {record.session_id}", "state     asleep; the next message wakes it"]
+    lines += status_lines(record.marks, now=time.time(), threshold=sessions.agent_config.stuck_threshold)
+    if record.suspended is not None:
+        lines.append(suspended_line(record.suspended, now=time.time()))
+    return record.session_id, "\n".join(lines)
 
 
 def at_once(submission: Submission, session_id: str, text: str) -> TurnFeed:
@@ -249,13 +250,13 @@ def at_once(submission: Submission, session_id: str, text: str) -> TurnFeed:
     return feed
 
 
-async def compressed(session: Session, agency: Agency, line: ModelLine) -> str:
+async def compressed(session: Session, agent_config: AgentConfig, line: ModelLine) -> str:
     """Summarise all but the newest turns of a conversation; what came of it, in words.
 
     Raises:
         StoreFailed: the summary could not be stored; nothing changed.
     """
-    kept = (agency.compaction or CompactionSettings()).keep_turns
+    kept = (agent_config.compaction or CompactionSettings()).keep_turns
     turns = min(len(session.past) - 1, max(len(session.past) - kept, 0))
     if turns <= 0:
         return f"There is nothing to summarise: the newest {_turns(kept)} of a conversation stay as they are."

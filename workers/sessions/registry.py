@@ -10,11 +10,11 @@ from workers.sessions.marks import Marks, Suspended
 from workers.store.shard import Found, LatestTurn
 
 if TYPE_CHECKING:
-    from workers.sessions.session import OwnedShard
+    from workers.sessions.owned_shard import OwnedShard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class SessionRecord:
     """A session as the registry has it."""
 
     session_id: str
@@ -23,27 +23,27 @@ class Named:
     suspended: Suspended | None = None  # never of one that was activated: that is what ends a suspension
 
 
-class Names(Protocol):
+class SessionRegistry(Protocol):
     """Who knows which transcript a session key points to, and what the session carries: the supervisor's registry.
 
     Every method raises :class:`workers.turns.Refusal` with ``shard_unavailable`` where it gets no answer in time.
     """
 
-    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> Named:
+    async def activate(self, key: str, principal: str, shard: OwnedShard, *, create: bool) -> SessionRecord:
         """The session of a key. With ``create`` a key without one gets one, and a suspended one begins afresh.
 
         Raises:
             Refusal: ``session_not_found`` where it may not be made; ``shard_unavailable``.
         """
 
-    async def rename(self, key: str, shard: OwnedShard) -> Named:
+    async def rename(self, key: str, shard: OwnedShard) -> SessionRecord:
         """Point the key to a new, empty transcript, without marks.
 
         Raises:
             Refusal: ``shard_unavailable``.
         """
 
-    async def restore(self, key: str, shard: OwnedShard) -> Named:
+    async def restore(self, key: str, shard: OwnedShard) -> SessionRecord:
         """Point the key to the transcript that a suspension set aside; the one it leaves is set aside instead.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -15,17 +15,18 @@ import structlog
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
 from workers.background import Background
-from workers.sessions.agent_config import Agency
-from workers.sessions.backlog import Inheritance
+from workers.sessions.agent_config import AgentConfig
+from workers.sessions.backlog import Backlog
 from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down
 from workers.sessions.feed import TurnFeed
+from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.passivation import whom_to_passivate
 from workers.sessions.reading import describe, page
-from workers.sessions.registry import Named, Names
-from workers.sessions.session import OwnedShard, Session
+from workers.sessions.registry import SessionRecord, SessionRegistry
+from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Stage, Work
-from workers.store.shard import StoreFailed, TurnRow
+from workers.store.shard import StoreFailed
 from workers.tools.toolbox import Toolbox
 from workers.turn_errors import cancelled_error, deleted_error, evicted_error, not_evicted_error
 from workers.turns import Ended, Refusal, Submission, TurnError
@@ -52,21 +53,21 @@ class Sessions:
         self,
         config: SessionsConfig,
         *,
-        agency: Agency,
-        names: Names,
+        agent_config: AgentConfig,
+        registry: SessionRegistry,
         new_toolbox: Callable[[str], Toolbox],
         on_stateless_end: Callable[[str, TurnRun, Ended], None],
         on_fell_back: Callable[[Session, str, str, str], None],
         on_drained: Callable[[int], None],
     ) -> None:
         self.config = config
-        self.agency = agency
-        self._names = names
+        self.agent_config = agent_config
+        self._registry = registry
         self._new_toolbox = new_toolbox
         self._on_stateless_end = on_stateless_end
         self._on_fell_back = on_fell_back
         self._resident: OrderedDict[str, Session] = OrderedDict()
-        self.inherited = Inheritance()  # of sessions that are not in memory
+        self.backlog = Backlog()  # of sessions that are not in memory
         self._ending: dict[str, asyncio.Event] = {}  # sessions that are being evicted or deleted
         self.draining = Draining(self, on_drained)
         self._stopping = False
@@ -98,7 +99,7 @@ class Sessions:
     @property
     def waiting(self) -> int:
         """Turns that have not begun, those of sessions that are not in memory too."""
-        return len(self.inherited) + sum(not run.begun for session in self for run in session.runs.values())
+        return len(self.backlog) + sum(not run.begun for session in self for run in session.runs.values())
 
     # -- turns ----------------------------------------------------------------------------------------------------
     def refuse_if_stopping(self) -> None:
@@ -155,22 +156,18 @@ class Sessions:
             self.active[session.key] = time.time()
 
     # -- what an earlier owner left -------------------------------------------------------------------------------
-    def inherit(self, shard: OwnedShard, rows: Iterable[TurnRow]) -> None:
-        """Turns that an earlier owner admitted and never began run first when their session is activated."""
-        self.inherited.take_over(shard.number, (row.submission for row in rows))
-
     def seal(self, request: int) -> Sealed:
         """Answer a :class:`hermes_actors.wire.messages.Seal`."""
-        return self.draining.seal(request, self.inherited.sessions)
+        return self.draining.seal(request, self.backlog.sessions)
 
     async def resume(self, shard: OwnedShard, key: str | None = None) -> None:
         """Activate the sessions with inherited turns, or this one if it has any, so that they run."""
-        for first in self.inherited.first_of_each(shard.number, key):
+        for first in self.backlog.first_of_each(shard.number, key):
             if self._stopping or self.draining.goes_on:  # the end of the drain, or the next owner, resumes them
                 return
             if (end := self._ending.get(first.key)) is not None:
                 await end.wait()
-            if not self.inherited.has(shard.number, first.key):  # begun or deleted meanwhile
+            if not self.backlog.has(shard.number, first.key):  # begun or deleted meanwhile
                 continue
             try:
                 await self.activated(first.key, first.principal, shard, stateless=first.stateless)
@@ -195,8 +192,8 @@ class Sessions:
                     key,
                     shard,
                     stateless=stateless,
-                    agency=lambda: self.agency,
-                    names=self._names,
+                    agent_config=lambda: self.agent_config,
+                    registry=self._registry,
                     on_done=self._done,
                 )
                 session.paused = self.draining.goes_on
@@ -242,7 +239,7 @@ class Sessions:
             session.on_fell_back = self._fell_back
             session.toolbox = self._new_toolbox(session.key)
             session.start_actor()
-            for submission in self.inherited.claim(session):
+            for submission in self.backlog.claim(session.shard.number, session.key):
                 session.mail(self.expect(session, submission, queued=True))
         except BaseException:
             self._resident.pop(session.key, None)
@@ -303,7 +300,9 @@ class Sessions:
             await session.activation_over()
             waiting = spare_waiting(session, not_evicted_error())
             await self._evict(key, evicted_error())
-            self.inherited.add(session, [run.submission for run in waiting if run.stage >= Stage.ADMITTED])
+            self.backlog.add(
+                session.shard.number, key, [run.submission for run in waiting if run.stage >= Stage.ADMITTED]
+            )
         self.background.start(self.resume(session.shard, key))
 
     async def delete(self, key: str, shard: OwnedShard) -> None:
@@ -317,8 +316,8 @@ class Sessions:
             await self._session_id(key, shard)
             await self._evict(key, deleted_error())
             await shard.store.delete(key)
-            self.inherited.drop(shard.number, key)
-            await self._names.forget(key, shard)
+            self.backlog.drop(shard.number, key)
+            await self._registry.forget(key, shard)
             self.active.pop(key, None)
 
     @asynccontextmanager
@@ -358,7 +357,7 @@ class Sessions:
 
     async def release(self, shard: OwnedShard) -> None:
         """Let go of a shard: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
-        self.inherited.drop(shard.number)
+        self.backlog.drop(shard.number)
         going = [session for session in self._resident.values() if session.shard.number == shard.number]
         for session in going:
             await session.activation_over()
@@ -391,16 +390,16 @@ class Sessions:
         """
         return await page(shard.store, await self._session_id(key, shard), after, limit)
 
-    async def named(self, key: str, shard: OwnedShard) -> Named:
+    async def record(self, key: str, shard: OwnedShard) -> SessionRecord:
         """A session as the registry has it; it goes on sleeping.
 
         Raises:
             Refusal: ``session_not_found``; ``shard_unavailable``.
         """
-        return await self._names.activate(key, "", shard, create=False)
+        return await self._registry.activate(key, "", shard, create=False)
 
     async def _session_id(self, key: str, shard: OwnedShard) -> str:
         session = self._resident.get(key)
         if session is not None and session.ready is None:
             return session.session_id
-        return (await self.named(key, shard)).session_id
+        return (await self.record(key, shard)).session_id

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pykka
@@ -16,36 +16,19 @@ from workers.models.healing import Healing
 from workers.runtimes.chat.machine import CutOff
 from workers.runtimes.chat.transcript import answered_since_cut
 from workers.sessions.agent import AgentActor
-from workers.sessions.agent_config import Agency
+from workers.sessions.agent_config import AgentConfig
 from workers.sessions.marks import UNMARKED, Resume
+from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.turn import TurnRun
-from workers.sessions.unstored import UnstoredEnds
 from workers.sessions.work import Stage, Work
 from workers.store.shard import Conversation, PastTurn, ShardStore, StoreFailed, Summary
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, TurnError
 
 if TYPE_CHECKING:
-    from workers.sessions.registry import Named, Names
+    from workers.sessions.registry import SessionRecord, SessionRegistry
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnedShard:
-    """A shard of this worker, open."""
-
-    number: int
-    fence: int
-    store: ShardStore
-    unstored: UnstoredEnds = field(default_factory=UnstoredEnds, compare=False)
-
-    async def store_unstored(self) -> None:
-        """Store the ends that were told while the store failed; what it does not take is tried again later."""
-        try:
-            await self.unstored.store_all(self.store)
-        except StoreFailed as error:
-            log.warning("ends of turns not stored", shard=self.number, why=str(error))
 
 
 class Session:
@@ -53,8 +36,8 @@ class Session:
 
     __slots__ = (
         "_agency",
-        "_names",
         "_on_done",
+        "_registry",
         "active_at",
         "actor",
         "answered_by",
@@ -86,8 +69,8 @@ class Session:
         shard: OwnedShard,
         *,
         stateless: bool,
-        agency: Callable[[], Agency],
-        names: Names,
+        agent_config: Callable[[], AgentConfig],
+        registry: SessionRegistry,
         on_done: Callable[[Session, Work], None],
     ) -> None:
         self.key = key
@@ -114,8 +97,8 @@ class Session:
         self.paused = False  # a drain goes on: what waits does not begin
         self.on_fell_back: Callable[[Session, str, str, str], None] | None = None  # turn id, provider, model
         self.on_ended: Callable[[TurnRun, Ended], None] | None = None
-        self._agency = agency
-        self._names = names
+        self._agency = agent_config
+        self._registry = registry
         self._on_done = on_done
 
     @property
@@ -167,8 +150,8 @@ class Session:
             StoreFailed: it cannot be read.
         """
         await self.store_unstored()
-        named = await self._names.activate(self.key, principal, self.shard, create=True)
-        self._go_on_with(named, await self.store.conversation(named.session_id))
+        record = await self._registry.activate(self.key, principal, self.shard, create=True)
+        self._go_on_with(record, await self.store.conversation(record.session_id))
 
     async def reset(self) -> None:
         """Begin an empty transcript, without marks.
@@ -176,7 +159,7 @@ class Session:
         Raises:
             Refusal: ``shard_unavailable``; the session stays as it is.
         """
-        self._go_on_with(await self._names.rename(self.key, self.shard), Conversation(summary=None, past=[]))
+        self._go_on_with(await self._registry.rename(self.key, self.shard), Conversation(summary=None, past=[]))
 
     async def restore(self) -> None:
         """Go back to the transcript that a suspension set aside; the present one is set aside instead.
@@ -185,17 +168,17 @@ class Session:
             Refusal: ``session_not_found`` where none was set aside; ``shard_unavailable``.
             StoreFailed: it cannot be read; the session stays as it is.
         """
-        named = await self._names.restore(self.key, self.shard)
+        record = await self._registry.restore(self.key, self.shard)
         try:
-            conversation = await self.store.conversation(named.session_id)
+            conversation = await self.store.conversation(record.session_id)
         except StoreFailed:
             with contextlib.suppress(Refusal):
-                await self._names.restore(self.key, self.shard)
+                await self._registry.restore(self.key, self.shard)
             raise
-        self._go_on_with(named, conversation)
+        self._go_on_with(record, conversation)
 
-    def _go_on_with(self, named: Named, conversation: Conversation) -> None:
-        self.session_id, self.created_at, self.marks = named.session_id, named.created_at, named.marks
+    def _go_on_with(self, record: SessionRecord, conversation: Conversation) -> None:
+        self.session_id, self.created_at, self.marks = record.session_id, record.created_at, record.marks
         self.summary, self.past = conversation.summary, conversation.past
 
     def was_cut(self, reason: str, at: float) -> None:
@@ -217,7 +200,7 @@ class Session:
         if not marks:
             return
         try:
-            await self._names.succeeded(self.key, self.shard, turn_id)
+            await self._registry.succeeded(self.key, self.shard, turn_id)
         except Refusal as refusal:
             log.warning("marks not cleared after a success", session=self.key, turn=turn_id, why=refusal.why)
             return

@@ -20,7 +20,7 @@ from workers.runtimes.chat.compaction import Compaction, summary_passage
 from workers.runtimes.chat.machine import Action, CallModel, CallTools, CutOff, Finish, ToolResults, TurnMachine
 from workers.runtimes.chat.transcript import carried, closing
 from workers.sessions.actor import contained
-from workers.sessions.agent_config import Agency
+from workers.sessions.agent_config import AgentConfig
 from workers.sessions.commands import prompt_asked_for
 from workers.sessions.feed import TurnFeed
 from workers.sessions.notes import briefly_unknown, opening, remarks_on, resume_note
@@ -98,13 +98,13 @@ class TurnRun(Work):
     def send_away(self, session_id: str) -> None:
         self.feed.send_away(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
 
-    async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
+    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
         """Run the turn to its end, commit that, and tell it. What fails is the turn's failure, never the actor's."""
         if self.feed.ended is not None:
             return
         self.start()
-        self._machine = TurnMachine(max_model_calls=agency.max_turns)
-        self._opening = opening(session.marks, threshold=agency.stuck_threshold)
+        self._machine = TurnMachine(max_model_calls=agent_config.max_turns)
+        self._opening = opening(session.marks, threshold=agent_config.stuck_threshold)
         if self._opening:
             self.feed.text(f"{self._opening}\n\n")
         succeeded = False
@@ -113,7 +113,7 @@ class TurnRun(Work):
             if self.queued:
                 await session.store.begin(self.submission.turn_id, session.session_id)
             point("turn.begun")
-            finish = await self._unless_cut(await self._run(session, agency, line))
+            finish = await self._unless_cut(await self._run(session, agent_config, line))
             await self._end(session, finish)
             succeeded = finish.state == "completed"
         except StoreFailed as error:
@@ -136,11 +136,11 @@ class TurnRun(Work):
             except StoreFailed as error:
                 self._tell_store_failed(session, error)
 
-    async def _run(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
+    async def _run(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Finish:
         """The turn up to its end, in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
         try:
             if self._cutoff is None:
-                self._task = asyncio.create_task(contained(self._steps, session, agency, line))
+                self._task = asyncio.create_task(contained(self._steps, session, agent_config, line))
                 outcome = await self._task
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -173,13 +173,13 @@ class TurnRun(Work):
                 )
         return finish
 
-    async def _steps(self, session: Session, agency: Agency, line: ModelLine) -> Finish:
+    async def _steps(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Finish:
         offer = await session.toolbox.definitions()
         prompted = await self._prompted(session)
         if isinstance(prompted, Finish):
             return prompted
-        system, own = self._opening_messages(session, agency)
-        compaction = Compaction(session, agency.compaction, lambda: self._past(session), self._machine.count)
+        system, own = self._opening_messages(session, agent_config)
+        compaction = Compaction(session, agent_config.compaction, lambda: self._past(session), self._machine.count)
         action: Action = self._machine.start([*own, *prompted])
         while True:
             if not isinstance(action, Finish) and action.commit:
@@ -234,12 +234,12 @@ class TurnRun(Work):
         await session.store.append(self.submission.turn_id, session.session_id, asked.messages)
         return asked.messages
 
-    def _opening_messages(self, session: Session, agency: Agency) -> tuple[str, Sequence[bytes]]:
+    def _opening_messages(self, session: Session, agent_config: AgentConfig) -> tuple[str, Sequence[bytes]]:
         """The text of the system message, and the messages that the turn came with."""
         texts: list[str] = []
         if session.marks.resume is not None:
-            texts.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agency.resume_fresh_s))
-        parts = (agency.system_prompt, *texts, session.toolbox.instructions, session.toolbox.notice)
+            texts.append(resume_note(session.marks.resume, now=time.time(), fresh_s=agent_config.resume_fresh_s))
+        parts = (agent_config.system_prompt, *texts, session.toolbox.instructions, session.toolbox.notice)
         return "\n\n".join(part for part in parts if part), self.submission.messages
 
     def _past(self, session: Session) -> list[Passage]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from workers.models.chain import ModelLine
 from workers.runtimes.chat.machine import CutOff
-from workers.sessions.agent_config import Agency
+from workers.sessions.agent_config import AgentConfig
 from workers.sessions.feed import TurnFeed
 from workers.tools.toolbox import Aborted
 from workers.turns import Submission
@@ -84,7 +84,7 @@ class Work(ABC):
         """It may start much later: nobody shall wait for it."""
 
     @abstractmethod
-    async def perform(self, session: Session, agency: Agency, line: ModelLine) -> None:
+    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
         """Do it; what fails is told, and is never the actor's failure."""
 
     @abstractmethod

@@ -121,7 +121,7 @@ async def test_a_reset_that_is_handed_over_again_is_done_once(bench: Bench) -> N
     told = [(await end_of(await bench.send(reset, again=again))).text for again in (False, True)]
 
     assert told[0] == told[1]
-    assert bench.names.renamed == 1
+    assert bench.registry.renamed == 1
 
 
 async def test_the_commands_that_are_known_again_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,15 +151,15 @@ async def test_reset_begins_a_fresh_conversation_in_its_turn(bench: Bench) -> No
 
     assert "ses_0" in told.text
     assert contents(bench.model.requests[-1]) == ["two"]
-    assert bench.names.renamed == 1
+    assert bench.registry.renamed == 1
 
 
 async def test_a_reset_that_the_supervisor_does_not_answer_changes_nothing(bench: Bench) -> None:
     await bench.talk("one")
-    bench.names.down = True
+    bench.registry.down = True
 
     failed = await bench.talk("/new")
-    bench.names.down = False
+    bench.registry.down = False
     await bench.talk("two")
 
     assert failed.state == "failed"
@@ -200,7 +200,7 @@ async def test_commands_of_a_stateless_conversation_say_where_sessions_are(bench
     told = await bench.talk("/reset", key="conv:default:1", stateless=True)
 
     assert "X-Hermes-Session-Id" in told.text
-    assert bench.names.renamed == 0
+    assert bench.registry.renamed == 0
 
 
 async def test_a_command_waits_its_turn_and_counts_in_the_mailbox(bench: Bench) -> None:
@@ -233,7 +233,7 @@ async def test_a_reset_with_the_same_idempotency_key_is_done_once(bench: Bench) 
     told = [(await bench.talk("/reset", idempotency_key="k")).text for _ in range(2)]
 
     assert told[0] == told[1]
-    assert bench.names.renamed == 1
+    assert bench.registry.renamed == 1
 
 
 @pytest.mark.parametrize("command", ["/retry", "/reset", "/model", "/stop", "/restart"])
@@ -244,7 +244,7 @@ async def test_a_key_that_named_a_message_is_refused_for_a_command(bench: Bench,
         await bench.send(command, idempotency_key="k")
 
     assert refused.value.code == "idempotency_conflict"
-    assert bench.names.renamed == 0
+    assert bench.registry.renamed == 0
     assert bench.restarts_wanted == []
 
 
@@ -274,18 +274,18 @@ async def test_status_and_stop_wake_no_session(bench: Bench) -> None:
     await bench.talk("/stop")
 
     assert "not begun" in told.text
-    assert bench.names.activations == []
+    assert bench.registry.activations == []
 
 
 async def test_status_tells_what_a_sleeping_session_carries(bench: Bench) -> None:
-    bench.names.sessions = {KEY: "ses_a"}
-    bench.names.marks[KEY] = Marks(resume=Resume(reason="crash", at=0.0), strikes=2)
+    bench.registry.sessions = {KEY: "ses_a"}
+    bench.registry.marks[KEY] = Marks(resume=Resume(reason="crash", at=0.0), strikes=2)
 
     cut = await bench.talk("/status")
-    bench.names.marks.clear()
-    bench.names.suspensions[KEY] = Suspended(reason="crash", at=0.0)
+    bench.registry.marks.clear()
+    bench.registry.suspensions[KEY] = Suspended(reason="crash", at=0.0)
     suspended = await bench.talk("/status")
-    bench.names.down = True
+    bench.registry.down = True
     unknown = await bench.talk("/status")
 
     assert "ses_a" in cut.text
@@ -295,7 +295,7 @@ async def test_status_tells_what_a_sleeping_session_carries(bench: Bench) -> Non
     assert "/resume" in suspended.text
     assert suspended.session_id == "ses_a"
     assert "not known now" in unknown.text
-    assert bench.names.activations == []
+    assert bench.registry.activations == []
 
 
 async def test_the_agent_of_a_stateless_conversation_sleeps_soon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
