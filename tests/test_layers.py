@@ -23,9 +23,15 @@ IMPURE = {
     "psutil",
 }
 IMPURE |= {"pykka", "msgpack", "filelock", "structlog", "uvloop", "aiohttp", "multiprocessing"}
-PURE_FLOOR = tuple(f"hermes_actors.wire.{name}" for name in ("messages", "refusals", "tags", "sharding"))
+PURE_FLOOR = (
+    "hermes_actors.times",
+    *(f"hermes_actors.wire.{name}" for name in ("messages", "refusals", "tags", "sharding")),
+)
 NAMING_WORKERS = ("pool.py", "probe.py")  # they start processes whose code is in the workers' package
 SHARED_WITH_WORKERS = (
+    "hermes_actors.background",
+    "hermes_actors.disk",
+    "hermes_actors.times",
     "hermes_actors.wire",
     "hermes_actors.config.model",
     "hermes_actors.config.variables",

@@ -20,6 +20,7 @@ import structlog
 import uvloop
 
 from hermes_actors import logs
+from hermes_actors.background import Background
 from hermes_actors.home import Home
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink
@@ -44,7 +45,6 @@ from hermes_actors.wire.messages import (
     SessionPage,
     Stop,
 )
-from workers.background import Background
 from workers.routing.requests import Requests
 from workers.worker import Worker
 

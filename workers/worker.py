@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from hermes_actors.background import Background
 from hermes_actors.config.model import Config, from_plain
 from hermes_actors.home import Home
 from hermes_actors.wire.link import FrameLink, LinkClosed
@@ -35,7 +36,6 @@ from hermes_actors.wire.messages import (
 )
 from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
-from workers.background import Background
 from workers.gateway import Conversation
 from workers.ingress.history import assistant_message, history_hash
 from workers.ingress.http import HttpIngress

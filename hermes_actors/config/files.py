@@ -8,7 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from hermes_actors.config.problems import Problem
-from hermes_actors.home import PRIVATE_FILE, user_name
+from hermes_actors.disk import files
+from hermes_actors.home import user_name
 
 MAX_FILE_BYTES = 256 * 1024
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -75,19 +76,7 @@ def replace_private(file: Path, text: str) -> None:
     Raises:
         OSError: it stands as it was.
     """
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # a killed process of the same id left it
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(descriptor)
-    temporary.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.replace(file, text.encode(), draft=files.beside(file, f".{os.getpid()}.tmp"))
 
 
 def why(error: Exception) -> str:

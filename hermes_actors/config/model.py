@@ -25,7 +25,7 @@ from pydantic import (
 
 from hermes_actors.config import rules
 from hermes_actors.config.rules import Unfit
-from hermes_actors.wire.link import MAX_FRAME_BYTES
+from hermes_actors.wire.frames import MAX_FRAME_BYTES
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"

@@ -10,7 +10,6 @@ import fcntl
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +17,13 @@ from typing import Any
 
 from hermes_actors.home import Home
 from hermes_actors.operators.messages import ControlReply, ControlRequest
-from hermes_actors.wire.codec import ProtocolError, decode, encode
+from hermes_actors.wire.codec import ProtocolError, decode
+from hermes_actors.wire.frames import HEADER_BYTES, body_bytes, framed
+from hermes_actors.wire.peer import peer_of
 
 ANSWER_S = 5.0  # a supervisor that is well answers within milliseconds
 LOCK_POLL_S = 0.05  # between two looks at the lock of a supervisor that is ending
 VACANT_S = 15.0  # without anybody in the home, after which no next supervisor is expected: service managers are faster
-MAX_FRAME_BYTES = 16 * 1024 * 1024  # as hermes_actors.wire.link, which would import asyncio
-
-_HEADER = struct.Struct(">I")
 
 
 class NotRunning(Exception):
@@ -49,7 +47,7 @@ class Control:
 
     def __init__(self, home: Home, connection: socket.socket) -> None:
         self._connection = connection
-        self._who = f"the supervisor of {home.root} (pid {_peer(connection)})"
+        self._who = f"the supervisor of {home.root} (pid {peer_of(connection).pid})"
         self._asked = 0
 
     def ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
@@ -69,10 +67,10 @@ class Control:
             NoAnswer: the connection ended, or takes nothing for :data:`ANSWER_S`.
         """
         self._asked += 1
-        body = encode(ControlRequest(request=self._asked, operation=operation, arguments=arguments))
+        frame = framed(ControlRequest(request=self._asked, operation=operation, arguments=arguments))
         with self._told_of_silence():
             self._connection.settimeout(ANSWER_S)
-            self._connection.sendall(_HEADER.pack(len(body)) + body)
+            self._connection.sendall(b"".join(frame))
 
     def answered(self, within_s: float) -> bool:
         """Whether the answer came within the time, or the end of the connection."""
@@ -116,9 +114,7 @@ class Control:
         return True
 
     def _reply(self, deadline: float) -> ControlReply:
-        (length,) = _HEADER.unpack(self._exactly(_HEADER.size, deadline))
-        if length > MAX_FRAME_BYTES:
-            raise ProtocolError(f"a frame of {length} bytes")
+        length = body_bytes(self._exactly(HEADER_BYTES, deadline))
         reply = decode(self._exactly(length, deadline))
         if not isinstance(reply, ControlReply) or reply.request != self._asked:
             raise ProtocolError(f"unexpected {type(reply).__name__}")
@@ -220,9 +216,3 @@ def lock_held(home: Home) -> bool:
     finally:
         os.close(lock)
     return False
-
-
-def _peer(connection: socket.socket) -> int:
-    """The process that listens at the other end."""
-    pid, _uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)

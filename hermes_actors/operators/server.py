@@ -8,7 +8,6 @@ import itertools
 import os
 import secrets
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.operators.messages import ControlReply, ControlRequest
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink, LinkClosed
+from hermes_actors.wire.peer import peer_of
 from hermes_actors.wire.refusals import RefusalCode
 
 MOST_CLIENTS = 32
@@ -26,8 +26,6 @@ MOST_WAITING = 16  # requests of one client without a reply
 IDLE_S = 60.0  # without a request or the wait for a reply, after which a client is let go
 LAST_WORDS_S = 2.0  # for clients to read their replies when the gateway ends
 BACKLOG = 16
-
-_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +125,7 @@ class _Client(FrameLink):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        uid = _peer_uid(transport)
+        uid = peer_of(transport.get_extra_info("socket")).uid
         if uid not in (os.geteuid(), 0):
             log.warning("refused a control connection of another user", uid=uid)
             self.close()
@@ -180,9 +178,3 @@ def _well_formed(message: object) -> bool:
         and isinstance(message.operation, str)
         and isinstance(message.arguments, dict)
     )
-
-
-def _peer_uid(transport: asyncio.BaseTransport) -> int:
-    peer = transport.get_extra_info("socket")
-    _, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(uid)

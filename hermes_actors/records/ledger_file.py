@@ -6,7 +6,6 @@ A commit writes a draft beside the file, syncs it, renames it over the file and 
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Entry, Ledger
+from hermes_actors.disk import files
 from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.wire.failpoints import point
 
@@ -26,6 +26,12 @@ VERSION = 1
 LOCK_TIMEOUT_S = 2.0  # whoever clears strikes holds it for a moment
 MOST_BYTES = 64 * 1024 * 1024  # some 400,000 sessions, more than can be cut at once
 
+_POINTS = {
+    "draft": "ledger.draft",
+    "drafted": "ledger.drafted",
+    "renamed": "ledger.renamed",
+    "synced": "ledger.synced",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -250,38 +256,14 @@ def _content(path: Path) -> bytes:
 
 
 def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     try:
-        path.rename(aside)
-        _sync_directory(path.parent)
+        return files.set_aside(path)
     except OSError as error:
         raise LedgerUnreadable(f"{path} is corrupt and cannot be set aside: {error.strerror or error}") from error
-    return aside
 
 
 def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f"{path.name}.tmp")
-    point("ledger.draft")
     try:
-        draft.unlink(missing_ok=True)  # half of one, from a writer that was killed
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        point("ledger.drafted")
-        draft.replace(path)
-        point("ledger.renamed")
-        _sync_directory(path.parent)
-        point("ledger.synced")
+        files.replace(path, content, draft=files.beside(path, ".tmp"), reached=lambda step: point(_POINTS[step]))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)  # a full disk wants its space back
         raise LedgerNotWritten(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -21,6 +21,7 @@ import structlog
 from hermes_actors.config.rules import MIN_SHARDS
 from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
 from hermes_actors.core.state import ActorRecord, Owner, SessionEntry
+from hermes_actors.disk.sqlite import Durability, set_aside
 from hermes_actors.home import Home
 from hermes_actors.records.history import Chronicle
 from hermes_actors.records.losses import Losses
@@ -37,7 +38,6 @@ from hermes_actors.records.registry_file import (
     readable_meta,
     readable_sessions,
     reader,
-    set_aside,
 )
 from hermes_actors.records.session_ids import new_session_id
 from hermes_actors.supervisor.home_facts import HomeFacts, read_facts, write_facts
@@ -95,7 +95,7 @@ class Registry:
         self._behind_before: int | None = None  # as it was committed
 
     @classmethod
-    def open(cls, home: Home, *, shards: int | None, usual_shards: int, durability: str) -> Self:
+    def open(cls, home: Home, *, shards: int | None, usual_shards: int, durability: Durability) -> Self:
         """Open the registry of a home, make it, or replace a broken one.
 
         Args:

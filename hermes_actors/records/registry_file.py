@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
-from hermes_actors.home import PRIVATE_FILE
+from hermes_actors.disk import sqlite
 from hermes_actors.wire.sharding import shard_of
 
-CHECK_AT_ONCE_BYTES = 32 * 1024 * 1024  # a larger file is checked while the gateway runs already
 BUSY_TIMEOUT_S = 5.0  # for a reader that holds the file for a moment
 
 ENTRY = "key, session_id, principal, shard, created_at, last_active_at"
@@ -114,7 +111,7 @@ class Broken(Exception):
     """The file is damaged."""
 
 
-def connect(path: Path, durability: str) -> sqlite3.Connection:
+def connect(path: Path, durability: sqlite.Durability) -> sqlite3.Connection:
     """Open the file, check it unless it is large, and bring it to the present schema. It may be used by any one thread.
 
     Raises:
@@ -124,40 +121,41 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
     if path.exists() and not path.is_file():
         raise Broken("it was no file")
     try:
-        path.touch(mode=PRIVATE_FILE)
-        database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        database = sqlite.connect(path, BUSY_TIMEOUT_S)
     except (OSError, sqlite3.Error) as error:
         raise RegistryUnusable(f"{path}: {error}") from error
     try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute(f"PRAGMA synchronous = {'NORMAL' if durability == 'process' else 'FULL'}")
-        if _suspicion(path).exists() or not unchecked(path):
-            fault = _fault(database)
-            if fault is not None:
-                raise Broken(fault)
-            _suspicion(path).unlink(missing_ok=True)
-        _migrate(database, path)
+        sqlite.use_log(database, durability)
+        if (damage := sqlite.check_at_opening(database, path)) is not None:
+            raise Broken(damage)
+        _migrate(database)
         database.execute("SELECT 1 FROM meta, shards, sessions LIMIT 1").fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, sqlite.Unusable) as error:
         database.close()
-        if is_damage(error):
+        if sqlite.is_damage(error):
             raise Broken(str(error)) from error
         raise RegistryUnusable(f"{path}: {error}") from error
-    except (Broken, RegistryUnusable):
+    except Broken:
         database.close()
         raise
     return database
 
 
-def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
+def _migrate(database: sqlite3.Connection) -> None:
+    try:
+        sqlite.migrate(database, [list(_statements(script)) for script in MIGRATIONS])
+    except sqlite.Newer:
         database.execute("SELECT value FROM meta WHERE name = 'home'")  # fails of a database that is no registry
-        raise RegistryUnusable(
-            f"{path} has schema version {version}, this release knows {len(MIGRATIONS)}: a newer release made it"
-        )
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for piece in script.split(";")[:-1]:
+        statement += f"{piece};"
+        if sqlite3.complete_statement(statement):  # else the semicolon is inside a trigger
+            yield statement
+            statement = ""
 
 
 def reader(path: Path) -> sqlite3.Connection:
@@ -166,15 +164,10 @@ def reader(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: the file cannot be opened.
     """
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    return sqlite.reader(path, BUSY_TIMEOUT_S)
 
 
 # -- integrity ---------------------------------------------------------------------------------------------------------
-
-
-def unchecked(path: Path) -> bool:
-    """Whether the file is too large to be checked when it is opened."""
-    return path.stat().st_size > CHECK_AT_ONCE_BYTES
 
 
 def check(path: Path) -> str | None:
@@ -184,61 +177,13 @@ def check(path: Path) -> str | None:
         sqlite3.Error: it cannot be read at all.
     """
     with contextlib.closing(reader(path)) as database:
-        fault = _fault(database)
-    if fault is not None:
-        mark_suspect(path)
-    return fault
-
-
-def mark_suspect(path: Path) -> None:
-    """Have the next start check the file before it trusts it, however large it is."""
-    _suspicion(path).touch(mode=PRIVATE_FILE)
-
-
-_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY)
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether an error says that the file's content is bad, and not the disk, its space or its permissions."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-
-
-def is_short_of_space(error: BaseException) -> bool:
-    """Whether an error says that the disk cannot be written now: full, failing, read-only, or held by somebody."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None or code == sqlite3.SQLITE_READONLY_DBMOVED:  # that file is gone for good
-        return False
-    return code & 0xFF in _UNWRITABLE
-
-
-def _suspicion(path: Path) -> Path:
-    return path.with_name(path.name + ".suspect")
-
-
-def _fault(database: sqlite3.Connection) -> str | None:
-    try:
-        (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
-        if is_damage(error):
-            return str(error)
-        raise
-    return None if said == "ok" else str(said)
+        damage = sqlite.check(database)
+    if damage is not None:
+        sqlite.mark_suspect(path)
+    return damage
 
 
 # -- a broken file -----------------------------------------------------------------------------------------------------
-
-
-def set_aside(path: Path) -> Path:
-    """Move the broken file, and what belongs to it, out of the way for people to look at."""
-    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.corrupt-{when}-{secrets.token_hex(2)}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    _suspicion(path).unlink(missing_ok=True)
-    return aside
 
 
 def readable_meta(aside: Path) -> dict[str, Any]:

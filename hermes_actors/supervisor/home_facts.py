@@ -5,12 +5,11 @@ The number of shards decides which file a session is in.
 
 from __future__ import annotations
 
-import os
-
 import structlog
 from pydantic import BaseModel, Field, ValidationError
 
-from hermes_actors.home import PRIVATE_FILE, Home
+from hermes_actors.disk import files
+from hermes_actors.home import Home
 
 log = structlog.get_logger(__name__)
 
@@ -34,13 +33,7 @@ def read_facts(home: Home) -> HomeFacts | None:
 
 def write_facts(home: Home, facts: HomeFacts) -> None:
     """Write the file, durable when this returns. Where that fails the next start does it."""
-    draft = home.facts.with_name(f"{home.facts.name}.tmp")
     try:
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "w") as file:
-            file.write(f"{facts.model_dump_json()}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(home.facts)
+        files.replace(home.facts, f"{facts.model_dump_json()}\n".encode(), draft=files.beside(home.facts, ".tmp"))
     except OSError as error:
         log.warning("what is fixed for this home is not written beside its registry", why=str(error))

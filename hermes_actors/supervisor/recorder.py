@@ -17,10 +17,10 @@ from hermes_actors.core.pool.policy import restart_after
 from hermes_actors.core.sessions.lives import strikes_kept_since
 from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.core.state import NEVER_RESTARTED, SessionEntry
+from hermes_actors.disk.sqlite import is_short_of_space
 from hermes_actors.records.ledger_file import LedgerNotWritten
 from hermes_actors.records.rebuilding import Rebuilding
 from hermes_actors.records.registry import BadCursor, Registry
-from hermes_actors.records.registry_file import is_short_of_space
 from hermes_actors.supervisor.marking import Marking
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.failpoints import point

@@ -25,6 +25,7 @@ from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
 from hermes_actors.core.pool.placement import place
 from hermes_actors.core.sessions.lives import Life, begins_by_itself, young_deaths
 from hermes_actors.core.state import Owner, State, Worker
+from hermes_actors.disk.sqlite import is_damage, is_large, mark_suspect
 from hermes_actors.home import Home
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool import fork_server, reaper
@@ -33,7 +34,7 @@ from hermes_actors.pool.listeners import ListenFailed, open_listeners
 from hermes_actors.pool.pool import WORKER_ENTRY, Pool, TooManyWorkers, slots
 from hermes_actors.pool.reaper_process import ReaperProcess
 from hermes_actors.records.registry import Registry, ShardsFixed
-from hermes_actors.records.registry_file import RegistryUnusable, check, is_damage, mark_suspect, unchecked
+from hermes_actors.records.registry_file import RegistryUnusable, check
 from hermes_actors.restart.dry_run import Running
 from hermes_actors.restart.handover import SIGNALS, CommandLine, Handover
 from hermes_actors.restart.prepare import Succession
@@ -232,7 +233,7 @@ class _Gateway:
         self._intake.open(actor)
         self._intake.put(Started())
         background.start(self._watchdog.run())
-        if unchecked(self._home.registry):
+        if is_large(self._home.registry):
             background.start(self._check_registry())
         return list(listeners.values())
 

@@ -22,12 +22,12 @@ import uvloop
 
 from hermes_actors.config.model import ApiServerConfig
 from hermes_actors.core.events import Event, OperatorAsked
+from hermes_actors.disk.sqlite import is_short_of_space
 from hermes_actors.home import PRIVATE_FILE, Home
 from hermes_actors.operators.messages import ControlReply
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool.listeners import open_listeners
 from hermes_actors.records.ledger_file import LedgerNotWritten
-from hermes_actors.records.registry_file import is_short_of_space
 from hermes_actors.restart.handover import SIGNALS
 from hermes_actors.supervisor.notify import ServiceManager
 from hermes_actors.supervisor.recorder import NotWritable

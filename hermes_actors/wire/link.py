@@ -1,23 +1,20 @@
 """A link: an ordered stream of frames to one other process.
 
-A frame is a big-endian ``u32`` length and that many bytes (DESIGN: msgpack, at most 16 MiB). Local processes speak over
-Unix sockets; anything that offers :class:`Link` may stand in for them, which is what several machines will need.
+Local processes speak over Unix sockets; anything that offers :class:`Link` may replace them, which is what several
+machines will need.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from hermes_actors.wire.codec import ProtocolError, decode, encode
+from hermes_actors.wire.codec import ProtocolError, decode
+from hermes_actors.wire.frames import HEADER_BYTES, body_bytes, framed
 
-MAX_FRAME_BYTES = 16 * 1024 * 1024
 MAX_UNSENT_BYTES = 64 * 1024 * 1024  # a reader this far behind is not reading: the link is dropped
-
-_HEADER = struct.Struct(">I")
 
 
 class LinkClosed(Exception):
@@ -74,14 +71,12 @@ class FrameLink(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     def send(self, message: Any) -> None:
-        body = encode(message)
-        if len(body) > MAX_FRAME_BYTES:
-            raise ProtocolError(f"{type(message).__name__} is {len(body)} bytes, a frame holds {MAX_FRAME_BYTES}")
+        frame = framed(message)
         if self.closed or self._loop is None:
             raise LinkClosed(self._why)
         if not self._unsent:  # one write per tick of the loop, however many messages it brought
             self._loop.call_soon(self._flush)
-        self._unsent += (_HEADER.pack(len(body)), body)
+        self._unsent += frame
 
     async def drained(self) -> None:
         if self._paused is not None:
@@ -104,14 +99,11 @@ class FrameLink(asyncio.Protocol):
         buffer += data
         at, have = 0, len(buffer)
         try:
-            while have - at >= _HEADER.size:
-                (length,) = _HEADER.unpack_from(buffer, at)
-                if length > MAX_FRAME_BYTES:
-                    raise ProtocolError(f"a frame of {length} bytes, the limit is {MAX_FRAME_BYTES}")
-                end = at + _HEADER.size + length
+            while have - at >= HEADER_BYTES:
+                end = at + HEADER_BYTES + body_bytes(buffer, at)
                 if have < end:
                     break
-                body = bytes(buffer[at + _HEADER.size : end])
+                body = bytes(buffer[at + HEADER_BYTES : end])
                 at = end
                 self._on_message(decode(body))
         except ProtocolError as error:

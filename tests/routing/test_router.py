@@ -10,7 +10,7 @@ import pytest
 from fakes.cluster import SHARDS, Cluster, ended, heard, text_of
 from fakes.sessions import BOUND_S, text_reply, until
 
-from hermes_actors.wire import link
+from hermes_actors.wire import frames
 from hermes_actors.wire.sharding import shard_of
 from workers.gateway import Conversation
 from workers.models.provider import ModelReply, ModelRequest
@@ -56,7 +56,7 @@ async def test_a_refusal_travels_with_what_to_do(cluster: Cluster) -> None:
 async def test_a_message_larger_than_a_frame_is_refused_where_it_must_travel(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 10_000)
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 10_000)
     large = "x" * 10_000
 
     with pytest.raises(Refusal) as refused:
@@ -72,7 +72,7 @@ async def test_a_message_larger_than_a_frame_is_refused_where_it_must_travel(
 async def test_a_reply_larger_than_a_frame_ends_the_turn_for_its_caller_with_a_clear_error(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 10_000)
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 10_000)
     cluster.nodes[1].bench.model.script = [text_reply("x" * 10_000)]
 
     turn = await cluster.nodes[0].router.submit(cluster.message("hi", cluster.key_on(1)), stream=False)
@@ -151,7 +151,7 @@ async def test_a_question_that_the_disk_cannot_answer_is_refused(cluster: Cluste
 async def test_a_page_larger_than_a_frame_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     key, router = cluster.key_on(1), cluster.nodes[0].router
     await ended(await router.submit(cluster.message("x" * 10_000, key), stream=False))
-    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 10_000)
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 10_000)
 
     with pytest.raises(Refusal) as refused:
         await router.session_messages(key, 0, 10)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fakes.store_samples import KEY, SESSION, ended, submission
 
+from hermes_actors.disk import sqlite
 from workers.store import file as file_module
 from workers.store import rows as rows_module
 from workers.store import sqlite as sqlite_module
@@ -75,7 +76,7 @@ async def test_a_new_file_is_private_with_all_that_lies_beside_it(store: SqliteS
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("power_loss", 2), ("process", 1)])
 async def test_durability_decides_whether_a_commit_waits_for_the_disk(
-    journal: Journal, path: Path, durability: file_module.Durability, synchronous: int
+    journal: Journal, path: Path, durability: sqlite.Durability, synchronous: int
 ) -> None:
     store = (await open_shard(journal, path, shard=3, fence=1, durability=durability)).store
 
@@ -209,7 +210,7 @@ async def test_damage_in_one_shard_leaves_the_others_alone(journal: Journal, pat
 async def test_damage_found_in_use_is_told_and_set_aside_at_the_next_opening(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_module, "CHECKED_WHOLE_BYTES", 0)  # as if the file were too large to check at opening
+    monkeypatch.setattr(sqlite, "CHECKED_WHOLE_BYTES", 0)  # as if the file were too large to check at opening
     await fill(journal, path)
     damage_rows(path)
     shard = await opened(journal, path)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.store.schema import MIGRATIONS, migrate
+from hermes_actors.disk.sqlite import migrate
+from workers.store.schema import MIGRATIONS
 
 RELEASED = (
     "ee3620694ed96947",
@@ -34,10 +35,10 @@ def file_of_version(path: Path, version: int) -> sqlite3.Connection:
 @pytest.mark.parametrize("version", range(len(MIGRATIONS) + 1))
 def test_a_file_of_every_version_gets_the_tables_of_this_release(tmp_path: Path, version: int) -> None:
     fresh = sqlite3.connect(":memory:", isolation_level=None)
-    migrate(fresh)
+    migrate(fresh, MIGRATIONS)
     old = file_of_version(tmp_path / "03.db", version)
 
-    migrate(old)
+    migrate(old, MIGRATIONS)
 
     assert tables(old) == tables(fresh) != []
     assert old.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
@@ -51,14 +52,13 @@ def test_a_released_migration_is_never_edited() -> None:
     assert digests == RELEASED
 
 
-def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
     broken = ("CREATE TABLE added (x)", "this is no SQL")
     connection = file_of_version(tmp_path / "03.db", len(MIGRATIONS))
     before = tables(connection)
-    monkeypatch.setattr("workers.store.schema.MIGRATIONS", (*MIGRATIONS, broken))
 
     with pytest.raises(sqlite3.OperationalError):
-        migrate(connection)
+        migrate(connection, (*MIGRATIONS, broken))
 
     assert tables(connection) == before
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)

@@ -17,7 +17,7 @@ from fakes.gateway_process import BOUND_S, exchange
 from hermes_actors.core.events import Event, OperatorAsked
 from hermes_actors.operators import server as control
 from hermes_actors.operators.messages import ControlReply, ControlRequest
-from hermes_actors.wire import link
+from hermes_actors.wire import frames
 from hermes_actors.wire.codec import encode
 from hermes_actors.wire.link import FrameLink
 
@@ -89,7 +89,7 @@ async def test_a_reply_to_a_client_that_left_is_dropped(server: Server) -> None:
 async def test_a_reply_that_no_frame_holds_becomes_an_error_and_the_client_stays(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "MAX_FRAME_BYTES", 1000)
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 1000)
     operator = await server.operator()
     for data in ({"connections": "x" * 1000}, {}):
         operator.ask(1)

@@ -12,10 +12,12 @@ import pytest
 
 from hermes_actors.core.sessions import marks
 from hermes_actors.core.state import NEVER_RESTARTED, ActorRecord, Owner
+from hermes_actors.disk import sqlite
+from hermes_actors.disk.sqlite import is_damage, mark_suspect
 from hermes_actors.home import Home
 from hermes_actors.records import registry_file
 from hermes_actors.records.registry import BadCursor, Registry, ShardsFixed, find_sessions
-from hermes_actors.records.registry_file import RegistryUnusable, check, is_damage, mark_suspect
+from hermes_actors.records.registry_file import RegistryUnusable, check
 from hermes_actors.records.session_ids import new_session_id
 from hermes_actors.wire.sharding import shard_of
 
@@ -253,7 +255,7 @@ def test_a_registry_of_a_newer_release_is_left_alone(home: Home) -> None:
     with closing(sqlite3.connect(home.registry)) as database:
         database.execute("PRAGMA user_version = 99")
 
-    with pytest.raises(RegistryUnusable, match="schema version 99"):
+    with pytest.raises(RegistryUnusable, match="version 99 of its tables"):
         opened(home)
 
     assert not list(home.registry.parent.glob("*.corrupt-*"))
@@ -342,7 +344,7 @@ def test_the_sessions_that_a_damaged_file_still_has_are_saved(
 ) -> None:
     with monkeypatch.context() as earlier, closing(sqlite3.connect(home.registry)) as database:
         earlier.setattr(registry_file, "MIGRATIONS", registry_file.MIGRATIONS[:version])
-        registry_file._migrate(database, home.registry)
+        registry_file._migrate(database)
         database.execute("INSERT INTO meta VALUES ('home', 'h'), ('shards', 8)")
         rows = [
             (key := f"api:a:{n:06}", f"ses_{n:032}", "a", shard_of(key, 8), float(n), float(n)) for n in range(2000)
@@ -387,7 +389,7 @@ def test_damage_in_a_large_file_is_found_beside_the_work_and_mended_at_the_next_
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(home, 2000)
-    monkeypatch.setattr(registry_file, "CHECK_AT_ONCE_BYTES", 1000)
+    monkeypatch.setattr(sqlite, "CHECKED_WHOLE_BYTES", 1000)
     assert check(home.registry) is None
     with home.registry.open("r+b") as file:
         file.seek(home.registry.stat().st_size // 2)

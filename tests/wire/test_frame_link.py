@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from hermes_actors.wire import link as link_module
 from hermes_actors.wire.codec import ProtocolError, encode
-from hermes_actors.wire.link import MAX_FRAME_BYTES, FrameLink, LinkClosed
+from hermes_actors.wire.frames import MAX_FRAME_BYTES
+from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import Abandon, Drained, Told
 
 BOUND_S = 5.0

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from hermes_actors.background import Background
 from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.wire.codec import ProtocolError, from_parts, to_parts
 from hermes_actors.wire.link import FrameLink, LinkClosed
@@ -28,8 +28,8 @@ from hermes_actors.wire.messages import (
     TurnParked,
     TurnRefused,
 )
+from hermes_actors.wire.peer import peer_of
 from hermes_actors.wire.refusals import RefusalCode
-from workers.background import Background
 from workers.sessions.feed import TurnFeed
 from workers.turn_errors import error_data, too_large_error
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
@@ -38,8 +38,6 @@ log = structlog.get_logger(__name__)
 
 Submitted = Callable[[int, Submission, bool], Awaitable[TurnFeed]]  # shard, submission, again
 Asked = Callable[[int, str, dict[str, Any]], Awaitable[dict[str, Any]]]  # shard, what, data
-
-_PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class PeerServer:
@@ -86,10 +84,7 @@ class _CheckedLink(FrameLink):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        credentials = transport.get_extra_info("socket").getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size
-        )
-        _, uid, _ = _PEER_CREDENTIALS.unpack(credentials)
+        uid = peer_of(transport.get_extra_info("socket")).uid
         if uid != os.getuid():
             log.warning("link of another user refused", uid=uid)
             self.close()

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import structlog
 
+from hermes_actors.background import Background
 from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
-from workers.background import Background
 from workers.gateway import Conversation
 from workers.routing.conversations import directory_key
 from workers.routing.local import Local

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import structlog
 
+from hermes_actors.disk.sqlite import Durability
 from hermes_actors.wire.messages import ShardBroken
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.recovery import NotRecorded, not_recorded, recover
 from workers.sessions.registry import SessionRegistry
 from workers.sessions.residents import Sessions
-from workers.store.file import Durability
 from workers.store.journal import Journal
 from workers.store.shard import Found, LatestTurn, StaleFence, StoreFailed
 from workers.store.sqlite import open_shard

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import orjson
 
+from hermes_actors.times import moment
 from workers.models.failure import public_name
 from workers.models.provider import ModelReply
 from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN, tool_message
@@ -31,11 +31,6 @@ def ago(seconds: float) -> str:
         if (count := round(seconds / size)) >= 1:
             return f"about {count} {unit}{'s' if count > 1 else ''} ago"
     return "less than a minute ago"
-
-
-def moment(at: float) -> str:
-    """A time for people, in UTC."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def resume_note(resume: Resume, *, now: float, fresh_s: float) -> str:

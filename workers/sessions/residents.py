@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 
+from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
-from workers.background import Background
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.backlog import Backlog
 from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down

@@ -3,47 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import structlog
 
-from hermes_actors.home import PRIVATE_FILE
+from hermes_actors.disk.sqlite import (
+    DAMAGED,
+    Durability,
+    Newer,
+    Unusable,
+    check_at_opening,
+    code_of,
+    connect,
+    is_damage,
+    mark_suspect,
+    migrate,
+    set_aside,
+    use_log,
+)
 from workers.store.evidence import IndexFile, lost, read_salts
 from workers.store.rows import HIGHEST, packed, unpack
-from workers.store.schema import migrate
+from workers.store.schema import MIGRATIONS
 from workers.store.shard import Flaw, Found, ShardDamaged, StaleFence, StoreFailed
-
-Durability: TypeAlias = Literal["power_loss", "process"]
 
 NEEDED_SQLITE = (3, 37)  # STRICT tables
 BUSY_S = 2.0  # how long another process (a slow old owner, a person with a shell) may hold the file's lock
-CHECKED_WHOLE_BYTES = 32 * 1024 * 1024  # 0.75 ms a MiB: a larger file would hold up a worker's replacement
 CHECKPOINT_PAGES = 2000  # 8 MiB of log: hot pages are written back once for many commits
 
-# FULL syncs the log at each commit. NORMAL syncs at checkpoints only: a commit is then in the kernel's memory, which
-# outlives every process of ours, and the file stays whole even at power loss, which OFF would not promise.
-_SYNCHRONOUS: dict[Durability, str] = {"power_loss": "FULL", "process": "NORMAL"}
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_BUSY: f"another process held its lock for {BUSY_S:g} s",
     sqlite3.SQLITE_READONLY: "the file or its file system is read-only",
     sqlite3.SQLITE_IOERR: "the disk failed",
     sqlite3.SQLITE_CANTOPEN: "it or its -wal or -shm file cannot be opened",
-    **dict.fromkeys(_DAMAGED, "the file is damaged; it is checked, and set aside if need be, when it is opened next"),
+    **dict.fromkeys(DAMAGED, "the file is damaged; it is checked, and set aside if need be, when it is opened next"),
 }
 LOOKED_AT_FOR_TIME = 100  # turns, the latest: one that ended last was not admitted long before the others
 _UNTIL = """
     SELECT max(max(created_at, coalesce(started_at, 0.0), coalesce(ended_at, 0.0)))
     FROM (SELECT created_at, started_at, ended_at FROM turns ORDER BY n DESC LIMIT ?)
 """
-_COMPANIONS = ("", "-wal", "-shm")
-_SUSPECT = ".suspect"  # beside a file that showed damage in use: the next opening checks all of it
 
 log = structlog.get_logger(__name__)
 
@@ -88,9 +89,9 @@ class ShardFile:
         """The store's error for what went wrong; bugs stay what they are."""
         match error:
             case sqlite3.Error():
-                if _code(error) in _DAMAGED:
+                if code_of(error) in DAMAGED:
                     with contextlib.suppress(OSError):  # no mark, then a smaller check
-                        _beside(self._path, _SUSPECT).touch(PRIVATE_FILE)
+                        mark_suspect(self._path)
                     return ShardDamaged(_words(self._path, error))
                 return StoreFailed(_words(self._path, error))
             case UnicodeError() | OverflowError():
@@ -148,23 +149,29 @@ def _open(
 ) -> tuple[ShardFile, Found]:
     if path.exists() and not path.is_file():
         raise _Damaged(_set_aside(path, "it was no file"))
-    # SQLite gives the -wal and -shm files the mode of this one.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
     index = IndexFile(path)
     before, salts = index.read(), read_salts(path)
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = connect(path, BUSY_S)
     opened: tuple[ShardFile, Found] | None = None
     try:
-        _prepare(connection, durability)
+        use_log(connection, durability)
+        # What is deleted is overwritten where that costs no page more; some builds of SQLite do it at any cost.
+        connection.execute("PRAGMA secure_delete = FAST")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if lost(before, salts, index.read()):
             fault = fault or _CUT
-        _check(connection, path)
-        migrate(connection)
+        if (damage := check_at_opening(connection, path)) is not None:
+            raise _Damaged(_set_aside(path, damage))
+        migrate(connection, MIGRATIONS)
         opened = ShardFile(connection, path, fence, index), _claim(connection, shard, fence, fault)
     except sqlite3.DatabaseError as error:
-        if _code(error) in (*_DAMAGED, sqlite3.SQLITE_ERROR):  # the latter: its tables are not ours
+        if is_damage(error):
             raise _Damaged(_set_aside(path, str(error))) from error  # before the close, which takes the log away
         raise
+    except Newer as error:
+        raise StoreFailed(f"{path}: {error}: start that release, or move the file away") from error
+    except Unusable as error:
+        raise StoreFailed(f"{path}: {error}") from error
     except StoreFailed as error:
         raise type(error)(f"{path}: {error}") from error
     finally:
@@ -172,35 +179,6 @@ def _open(
             connection.close()
             index.close()
     return opened
-
-
-def _prepare(connection: sqlite3.Connection, durability: Durability) -> None:
-    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-        raise StoreFailed("its file system cannot hold a write-ahead log; a local one is needed")
-    connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
-    # What is deleted is overwritten where that costs no page more; some builds of SQLite do it at any cost.
-    connection.execute("PRAGMA secure_delete = FAST")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Look for damage: in all of a small or suspect file; of a large one, only in what opening it reads.
-
-    Raises:
-        sqlite3.DatabaseError: the file is damaged.
-    """
-    suspect = _beside(path, _SUSPECT)
-    if suspect.exists():
-        found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    elif path.stat().st_size <= CHECKED_WHOLE_BYTES:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    else:
-        found = "ok"
-    if found != "ok":
-        damage = sqlite3.DatabaseError(found.splitlines()[-1])  # a headline may come first
-        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damage
-    suspect.unlink(missing_ok=True)
 
 
 def _claim(connection: sqlite3.Connection, shard: int, fence: int, fault: _Fault | None) -> Found:
@@ -241,27 +219,8 @@ def _found(connection: sqlite3.Connection, fence: int, fault: _Fault | None) -> 
 
 
 def _set_aside(path: Path, why: str) -> _Fault:
-    aside = _beside(path, f".corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-    for companion in _COMPANIONS:  # named so that SQLite's tools find them together
-        with contextlib.suppress(FileNotFoundError):
-            _beside(path, companion).rename(_beside(aside, companion))
-    _beside(path, _SUSPECT).unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return _Fault(flaw="damaged", why=why, set_aside=str(aside))
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code; 0 for errors that the Python module makes itself."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return _Fault(flaw="damaged", why=why, set_aside=str(set_aside(path)))
 
 
 def _words(path: Path, error: sqlite3.Error) -> str:
-    return f"{path}: {_REASONS.get(_code(error), 'SQLite refused')} ({error})"
+    return f"{path}: {_REASONS.get(code_of(error), 'SQLite refused')} ({error})"

@@ -1,14 +1,11 @@
 """The tables of a shard's file, and the way to them from the tables of every earlier release.
 
-``PRAGMA user_version`` is the number of migrations a file has been through. A released migration is never edited.
+A released migration is never edited.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TypeAlias
-
-from workers.store.shard import StoreFailed
 
 Migration: TypeAlias = tuple[str, ...]  # statements
 
@@ -84,33 +81,3 @@ _EVIDENCE: Migration = (
 )
 
 MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES, _EVIDENCE)
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a file to this release's tables, one transaction a step.
-
-    Raises:
-        StoreFailed: a newer release wrote the file.
-        sqlite3.Error: a step failed; the file is at the step before it.
-    """
-    while (version := _version(connection)) < len(MIGRATIONS):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if _version(connection) == version:  # else another process came first
-                for statement in MIGRATIONS[version]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {version + 1}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-    if version > len(MIGRATIONS):
-        raise StoreFailed(
-            f"a newer release wrote it (version {version} of its tables, this release knows {len(MIGRATIONS)}): "
-            "start that release, or move the file away"
-        )
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.store.file import Durability, ShardFile, open_file
+from hermes_actors.disk.sqlite import Durability
+from workers.store.file import ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
 from workers.store.rows import Rows, packed
 from workers.store.shard import (

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hermes_actors.times import backoff_s
+
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
 STEADY_S = 30.0  # a connection that lived this long was a success even if nothing was called
@@ -29,8 +31,7 @@ class Outage:
 
 def pause_s(failures: int, chance: float) -> float:
     """How long to wait after so many failures in a row: doubling, capped, between half and all of it by ``chance``."""
-    doublings = min(failures - 1, 16)
-    return min(FIRST_PAUSE_S * 2.0**doublings, LONGEST_PAUSE_S) * (0.5 + chance / 2)
+    return backoff_s(FIRST_PAUSE_S, failures - 1, LONGEST_PAUSE_S, chance)
 
 
 def worsened(outage: Outage, *, now: float, chance: float) -> Outage:

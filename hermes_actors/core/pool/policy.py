@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from hermes_actors.core.state import ActorRecord
+from hermes_actors.times import backoff_s
 
 BACKOFF_FIRST_S = 0.5  # before the second restart; the first one is at once
 BACKOFF_MOST_S = 30.0
@@ -43,18 +44,12 @@ def restart_delay_s(failures: int, jitter: float) -> float:
     """Seconds before the restart after so many deaths in a row: none at first, then doubling; ``jitter`` in [0, 1)."""
     if failures <= 1:
         return 0.0
-    return _doubling(BACKOFF_FIRST_S, failures - 2, BACKOFF_MOST_S, jitter)
+    return backoff_s(BACKOFF_FIRST_S, failures - 2, BACKOFF_MOST_S, jitter)
 
 
 def slow_delay_s(tries: int, jitter: float) -> float:
     """Seconds before the next try of a slot that was given up and tried so many times since."""
-    return _doubling(SLOW_FIRST_S, tries, SLOW_MOST_S, jitter)
-
-
-def _doubling(first_s: float, times: int, most_s: float, jitter: float) -> float:
-    """Between half and all of a doubling delay, so that many who failed together do not return together."""
-    whole = min(first_s * 2.0 ** min(times, 32), most_s)
-    return whole * (0.5 + jitter / 2)
+    return backoff_s(SLOW_FIRST_S, tries, SLOW_MOST_S, jitter)
 
 
 def restart_after(record: ActorRecord, turn_id: str, reason: str, at: float) -> ActorRecord | None:

@@ -7,7 +7,6 @@ other way round, a turn of a session that the registry does not know shows what 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from hermes_actors.core.state import SessionEntry
@@ -89,8 +88,3 @@ def is_behind(entry: SessionEntry | None, latest: Latest) -> bool:
     if entry is None:
         return True
     return latest.session_id > entry.session_id and latest.session_id != entry.marks.former_id
-
-
-def moment(at: float) -> str:
-    """A time for people, in UTC."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
