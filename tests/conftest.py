@@ -6,6 +6,11 @@ others are looked for with ``pytest --hypothesis-profile=explore``.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fakes.virtual_time import loop_factories
 from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
@@ -17,3 +22,8 @@ settings.register_profile(
 )
 settings.register_profile("explore", settings.get_profile("gateway"), derandomize=False, max_examples=3_000)
 settings.load_profile("gateway")
+
+
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that comes with Python; the folders whose tests run on another one say so."""
+    return loop_factories(item, "asyncio")
