@@ -178,7 +178,7 @@ class Stage:
         status, body, _ = await self.chat(self.calling(tool, arguments, rounds))
         assert status == 200, body
         results = [message["content"] for message in self.model.last.body["messages"] if message["role"] == "tool"]
-        return f"200; the model is told: {quoted(results[-1])}"
+        return f"200; the model gets: {quoted(results[-1])}"
 
     async def again(self, **headers: str) -> Answer:
         """The last message once more."""

@@ -88,7 +88,7 @@ MODEL = [
         "500 once": answers(refuse(500), say("hello")),
         "500 again and again": answers(*[refuse(500)] * 2),
         "503 again and again": answers(*[refuse(503)] * 2),
-        "nobody listens at its address": nobody_listens,
+        "no process listens at its address": nobody_listens,
         "the connection breaks before the answer": answers(*[drop()] * 2),
         "the connection breaks in the answer, once": answers(BROKEN, say("hello")),
         "the same, again and again": answers(*[BROKEN] * 2),
@@ -208,7 +208,7 @@ async def never_started(stage: Stage) -> str:
     told = await stage.ask()
     system = stage.model.last.body["messages"][0]
     assert system["role"] == "system"
-    return f"{told}; the model is told: {quoted(system['content'])}"
+    return f"{told}; the model gets: {quoted(system['content'])}"
 
 
 async def offers_another_tool(stage: Stage) -> str:
@@ -297,7 +297,7 @@ async def leaves_without_session(stage: Stage) -> str:
     aborted = stage.model.aborted
     await leaves(stage)
     await stage.model.until(lambda: stage.model.aborted > aborted)
-    return "nobody looks; the turn is cancelled, and the request to the model closed"
+    return "no caller; the turn is cancelled, and the request to the model closed"
 
 
 async def leaves_with_idempotency_key(stage: Stage) -> str:
@@ -305,7 +305,7 @@ async def leaves_with_idempotency_key(stage: Stage) -> str:
     gate.set()
     status, body, headers = await stage.again(Idempotency_Key="once")
     assert (body["choices"][0]["message"]["content"], headers["Idempotency-Replayed"]) == ("the answer", "true")
-    return f"nobody looks; the turn goes on, and the same request gets its answer: {status}"
+    return f"no caller; the turn continues, and the same request gets its answer: {status}"
 
 
 async def leaves_session(stage: Stage) -> str:
@@ -317,7 +317,7 @@ async def leaves_session(stage: Stage) -> str:
         return bool(page["data"][-1]["message"]["content"] == "the answer")
 
     await stage.gateway.until(kept, "the answer in the transcript")
-    return "nobody looks; the turn goes on, and its answer is in the transcript"
+    return "no caller; the turn continues, and its answer is in the transcript"
 
 
 async def stops_the_model(stage: Stage) -> str:
