@@ -117,7 +117,9 @@ def test_the_mcp_sdk_is_imported_by_the_tools_alone(path: Path) -> None:
     "path",
     [
         "workers/runtimes/chat/machine.py",
-        "workers/runtimes/chat/transcript.py",
+        "workers/runtimes/chat/past.py",
+        "workers/runtimes/runtime.py",
+        "workers/runtimes/transcript.py",
         "workers/runtimes/chat/errors.py",
         "workers/turn_errors.py",
         "workers/sessions/passivation.py",

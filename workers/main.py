@@ -46,6 +46,8 @@ from hermes_actors.wire.messages import (
     Stop,
 )
 from workers.routing.requests import Requests
+from workers.runtimes.chat.runtime import ChatRuntime
+from workers.runtimes.runtime import Runtime
 from workers.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -58,6 +60,7 @@ GC_THRESHOLDS = (50_000, 20, 50)  # new objects, young collections, middle ones:
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_ORPHANED = 3
+BUILT_IN = ChatRuntime()
 
 
 class Service:
@@ -66,10 +69,14 @@ class Service:
     Args:
         listeners: slot -> listening socket of the public address.
         on_orphaned: called at once when the supervisor is gone.
+        runtime: runs the turns.
     """
 
-    def __init__(self, listeners: dict[int, socket.socket], on_orphaned: Callable[[], object]) -> None:
+    def __init__(
+        self, listeners: dict[int, socket.socket], on_orphaned: Callable[[], object], runtime: Runtime = BUILT_IN
+    ) -> None:
         self._listeners = listeners
+        self._runtime = runtime
         self._on_orphaned = on_orphaned
         self._requests = Requests()
         self._orders: asyncio.Queue[Configure | Reconfigure | Assign | Listen | Stop] = asyncio.Queue(MAX_ORDERS)
@@ -165,7 +172,7 @@ class Service:
             raise ProtocolError("a worker is configured once")
         logs.configure(process=f"worker-{order.slot}", directory=Home(Path(order.home)).logs)
         logs.protect([*order.environment.values(), *order.api_keys.values()])
-        self._worker = Worker(order, self.link, self._requests, self._listeners)
+        self._worker = Worker(order, self.link, self._requests, self._listeners, self._runtime)
         if self._drain is not None:
             self._worker.drain(self._drain)
         await self._worker.start()
@@ -189,10 +196,13 @@ class Service:
 
 
 async def serve(
-    link: socket.socket, listeners: dict[int, socket.socket], on_orphaned: Callable[[], object] = lambda: None
+    link: socket.socket,
+    listeners: dict[int, socket.socket],
+    on_orphaned: Callable[[], object] = lambda: None,
+    runtime: Runtime = BUILT_IN,
 ) -> int:
     """A worker's life on a running loop; its exit code."""
-    service = Service(listeners, on_orphaned)
+    service = Service(listeners, on_orphaned, runtime)
     await asyncio.get_running_loop().create_connection(lambda: service.link, sock=link)
     return await service.run()
 
@@ -220,15 +230,16 @@ def collect_less() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def main(link: socket.socket, listeners: dict[int, socket.socket]) -> None:
+def main(link: socket.socket, listeners: dict[int, socket.socket], runtime: Runtime = BUILT_IN) -> None:
     """The target of a worker process.
 
     Args:
         link: stream socket to the supervisor.
         listeners: slot -> listening socket of the public address, open in the supervisor too.
+        runtime: runs the turns; another program that starts workers may give its own.
     """
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole group; the supervisor decides
         signal.signal(stop, signal.SIG_IGN)
     allow_open_files()
     collect_less()
-    sys.exit(uvloop.run(serve(link, listeners, be_killed_soon)))
+    sys.exit(uvloop.run(serve(link, listeners, be_killed_soon, runtime)))

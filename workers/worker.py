@@ -48,6 +48,7 @@ from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.routing.router import Router
 from workers.routing.shards import ShardFiles, ShardTable
+from workers.runtimes.runtime import Runtime
 from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.command_run import stop_turn
@@ -78,7 +79,12 @@ class Worker:
     """The parts of a worker, from its configuration to its end."""
 
     def __init__(
-        self, configure: Configure, link: FrameLink, requests: Requests, listeners: dict[int, socket.socket]
+        self,
+        configure: Configure,
+        link: FrameLink,
+        requests: Requests,
+        listeners: dict[int, socket.socket],
+        runtime: Runtime,
     ) -> None:
         config = from_plain(configure.config)
         home = Home(Path(configure.home))
@@ -103,7 +109,7 @@ class Worker:
         registry = RemoteRegistry(link, requests)
         self._sessions = Sessions(
             config.sessions,
-            agent_config=agent_config_of(config, configure.environment),
+            agent_config=agent_config_of(config, configure.environment, runtime),
             registry=registry,
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
@@ -242,13 +248,13 @@ class Worker:
         """Take over a new configuration; turns that run go on with the one they began with."""
         config = from_plain(order.config)
         self._tools.reconfigure(config.mcp_servers, order.environment)
-        before = self._sessions.agent_config.models
-        self._sessions.agent_config = agent_config_of(config, order.environment, before)
+        before = self._sessions.agent_config
+        self._sessions.agent_config = agent_config_of(config, order.environment, before.runtime, before.models)
         self._sessions.config = config.sessions
         self._admission.admins = config.api_server.admins
         self._ingress.reconfigure(config.api_server, order.api_keys)
-        if self._sessions.agent_config.models is not before:
-            self._background.start(before.retire())
+        if self._sessions.agent_config.models is not before.models:
+            self._background.start(before.models.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
 
     def restart_actor(self, key: str) -> None:
@@ -361,9 +367,12 @@ class Worker:
             self._link.send(message)
 
 
-def agent_config_of(config: Config, environment: Mapping[str, str], models: ModelChain | None = None) -> AgentConfig:
+def agent_config_of(
+    config: Config, environment: Mapping[str, str], runtime: Runtime, models: ModelChain | None = None
+) -> AgentConfig:
     """What agents work with, as a configuration says; with the same models as before, where they are to be the same."""
     return AgentConfig(
+        runtime=runtime,
         compaction=config.agent.compaction,
         models=make_chain(config, environment, before=models),
         max_turns=config.agent.max_turns,

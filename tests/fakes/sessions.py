@@ -17,6 +17,8 @@ from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
+from workers.runtimes.chat.runtime import ChatRuntime
+from workers.runtimes.runtime import Runtime
 from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.feed import ListeningTurn, TurnFeed
@@ -242,6 +244,7 @@ class Bench:
         with_fallback: bool = False,
         compaction: Compaction | None = None,
         model: FakeModel | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self.model = model or FakeModel()
         self.fallback = FakeModel("spare", "fake-2")
@@ -258,6 +261,7 @@ class Bench:
         self.sessions = Sessions(
             config,
             agent_config=AgentConfig(
+                runtime=runtime or ChatRuntime(),
                 compaction=compaction,
                 models=ModelChain(models),
                 max_turns=max_turns,

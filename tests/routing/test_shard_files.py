@@ -15,7 +15,7 @@ from fakes.sessions import BOUND_S, Bench, FakeRegistry, end_of
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import ShardBroken
 from workers.routing.shards import ShardFiles, ShardTable
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
+from workers.runtimes.transcript import OUTCOME_UNKNOWN
 from workers.sessions import recovery
 from workers.sessions.owned_shard import OwnedShard
 from workers.store.journal import Journal

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from workers.models.cause import Cause
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
-from workers.runtimes.chat.machine import CallModel, CallTools, CutOff, Finish, OutOfStep, ToolResults, TurnMachine
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
+from workers.runtimes.chat.machine import CallModel, CallTools, Finish, OutOfStep, ToolResults, TurnMachine
+from workers.runtimes.runtime import Outcome
+from workers.runtimes.transcript import KeptRows
 from workers.tools.toolbox import ToolResult
-from workers.turn_errors import cancelled_error
 
 USER = orjson.dumps({"role": "user", "content": "hi"})
 
 
-def reply(text: str = "", *calls: str, usage: dict[str, int] | None = None) -> ModelReply:
+def reply(text: str = "", *calls: str) -> ModelReply:
     tool_calls = tuple(ToolCall(call_id=call, name="mcp__files__read", arguments="{}") for call in calls)
-    return ModelReply(text=text, tool_calls=tool_calls, finish_reason="stop", usage=usage or {}, model="m")
+    return ModelReply(text=text, tool_calls=tool_calls, finish_reason="stop", usage={}, model="m")
 
 
 def results(*calls: str, images: tuple[str, ...] = ()) -> ToolResults:
@@ -53,18 +53,20 @@ def test_a_reply_without_tool_calls_completes_the_turn_and_is_committed_with_its
     action = turn.feed(reply("hello"))
 
     assert isinstance(action, Finish)
-    assert (action.state, action.text) == ("completed", "hello")
+    assert action.outcome == Outcome(text="hello", reason="stop")
     assert loaded(action.commit) == [{"role": "assistant", "content": "hello"}]
 
 
-def test_an_empty_reply_that_stopped_is_a_success() -> None:
+def test_an_empty_reply_that_stopped_is_a_success_with_a_line_in_its_place() -> None:
     turn = machine()
     turn.start([USER])
 
     action = turn.feed(reply(""))
 
     assert isinstance(action, Finish)
-    assert action.state == "completed"
+    assert action.outcome.error is None
+    assert action.unsaid
+    assert action.outcome.text
     assert loaded(action.commit) == [{"role": "assistant", "content": ""}]
 
 
@@ -112,37 +114,9 @@ def test_a_tool_loop_over_its_limit_fails_with_a_valid_transcript() -> None:
     action = turn.feed(results("a"))
 
     assert isinstance(action, Finish)
-    assert action.error is not None
-    assert (action.state, action.error.code) == ("failed", "max_turns")
+    assert action.outcome.error is not None
+    assert action.outcome.error.code == "max_turns"
     assert loaded(action.commit)[0]["role"] == "tool"
-
-
-def test_usage_is_summed_over_the_calls_of_the_model() -> None:
-    turn = machine()
-    turn.start([USER])
-    turn.feed(reply("", "a", usage={"prompt_tokens": 3, "total_tokens": 4}))
-    turn.feed(results("a"))
-    turn.feed(reply("done", usage={"prompt_tokens": 5, "total_tokens": 6}))
-
-    assert turn.usage == {"prompt_tokens": 8, "total_tokens": 10}
-
-
-def test_a_turn_cut_off_while_tools_run_closes_their_calls_as_unknown() -> None:
-    turn = machine()
-    turn.start([USER])
-    turn.feed(reply("", "a", "b"))
-
-    action = turn.feed(CutOff(state="cancelled", error=cancelled_error()))
-
-    assert isinstance(action, Finish)
-    assert [row["content"] for row in loaded(action.commit)] == [OUTCOME_UNKNOWN, OUTCOME_UNKNOWN]
-
-
-def test_a_turn_can_be_cut_off_before_it_begins() -> None:
-    action = machine().feed(CutOff(state="cancelled", error=cancelled_error()))
-
-    assert isinstance(action, Finish)
-    assert action.state == "cancelled"
 
 
 def test_nothing_may_be_fed_to_a_turn_that_is_over() -> None:
@@ -173,10 +147,11 @@ def test_a_failure_names_provider_model_status_and_what_to_do(
     action = turn.feed(failure)
 
     assert isinstance(action, Finish)
-    assert action.error is not None
-    assert (action.error.http_status, action.error.code) == (http_status, code)
+    error = action.outcome.error
+    assert error is not None
+    assert (error.http_status, error.code) == (http_status, code)
     for part in ("fake", "fake-1", "oops", "What to do"):
-        assert part in action.error.text
+        assert part in error.text
 
 
 @pytest.mark.parametrize("cause", list(Cause))
@@ -187,21 +162,20 @@ def test_only_a_message_that_was_recognised_as_the_cause_is_its_own_fault(cause:
     action = turn.feed(failed(cause=cause, status=400))
 
     assert isinstance(action, Finish)
-    assert action.own_fault is (cause is Cause.CONTENT)
+    assert action.outcome.own_fault is (cause is Cause.CONTENT)
 
 
-@given(st.lists(st.sampled_from(["text", "tools", "failure", "cut"]), max_size=12), st.integers(1, 4))
-def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], limit: int) -> None:
+@given(st.lists(st.sampled_from(["text", "tools", "failure"]), max_size=12), st.integers(1, 4))
+def test_every_turn_ends_once_or_is_cut_and_leaves_no_tool_call_open(steps: list[str], limit: int) -> None:
     turn = TurnMachine(max_model_calls=limit)
     action = turn.start([USER])
-    committed = list(action.commit)
+    kept = KeptRows()
+    kept.add(action.commit)
     calls = 1
     for number, step in enumerate(steps):
         if isinstance(action, Finish):
             break
-        if step == "cut":
-            action = turn.feed(CutOff(state="interrupted", error=cancelled_error()))
-        elif isinstance(action, CallTools):
+        if isinstance(action, CallTools):
             action = turn.feed(results(*(call.call_id for call in action.calls)))
             calls += isinstance(action, CallModel)
         elif step == "tools":
@@ -210,28 +184,16 @@ def test_every_turn_ends_once_and_leaves_no_tool_call_open(steps: list[str], lim
             action = turn.feed(failed())
         else:
             action = turn.feed(reply("done"))
-        committed += action.commit
-    if not isinstance(action, Finish):
-        action = turn.feed(CutOff(state="cancelled", error=cancelled_error()))
-        committed += action.commit
+        kept.add(action.commit)
 
-    asked = [call["id"] for row in loaded(committed) for call in row.get("tool_calls") or ()]
-    answered = [row["tool_call_id"] for row in loaded(committed) if row["role"] == "tool"]
+    rows = loaded(kept.closing())  # as a cut ends it where it is not over
+    asked = [call["id"] for row in rows for call in row.get("tool_calls") or ()]
+    answered = [row["tool_call_id"] for row in rows if row["role"] == "tool"]
     assert asked == answered
     assert calls <= limit
-    with pytest.raises(OutOfStep):
-        turn.feed(failed())
-
-
-def test_what_the_model_thought_in_a_turn_is_told_with_its_end() -> None:
-    turn = machine()
-    turn.start([USER])
-    turn.feed(replace(reply("", "c1"), reasoning="first I look"))
-    turn.feed(results("c1"))
-
-    turn.feed(replace(reply("done"), reasoning="now I know"))
-
-    assert turn.reasoning == "first I look\n\nnow I know"
+    if isinstance(action, Finish):
+        with pytest.raises(OutOfStep):
+            turn.feed(failed())
 
 
 def test_an_empty_answer_completes_the_turn_with_a_line_that_is_no_part_of_the_transcript() -> None:
@@ -241,6 +203,6 @@ def test_an_empty_answer_completes_the_turn_with_a_line_that_is_no_part_of_the_t
     finish = turn.feed(replace(reply(" \n"), reasoning="hm", finish_reason="length"))
 
     assert isinstance(finish, Finish)
-    assert (finish.state, finish.finish_reason) == ("completed", "length")
-    assert "max_tokens" in finish.text
+    assert (finish.outcome.error, finish.outcome.reason) == (None, "length")
+    assert "max_tokens" in finish.outcome.text
     assert "max_tokens" not in str(loaded(finish.commit))

@@ -12,9 +12,9 @@ from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply
 
 from workers.models.provider import ModelFailure
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
+from workers.runtimes.chat.past import BRIEFLY_UNKNOWN
+from workers.runtimes.transcript import OUTCOME_UNKNOWN
 from workers.sessions.marks import UNMARKED, Fresh, Marks, Resume
-from workers.sessions.notes import BRIEFLY_UNKNOWN
 from workers.sessions.session import Session
 from workers.turns import Delta, Ended
 

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.models.provider import ModelReply
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.runtimes.chat.past import BRIEFLY_UNKNOWN, briefly_unknown
+from workers.runtimes.transcript import OUTCOME_UNKNOWN, tool_message
 from workers.sessions.marks import UNMARKED, Fresh, Marks, Resume
 from workers.sessions.notes import (
-    BRIEFLY_UNKNOWN,
     ago,
-    briefly_unknown,
     fresh_line,
     remarks_on,
     resume_note,

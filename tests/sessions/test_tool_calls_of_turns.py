@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fakes.sessions import Bench, FakeToolbox, end_of, text_reply, tool_reply, until
 
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
-from workers.sessions import turn
+from workers.runtimes.transcript import OUTCOME_UNKNOWN
+from workers.sessions import host
 
 NAMES = [f"mcp__a__{at}" for at in range(5)]
 
@@ -14,7 +14,7 @@ NAMES = [f"mcp__a__{at}" for at in range(5)]
 @pytest.fixture
 def toolbox(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> FakeToolbox:
     """Of the session to come; two calls at a time are made, and wait."""
-    monkeypatch.setattr(turn, "MAX_CALLS_AT_ONCE", 2)
+    monkeypatch.setattr(host, "MAX_CALLS_AT_ONCE", 2)
     bench.model.script = [tool_reply(*NAMES), text_reply("done")]
     made = FakeToolbox("a")
     made.gate.clear()

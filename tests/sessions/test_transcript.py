@@ -7,12 +7,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from workers.runtimes.chat.transcript import (
-    OUTCOME_UNKNOWN,
-    answered_since_cut,
-    carried,
-    closing,
-)
+from workers.runtimes.chat.past import carried
+from workers.runtimes.transcript import OUTCOME_UNKNOWN, answered_since_cut, closing
 from workers.store.shard import PastTurn
 from workers.turns import TurnState
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from workers.models.attached import MAX_ATTACHED_BYTES
 from workers.models.provider import ModelReply, ToolCall
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN
+from workers.runtimes.transcript import OUTCOME_UNKNOWN
 from workers.sessions.reading import page
 
 SIGNED = {"extra_content": {"google": {"thought_signature": "c2ln"}}}

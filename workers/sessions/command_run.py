@@ -14,7 +14,6 @@ from hermes_actors.wire.refusals import RefusalCode
 from workers.models.chain import ModelLine
 from workers.models.context import rows_size
 from workers.runtimes.chat.compaction import NoSummary, compact
-from workers.runtimes.chat.machine import CutOff
 from workers.sessions.actor import contained
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.commands import Command, help_text
@@ -23,7 +22,7 @@ from workers.sessions.notes import status_lines, summary_words, suspended_line
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
-from workers.sessions.work import Work
+from workers.sessions.work import CutOff, Work
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import Aborted
 from workers.turn_errors import (

@@ -20,10 +20,9 @@ import structlog
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import Cut, Drain, Sealed
 from hermes_actors.wire.refusals import RefusalCode
-from workers.runtimes.chat.machine import CutOff
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
-from workers.sessions.work import Work
+from workers.sessions.work import CutOff, Work
 from workers.turn_errors import cut_error, unstored_end
 from workers.turns import GatewayDraining, Refusal, TurnError
 

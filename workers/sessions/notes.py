@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import orjson
-
 from hermes_actors.times import moment
 from workers.models.failure import public_name
 from workers.models.provider import ModelReply
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN, tool_message
 from workers.sessions.marks import Fresh, Lost, Marks, Resume, Suspended
 from workers.store.shard import Summary
-
-BRIEFLY_UNKNOWN = "outcome unknown"  # the rest stands in the note
-_UNKNOWN = orjson.dumps(OUTCOME_UNKNOWN)
 
 _CUT_BY = {
     "restart_timeout": "the gateway was restarted while it ran",
@@ -57,18 +49,6 @@ def resume_note(resume: Resume, *, now: float, fresh_s: float) -> str:
         "Check what they did before you repeat any of them."
     )
     return f"{cut} {unknown} {then}"
-
-
-def briefly_unknown(rows: Iterable[bytes]) -> list[bytes]:
-    """The messages of a request that carries the note: their own words about unfinished tool calls give way to it."""
-    return [_brief(row) if _UNKNOWN in row else row for row in rows]  # only then is a look inside worth it
-
-
-def _brief(row: bytes) -> bytes:
-    message = orjson.loads(row)
-    if message.get("role") == "tool" and message.get("content") == OUTCOME_UNKNOWN:
-        return tool_message(message["tool_call_id"], BRIEFLY_UNKNOWN)
-    return row
 
 
 def fresh_line(fresh: Fresh, *, threshold: int) -> str:

@@ -13,14 +13,13 @@ import pykka
 import structlog
 
 from workers.models.healing import Healing
-from workers.runtimes.chat.machine import CutOff
-from workers.runtimes.chat.transcript import answered_since_cut
+from workers.runtimes.transcript import answered_since_cut
 from workers.sessions.agent import AgentActor
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.marks import UNMARKED, Resume
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.turn import TurnRun
-from workers.sessions.work import Stage, Work
+from workers.sessions.work import CutOff, Stage, Work
 from workers.store.shard import Conversation, PastTurn, ShardStore, StoreFailed, Summary
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, TurnError
@@ -140,6 +139,16 @@ class Session:
             self.past.append(past)
         if self.on_ended is not None:
             self.on_ended(run, ended)
+
+    async def summarise(self, summary: Summary, turns: int) -> None:
+        """Store a summary; then it replaces the earlier one and so many of the oldest turns in memory.
+
+        Raises:
+            StoreFailed: nothing changed.
+        """
+        await self.store.summarise(self.session_id, summary)
+        self.summary = summary
+        del self.past[:turns]
 
     # -- its name and its marks -------------------------------------------------------------------------------------
     async def find(self, principal: str) -> None:

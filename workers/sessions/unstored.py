@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from workers.runtimes.chat.transcript import closing
+from workers.runtimes.transcript import closing
 from workers.store.shard import ShardStore, TurnOver
 from workers.turns import Ended, Submission
 

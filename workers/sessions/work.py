@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from workers.models.chain import ModelLine
-from workers.runtimes.chat.machine import CutOff
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.feed import TurnFeed
 from workers.tools.toolbox import Aborted
-from workers.turns import Submission
+from workers.turns import Submission, TurnError, TurnState
 
 if TYPE_CHECKING:
     from workers.sessions.session import Session
@@ -32,6 +32,16 @@ class Stage(IntEnum):
     MAILED = 2  # in the mailbox of the actor, or of the incarnation to come
     STARTED = 3
     ENDING = 4  # its end is on its way to disk: no cut changes it any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOff:
+    """A piece of work must end now, whatever it waits for."""
+
+    state: TurnState  # cancelled | interrupted
+    error: TurnError
+    stays: bool = False  # the worker goes on: what the turn's tools still do is to end
+    unrecorded: bool = False  # no mark was made of the cut: on disk the turn stays as it is, for its next owner to tell
 
 
 class Work(ABC):

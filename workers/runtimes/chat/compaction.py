@@ -1,31 +1,27 @@
 """A conversation that outgrows its model's window: its oldest turns are summarised by the model itself.
 
 The transcript keeps everything; the summary takes the place of those turns in requests only. The decisions are pure
-functions; :class:`Compaction` asks the model, stores the summary, and only then forgets the turns in memory.
+functions; :class:`Fitting` asks the model, stores the summary, and only then drops the turns from memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import orjson
 import structlog
 
-from hermes_actors.config.model import Compaction as Settings
+from hermes_actors.config.model import Compaction
 from workers.models.cause import Cause
 from workers.models.content import text_of
 from workers.models.context import fitted, passage_size, room_bytes, rows_size, size_of, with_room_for_answer
 from workers.models.gauge import Gauge
 from workers.models.provider import Asked, ModelReply, ModelRequest, Passage
+from workers.runtimes.runtime import Memory
 from workers.store.shard import PastTurn, StoreFailed, Summary
-
-if TYPE_CHECKING:
-    from workers.sessions.session import Session
 
 log = structlog.get_logger(__name__)
 
@@ -49,42 +45,31 @@ SUMMARISE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compacted:
-    """What a compaction did."""
-
-    turns: int  # that a summary replaced now
-    usage: dict[str, int]  # tokens of the requests that wrote it
-
-
 class NoSummary(Exception):
     """The model wrote no summary; the text says why, for people."""
 
 
-class Compaction:
+class Fitting:
     """Makes the requests of one turn fit.
 
     Args:
-        session: whose turn it is; changed when turns are summarised.
+        memory: the conversation; changed when turns are summarised.
         settings: ``agent.compaction``; None: turns are never summarised, nor left out.
         past: the past turns as requests carry them, made again after a change.
-        count: told the tokens of the requests that wrote a summary.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        session: Session,
-        settings: Settings | None,
+        memory: Memory,
+        settings: Compaction | None,
         past: Callable[[], list[Passage]],
-        count: Callable[[Mapping[str, int]], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session = session
+        self._memory = memory
         self._settings = settings
         self._past = past
-        self._count = count
         self._clock = clock
 
     async def fit(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
@@ -103,38 +88,38 @@ class Compaction:
             return fitted(request, most, leave_out_turns=False)
         room = room_bytes(gauge, self._settings.at, request.parameters) or most
         fixed = size_of(request) - sum(map(passage_size, request.past))
-        if size_of(request) > min(room, most) and fixed <= most and not self._session.stateless:
+        if size_of(request) > min(room, most) and fixed <= most and not self._memory.stateless:
             request = await self._compacted(request, asked, min(room, most) - fixed)
         return fitted(request, most)
 
     async def _compacted(self, request: ModelRequest, asked: Asked, room: int) -> ModelRequest:
         """The request with a summary of the oldest turns; ``room`` is what all turns may have, in bytes."""
-        session = self._session
+        memory = self._memory
         assert self._settings is not None
-        if self._clock() < session.no_summary_before:
+        if self._clock() < memory.no_summary_before:
             return request
         kept = max(int(KEPT_SHARE * room), 0)
         turns = how_many_to_summarise(
             # A turn that is too large by itself is shortened in requests, and drives no others out.
-            [min(rows_size(turn.rows), kept // 2) for turn in session.past],
+            [min(rows_size(turn.rows), kept // 2) for turn in memory.past],
             keep=self._settings.keep_turns,
             room=kept,
         )
         if turns:
             try:
-                self._count((await compact(session, asked, turns)).usage)
+                await compact(memory, asked, turns)
             except (NoSummary, StoreFailed) as error:
-                session.no_summary_before = self._clock() + SUMMARY_PAUSE_S
-                log.warning("conversation not summarised", session=session.key, why=str(error))
+                memory.no_summary_before = self._clock() + SUMMARY_PAUSE_S
+                log.warning("conversation not summarised", session=memory.key, why=str(error))
                 return request
         return replace(request, past=self._past())
 
 
-async def compact(session: Session, asked: Asked, turns: int) -> Compacted:
+async def compact(memory: Memory, asked: Asked, turns: int) -> None:
     """Replace the oldest turns in memory, and any earlier summary, by a summary that is on disk.
 
     Args:
-        session: with more than ``turns`` turns in memory.
+        memory: with more than ``turns`` turns.
         asked: the model that writes it.
         turns: how many.
 
@@ -142,24 +127,19 @@ async def compact(session: Session, asked: Asked, turns: int) -> Compacted:
         NoSummary: the model did not write one; nothing changed.
         StoreFailed: it could not be stored; nothing changed.
     """
-    oldest = session.past[:turns]
-    before = session.summary
+    oldest = memory.past[:turns]
+    before = memory.summary
     try:
         async with asyncio.timeout(SUMMARY_S):
-            text, usage = await _summarised(oldest, before, asked)
+            text = await _summarised(oldest, before, asked)
     except TimeoutError:
         raise NoSummary(f"the model wrote no summary within {SUMMARY_S:g} s") from None
     covered = turns + (before.turns if before is not None else 0)
-    summary = Summary(through=oldest[-1].turn_id, turns=covered, text=text, made_at=time.time())
-    await session.store.summarise(session.session_id, summary)
-    session.summary = summary
-    del session.past[:turns]
-    log.info("conversation summarised", session=session.key, turns=covered, kept=len(session.past))
-    return Compacted(turns=turns, usage=usage)
+    await memory.summarise(Summary(through=oldest[-1].turn_id, turns=covered, text=text, made_at=time.time()), turns)
+    log.info("conversation summarised", session=memory.key, turns=covered, kept=len(memory.past))
 
 
-async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: Asked) -> tuple[str, dict[str, int]]:
-    usage: Counter[str] = Counter()
+async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: Asked) -> str:
     share = PIECE_SHARE
     while True:
         most = summary_chars(asked.gauge())  # an earlier summary may be another model's, with a larger window
@@ -171,9 +151,8 @@ async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: 
             if not outcome.text.strip():
                 raise NoSummary("the model wrote an empty summary")
             text = outcome.text.strip()[:most]
-            usage.update(outcome.usage)
         else:
-            return text, dict(usage)
+            return text
         share /= 2  # the model counts otherwise than was thought, or its window is smaller
         if outcome.cause is not Cause.CONTEXT or share < LEAST_PIECE_SHARE:
             raise NoSummary(outcome.text)
@@ -247,13 +226,6 @@ def summary_request(before: str, piece: str) -> ModelRequest:
     earlier = f"Summary of what came before:\n{before}\n\n" if before else ""
     text = f"{earlier}Conversation:\n{piece}\n\nNow write one summary of all of this."
     return ModelRequest(system=SUMMARISE, messages=[orjson.dumps({"role": "user", "content": text})])
-
-
-def summary_passage(summary: Summary) -> Passage:
-    """A summary as a request carries it, in the place of the turns that it covers."""
-    turns = "turn" if summary.turns == 1 else f"{summary.turns} turns"
-    text = f"[Note from the gateway: the first {turns} of this conversation, summarised:]\n\n{summary.text}"
-    return Passage(turn_id="", failed=False, rows=(orjson.dumps({"role": "user", "content": text}),))
 
 
 def _bounded(text: str, chars: int) -> str:

@@ -2,19 +2,17 @@
 
 ::
 
-    start ──▶ CallModel ──ModelReply, no tools──▶ Finish(completed)
-                 ▲  │ └────ModelFailure─────────▶ Finish(failed)
+    start ──▶ CallModel ──ModelReply, no tools──▶ Finish(answer)
+                 ▲  │ └────ModelFailure─────────▶ Finish(error)
                  │  └─ModelReply with tools─▶ CallTools
                  └──────────ToolResults───────────┘
-    anywhere ──CutOff──▶ Finish(cancelled | interrupted)
 
 An action carries the transcript messages that must be committed before it is done, so that what a tool may have changed
-is never unknown to the transcript.
+is never unknown to the transcript. The machine does not hear of a cut: its host closes the calls that are open then.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -25,11 +23,9 @@ from workers.models.cause import TREATMENTS
 from workers.models.empty import is_empty, line_of_empty
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
 from workers.runtimes.chat.errors import failure_error, max_turns_error
-from workers.runtimes.chat.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.runtimes.runtime import Outcome
+from workers.runtimes.transcript import tool_message
 from workers.tools.toolbox import ToolResult
-from workers.turns import TurnError, TurnState
-
-MAX_REASONING_CHARS = 2**20  # shown with the end of a turn
 
 # -- events -------------------------------------------------------------------------------------------------------
 
@@ -41,17 +37,7 @@ class ToolResults:
     results: Mapping[str, ToolResult]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutOff:
-    """The turn must end now, whatever it waits for."""
-
-    state: TurnState  # cancelled | interrupted
-    error: TurnError
-    stays: bool = False  # the worker goes on: what the turn's tools still do is to end
-    unrecorded: bool = False  # nobody could note the cut: on disk the turn stays as it is, for its next owner to tell
-
-
-MachineEvent: TypeAlias = ModelReply | ModelFailure | ToolResults | CutOff
+MachineEvent: TypeAlias = ModelReply | ModelFailure | ToolResults
 
 # -- actions ------------------------------------------------------------------------------------------------------
 
@@ -74,14 +60,11 @@ class CallTools:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """The turn is over: commit this end with the last messages."""
+    """The turn is over: commit its end with the last messages."""
 
-    state: TurnState
-    text: str
-    finish_reason: str
-    error: TurnError | None
-    own_fault: bool  # failed because of its own content: later requests leave it out
+    outcome: Outcome
     commit: Sequence[bytes]
+    unsaid: bool = False  # the answer is a line of the gateway's, which the caller has not heard
 
 
 Action: TypeAlias = CallModel | CallTools | Finish
@@ -104,28 +87,6 @@ class TurnMachine:
         self._limit = max_model_calls
         self._uncommitted: list[bytes] = []
         self._waits_for: CallModel | CallTools | Finish | None = None
-        self._usage: Counter[str] = Counter()
-        self._model = ""
-        self._thoughts: list[str] = []  # of each answer that has any
-
-    @property
-    def usage(self) -> dict[str, int]:
-        """Tokens, summed over the model calls so far; empty where the provider does not tell."""
-        return dict(self._usage)
-
-    def count(self, usage: Mapping[str, int]) -> None:
-        """Add the tokens of a request that was made for the turn beside its own."""
-        self._usage.update(usage)
-
-    @property
-    def model(self) -> str:
-        """The model that answered last; empty before the first answer."""
-        return self._model
-
-    @property
-    def reasoning(self) -> str:
-        """What the model thought aloud in the turn so far, bounded."""
-        return "\n\n".join(self._thoughts)[:MAX_REASONING_CHARS]
 
     def start(self, messages: Sequence[bytes]) -> Action:
         """The first thing to do.
@@ -148,12 +109,11 @@ class TurnMachine:
             OutOfStep: the turn is over, or waits for something else.
         """
         match self._waits_for, event:
-            case None | CallModel() | CallTools(), CutOff():
-                return self._cut(event)
             case CallModel(), ModelReply():
                 return self._replied(event)
             case CallModel(), ModelFailure():
-                return self._failed(failure_error(event), own_fault=not TREATMENTS[event.cause].kept)
+                own_fault = not TREATMENTS[event.cause].kept
+                return self._finish(Outcome(reason="error", error=failure_error(event), own_fault=own_fault))
             case CallTools() as asked, ToolResults():
                 return self._called(asked.calls, event.results)
             case waiting, _:
@@ -162,20 +122,17 @@ class TurnMachine:
     # -- transitions ----------------------------------------------------------------------------------------------
     def _ask(self) -> Action:
         if self._left == 0:
-            return self._failed(max_turns_error(self._limit), own_fault=False)
+            return self._finish(Outcome(reason="error", error=max_turns_error(self._limit)))
         self._left -= 1
         self._waits_for = CallModel(messages=tuple(self._messages), commit=self._take())
         return self._waits_for
 
     def _replied(self, reply: ModelReply) -> Action:
-        self.count(reply.usage)
-        self._model = reply.model
         self._add(kept_json(stored(reply)))
-        if reply.reasoning:
-            self._thoughts.append(reply.reasoning)
         if not reply.tool_calls:
-            text = line_of_empty(reply) if is_empty(reply) else reply.text
-            return self._finish("completed", text=text, finish_reason=reply.finish_reason)
+            unsaid = is_empty(reply)
+            text = line_of_empty(reply) if unsaid else reply.text
+            return self._finish(Outcome(text=text, reason=reply.finish_reason), unsaid=unsaid)
         self._waits_for = CallTools(calls=reply.tool_calls, commit=self._take())
         return self._waits_for
 
@@ -190,32 +147,8 @@ class TurnMachine:
             self._add(pictures_message(pictures))
         return self._ask()
 
-    def _failed(self, error: TurnError, *, own_fault: bool) -> Action:
-        return self._finish("failed", finish_reason="error", error=error, own_fault=own_fault)
-
-    def _cut(self, event: CutOff) -> Action:
-        if isinstance(self._waits_for, CallTools):
-            for call in self._waits_for.calls:
-                self._add(tool_message(call.call_id, OUTCOME_UNKNOWN))
-        return self._finish(event.state, finish_reason=event.state, error=event.error)
-
-    def _finish(
-        self,
-        state: TurnState,
-        *,
-        finish_reason: str,
-        text: str = "",
-        error: TurnError | None = None,
-        own_fault: bool = False,
-    ) -> Finish:
-        self._waits_for = Finish(
-            state=state,
-            text=text,
-            finish_reason=finish_reason,
-            error=error,
-            own_fault=own_fault,
-            commit=self._take(),
-        )
+    def _finish(self, outcome: Outcome, *, unsaid: bool = False) -> Finish:
+        self._waits_for = Finish(outcome=outcome, commit=self._take(), unsaid=unsaid)
         return self._waits_for
 
     def _add(self, message: bytes) -> None:

@@ -1,0 +1,71 @@
+"""What earlier turns say in a request to the model, purely.
+
+The rules (docs/explanation/architecture.md): failed turns are carried like others, but for one that was recognised as
+the cause of its own failure and called no tool; a tool call whose result is missing is closed with one that says that
+its outcome is unknown. :mod:`workers.models.messages` makes of it what a provider takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import orjson
+
+from workers.models.provider import Passage
+from workers.runtimes.runtime import Memory
+from workers.runtimes.transcript import OUTCOME_UNKNOWN, closing, tool_message
+from workers.store.shard import PastTurn, Summary
+
+BRIEFLY_UNKNOWN = "outcome unknown"  # the system message says the rest
+_UNKNOWN = orjson.dumps(OUTCOME_UNKNOWN)
+
+
+def passages(memory: Memory, *, resumed: bool) -> list[Passage]:
+    """The summary and the turns behind it.
+
+    Args:
+        memory: the conversation.
+        resumed: the system message speaks of unknown outcomes, so the results of those calls say it briefly.
+    """
+    past = carried(memory.past)
+    if memory.summary is not None:
+        past.insert(0, summary_passage(memory.summary))
+    if resumed:
+        past = [replace(passage, rows=briefly_unknown(passage.rows)) for passage in past]
+    return past
+
+
+def carried(past: Sequence[PastTurn]) -> list[Passage]:
+    """What past turns say in a new request to the model, oldest first."""
+    return [_passage(turn) for turn in past if not turn.own_fault or _called_tools(turn)]
+
+
+def _passage(turn: PastTurn) -> Passage:
+    rows = turn.rows
+    if turn.state != "completed":  # where its end could not be stored, its tool calls are still open
+        rows = (*rows, *closing(rows))
+    return Passage(turn_id=turn.turn_id, failed=turn.state == "failed", rows=rows)
+
+
+def _called_tools(turn: PastTurn) -> bool:
+    return any(b'"tool_call_id"' in row or b'"tool_calls"' in row for row in turn.rows)
+
+
+def summary_passage(summary: Summary) -> Passage:
+    """A summary as a request carries it, in the place of the turns that it covers."""
+    turns = "turn" if summary.turns == 1 else f"{summary.turns} turns"
+    text = f"[Note from the gateway: the first {turns} of this conversation, summarised:]\n\n{summary.text}"
+    return Passage(turn_id="", failed=False, rows=(orjson.dumps({"role": "user", "content": text}),))
+
+
+def briefly_unknown(rows: Iterable[bytes]) -> list[bytes]:
+    """The messages with short results for calls whose outcome is unknown."""
+    return [_brief(row) if _UNKNOWN in row else row for row in rows]  # only then is a look inside worth it
+
+
+def _brief(row: bytes) -> bytes:
+    message = orjson.loads(row)
+    if message.get("role") == "tool" and message.get("content") == OUTCOME_UNKNOWN:
+        return tool_message(message["tool_call_id"], BRIEFLY_UNKNOWN)
+    return row

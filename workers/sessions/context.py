@@ -1,0 +1,59 @@
+"""What a turn's runtime starts from, made of its session, its message and the configuration."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from workers.kept_json import kept_json
+from workers.runtimes.runtime import Context, Host, Outcome
+from workers.sessions.agent_config import AgentConfig
+from workers.sessions.commands import prompt_asked_for
+from workers.sessions.notes import resume_note
+from workers.tools.toolbox import ToolsUnavailable
+from workers.turn_errors import local_error
+from workers.turns import Submission
+
+if TYPE_CHECKING:
+    from workers.sessions.session import Session
+
+
+async def prepared(host: Host, session: Session, submission: Submission, config: AgentConfig) -> Context | Outcome:
+    """What the runtime starts from; or what the turn comes to without it.
+
+    A message that asks for a prompt of a tool server has that prompt's messages behind it, which the host keeps.
+    """
+    toolbox = session.toolbox
+    try:
+        tools = await toolbox.definitions()
+    except ToolsUnavailable as error:
+        return _failed("tools_unavailable", str(error), 502)
+    messages = submission.messages
+    text = prompt_asked_for(messages)
+    prompted = None if text is None else await toolbox.prompt(text)
+    if prompted is not None:
+        if prompted.failed:
+            return _failed("prompt_failed", prompted.answer, 502 if prompted.may_pass else 400)
+        if not prompted.messages:
+            await host.say(prompted.answer)
+            host.keep((kept_json({"role": "assistant", "content": prompted.answer}),))
+            return Outcome(text=prompted.answer)
+        host.keep(prompted.messages)
+        messages = [*messages, *prompted.messages]
+    resume = session.marks.resume
+    note = None if resume is None else resume_note(resume, now=time.time(), fresh_s=config.resume_fresh_s)
+    parts = (config.system_prompt, note, toolbox.instructions, toolbox.notice)
+    return Context(
+        messages=messages,
+        memory=session,
+        system="\n\n".join(part for part in parts if part),
+        resumed=note is not None,
+        tools=tools,
+        parameters=submission.parameters,
+        max_turns=config.max_turns,
+        compaction=config.compaction,
+    )
+
+
+def _failed(code: str, text: str, http_status: int) -> Outcome:
+    return Outcome(reason="error", error=local_error(code, text, http_status=http_status))
