@@ -187,6 +187,7 @@ class Recorder:
                 strikes=self._marking.strikes(effect.key),
                 suspended=[marks.reason, marks.at] if marks.standing is Standing.SUSPENDED else None,
                 lost=None if lost is None else [lost.what, lost.at, lost.until],
+                former_id=marks.former_id,
             )
         return Tell(slot=effect.slot, generation=effect.generation, message=message)
 

@@ -55,6 +55,7 @@ class Activated:
     strikes: int
     suspended: list[Any] | None = None  # [reason, time]: its next message begins a fresh transcript
     lost: list[Any] | None = None  # [what, time, until when]: files lost some of it, and the person is to be told
+    former_id: str | None = None  # the transcript that a suspension set aside
 
 
 @message("refused")

@@ -228,7 +228,11 @@ class FakeRegistry(SessionRegistry):
     def _named(self, key: str) -> SessionRecord:
         marks = self.marks.get(key, UNMARKED)
         return SessionRecord(
-            session_id=self.sessions[key], created_at=0.0, marks=marks, suspended=self.suspensions.get(key)
+            session_id=self.sessions[key],
+            created_at=0.0,
+            marks=marks,
+            suspended=self.suspensions.get(key),
+            former_id=self.former.get(key),
         )
 
 

@@ -422,6 +422,20 @@ async def test_a_transcript_that_cannot_be_read_is_not_resumed(bench: Bench) -> 
     assert [message["content"] for message in bench.model.requests[-1]] == ["one", "re: one", "two"]
 
 
+async def test_a_resume_that_fails_leaves_the_marks_and_strikes_of_the_session(bench: Bench) -> None:
+    await suspended(bench)
+    await bench.talk("one")
+    await bench.sessions.evict(KEY)
+    marked = bench.registry.marks[KEY] = Marks(resume=Resume(reason="crash", at=time.time() + 60.0), strikes=2)
+    await bench.talk("/model")
+    bench.store.broken = {"transcript"}
+
+    told = await bench.talk("/resume")
+
+    assert told.state == "failed"
+    assert session_of(bench).marks == bench.registry.marks[KEY] == marked
+
+
 async def test_a_reset_takes_the_marks_along(bench: Bench) -> None:
     bench.registry.marks[KEY] = cut()
 

@@ -169,4 +169,10 @@ def _named(answer: Any) -> SessionRecord:
     if answer.suspended is not None:
         reason, at = answer.suspended
         suspended = Suspended(reason=reason, at=at)
-    return SessionRecord(session_id=answer.session_id, created_at=answer.created_at, marks=marks, suspended=suspended)
+    return SessionRecord(
+        session_id=answer.session_id,
+        created_at=answer.created_at,
+        marks=marks,
+        suspended=suspended,
+        former_id=answer.former_id,
+    )

@@ -21,6 +21,7 @@ class SessionRecord:
     created_at: float  # seconds since the epoch
     marks: Marks
     suspended: Suspended | None = None  # never of one that was activated: that is what ends a suspension
+    former_id: str | None = None  # the transcript that a suspension set aside
 
 
 class SessionRegistry(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from workers.sessions.marks import UNMARKED, Resume
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import CutOff, Stage, Work
-from workers.store.shard import Conversation, PastTurn, ShardStore, StoreFailed, Summary
+from workers.store.shard import Conversation, PastTurn, ShardStore, Summary
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, TurnError
 
@@ -177,13 +176,12 @@ class Session:
             Refusal: ``session_not_found`` where none was set aside; ``shard_unavailable``.
             StoreFailed: it cannot be read; the session stays as it is.
         """
+        present = await self._registry.activate(self.key, "", self.shard, create=False)
+        target = present.session_id if present.suspended is not None else present.former_id
+        conversation = None if target is None else await self.store.conversation(target)  # before the key points there
         record = await self._registry.restore(self.key, self.shard)
-        try:
+        if conversation is None or record.session_id != target:
             conversation = await self.store.conversation(record.session_id)
-        except StoreFailed:
-            with contextlib.suppress(Refusal):
-                await self._registry.restore(self.key, self.shard)
-            raise
         self._go_on_with(record, conversation)
 
     def _go_on_with(self, record: SessionRecord, conversation: Conversation) -> None:
