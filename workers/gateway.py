@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from workers.turns import Submission, TurnEvent
 
@@ -31,6 +31,25 @@ class Conversation:
     user: str  # the request's ``user`` field, or ""
     history: bytes  # hash of the messages before the new one; b"" when there are none
     idempotency_key: str | None
+
+
+class SessionView(TypedDict):
+    """How a session is, as plain data."""
+
+    key: str
+    state: str  # passivated | idle | busy
+    turns: dict[str, int]  # by state of turns: how many
+    summary: dict[str, Any] | None  # turns that its model gets as a summary, and since when in seconds since the epoch
+    session_id: NotRequired[str]  # this and the rest: of a session in memory
+    model: NotRequired[str | None]
+    marks: NotRequired[dict[str, Any]]
+
+
+class TranscriptPage(TypedDict):
+    """A page of a transcript, oldest first."""
+
+    messages: list[dict[str, Any]]  # seq, turn_id, message
+    next: int | None  # the number after which the next page begins
 
 
 class Gateway(Protocol):
@@ -61,15 +80,15 @@ class Gateway(Protocol):
             Refusal: ``shard_unavailable`` when the supervisor does not answer in time.
         """
 
-    async def describe_session(self, key: str) -> dict[str, Any]:
-        """A session as plain data: key, session_id, state, counts of turns, tools.
+    async def describe_session(self, key: str) -> SessionView:
+        """How a session is.
 
         Raises:
             Refusal: ``session_not_found``; ``shard_unavailable``.
         """
 
-    async def session_messages(self, key: str, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
-        """A page of a session's transcript, oldest first: ``{"seq", "turn_id", "message"}``; and the next cursor.
+    async def session_messages(self, key: str, after: int, limit: int) -> TranscriptPage:
+        """A page of a session's transcript.
 
         Raises:
             Refusal: ``session_not_found``; ``shard_unavailable``.

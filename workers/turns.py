@@ -31,7 +31,7 @@ class Submission:
     fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
     origin: dict[str, str]  # ingress, request id
     park: bool = False  # during a drain: keep the message for later, and nobody waits; not kept on disk
-    deadline: float = math.inf  # by this machine's time.monotonic(): its sender gives up; later nothing of it begins
+    deadline: float = math.inf  # by this process's time.monotonic(): its caller gives up; do not begin it later
 
 
 @message("delta")

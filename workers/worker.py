@@ -26,7 +26,6 @@ from hermes_actors.wire.messages import (
     Drained,
     FellBack,
     Heartbeat,
-    Hello,
     Listen,
     Query,
     Ready,
@@ -41,8 +40,9 @@ from workers.ingress.history import assistant_message, history_hash
 from workers.ingress.http import HttpIngress
 from workers.models import make_chain
 from workers.models.chain import ModelChain
-from workers.routing.conversations import Directory
-from workers.routing.local import Local
+from workers.routing.conversations import ConversationIndex
+from workers.routing.local import LocalShards
+from workers.routing.messages import DescribeSession, Hello
 from workers.routing.peer_server import PeerServer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
@@ -130,12 +130,10 @@ class Worker:
             admins=config.api_server.admins,
             on_restart_wanted=lambda key: self._tell(RestartWanted(key=key)),
         )
-        self._local = Local(self._table, self._sessions, self._admission, Directory())
+        self._local = LocalShards(self._table, self._sessions, self._admission, ConversationIndex())
         hello = Hello(boot=configure.boot, slot=configure.slot, generation=configure.generation)
         self._router = Router(self._table, self._local, registry, hello)
-        self._peers = PeerServer(
-            home.peer(configure.slot), configure.boot, submitted=self._local.submitted, asked=self._local.ask
-        )
+        self._peers = PeerServer(home.peer(configure.slot), configure.boot, self._local)
         self._ingress = HttpIngress(
             self._router, config=config.api_server, api_keys=configure.api_keys, slot=configure.slot
         )
@@ -218,7 +216,8 @@ class Worker:
             match query.about:
                 case "session":
                     number = shard_of(query.key, self._table.shards)
-                    data = await self._local.ask(number, "describe", {"key": query.key})
+                    view = await self._local.ask(number, DescribeSession(key=query.key))
+                    data = {**view}
                     data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
                 case "mcp":
                     data = {"mcp": self._tools.connections()}

@@ -9,16 +9,16 @@ from fakes.sessions import BOUND_S, Bench, FakeRegistry
 from fakes.shard_store import FakeShardStore
 
 from hermes_actors.config.model import SessionsConfig
-from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.sharding import shard_of
-from workers.routing.conversations import Directory
-from workers.routing.local import Local
+from workers.routing.conversations import ConversationIndex
+from workers.routing.listening_turn import ListeningTurn
+from workers.routing.local import LocalShards
+from workers.routing.messages import Hello
 from workers.routing.peer_server import PeerServer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.routing.router import Router
 from workers.routing.shards import ShardTable
-from workers.sessions.feed import ListeningTurn
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.recovery import recover
 from workers.turns import Delta, Ended, Submission, TurnEvent
@@ -41,12 +41,12 @@ class Node:
         self.path = path
         self.bench = Bench(SessionsConfig(), registry=registry)
         self.table = ShardTable(slot, SHARDS)
-        self.directory = Directory()
-        self.local = Local(self.table, self.bench.sessions, self.bench.admission, self.directory)
+        self.index = ConversationIndex()
+        self.local = LocalShards(self.table, self.bench.sessions, self.bench.admission, self.index)
         remote = RemoteRegistry(NoLink(), Requests())  # type: ignore[arg-type]  # never sent on
         hello = Hello(boot=BOOT, slot=slot, generation=1)
         self.router = Router(self.table, self.local, remote, hello, owner_wait_s=owner_wait_s)
-        self.server = PeerServer(path, BOOT, submitted=self.local.submitted, asked=self.local.ask)
+        self.server = PeerServer(path, BOOT, self.local)
 
     async def open(self, number: int, fence: int, store: FakeShardStore) -> None:
         """Serve a shard, after settling it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from hermes_actors.wire.refusals import RefusalCode
-from workers.gateway import Conversation
+from workers.gateway import Conversation, SessionView, TranscriptPage
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent, TurnUnknown
 
 
@@ -136,13 +136,13 @@ class FakeGateway:
         rest = first + limit
         return mine[first:rest], str(rest) if rest < len(mine) else None
 
-    async def describe_session(self, key: str) -> dict[str, Any]:
-        return self._session(key)
+    async def describe_session(self, key: str) -> SessionView:
+        return cast("SessionView", self._session(key))
 
-    async def session_messages(self, key: str, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+    async def session_messages(self, key: str, after: int, limit: int) -> TranscriptPage:
         self._session(key)
         rows = [row for row in self.rows if row["seq"] > after]
-        return rows[:limit], rows[limit - 1]["seq"] if len(rows) > limit else None
+        return {"messages": rows[:limit], "next": rows[limit - 1]["seq"] if len(rows) > limit else None}
 
     async def delete_session(self, key: str) -> None:
         self._session(key)

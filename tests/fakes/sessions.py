@@ -17,11 +17,12 @@ from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.target import Target
+from workers.routing.listening_turn import ListeningTurn
 from workers.runtimes.chat.runtime import ChatRuntime
 from workers.runtimes.runtime import Runtime
 from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
-from workers.sessions.feed import ListeningTurn, TurnFeed
+from workers.sessions.feed import TurnFeed
 from workers.sessions.marks import UNMARKED, Fresh, Marks, Suspended
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord, SessionRegistry

@@ -125,12 +125,12 @@ async def test_a_session_is_described_read_and_deleted_wherever_it_is(cluster: C
     await ended(await router.submit(cluster.message("hi", key), stream=False))
 
     described = await router.describe_session(key)
-    messages, more = await router.session_messages(key, 0, 10)
+    page = await router.session_messages(key, 0, 10)
     await router.delete_session(key)
 
     assert (described["key"], described["state"], described["turns"]) == (key, "idle", {"completed": 1})
-    assert [row["message"]["content"] for row in messages] == ["hi", "re: hi"]
-    assert more is None
+    assert [row["message"]["content"] for row in page["messages"]] == ["hi", "re: hi"]
+    assert page["next"] is None
     with pytest.raises(Refusal) as refused:
         await router.describe_session(key)
     assert refused.value.code == "session_not_found"
@@ -176,7 +176,7 @@ async def test_what_one_worker_offers_another_claims_once(cluster: Cluster, keep
     one, other = cluster.nodes[0].router, cluster.nodes[1].router
     asked = conversation(histories()[keeper])
     one.offer(asked, "conv:default:known")
-    await until(lambda: bool(cluster.nodes[keeper].directory._pointers))
+    await until(lambda: bool(cluster.nodes[keeper].index._pointers))
 
     claimed = [await other.conversation_key(asked) for _ in range(2)]
 

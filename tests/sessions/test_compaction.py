@@ -171,6 +171,7 @@ async def test_status_tells_of_the_summary_and_a_fresh_conversation_has_none() -
     assert "turns     40 in this conversation" in told
     assert "turns are summarised for the model" in told
     described = await bench.sessions.describe(KEY, bench.shard)
+    assert described["summary"] is not None
     assert described["summary"]["turns"] > 10
 
     await bench.talk("/reset")

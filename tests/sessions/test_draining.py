@@ -13,9 +13,10 @@ from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
+from workers.routing.listening_turn import ListeningTurn
 from workers.sessions import drain
 from workers.sessions.command_run import stop_turn
-from workers.sessions.feed import ListeningTurn, TurnFeed
+from workers.sessions.feed import TurnFeed
 from workers.sessions.marks import Resume
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.recovery import recover

@@ -420,6 +420,7 @@ async def test_a_page_of_the_transcript_tells_where_the_next_begins(bench: Bench
     await bench.talk("two")
 
     first = await bench.sessions.messages("api:default:a", bench.shard, 0, 3)
+    assert first["next"] is not None
     rest = await bench.sessions.messages("api:default:a", bench.shard, first["next"], 3)
 
     texts = [row["message"]["content"] for row in [*first["messages"], *rest["messages"]]]

@@ -415,6 +415,7 @@ async def test_a_page_of_large_messages_ends_early(bench: Bench) -> None:
         await bench.talk(f"{n} {large}")
 
     first = await bench.sessions.messages(KEY, bench.shard, 0, 10)
+    assert first["next"] is not None
     rest = await bench.sessions.messages(KEY, bench.shard, first["next"], 10)
 
     assert len(first["messages"]) == 1

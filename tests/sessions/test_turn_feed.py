@@ -11,7 +11,8 @@ import pytest
 from fakes.sessions import BOUND_S, Bench, events_of, text_reply, tool_reply
 
 from workers.models.provider import ModelReply, ModelRequest
-from workers.sessions.feed import ListeningTurn, TurnFeed
+from workers.routing.listening_turn import ListeningTurn
+from workers.sessions.feed import TurnFeed
 from workers.turn_errors import cancelled_error, unstored_end
 from workers.turns import Delta, Ended, Reasoning, ToolProgress, TurnEvent
 

@@ -16,9 +16,18 @@ from hermes_actors.wire import link as link_module
 from hermes_actors.wire.codec import ProtocolError, encode
 from hermes_actors.wire.frames import MAX_FRAME_BYTES
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.messages import Abandon, Drained, Told
+from hermes_actors.wire.messages import Drained
+from hermes_actors.wire.tags import message
 
 BOUND_S = 5.0
+
+
+@message("sample_of_links")
+class Sample:
+    """Something that travels."""
+
+    number: int
+    data: dict[str, Any]
 
 
 class End:
@@ -99,9 +108,9 @@ async def put(sock: socket.socket, data: bytes) -> None:
 
 async def test_messages_arrive_whole_and_in_order(pair: tuple[End, End]) -> None:
     ours, theirs = pair
-    sent = [Abandon(request=number) for number in range(1000)]
-    for message in sent:
-        ours.link.send(message)
+    sent = [Sample(number=number, data={}) for number in range(1000)]
+    for sample in sent:
+        ours.link.send(sample)
 
     await theirs.until(lambda end: len(end.messages) == 1000)
 
@@ -110,11 +119,11 @@ async def test_messages_arrive_whole_and_in_order(pair: tuple[End, End]) -> None
 
 async def test_a_message_as_large_as_a_frame_arrives_and_one_byte_more_is_refused(pair: tuple[End, End]) -> None:
     ours, theirs = pair
-    room = MAX_FRAME_BYTES - len(encode(Told(request=1, error=None, why="", data={"x": b"\0" * 70_000}))) + 70_000
+    room = MAX_FRAME_BYTES - len(encode(Sample(number=1, data={"x": b"\0" * 70_000}))) + 70_000
     with pytest.raises(ProtocolError, match="a frame holds"):
-        ours.link.send(Told(request=1, error=None, why="", data={"x": b"\0" * (room + 1)}))
+        ours.link.send(Sample(number=1, data={"x": b"\0" * (room + 1)}))
 
-    ours.link.send(Told(request=1, error=None, why="", data={"x": b"\0" * room}))
+    ours.link.send(Sample(number=1, data={"x": b"\0" * room}))
 
     await theirs.until(lambda end: len(end.messages) == 1)
 
@@ -213,7 +222,7 @@ async def test_a_loss_is_told_once_and_then_nothing_can_be_sent(pair: tuple[End,
 
 async def test_what_was_sent_before_a_close_still_arrives(pair: tuple[End, End]) -> None:
     ours, theirs = pair
-    large = Told(request=1, error=None, why="", data={"x": b"\0" * 5_000_000})
+    large = Sample(number=1, data={"x": b"\0" * 5_000_000})
     ours.link.send(large)
     ours.link.send(Drained(number=1))
     ours.link.close()
@@ -236,7 +245,7 @@ async def test_who_does_not_read_is_waited_for_and_then_dropped(
 ) -> None:
     end, _ = half
     monkeypatch.setattr(link_module, "MAX_UNSENT_BYTES", 3_000_000)
-    piece = Told(request=1, error=None, why="", data={"x": b"\0" * 1_000_000})
+    piece = Sample(number=1, data={"x": b"\0" * 1_000_000})
     end.link.send(piece)
     await asyncio.sleep(0)
     drained = asyncio.ensure_future(end.link.drained())
@@ -256,7 +265,7 @@ async def test_who_does_not_read_is_waited_for_and_then_dropped(
 async def test_a_sender_goes_on_once_the_other_end_has_read(pair: tuple[End, End]) -> None:
     ours, theirs = pair
     for _ in range(5):
-        ours.link.send(Told(request=1, error=None, why="", data={"x": b"\0" * 1_000_000}))
+        ours.link.send(Sample(number=1, data={"x": b"\0" * 1_000_000}))
         async with asyncio.timeout(BOUND_S):
             await ours.link.drained()
 

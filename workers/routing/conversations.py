@@ -13,12 +13,12 @@ from workers.gateway import Conversation
 MAX_POINTERS = 100_000  # about 25 MB
 
 
-def directory_key(conversation: Conversation) -> str:
+def conversation_name(conversation: Conversation) -> str:
     """The name under which a conversation's agent is known: who talks, as which user, with which history."""
     return f"{conversation.principal}\0{conversation.user}\0{conversation.history.hex()}"
 
 
-class Directory:
+class ConversationIndex:
     """The pointers that this worker keeps, the oldest first."""
 
     def __init__(self, limit: int = MAX_POINTERS) -> None:

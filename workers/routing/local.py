@@ -1,74 +1,74 @@
-"""The shards of this worker: their turns are run here, their questions answered."""
+"""The shards of this worker: it runs their turns and does what is requested of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import structlog
 
 from hermes_actors.wire.refusals import RefusalCode
-from workers.routing.conversations import Directory
-from workers.routing.owner import Handover
+from workers.routing.conversations import ConversationIndex
+from workers.routing.messages import (
+    ClaimConversation,
+    DeleteSession,
+    DescribeSession,
+    OfferConversation,
+    ReadTranscript,
+    ShardRequest,
+)
+from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
-from workers.sessions.feed import TurnFeed
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Sessions
 from workers.store.shard import StoreFailed
 from workers.turn_errors import STORE_FAILED_WORDS
-from workers.turns import Refusal, Submission
+from workers.turns import Refusal
 
 log = structlog.get_logger(__name__)
 
+R = TypeVar("R")
 
-class Local:
-    """This worker as an :class:`workers.routing.owner.Owner`, for its own ingress and for the other workers."""
 
-    def __init__(self, table: ShardTable, sessions: Sessions, admission: Admission, directory: Directory) -> None:
+class LocalShards:
+    """This worker as a :class:`workers.routing.owner.ShardOwner`, for its own ingress and for the other workers."""
+
+    def __init__(self, table: ShardTable, sessions: Sessions, admission: Admission, index: ConversationIndex) -> None:
         self._table = table
         self._sessions = sessions
         self._admission = admission
-        self._directory = directory
+        self._index = index
 
-    async def submit(self, shard: int, handover: Handover, *, again: bool) -> None:
-        turn = handover.turn
-        feed = await self.submitted(shard, handover.submission, again)
-        feed.listen(turn.hear, stream=handover.stream)
+    async def submit(self, shard: int, pending: PendingTurn[TurnCaller], *, again: bool) -> None:
+        turn = pending.turn
+        feed = await self._admission.submit(pending.submission, self._owned(shard), again=again)
         turn.attach(feed.turn_id, lambda: feed.leave(turn.hear))
+        if not turn.ended:
+            feed.listen(turn.hear, stream=pending.stream)
 
-    async def submitted(self, shard: int, submission: Submission, again: bool) -> TurnFeed:
-        """Take a turn.
-
-        Raises:
-            Refusal: not accepted.
-            Parked: kept, for after the drain that goes on.
-        """
-        return await self._admission.submit(submission, self._owned(shard), again=again)
-
-    async def ask(self, shard: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, shard: int, request: ShardRequest[R]) -> R:
         owned = self._owned(shard)
         try:
-            return await self._answer(owned, what, data)
+            return cast("R", await self._done(owned, request))
         except StoreFailed as error:
-            log.error("question not answered", what=what, shard=shard, why=str(error))  # noqa: TRY400  # the reason says it all
+            kind = type(request).__name__
+            log.error("request not done", request=kind, shard=shard, why=str(error))  # noqa: TRY400  # the reason says it all
             raise refusal_of(error) from error
 
-    async def _answer(self, shard: OwnedShard, what: str, data: dict[str, Any]) -> dict[str, Any]:
-        match what:
-            case "claim":
-                return {"key": self._directory.claim(data["name"])}
-            case "offer":
-                self._directory.offer(data["name"], data["key"])
-                return {}
-            case "describe":
-                return await self._sessions.describe(data["key"], shard)
-            case "messages":
-                return await self._sessions.messages(data["key"], shard, data["after"], data["limit"])
-            case "delete":
-                await self._sessions.delete(data["key"], shard)
-                return {}
+    async def _done(self, shard: OwnedShard, request: ShardRequest[Any]) -> Any:
+        match request:
+            case ClaimConversation():
+                return self._index.claim(request.name)
+            case OfferConversation():
+                return self._index.offer(request.name, request.key)
+            case DescribeSession():
+                return await self._sessions.describe(request.key, shard)
+            case ReadTranscript():
+                return await self._sessions.messages(request.key, shard, request.after, request.limit)
+            case DeleteSession():
+                return await self._sessions.delete(request.key, shard)
             case _:
-                raise ValueError(f"a worker cannot be asked for {what!r}")
+                raise TypeError(f"{type(request).__name__} is no request about a shard")
 
     def _owned(self, number: int) -> OwnedShard:
         shard = self._table.open.get(number)

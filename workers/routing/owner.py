@@ -1,20 +1,23 @@
-"""What the owner of a shard is asked to do, be it this worker or another."""
+"""What the owner of a shard does for a caller, be it this worker or another."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
-from workers.sessions.feed import ListeningTurn
-from workers.turns import Submission
+from workers.routing.messages import ShardRequest
+from workers.turns import Submission, TurnEvent
+
+R = TypeVar("R")
 
 
 class OwnerGone(Exception):
-    """The owner cannot be reached, or owns the shard no more, or got the request too late.
+    """The owner cannot be reached, or no longer owns the shard, or got the request too late.
 
     Args:
         why: in words.
-        may_have_it: the request was handed over and not answered, so it may have been done.
+        may_have_it: the request was sent and not answered, so the owner may have done it.
     """
 
     def __init__(self, why: str, *, may_have_it: bool) -> None:
@@ -22,36 +25,53 @@ class OwnerGone(Exception):
         self.may_have_it = may_have_it
 
 
+class TurnCaller(Protocol):
+    """The caller of a turn, as its owner sees them."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the caller heard the end, or went away."""
+
+    def attach(self, turn_id: str, leave: Callable[[], None]) -> None:
+        """The owner has the turn; ``leave`` ends the caller's interest in it. A caller who went away leaves at once."""
+
+    def hear(self, event: TurnEvent) -> None:
+        """The next event of the turn."""
+
+
+C = TypeVar("C", bound=TurnCaller, covariant=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handover:
-    """A turn on its way to its session's owner, and the caller who is held here."""
+class PendingTurn(Generic[C]):
+    """A turn on its way to its session's owner, and the caller who waits for it."""
 
     submission: Submission
-    turn: ListeningTurn
+    turn: C
     stream: bool  # whether deltas and tool progress are wanted, or only the end
 
 
-class Owner(Protocol):
-    """Runs the turns of a shard's sessions and answers questions about them."""
+class ShardOwner(Protocol):
+    """Runs the turns of a shard's sessions and does what is requested of the shard."""
 
-    async def submit(self, shard: int, handover: Handover, *, again: bool) -> None:
+    async def submit(self, shard: int, pending: PendingTurn[TurnCaller], *, again: bool) -> None:
         """Take a turn. When this returns it is on disk, and its events go to its caller.
 
         Args:
             shard: its shard.
-            handover: the turn and its caller.
+            pending: the turn and its caller.
             again: an owner may have it already.
 
         Raises:
             Refusal: not accepted.
-            Parked: on disk, for after the drain that goes on; its caller hears nothing.
-            OwnerGone: the owner has it not, or nobody knows.
+            Parked: on disk, for after the drain; its caller hears nothing.
+            OwnerGone: the owner does not have it, or may have it.
         """
 
-    async def ask(self, shard: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
-        """Read or change something of a shard; ``what`` as in :class:`hermes_actors.wire.messages.Ask`.
+    async def ask(self, shard: int, request: ShardRequest[R]) -> R:
+        """Read or change something in a shard.
 
         Raises:
-            Refusal: the owner said no.
-            OwnerGone: it was not done, or nobody knows.
+            Refusal: the owner refused.
+            OwnerGone: it was not done, or may have been done.
         """

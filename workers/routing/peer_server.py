@@ -1,4 +1,4 @@
-"""The other workers as callers: what they submit is run, what they ask is answered."""
+"""The other workers as callers: this worker runs what they submit and does what they request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,29 +16,26 @@ import structlog
 
 from hermes_actors.background import Background
 from hermes_actors.home import PRIVATE_FILE
-from hermes_actors.wire.codec import ProtocolError, from_parts, to_parts
+from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.messages import (
-    Abandon,
-    Ask,
-    Hello,
-    Submit,
-    Told,
-    TurnAccepted,
-    TurnEventFrame,
-    TurnParked,
-    TurnRefused,
-)
 from hermes_actors.wire.peer import peer_of
 from hermes_actors.wire.refusals import RefusalCode
-from workers.sessions.feed import TurnFeed
+from workers.routing.messages import (
+    Abandon,
+    Hello,
+    PeerRefusal,
+    PeerRequest,
+    PeerResponse,
+    ShardRequest,
+    Submit,
+    TurnAccepted,
+    TurnHappened,
+)
+from workers.routing.owner import PendingTurn, ShardOwner
 from workers.turn_errors import error_data, too_large_error
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
 
 log = structlog.get_logger(__name__)
-
-Submitted = Callable[[int, Submission, bool], Awaitable[TurnFeed]]  # shard, submission, again
-Asked = Callable[[int, str, dict[str, Any]], Awaitable[dict[str, Any]]]  # shard, what, data
 
 
 class PeerServer:
@@ -46,15 +44,13 @@ class PeerServer:
     Args:
         path: the socket to listen on.
         boot: the life of the supervisor that all callers must share.
-        submitted: takes a turn; refuses it with a :class:`workers.turns.Refusal`, or parks it.
-        asked: answers a question, likewise.
+        shards: of this worker.
     """
 
-    def __init__(self, path: Path, boot: str, *, submitted: Submitted, asked: Asked) -> None:
+    def __init__(self, path: Path, boot: str, shards: ShardOwner) -> None:
         self._path = path
         self._boot = boot
-        self._submitted = submitted
-        self._asked = asked
+        self._shards = shards
         self._server: asyncio.Server | None = None
         self._callers: set[_Caller] = set()
 
@@ -67,7 +63,7 @@ class PeerServer:
         self._server = await asyncio.get_running_loop().create_unix_server(self._accept, sock=listener)
 
     def _accept(self) -> FrameLink:
-        caller = _Caller(self._boot, self._submitted, self._asked, self._callers.discard)
+        caller = _Caller(self._boot, self._shards, self._callers.discard)
         self._callers.add(caller)
         return caller.link
 
@@ -93,14 +89,14 @@ class _CheckedLink(FrameLink):
 class _Caller:
     """One other worker, over one link."""
 
-    def __init__(self, boot: str, submitted: Submitted, asked: Asked, on_gone: Callable[[_Caller], None]) -> None:
+    def __init__(self, boot: str, shards: ShardOwner, on_gone: Callable[[_Caller], None]) -> None:
         self.link = _CheckedLink(self._received, self._lost)
         self._boot = boot
-        self._submitted = submitted
-        self._asked = asked
+        self._shards = shards
         self._on_gone = on_gone
         self._welcome = False
-        self._turns: dict[int, Callable[[], None]] = {}  # request -> stop listening to it
+        self._submitting: dict[int, asyncio.Task[None]] = {}  # by request
+        self._turns: dict[int, _RemoteTurn] = {}  # by request; accepted and not over
         self._background = Background()
 
     def _received(self, message: Any) -> None:
@@ -109,69 +105,93 @@ class _Caller:
                 self._welcome = message.boot == self._boot
             case _ if not self._welcome:
                 raise ProtocolError("a caller says hello first, and is of the same boot")
-            case Submit():
-                submission = from_parts(message.submission)
-                if not isinstance(submission, Submission):
-                    raise ProtocolError(f"a {type(submission).__name__} is no turn")
-                self._background.start(self._run(message, submission))
-            case Ask():
-                self._background.start(self._answer(message))
+            case Submit(submission=Submission()):
+                task = self._submitting[message.request] = self._background.start(self._submit(message))
+                task.add_done_callback(lambda _: self._submitting.pop(message.request, None))
+            case PeerRequest(content=ShardRequest()):
+                self._background.start(self._respond(message))
             case Abandon():
-                leave = self._turns.pop(message.request, None)
-                if leave is not None:
-                    leave()
+                self._abandon(message.request)
             case _:
-                raise ProtocolError(f"a worker does not say {type(message).__name__} here")
+                raise ProtocolError(f"a worker does not send this here: {message!r:.200}")
 
-    async def _run(self, request: Submit, submission: Submission) -> None:
-        number = request.request
+    def _abandon(self, number: int) -> None:
+        turn, submitting = self._turns.pop(number, None), self._submitting.get(number)
+        if turn is not None:
+            turn.leave()
+        elif submitting is not None:  # what is on its way to disk gets there, and is a turn like any other
+            submitting.cancel()
+
+    async def _submit(self, request: Submit) -> None:
+        turn = _RemoteTurn(self, request.request)
+        submission = replace(request.submission, deadline=time.monotonic() + request.within_s)
+        pending = PendingTurn(submission=submission, turn=turn, stream=request.stream)
         try:
-            feed = await self._submitted(request.shard, submission, request.again)
+            await self._shards.submit(request.shard, pending, again=request.again)
         except Refusal as no:
-            self._send(TurnRefused(request=number, code=no.code, why=no.why, retry_after_s=no.retry_after_s))
-            return
+            self._refuse(request.request, no)
         except Parked as parked:
-            self._send(TurnParked(request=number, turn_id=parked.turn_id, retry_after_s=parked.retry_after_s))
-            return
-        if self.link.closed:
-            feed.abandon()
-            return
+            self.send(TurnAccepted(request=request.request, turn_id=parked.turn_id, parked_s=parked.retry_after_s))
 
-        def tell(event: TurnEvent) -> None:
-            self._tell(number, event)
-            if isinstance(event, Ended):
-                self._turns.pop(number, None)
-
-        self._send(TurnAccepted(request=number, turn_id=feed.turn_id))
-        self._turns[number] = lambda: feed.leave(tell)
-        feed.listen(tell, stream=request.stream)
-
-    def _tell(self, number: int, event: TurnEvent) -> None:
+    async def _respond(self, request: PeerRequest) -> None:
         try:
-            self._send(TurnEventFrame(request=number, event=to_parts(event)))
-        except ProtocolError as error:  # larger than a frame: the reply, or all of it so far for one who came late
-            log.warning("event cannot be handed over", event_type=type(event).__name__, why=str(error))
-            if isinstance(event, Ended):
-                end = replace(event, state="failed", text="", error=error_data(too_large_error()))
-                self._send(TurnEventFrame(request=number, event=to_parts(end)))
-
-    async def _answer(self, request: Ask) -> None:
-        number = request.request
-        try:
-            data = await self._asked(request.shard, request.what, request.data)
-            self._send(Told(request=number, error=None, why="", data=data))
+            result = await self._shards.ask(request.shard, request.content)
+            self.send(PeerResponse(request=request.request, result=result))
         except Refusal as no:
-            self._send(Told(request=number, error=no.code, why=no.why, data={}))
+            self._refuse(request.request, no)
         except ProtocolError as error:
-            self._send(Told(request=number, error=RefusalCode.MESSAGE_TOO_LARGE, why=str(error), data={}))
+            self._refuse(request.request, Refusal(RefusalCode.MESSAGE_TOO_LARGE, str(error)))
 
-    def _send(self, message: Any) -> None:
-        with contextlib.suppress(LinkClosed):  # _lost has seen, or will see, to what the caller had running
+    def _refuse(self, number: int, no: Refusal) -> None:
+        self.send(PeerRefusal(request=number, code=no.code, why=no.why, retry_after_s=no.retry_after_s))
+
+    def accept(self, turn: _RemoteTurn, turn_id: str) -> None:
+        """Send that a turn is on disk."""
+        self.send(TurnAccepted(request=turn.number, turn_id=turn_id, parked_s=None))
+        self._turns[turn.number] = turn
+
+    def over(self, turn: _RemoteTurn) -> None:
+        """The caller knows the end of a turn."""
+        self._turns.pop(turn.number, None)
+
+    def send(self, message: Any) -> None:
+        """Send, unless the link is lost: then :meth:`_lost` ends what the caller had running."""
+        with contextlib.suppress(LinkClosed):
             self.link.send(message)
 
     def _lost(self, why: str) -> None:
         log.debug("link of a worker ended", why=why)
         turns, self._turns = self._turns, {}
-        for leave in turns.values():
-            leave()
+        for turn in turns.values():
+            turn.leave()
         self._on_gone(self)
+
+
+class _RemoteTurn:
+    """The caller of a turn at another worker: a :class:`workers.routing.owner.TurnCaller`."""
+
+    def __init__(self, caller: _Caller, number: int) -> None:
+        self.number = number
+        self.ended = False
+        self.leave: Callable[[], None]
+        self._caller = caller
+
+    def attach(self, turn_id: str, leave: Callable[[], None]) -> None:
+        self.leave = leave
+        if self._caller.link.closed:
+            self.ended = True
+            leave()
+        else:
+            self._caller.accept(self, turn_id)
+
+    def hear(self, event: TurnEvent) -> None:
+        try:
+            self._caller.send(TurnHappened(request=self.number, event=event))
+        except ProtocolError as error:  # larger than a frame: the reply, or all of it so far for one who came late
+            log.warning("event cannot be sent to its caller", event_type=type(event).__name__, why=str(error))
+            if isinstance(event, Ended):
+                end = replace(event, state="failed", text="", error=error_data(too_large_error()))
+                self._caller.send(TurnHappened(request=self.number, event=end))
+        if isinstance(event, Ended):
+            self.ended = True
+            self._caller.over(self)

@@ -1,40 +1,40 @@
-"""The owners among the other workers: a turn or a question that reached the wrong worker is handed to one of them."""
+"""The owners among the other workers, for turns and requests that reached a worker that does not own the shard."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from hermes_actors.wire.codec import ProtocolError, from_parts, to_parts
+from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.messages import (
-    Abandon,
-    Ask,
-    Hello,
-    Submit,
-    Told,
-    TurnAccepted,
-    TurnEventFrame,
-    TurnParked,
-    TurnRefused,
-)
 from hermes_actors.wire.refusals import RefusalCode
-from workers.routing.owner import Handover, OwnerGone
+from workers.routing.messages import (
+    Abandon,
+    Hello,
+    PeerRefusal,
+    PeerRequest,
+    PeerResponse,
+    ShardRequest,
+    Submit,
+    TurnAccepted,
+    TurnHappened,
+)
+from workers.routing.owner import OwnerGone, PendingTurn, TurnCaller
 from workers.routing.requests import Requests
 from workers.turns import Parked, Refusal
 
 CONNECT_TIMEOUT_S = 2.0
 ACCEPT_TIMEOUT_S = 4.0  # within the router's OWNER_WAIT_S, so that there is time to ask again
-ADMIT_TIMEOUT_S = 3.0  # after which the owner lets a turn be; the rest is for its commit and the way back
+ADMIT_TIMEOUT_S = 3.0  # after which the owner no longer begins a turn; the rest is for its commit and the way back
 ASK_TIMEOUT_S = 5.0
+
+R = TypeVar("R")
 
 
 class Peer:
-    """Another worker as an :class:`workers.routing.owner.Owner`. The link is made when needed, anew after its loss.
+    """Another worker as a :class:`workers.routing.owner.ShardOwner`. It is linked when needed, and again after a loss.
 
     Args:
         path: the other worker's socket.
@@ -42,20 +42,20 @@ class Peer:
         on_cut: called with each accepted turn whose owner went away before its end.
     """
 
-    def __init__(self, path: str, hello: Hello, on_cut: Callable[[Handover], None]) -> None:
+    def __init__(self, path: str, hello: Hello, on_cut: Callable[[PendingTurn[Any]], None]) -> None:
         self._path = path
         self._hello = hello
         self._on_cut = on_cut
         self._connecting = asyncio.Lock()
         self._linked: _LinkedOwner | None = None
 
-    async def submit(self, shard: int, handover: Handover, *, again: bool) -> None:
+    async def submit(self, shard: int, pending: PendingTurn[TurnCaller], *, again: bool) -> None:
         link = await self._connected()
-        await link.submit(shard, handover, again=again)
+        await link.submit(shard, pending, again=again)
 
-    async def ask(self, shard: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, shard: int, request: ShardRequest[R]) -> R:
         link = await self._connected()
-        return await link.ask(shard, what, data)
+        return await link.ask(shard, request)
 
     def close(self) -> None:
         """End the link."""
@@ -81,86 +81,92 @@ class Peer:
 class _LinkedOwner:
     """The other worker over one link, from its start to its loss: a late word of an old link meets nobody."""
 
-    def __init__(self, on_cut: Callable[[Handover], None]) -> None:
+    def __init__(self, on_cut: Callable[[PendingTurn[Any]], None]) -> None:
         self.link = FrameLink(self._received, self._lost)
         self._on_cut = on_cut
         self._requests = Requests()
-        self._submitted: dict[int, Handover] = {}  # by request; not accepted yet
-        self._accepted: dict[int, Handover] = {}  # by request; not over yet
+        self._submitted: dict[int, PendingTurn[TurnCaller]] = {}  # by request; not accepted yet
+        self._accepted: dict[int, PendingTurn[TurnCaller]] = {}  # by request; not over yet
 
-    async def submit(self, shard: int, handover: Handover, *, again: bool) -> None:
+    async def submit(self, shard: int, pending: PendingTurn[TurnCaller], *, again: bool) -> None:
         number = self._requests.number()
-        submission = to_parts(replace(handover.submission, deadline=time.monotonic() + ADMIT_TIMEOUT_S))
-        request = Submit(request=number, shard=shard, submission=submission, stream=handover.stream, again=again)
-        self._submitted[number] = handover
+        request = Submit(
+            request=number,
+            shard=shard,
+            submission=pending.submission,
+            stream=pending.stream,
+            again=again,
+            within_s=ADMIT_TIMEOUT_S,
+        )
+        self._submitted[number] = pending
         try:
-            answer = await self._ask(request, ACCEPT_TIMEOUT_S)
-        except BaseException:
+            accepted: TurnAccepted = await self._ask(request, ACCEPT_TIMEOUT_S)
+        except (OwnerGone, asyncio.CancelledError):
             self._leave(number)
             raise
         finally:
             self._submitted.pop(number, None)
-        if isinstance(answer, TurnRefused):
-            code = RefusalCode(answer.code)
-            if code in (RefusalCode.NOT_OWNER, RefusalCode.TOO_LATE):
-                raise OwnerGone(answer.why, may_have_it=False)
-            raise Refusal(code, answer.why, answer.retry_after_s)
-        if isinstance(answer, TurnParked):
-            raise Parked(answer.turn_id, answer.retry_after_s)
+        if accepted.parked_s is not None:
+            raise Parked(accepted.turn_id, accepted.parked_s)
 
-    async def ask(self, shard: int, what: str, data: dict[str, Any]) -> dict[str, Any]:
-        request = Ask(request=self._requests.number(), shard=shard, what=what, data=data)
-        answer: Told = await self._ask(request, ASK_TIMEOUT_S)
-        if answer.error == RefusalCode.NOT_OWNER:
-            raise OwnerGone(answer.why, may_have_it=False)
-        if answer.error is not None:
-            raise Refusal(RefusalCode(answer.error), answer.why)
-        return answer.data
+    async def ask(self, shard: int, request: ShardRequest[R]) -> R:
+        asked = PeerRequest(request=self._requests.number(), shard=shard, content=request)
+        response: PeerResponse = await self._ask(asked, ASK_TIMEOUT_S)
+        result: R = response.result
+        return result
 
     async def _ask(self, request: Any, timeout_s: float) -> Any:
         try:
-            return await self._requests.ask(self.link, request, timeout_s=timeout_s)
+            response = await self._requests.ask(self.link, request, timeout_s=timeout_s)
         except ProtocolError as error:
             why = f"The message cannot be handed to the session's worker: {error}."
             raise Refusal(RefusalCode.MESSAGE_TOO_LARGE, why) from error
         except (LinkClosed, TimeoutError) as error:
             raise OwnerGone(str(error) or "no answer in time", may_have_it=True) from error
+        if isinstance(response, PeerRefusal):
+            code = RefusalCode(response.code)
+            if code in (RefusalCode.NOT_OWNER, RefusalCode.TOO_LATE):
+                raise OwnerGone(response.why, may_have_it=False)
+            raise Refusal(code, response.why, response.retry_after_s)
+        return response
 
     def _received(self, message: Any) -> None:
         match message:
-            case TurnEventFrame():
-                handover = self._accepted.get(message.request)
-                if handover is not None:
-                    handover.turn.hear(from_parts(message.event))
-                    if handover.turn.ended:
+            case TurnHappened():
+                pending = self._accepted.get(message.request)
+                if pending is not None:
+                    pending.turn.hear(message.event)
+                    if pending.turn.ended:
                         del self._accepted[message.request]
             case TurnAccepted():
-                self._accept(message)  # not left to the one who waits: the link may be lost before its turn comes
+                if message.parked_s is None:
+                    self._accept(message)  # not left to the one who waits: the link may be lost before its turn comes
                 self._requests.answer(message)
-            case TurnRefused() | TurnParked() | Told():
+            case PeerResponse() | PeerRefusal():
                 self._requests.answer(message)
             case _:
                 raise ProtocolError(f"an owner does not say {type(message).__name__}")
 
     def _accept(self, message: TurnAccepted) -> None:
         number = message.request
-        handover = self._submitted.pop(number, None)
-        if handover is None:  # its caller has stopped waiting
+        pending = self._submitted.pop(number, None)
+        if pending is None:  # its caller has stopped waiting
             self._abandon(number)
         else:
-            self._accepted[number] = handover
-            handover.turn.attach(message.turn_id, lambda: self._leave(number))
+            self._accepted[number] = pending
+            pending.turn.attach(message.turn_id, lambda: self._leave(number))
 
     def _leave(self, number: int) -> None:
-        if self._accepted.pop(number, None) is not None:
+        """The caller went away, or waits no longer; an owner that has the turn, or is about to, is to know that."""
+        if self._accepted.pop(number, None) is not None or number in self._submitted:
             self._abandon(number)
 
     def _abandon(self, number: int) -> None:
-        with contextlib.suppress(LinkClosed):  # an owner that is gone needs no telling
+        with contextlib.suppress(LinkClosed):  # then the owner knows that its callers went away
             self.link.send(Abandon(request=number))
 
     def _lost(self, why: str) -> None:
         cut, self._accepted = self._accepted, {}
         self._requests.lost(why)
-        for handover in cut.values():
-            self._on_cut(handover)
+        for pending in cut.values():
+            self._on_cut(pending)

@@ -17,19 +17,27 @@ from typing import Any, TypeVar
 import structlog
 
 from hermes_actors.background import Background
-from hermes_actors.wire.messages import Hello
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
-from workers.gateway import Conversation
-from workers.routing.conversations import directory_key
-from workers.routing.local import Local
-from workers.routing.owner import Handover, Owner, OwnerGone
+from workers.gateway import Conversation, SessionView, TranscriptPage
+from workers.routing.conversations import conversation_name
+from workers.routing.listening_turn import ListeningTurn
+from workers.routing.local import LocalShards
+from workers.routing.messages import (
+    ClaimConversation,
+    DeleteSession,
+    DescribeSession,
+    Hello,
+    OfferConversation,
+    ReadTranscript,
+    ShardRequest,
+)
+from workers.routing.owner import OwnerGone, PendingTurn, ShardOwner
 from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
 from workers.sessions.commands import command_in
-from workers.sessions.feed import ListeningTurn
 from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turns import Refusal, Submission, TurnError, TurnUnknown
 
@@ -43,7 +51,7 @@ PLACEMENT_TRIES = 64  # to find a name that falls into a shard of this worker
 # An owner that refuses with one of these may not know of an earlier turn.
 _LOOKED_NOWHERE = (RefusalCode.SHARD_UNAVAILABLE, RefusalCode.STORE_FAILED)
 
-T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Router:
@@ -58,7 +66,7 @@ class Router:
     def __init__(
         self,
         table: ShardTable,
-        local: Local,
+        local: LocalShards,
         registry: RemoteRegistry,
         hello: Hello,
         *,
@@ -86,49 +94,45 @@ class Router:
     # -- turns ----------------------------------------------------------------------------------------------------
     async def submit(self, submission: Submission, *, stream: bool) -> ListeningTurn:
         turn = ListeningTurn(submission.turn_id)
-        await self._submit(Handover(submission=submission, turn=turn, stream=stream), again=False)
+        await self._submit(PendingTurn(submission=submission, turn=turn, stream=stream), again=False)
         return turn
 
-    async def _submit(self, handover: Handover, *, again: bool) -> None:
-        number = self._shard_of(handover.submission.key)
+    async def _submit(self, pending: PendingTurn[ListeningTurn], *, again: bool) -> None:
+        number = self._shard_of(pending.submission.key)
 
-        async def hand_over(owner: Owner, again: bool) -> None:
+        async def hand_over(owner: ShardOwner, again: bool) -> None:
             try:
-                await owner.submit(number, handover, again=again)
+                await owner.submit(number, pending, again=again)
             except Refusal as refusal:
                 if again and refusal.code in _LOOKED_NOWHERE:
-                    raise TurnUnknown(handover.submission.turn_id, refusal.why) from refusal
+                    raise TurnUnknown(pending.submission.turn_id, refusal.why) from refusal
                 raise
 
         try:
             await self._at_owner(number, hand_over, again=again)
         except OwnerGone as error:
             if error.may_have_it:
-                raise TurnUnknown(handover.submission.turn_id, str(error)) from error
+                raise TurnUnknown(pending.submission.turn_id, str(error)) from error
             raise _unavailable(error) from error
 
-    def _cut(self, handover: Handover) -> None:
+    def _cut(self, pending: PendingTurn[ListeningTurn]) -> None:
         """The owner of an accepted turn went away: the next owner knows what became of it."""
         if self._closed:
-            self._tell_lost(handover, "this worker stops too", cut_error("crash"))
+            _tell_lost(pending, "this worker stops too", cut_error("crash"))
         else:
-            self._background.start(self._reattach(handover))
+            self._background.start(self._reattach(pending))
 
-    async def _reattach(self, handover: Handover) -> None:
-        try:  # who heard something already gets no second beginning
-            stream = handover.stream and not handover.turn.heard
-            waiting = replace(handover.submission, park=False)  # its caller waits already
-            await self._submit(replace(handover, submission=waiting, stream=stream), again=True)
+    async def _reattach(self, pending: PendingTurn[ListeningTurn]) -> None:
+        submission = pending.submission
+        try:  # a caller who heard a beginning gets no second one
+            stream = pending.stream and not pending.turn.heard
+            waiting = replace(submission, park=False)  # its caller waits already
+            await self._submit(replace(pending, submission=waiting, stream=stream), again=True)
         except TurnUnknown as unknown:
-            self._tell_lost(handover, str(unknown), cut_error("crash"))
+            _tell_lost(pending, str(unknown), cut_error("crash"))
         except Refusal as refusal:
-            kept = refusal.code == RefusalCode.GATEWAY_DRAINING and command_in(handover.submission.messages) is None
-            self._tell_lost(handover, refusal.why, waiting_error() if kept else cut_error("crash"))
-
-    def _tell_lost(self, handover: Handover, why: str, error: TurnError) -> None:
-        submission, turn = handover.submission, handover.turn
-        log.warning("turn lost with its worker", session=submission.key, turn=turn.turn_id, why=why)
-        turn.hear(unstored_end(turn.turn_id, "", "interrupted", error))
+            kept = refusal.code == RefusalCode.GATEWAY_DRAINING and command_in(submission.messages) is None
+            _tell_lost(pending, refusal.why, waiting_error() if kept else cut_error("crash"))
 
     # -- sessions -------------------------------------------------------------------------------------------------
     async def conversation_key(self, conversation: Conversation) -> str:
@@ -136,14 +140,14 @@ class Router:
             name = f"{conversation.principal}\0{conversation.user}\0{conversation.idempotency_key}"
             return f"conv:{conversation.principal}:{blake2b(name.encode(), digest_size=16).hexdigest()}"
         if conversation.history:
-            name = directory_key(conversation)
+            name = conversation_name(conversation)
             try:
-                known = await self._ask(self._shard_of(name), "claim", {"name": name}, patient=False)
+                known = await self._ask(self._shard_of(name), ClaimConversation(name=name), patient=False)
             except Refusal as refusal:  # what it knew is lost with it: an agent of its own, at once
                 log.debug("conversation not claimed", why=refusal.why)
             else:
-                if known["key"] is not None:
-                    return str(known["key"])
+                if known is not None:
+                    return known
         return self._new_key(conversation.principal)
 
     def _new_key(self, principal: str) -> str:
@@ -156,12 +160,12 @@ class Router:
 
     def offer(self, conversation: Conversation, key: str) -> None:
         """Tell who keeps the pointers that the agent of ``key`` now knows this history."""
-        name = directory_key(conversation)
-        self._background.start(self._offer(self._shard_of(name), {"name": name, "key": key}))
+        name = conversation_name(conversation)
+        self._background.start(self._offer(OfferConversation(name=name, key=key)))
 
-    async def _offer(self, number: int, pointer: dict[str, Any]) -> None:
+    async def _offer(self, known: OfferConversation) -> None:
         try:
-            await self._ask(number, "offer", pointer, patient=False)
+            await self._ask(self._shard_of(known.name), known, patient=False)
         except Refusal as refusal:  # the follow-up then starts an agent of its own
             log.debug("conversation not offered", why=refusal.why)
 
@@ -170,32 +174,30 @@ class Router:
     ) -> tuple[list[dict[str, Any]], str | None]:
         return await self._registry.page(principal, after, limit)
 
-    async def describe_session(self, key: str) -> dict[str, Any]:
-        return await self._ask(self._shard_of(key), "describe", {"key": key})
+    async def describe_session(self, key: str) -> SessionView:
+        return await self._ask(self._shard_of(key), DescribeSession(key=key))
 
-    async def session_messages(self, key: str, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
-        asked = {"key": key, "after": after, "limit": limit}
-        page = await self._ask(self._shard_of(key), "messages", asked)
-        return page["messages"], page["next"]
+    async def session_messages(self, key: str, after: int, limit: int) -> TranscriptPage:
+        return await self._ask(self._shard_of(key), ReadTranscript(key=key, after=after, limit=limit))
 
     async def delete_session(self, key: str) -> None:
-        await self._ask(self._shard_of(key), "delete", {"key": key})
+        await self._ask(self._shard_of(key), DeleteSession(key=key))
 
     # -- owners ---------------------------------------------------------------------------------------------------
-    async def _ask(self, number: int, what: str, data: dict[str, Any], *, patient: bool = True) -> dict[str, Any]:
+    async def _ask(self, number: int, request: ShardRequest[R], *, patient: bool = True) -> R:
         try:
-            return await self._at_owner(number, lambda owner, _: owner.ask(number, what, data), patient=patient)
+            return await self._at_owner(number, lambda owner, _: owner.ask(number, request), patient=patient)
         except OwnerGone as error:
             raise _unavailable(error) from error
 
     async def _at_owner(
         self,
         number: int,
-        do: Callable[[Owner, bool], Awaitable[T]],
+        do: Callable[[ShardOwner, bool], Awaitable[R]],
         *,
         again: bool = False,
         patient: bool = True,
-    ) -> T:
+    ) -> R:
         """Do something at the owner of a shard; where that is down or changes, wait for the next one if patient.
 
         Args:
@@ -223,7 +225,7 @@ class Router:
                 raise OwnerGone(f"The session's worker does not answer: {why}.", may_have_it=again)
             await self._table.change(min(left, OWNER_RETRY_S))
 
-    def _owner(self, number: int) -> Owner | None:
+    def _owner(self, number: int) -> ShardOwner | None:
         """Who owns a shard; None while that is down."""
         if number in self._table.open or number in self._table.unusable:  # the latter it refuses at once
             return self._local
@@ -244,6 +246,12 @@ class Router:
         self._background.cancel()
         for peer in self._peers.values():
             peer.close()
+
+
+def _tell_lost(pending: PendingTurn[ListeningTurn], why: str, error: TurnError) -> None:
+    submission, turn = pending.submission, pending.turn
+    log.warning("turn lost with its worker", session=submission.key, turn=turn.turn_id, why=why)
+    turn.hear(unstored_end(turn.turn_id, "", "interrupted", error))
 
 
 def _unavailable(error: OwnerGone) -> Refusal:

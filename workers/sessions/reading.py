@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from hermes_actors.wire.refusals import RefusalCode
+from workers.gateway import SessionView, TranscriptPage
 from workers.models.attached import shown
 from workers.sessions.session import Session
 from workers.store.shard import ShardStore, Summary
@@ -19,8 +20,8 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, whe
 
 async def describe(
     session: Session | None, key: str, store: ShardStore, session_id: Callable[[], Awaitable[str]]
-) -> dict[str, Any]:
-    """How a session stands, as plain data; of one that sleeps only what is on disk.
+) -> SessionView:
+    """How a session is; of a passivated one only what is on disk.
 
     Args:
         session: where it is resident.
@@ -39,16 +40,13 @@ async def describe(
         if refusal.code == RefusalCode.SESSION_NOT_FOUND and session is None and not any(turns.values()):
             raise  # else the registry does not answer, or knows it no more: the rest is still worth telling
         summary = None
-    return {"key": key, **_state(session), "turns": turns, "summary": _summarised(summary)}
-
-
-def _state(session: Session | None) -> dict[str, Any]:
-    if session is None:
-        return {"state": "passivated"}
-    state = {"state": "busy" if session.busy else "idle"}
-    if session.ready is not None:
-        return state
-    return state | {"session_id": session.session_id, "model": session.model, "marks": asdict(session.marks)}
+    view: SessionView = {"key": key, "state": "passivated", "turns": turns, "summary": _summarised(summary)}
+    if session is not None:
+        view["state"] = "busy" if session.busy else "idle"
+        if session.ready is None:
+            view["session_id"], view["model"] = session.session_id, session.model
+            view["marks"] = asdict(session.marks)
+    return view
 
 
 def _summarised(summary: Summary | None) -> dict[str, Any] | None:
@@ -56,7 +54,7 @@ def _summarised(summary: Summary | None) -> dict[str, Any] | None:
     return None if summary is None else {"turns": summary.turns, "made_at": summary.made_at}
 
 
-async def page(store: ShardStore, session_id: str, after: int, limit: int) -> dict[str, Any]:
+async def page(store: ShardStore, session_id: str, after: int, limit: int) -> TranscriptPage:
     """A page of a transcript, oldest first, and the cursor of the next; large messages make it shorter.
 
     Raises:

@@ -8,13 +8,13 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import structlog
 
 from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
+from workers.gateway import SessionView, TranscriptPage
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.backlog import Backlog
 from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down
@@ -377,11 +377,11 @@ class Sessions:
         await self.background.finish(CLOSE_TIMEOUT_S)
 
     # -- for people -----------------------------------------------------------------------------------------------
-    async def describe(self, key: str, shard: OwnedShard) -> dict[str, Any]:
+    async def describe(self, key: str, shard: OwnedShard) -> SessionView:
         """See :func:`workers.sessions.reading.describe`."""
         return await describe(self._resident.get(key), key, shard.store, partial(self._session_id, key, shard))
 
-    async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> dict[str, Any]:
+    async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> TranscriptPage:
         """A page of a session's transcript.
 
         Raises:

@@ -52,8 +52,8 @@ class SessionRoutes:
         """A page of a transcript, oldest first."""
         key, query = _key(call), _query(call)
         with _refusals_told():
-            rows, cursor = await self._gateway.session_messages(key, _number(query, "after", 0), _limit(query))
-        return listing(rows, cursor)
+            page = await self._gateway.session_messages(key, _number(query, "after", 0), _limit(query))
+        return listing(page["messages"], page["next"])
 
     @route("DELETE", "/api/sessions/{id}", endpoint="session_delete")
     async def delete(self, call: ApiCall) -> web.Response:

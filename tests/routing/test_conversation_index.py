@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.gateway import Conversation
-from workers.routing.conversations import Directory, directory_key
+from workers.routing.conversations import ConversationIndex, conversation_name
 
 
 def conversation(principal: str = "anna", user: str = "", history: bytes = b"\x01") -> Conversation:
@@ -13,28 +13,28 @@ def conversation(principal: str = "anna", user: str = "", history: bytes = b"\x0
 
 
 def test_a_pointer_is_claimed_once() -> None:
-    directory = Directory()
-    directory.offer("name", "key")
+    index = ConversationIndex()
+    index.offer("name", "key")
 
-    assert [directory.claim("name"), directory.claim("name")] == ["key", None]
+    assert [index.claim("name"), index.claim("name")] == ["key", None]
 
 
 def test_the_last_agent_that_lived_a_history_is_found() -> None:
-    directory = Directory()
-    directory.offer("name", "old")
-    directory.offer("name", "new")
+    index = ConversationIndex()
+    index.offer("name", "old")
+    index.offer("name", "new")
 
-    assert directory.claim("name") == "new"
+    assert index.claim("name") == "new"
 
 
 def test_above_the_limit_the_oldest_pointers_are_forgotten() -> None:
-    directory = Directory(limit=2)
+    index = ConversationIndex(limit=2)
     for name in ("a", "b", "a", "c"):
-        directory.offer(name, f"key of {name}")
+        index.offer(name, f"key of {name}")
 
-    assert [directory.claim(name) for name in ("a", "b", "c")] == ["key of a", None, "key of c"]
+    assert [index.claim(name) for name in ("a", "b", "c")] == ["key of a", None, "key of c"]
 
 
 @pytest.mark.parametrize("other", [{"principal": "bob"}, {"user": "bob"}, {"history": b"\x02"}])
 def test_another_person_user_or_history_is_another_name(other: dict[str, object]) -> None:
-    assert directory_key(conversation()) != directory_key(conversation(**other))  # type: ignore[arg-type]  # right types
+    assert conversation_name(conversation()) != conversation_name(conversation(**other))  # type: ignore[arg-type]  # right types

@@ -1,0 +1,134 @@
+"""What one worker says to another: turns for the owner of their shard, and requests about a shard.
+
+Each message that begins something carries a number of the caller's choosing; the responses repeat it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from hermes_actors.wire.refusals import RefusalCode
+from hermes_actors.wire.tags import message
+from workers.gateway import SessionView, TranscriptPage
+from workers.turns import Submission, TurnEvent
+
+R = TypeVar("R")
+
+
+class ShardRequest(Generic[R]):
+    """Something to read or to change in a shard; ``R`` is the type of the result."""
+
+    __slots__ = ()
+
+
+@message("describe_session")
+class DescribeSession(ShardRequest[SessionView]):
+    """How a session is."""
+
+    key: str
+
+
+@message("read_transcript")
+class ReadTranscript(ShardRequest[TranscriptPage]):
+    """A page of a session's transcript."""
+
+    key: str
+    after: int  # number of the last message before the page
+    limit: int  # messages
+
+
+@message("delete_session")
+class DeleteSession(ShardRequest[None]):
+    """Cancel what runs in a session, drop its transcript and its name."""
+
+    key: str
+
+
+@message("claim_conversation")
+class ClaimConversation(ShardRequest[str | None]):
+    """Which session's agent knows a stateless conversation? The index forgets it with the answer."""
+
+    name: str
+
+
+@message("offer_conversation")
+class OfferConversation(ShardRequest[None]):
+    """The agent of a session knows a stateless conversation."""
+
+    name: str
+    key: str
+
+
+# -- frames -------------------------------------------------------------------------------------------------------
+
+
+@message("hello")
+class Hello:
+    """First message on a link between workers: who calls."""
+
+    boot: str
+    slot: int
+    generation: int
+
+
+@message("submit")
+class Submit:
+    """Run this turn for a caller of mine."""
+
+    request: int
+    shard: int
+    submission: Submission
+    stream: bool  # false: the caller wants only the end
+    again: bool  # an owner that died may have had it: attach to what is known of the turn
+    within_s: float  # how long the caller waits, in seconds; do not begin the turn later
+
+
+@message("turn_accepted")
+class TurnAccepted:
+    """The submitted turn is on disk."""
+
+    request: int
+    turn_id: str  # of the earlier turn where an Idempotency-Key named one
+    parked_s: float | None  # it waits for the end of a drain, and no events follow: ask for its result after so long
+
+
+@message("turn_event")
+class TurnHappened:
+    """What happened in a submitted turn."""
+
+    request: int
+    event: TurnEvent
+
+
+@message("abandon")
+class Abandon:
+    """The caller of a submitted turn went away, or waits no longer for its acceptance."""
+
+    request: int
+
+
+@message("shard_request")
+class PeerRequest:
+    """Do this in a shard of yours."""
+
+    request: int
+    shard: int
+    content: ShardRequest[Any]
+
+
+@message("shard_response")
+class PeerResponse:
+    """The response to a :class:`PeerRequest`."""
+
+    request: int
+    result: Any
+
+
+@message("peer_refusal")
+class PeerRefusal:
+    """The response to a request or a submitted turn that was refused: the owner keeps nothing of it."""
+
+    request: int
+    code: RefusalCode
+    why: str
+    retry_after_s: float | None
