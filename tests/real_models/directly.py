@@ -171,7 +171,7 @@ DIRECTLY: dict[str, Row] = {
     "the window in `/v1/models`": window,
     "a prompt longer than the window": too_long,
     "`max_tokens` as large as the window": too_much_to_say,
-    "tool schemas of seven odd forms": odd_schemas,
+    "tool schemas of fifteen odd forms": odd_schemas,
     "a tool call": tool_call,
     "a tool call cut by `max_tokens`": half_a_call,
     "a past call whose arguments are no JSON": broken_past,

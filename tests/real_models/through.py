@@ -245,7 +245,7 @@ THROUGH: dict[str, Situation] = {
     "a tool call cut by `max_tokens`, then the next turn": half_a_call,
     "an empty answer, then the next turn": empty_answer,
     "a picture, then the next turn": picture,
-    "tool schemas of seven odd forms": odd_schemas,
+    "tool schemas of fifteen odd forms": odd_schemas,
     "a message longer than the window, then the next turn": too_long,
     "a conversation that outgrows the window": grown,
     "a tool's result that does not fit, then the next turn": long_result,
