@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, NotRequired, Protocol, TypedDict
 
+from workers.conversations import Conversation
 from workers.turns import Submission, TurnEvent
 
 
@@ -21,16 +21,6 @@ class Turn(Protocol):
 
     def abandon(self) -> None:
         """The caller went away: a stateless turn is cancelled, a stateful one goes on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
-    """How a stateless request finds the agent that already knows its history."""
-
-    principal: str
-    user: str  # the request's ``user`` field, or ""
-    history: bytes  # hash of the messages before the new one; b"" when there are none
-    idempotency_key: str | None
 
 
 class SessionView(TypedDict):
@@ -54,6 +44,9 @@ class TranscriptPage(TypedDict):
 
 class Gateway(Protocol):
     """Sessions and turns, wherever in the gateway their owner is."""
+
+    def new_turn_id(self, key: str) -> str:
+        """An id for a turn of a session; it names the session's shard."""
 
     async def submit(self, submission: Submission, *, stream: bool) -> Turn:
         """Hand a message to its session's owner. It is on disk when this returns.

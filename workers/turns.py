@@ -17,6 +17,25 @@ from hermes_actors.wire.tags import message
 TurnState: TypeAlias = Literal["queued", "running", "completed", "failed", "interrupted", "cancelled"]
 
 
+@message("address")
+class Address:
+    """Where a reply goes, on a platform that delivers it."""
+
+    channel: str  # the account on the platform, by its name in the configuration
+    chat: str  # as the platform names it
+    thread: str | None
+
+
+@message("origin")
+class Origin:
+    """Where a message came from."""
+
+    ingress: str  # http
+    request_id: str  # of the caller's choosing, or the turn's id; "" where a program of ours made the message
+    user: str = ""  # whom the request names as its user: not authenticated
+    reply_to: Address | None = None  # None: only the caller who waits gets the reply
+
+
 @message("submission")
 class Submission:
     """One inbound message, authenticated, bounded and parsed."""
@@ -29,7 +48,7 @@ class Submission:
     parameters: dict[str, Any]  # sampling parameters of the request that go to the model as they are
     idempotency_key: str | None
     fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
-    origin: dict[str, str]  # ingress, request id
+    origin: Origin
     park: bool = False  # during a drain: keep the message for later, and nobody waits; not kept on disk
     deadline: float = math.inf  # by this process's time.monotonic(): its caller gives up; do not begin it later
 

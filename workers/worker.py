@@ -35,8 +35,7 @@ from hermes_actors.wire.messages import (
 )
 from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
-from workers.gateway import Conversation
-from workers.ingress.history import assistant_message, history_hash
+from workers.conversations import follow_ups
 from workers.ingress.http import HttpIngress
 from workers.models import make_chain
 from workers.models.chain import ModelChain
@@ -334,18 +333,7 @@ class Worker:
         """A stateless conversation went on; its follow-up shall find this agent, whichever way it took the reply."""
         if ended.state != "completed":
             return
-        asked = run.submission
-        for reply in {ended.text, run.feed.said}:
-            history = history_hash([*asked.messages, assistant_message(reply)])
-            self._router.offer(
-                Conversation(
-                    principal=asked.principal,
-                    user=asked.origin.get("user", ""),
-                    history=history,
-                    idempotency_key=None,
-                ),
-                key,
-            )
+        self._router.offer(key, follow_ups(run.submission, (ended.text, run.feed.said)))
 
     def _fell_back(self, session: Session, turn_id: str, provider: str, model: str) -> None:
         shard = session.shard

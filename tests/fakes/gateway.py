@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, cast
 
 from hermes_actors.wire.refusals import RefusalCode
-from workers.gateway import Conversation, SessionView, TranscriptPage
+from workers.conversations import Conversation
+from workers.gateway import SessionView, TranscriptPage
+from workers.turn_ids import new_turn_id
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent, TurnUnknown
 
 
@@ -104,6 +106,9 @@ class FakeGateway:
     def submission(self) -> Submission:
         """The last one."""
         return self.submissions[-1]
+
+    def new_turn_id(self, key: str) -> str:
+        return new_turn_id(sum(key.encode()) % 8)
 
     async def submit(self, submission: Submission, *, stream: bool) -> FakeTurn:
         self.submissions.append(submission)

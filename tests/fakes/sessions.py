@@ -30,7 +30,7 @@ from workers.sessions.residents import Sessions
 from workers.sessions.turn import TurnRun
 from workers.store.shard import Found, LatestTurn
 from workers.tools.toolbox import Aborted, Prompted, ToolResult
-from workers.turns import Ended, Refusal, Submission, TurnEvent
+from workers.turns import Ended, Origin, Refusal, Submission, TurnEvent
 
 BOUND_S = 5.0
 
@@ -304,7 +304,7 @@ class Bench:
             "parameters": {},
             "idempotency_key": None,
             "fingerprint": text.encode(),
-            "origin": {},
+            "origin": Origin(ingress="http", request_id=""),
         }
         return Submission(**(given | fields))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from workers.store.shard import ShardStore
-from workers.turns import Ended, Submission
+from workers.turns import Ended, Origin, Submission
 
 KEY = "api:default:anna"
 SESSION = "sess_anna"
@@ -25,7 +25,7 @@ def submission(turn_id: str = "turn_1", **changed: Any) -> Submission:
         "parameters": {"temperature": 0.5, "stop": ["\n"]},
         "idempotency_key": None,
         "fingerprint": b"\x00\xff",
-        "origin": {"ingress": "http", "request": "req_1"},
+        "origin": Origin(ingress="http", request_id="req_1"),
     }
     return Submission(**(values | changed))
 

@@ -8,7 +8,7 @@ from fakes.gateway import FakeGateway, completed, failed
 from fakes.served_ingress import HI, KEYS, NOW, serving
 
 from hermes_actors.wire.refusals import RefusalCode
-from workers.ingress.history import history_hash
+from workers.conversations import history_hash
 from workers.ingress.http.request import parse_chat
 from workers.turns import Refusal
 
@@ -55,7 +55,7 @@ async def test_the_answer_tells_turn_worker_and_the_model_that_answered() -> Non
     assert reply.headers["X-Hermes-Worker"] == "3"
     assert reply.headers["X-Hermes-Model"] == "gpt-5-mini"
     assert reply.headers["X-Request-Id"] == "mine"
-    assert served.gateway.submission.origin["request_id"] == "mine"
+    assert served.gateway.submission.origin.request_id == "mine"
 
 
 @pytest.mark.parametrize("model", ["", "evil\r\nSet-Cookie: x", "x" * 1000], ids=ascii)
@@ -106,7 +106,7 @@ async def test_without_a_session_the_messages_are_the_conversation() -> None:
     assert [orjson.loads(message) for message in submission.messages] == TALK["messages"]
     assert (conversation.principal, conversation.user) == ("alice", "eve")
     assert conversation.history == history_hash(parse_chat(orjson.dumps(TALK)).messages[:-1])
-    assert submission.origin["user"] == "eve"
+    assert submission.origin.user == "eve"
 
 
 async def test_two_keys_are_two_principals() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.ingress.history import assistant_message, canonical, history_hash
+from workers.conversations import assistant_message, canonical, history_hash
 from workers.ingress.http.request import parse_chat
 
 ANSWERED = "It is noon."

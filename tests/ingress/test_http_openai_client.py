@@ -13,7 +13,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from hermes_actors.wire.refusals import RefusalCode
-from workers.ingress.history import assistant_message, history_hash
+from workers.conversations import assistant_message, history_hash
 from workers.turns import Delta, Refusal, ToolProgress
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "what time is it?"}]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from workers.gateway import Conversation
-from workers.routing.conversations import ConversationIndex, conversation_name
+from workers.conversations import Conversation
+from workers.routing.conversations import ConversationIndex
 
 
 def conversation(principal: str = "anna", user: str = "", history: bytes = b"\x01") -> Conversation:
@@ -37,4 +37,4 @@ def test_above_the_limit_the_oldest_pointers_are_forgotten() -> None:
 
 @pytest.mark.parametrize("other", [{"principal": "bob"}, {"user": "bob"}, {"history": b"\x02"}])
 def test_another_person_user_or_history_is_another_name(other: dict[str, object]) -> None:
-    assert conversation_name(conversation()) != conversation_name(conversation(**other))  # type: ignore[arg-type]  # right types
+    assert conversation().name != conversation(**other).name  # type: ignore[arg-type]  # right types

@@ -12,7 +12,7 @@ from fakes.sessions import BOUND_S, text_reply, until
 
 from hermes_actors.wire import frames
 from hermes_actors.wire.sharding import shard_of
-from workers.gateway import Conversation
+from workers.conversations import Conversation
 from workers.models.provider import ModelReply, ModelRequest
 from workers.turns import Delta, Ended, Refusal, TurnUnknown
 
@@ -175,7 +175,7 @@ def histories() -> dict[int, bytes]:
 async def test_what_one_worker_offers_another_claims_once(cluster: Cluster, keeper: int) -> None:
     one, other = cluster.nodes[0].router, cluster.nodes[1].router
     asked = conversation(histories()[keeper])
-    one.offer(asked, "conv:default:known")
+    one.offer("conv:default:known", [asked])
     await until(lambda: bool(cluster.nodes[keeper].index._pointers))
 
     claimed = [await other.conversation_key(asked) for _ in range(2)]
@@ -191,7 +191,7 @@ async def test_a_claim_does_not_wait_for_a_keeper_that_is_down(make_cluster: Mak
 
     async with asyncio.timeout(BOUND_S):
         key = await router.conversation_key(conversation(histories()[1]))
-        router.offer(conversation(histories()[1]), key)
+        router.offer(key, [conversation(histories()[1])])
 
     assert key.startswith("conv:default:")
 

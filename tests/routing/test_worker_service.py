@@ -59,7 +59,7 @@ from workers.main import EXIT_FAILED, EXIT_ORPHANED, EXIT_STOPPED, Service
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
 from workers.store.sqlite import SqliteShard, open_shard
-from workers.turns import Ended, Parked, Refusal, Submission
+from workers.turns import Ended, Origin, Parked, Refusal, Submission
 from workers.worker import Worker
 
 KEY = "api:default:a"
@@ -182,7 +182,7 @@ def message(text: str) -> Submission:
         parameters={},
         idempotency_key=None,
         fingerprint=b"",
-        origin={},
+        origin=Origin(ingress="http", request_id=""),
     )
 
 

@@ -9,7 +9,7 @@ from fakes.store_samples import KEY, SESSION, Clock, Reopen, ended, submission
 
 from workers.store.rows import IDEMPOTENCY_KEPT_S
 from workers.store.shard import PastTurn, ShardStore, StaleFence, StoreFailed, Summary, TurnOver
-from workers.turns import TurnState
+from workers.turns import Address, Origin, TurnState
 
 DAY_S = 24 * 3600.0
 
@@ -34,6 +34,16 @@ async def test_an_admitted_turn_is_found_as_it_was_submitted(store: ShardStore, 
     assert row is not None
     assert row.submission == sent
     assert (row.session_id, row.state, row.created_at, row.ended) == (SESSION, state, clock.time, None)
+
+
+async def test_a_turn_keeps_where_its_message_came_from(store: ShardStore) -> None:
+    reply_to = Address(channel="ops", chat="!room", thread=None)
+    origin = Origin(ingress="matrix", request_id="event", user="eve", reply_to=reply_to)
+
+    await store.admit(submission(origin=origin), SESSION, "queued")
+
+    (row,) = await store.unfinished()
+    assert row.submission.origin == origin
 
 
 async def test_a_finished_turn_keeps_its_end(store: ShardStore) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hermes_actors.disk.sqlite import migrate
+from workers.store.rows import kept_origin, origin_of
 from workers.store.schema import MIGRATIONS
+from workers.turns import Origin
 
 RELEASED = (
     "ee3620694ed96947",
@@ -63,3 +65,19 @@ def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> 
     assert tables(connection) == before
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("kept", "origin"),
+    [
+        ({"ingress": "http", "request_id": "mine"}, Origin(ingress="http", request_id="mine")),
+        ({"ingress": "http", "request_id": "r", "user": "eve"}, Origin(ingress="http", request_id="r", user="eve")),
+        ({}, Origin(ingress="", request_id="")),
+    ],
+)
+def test_an_origin_that_an_earlier_release_wrote_is_read(kept: dict[str, str], origin: Origin) -> None:
+    assert origin_of({**kept}) == origin
+
+
+def test_an_origin_of_the_http_api_is_written_as_earlier_releases_wrote_it() -> None:
+    assert kept_origin(Origin(ingress="http", request_id="r")) == {"ingress": "http", "request_id": "r"}

@@ -8,14 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from workers.gateway import Conversation
-
 MAX_POINTERS = 100_000  # about 25 MB
-
-
-def conversation_name(conversation: Conversation) -> str:
-    """The name under which a conversation's agent is known: who talks, as which user, with which history."""
-    return f"{conversation.principal}\0{conversation.user}\0{conversation.history.hex()}"
 
 
 class ConversationIndex:

@@ -8,10 +8,8 @@ when it is wanted, so that a late owner does not begin what was given up; where 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any, TypeVar
 
 import structlog
@@ -19,8 +17,8 @@ import structlog
 from hermes_actors.background import Background
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
-from workers.gateway import Conversation, SessionView, TranscriptPage
-from workers.routing.conversations import conversation_name
+from workers.conversations import Conversation
+from workers.gateway import SessionView, TranscriptPage
 from workers.routing.listening_turn import ListeningTurn
 from workers.routing.local import LocalShards
 from workers.routing.messages import (
@@ -37,8 +35,10 @@ from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
+from workers.session_keys import named_conversation, new_conversation
 from workers.sessions.commands import command_in
 from workers.turn_errors import cut_error, unstored_end, waiting_error
+from workers.turn_ids import new_turn_id
 from workers.turns import Refusal, Submission, TurnError, TurnUnknown
 
 log = structlog.get_logger(__name__)
@@ -92,6 +92,9 @@ class Router:
         return await self._storing.fault() is None
 
     # -- turns ----------------------------------------------------------------------------------------------------
+    def new_turn_id(self, key: str) -> str:
+        return new_turn_id(self._shard_of(key))
+
     async def submit(self, submission: Submission, *, stream: bool) -> ListeningTurn:
         turn = ListeningTurn(submission.turn_id)
         await self._submit(PendingTurn(submission=submission, turn=turn, stream=stream), again=False)
@@ -137,10 +140,9 @@ class Router:
     # -- sessions -------------------------------------------------------------------------------------------------
     async def conversation_key(self, conversation: Conversation) -> str:
         if conversation.idempotency_key is not None:  # a repeated request must meet the first one
-            name = f"{conversation.principal}\0{conversation.user}\0{conversation.idempotency_key}"
-            return f"conv:{conversation.principal}:{blake2b(name.encode(), digest_size=16).hexdigest()}"
+            return named_conversation(conversation.principal, conversation.user, conversation.idempotency_key)
         if conversation.history:
-            name = conversation_name(conversation)
+            name = conversation.name
             try:
                 known = await self._ask(self._shard_of(name), ClaimConversation(name=name), patient=False)
             except Refusal as refusal:  # what it knew is lost with it: an agent of its own, at once
@@ -148,20 +150,16 @@ class Router:
             else:
                 if known is not None:
                     return known
-        return self._new_key(conversation.principal)
-
-    def _new_key(self, principal: str) -> str:
-        """A new stateless conversation is placed where its first request landed."""
-        for _ in range(PLACEMENT_TRIES):
-            key = f"conv:{principal}:{uuid.uuid4().hex}"
+        for _ in range(PLACEMENT_TRIES):  # a new conversation is placed where its first request landed
+            key = new_conversation(conversation.principal)
             if self._shard_of(key) in self._table.open:
                 break
         return key
 
-    def offer(self, conversation: Conversation, key: str) -> None:
-        """Tell who keeps the pointers that the agent of ``key`` now knows this history."""
-        name = conversation_name(conversation)
-        self._background.start(self._offer(OfferConversation(name=name, key=key)))
+    def offer(self, key: str, follow_ups: Iterable[Conversation]) -> None:
+        """Send the workers that keep the index that the agent of ``key`` now knows these histories."""
+        for conversation in follow_ups:
+            self._background.start(self._offer(OfferConversation(name=conversation.name, key=key)))
 
     async def _offer(self, known: OfferConversation) -> None:
         try:

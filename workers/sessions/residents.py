@@ -15,6 +15,7 @@ from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
 from workers.gateway import SessionView, TranscriptPage
+from workers.session_keys import conversation_transcript
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.backlog import Backlog
 from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down
@@ -228,7 +229,7 @@ class Sessions:
     async def _activate(self, session: Session, principal: str) -> None:
         try:
             if session.stateless:
-                session.session_id = f"conv_{session.key.rpartition(':')[2]}"
+                session.session_id = conversation_transcript(session.key)
                 session.created_at = time.time()
                 session.on_ended = lambda run, ended: self._on_stateless_end(session.key, run, ended)
             else:

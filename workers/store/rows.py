@@ -21,7 +21,7 @@ from workers.store.shard import (
     TurnOver,
     TurnRow,
 )
-from workers.turns import Ended, Submission, TurnState
+from workers.turns import Address, Ended, Origin, Submission, TurnState
 
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNED_AT_ONCE = 500  # turns a call of prune looks at: some milliseconds
@@ -226,7 +226,7 @@ class Rows:
             parameters=unpack(parameters),
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
-            origin=unpack(origin),
+            origin=origin_of(unpack(origin)),
         )
         end = None
         if ended is not None:
@@ -355,6 +355,30 @@ class Rows:
         if numbers:
             self._execute(_KEEP_HIGHEST)
         self._executemany("DELETE FROM turns WHERE n = ?", [(n,) for n in numbers])
+
+
+def kept_origin(origin: Origin) -> dict[str, Any]:
+    """An origin as its column keeps it: a map without what is empty, as every release has written it."""
+    kept: dict[str, Any] = {"ingress": origin.ingress, "request_id": origin.request_id}
+    if origin.user:
+        kept["user"] = origin.user
+    if origin.reply_to is not None:
+        kept["reply_to"] = [origin.reply_to.channel, origin.reply_to.chat, origin.reply_to.thread]
+    return kept
+
+
+def origin_of(kept: dict[str, Any]) -> Origin:
+    """What :func:`kept_origin` was given, in this release or an earlier one."""
+    reply_to = None
+    if (address := kept.get("reply_to")) is not None:
+        channel, chat, thread = address
+        reply_to = Address(channel=channel, chat=chat, thread=thread)
+    return Origin(
+        ingress=kept.get("ingress", ""),
+        request_id=kept.get("request_id", ""),
+        user=kept.get("user", ""),
+        reply_to=reply_to,
+    )
 
 
 def packed(value: object) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from hermes_actors.disk.sqlite import Durability
 from workers.store.file import ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
-from workers.store.rows import Rows, packed
+from workers.store.rows import Rows, kept_origin, packed
 from workers.store.shard import (
     Conversation,
     Found,
@@ -81,7 +81,7 @@ class SqliteShard(ShardStore):
     ) -> None:
         if self._journal.waiting >= MAX_WAITING_AT_ADMISSION:
             raise StoreFailed(f"{self._journal.waiting} operations wait for the disk already")
-        parameters, origin = packed(submission.parameters), packed(submission.origin)
+        parameters, origin = packed(submission.parameters), packed(kept_origin(submission.origin))
         admit = self._rows.admit
         number = await self._submit(self._file, admit, submission, session_id, state, parameters, origin, instead_of)
         self.highest = max(self.highest, number)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import assert_never
 
 from aiohttp import web
 
-from workers.gateway import Conversation, Gateway, Turn
+from workers.conversations import Conversation
+from workers.gateway import Gateway, Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import Chunks, completion, error_event
 from workers.ingress.http.connection import ClientConnection, ClientLimits
@@ -31,16 +31,17 @@ from workers.ingress.http.names import (
     TURN_ID_HEADER,
     is_name,
     named,
-    session_key,
     wants_to_park,
 )
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
 from workers.ingress.http.routes import ApiCall, route
+from workers.session_keys import api_session
 from workers.turns import (
     Delta,
     Ended,
     GatewayDraining,
+    Origin,
     Parked,
     Reasoning,
     Refusal,
@@ -107,17 +108,16 @@ class ChatRoutes:
 
     async def _submission(self, call: ApiCall, session_id: str | None, chat: ChatRequest, *, park: bool) -> Submission:
         idempotency_key = named(call.request, IDEMPOTENCY_HEADER)
-        turn_id = f"turn_{secrets.token_hex(12)}"
-        origin = {"ingress": "http", "request_id": named(call.request, REQUEST_ID_HEADER) or turn_id}
+        request_id = named(call.request, REQUEST_ID_HEADER)
         if session_id is None:
-            origin["user"] = chat.user  # by which, with principal and history, a follow-up is found
             key = await self._gateway.conversation_key(
                 Conversation(
                     principal=call.principal, user=chat.user, history=chat.history, idempotency_key=idempotency_key
                 )
             )
         else:
-            key = session_key(call.principal, session_id)
+            key = api_session(call.principal, session_id)
+        turn_id = self._gateway.new_turn_id(key)
         stateless = session_id is None
         return Submission(
             turn_id=turn_id,
@@ -128,7 +128,7 @@ class ChatRoutes:
             parameters=chat.parameters,
             idempotency_key=idempotency_key,
             fingerprint=chat.fingerprint(stateless=stateless) if idempotency_key else b"",
-            origin=origin,
+            origin=Origin(ingress="http", request_id=request_id or turn_id, user=chat.user if stateless else ""),
             park=park,
         )
 
@@ -137,7 +137,7 @@ class ChatRoutes:
             "Server": SERVER,
             TURN_ID_HEADER: turn_id,
             "X-Hermes-Worker": self._slot,
-            REQUEST_ID_HEADER: submission.origin["request_id"],
+            REQUEST_ID_HEADER: submission.origin.request_id,
         }
         if session_id is not None:
             headers[SESSION_ID_HEADER] = session_id

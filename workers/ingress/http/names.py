@@ -1,4 +1,4 @@
-"""Names that callers give: what they may look like, and the session keys made of them."""
+"""Names that callers give, and what they may look like."""
 
 from __future__ import annotations
 
@@ -61,13 +61,3 @@ def is_name(value: str, max_chars: int) -> bool:
 def is_session_id(value: str) -> bool:
     """Whether a session may be called so."""
     return is_name(value, MAX_CHARS[SESSION_ID_HEADER])
-
-
-def session_key(principal: str, session_id: str) -> str:
-    """The session key of the id that a principal gave."""
-    return f"api:{principal}:{session_id}"
-
-
-def session_id_of(principal: str, key: str) -> str:
-    """The id in a session key of a principal."""
-    return key.removeprefix(f"api:{principal}:")

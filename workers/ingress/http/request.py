@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from workers.ingress.history import canonical, history_hash
+from workers.conversations import canonical, history_hash
 from workers.ingress.http.errors import ApiError, invalid
 from workers.json_depth import MAX_DEPTH, is_too_deep
 

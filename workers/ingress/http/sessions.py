@@ -11,9 +11,10 @@ from aiohttp import web
 
 from workers.gateway import Gateway
 from workers.ingress.http.errors import ApiError, invalid, refused
-from workers.ingress.http.names import is_session_id, session_id_of, session_key
+from workers.ingress.http.names import is_session_id
 from workers.ingress.http.replies import listing, reply
 from workers.ingress.http.routes import ApiCall, route
+from workers.session_keys import api_session, api_session_id
 from workers.turns import Refusal
 
 DEFAULT_PAGE = 50
@@ -75,11 +76,11 @@ def _key(call: ApiCall) -> str:
     session_id = call.parameters["id"]
     if not is_session_id(session_id):
         raise ApiError(404, "session_not_found", "No session can have this id.")
-    return session_key(call.principal, session_id)
+    return api_session(call.principal, session_id)
 
 
 def _session(principal: str, session: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": session_id_of(principal, session["key"]), "object": "session", **session}
+    return {"id": api_session_id(principal, session["key"]), "object": "session", **session}
 
 
 def _query(call: ApiCall) -> dict[str, str]:

@@ -1,0 +1,79 @@
+"""What a stateless conversation is known by: its messages in one canonical form, and the hash of them.
+
+A client of the chat-completions API keeps the conversation and sends it whole with each request. A follow-up is found
+by the hash of what precedes its new message; so the owner of a finished turn, which knows the messages of the request
+and the reply that it gave, computes that same hash before the follow-up comes (:func:`follow_ups`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from workers.kept_json import kept_json
+from workers.turns import Submission
+
+HISTORY_HASH_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """How a stateless request finds the agent that already knows its history."""
+
+    principal: str
+    user: str  # the request's ``user`` field, or ""
+    history: bytes  # hash of the messages before the new one; b"" when there are none
+    idempotency_key: str | None
+
+    @property
+    def name(self) -> str:
+        """Who talks, as which user, with which history: what its agent is known by."""
+        return f"{self.principal}\0{self.user}\0{self.history.hex()}"
+
+
+def canonical(message: Mapping[str, Any]) -> bytes:
+    """A chat message as JSON, the same for all ways to write it that mean the same.
+
+    Keys are sorted and null ones left out; one text part is a plain string; no content is an empty string.
+    """
+    content = message.get("content")
+    if content is None:
+        content = ""
+    elif isinstance(content, list) and len(content) == 1 and content[0].get("type") == "text":
+        content = content[0]["text"]
+    kept = {name: value for name, value in message.items() if value is not None}
+    return kept_json({**kept, "content": content}, orjson.OPT_SORT_KEYS)
+
+
+def assistant_message(text: str) -> bytes:
+    """The reply as a client that keeps the conversation sends it back."""
+    return canonical({"role": "assistant", "content": text})
+
+
+def history_hash(messages: Sequence[bytes]) -> bytes:
+    """The hash of canonical messages, ``b""`` of none. JSON objects tell where they end, so they are just joined."""
+    return blake2b(b"".join(messages), digest_size=HISTORY_HASH_BYTES).digest() if messages else b""
+
+
+def follow_ups(submission: Submission, replies: Iterable[str]) -> list[Conversation]:
+    """How the requests that go on from a finished turn find its agent.
+
+    Args:
+        submission: of the turn.
+        replies: the forms in which its client may send the reply back. A reply that was streamed comes back as the
+            client joined it: the text of all its deltas.
+    """
+    origin = submission.origin
+    return [
+        Conversation(
+            principal=submission.principal,
+            user=origin.user,
+            history=history_hash([*submission.messages, assistant_message(reply)]),
+            idempotency_key=None,
+        )
+        for reply in dict.fromkeys(replies)
+    ]
