@@ -25,7 +25,7 @@ IMPURE = {
 IMPURE |= {"pykka", "msgpack", "filelock", "structlog", "uvloop", "aiohttp", "multiprocessing"}
 PURE_FLOOR = (
     "hermes_actors.times",
-    *(f"hermes_actors.wire.{name}" for name in ("messages", "refusals", "tags", "sharding")),
+    *(f"hermes_actors.wire.{name}" for name in ("messages", "records", "refusals", "tags", "sharding")),
 )
 NAMING_WORKERS = ("pool.py", "probe.py")  # they start processes whose code is in the workers' package
 SHARED_WITH_WORKERS = (

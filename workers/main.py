@@ -32,7 +32,6 @@ from hermes_actors.wire.messages import (
     Cut,
     Drain,
     DrainOver,
-    Forgotten,
     Listen,
     Query,
     Reckoned,
@@ -90,7 +89,7 @@ class Service:
 
     def _received(self, message: Any) -> None:
         match message:
-            case Activated() | Reckoned() | Recorded() | Refused() | SessionPage() | Forgotten():
+            case Activated() | Reckoned() | Recorded() | Refused() | SessionPage():
                 self._requests.answer(message)
             case Drain() | DrainOver() | Seal() | Cut() | Query() if self._worker is None:
                 self._unconfigured(message)
@@ -155,7 +154,7 @@ class Service:
                 case Configure():
                     await self._configure(order)
                 case Reconfigure():
-                    logs.protect([*order.environment.values(), *order.api_keys.values()])
+                    logs.protect([*order.settings.environment.values(), *order.settings.api_keys.values()])
                     await self._configured(order).reconfigure(order)
                 case Assign():
                     await self._configured(order).assign(order)
@@ -171,7 +170,7 @@ class Service:
         if self._worker is not None:
             raise ProtocolError("a worker is configured once")
         logs.configure(process=f"worker-{order.slot}", directory=Home(Path(order.home)).logs)
-        logs.protect([*order.environment.values(), *order.api_keys.values()])
+        logs.protect([*order.settings.environment.values(), *order.settings.api_keys.values()])
         self._worker = Worker(order, self.link, self._requests, self._listeners, self._runtime)
         if self._drain is not None:
             self._worker.drain(self._drain)

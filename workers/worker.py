@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -34,6 +33,7 @@ from hermes_actors.wire.messages import (
     Seal,
 )
 from hermes_actors.wire.ownership import owner_mark
+from hermes_actors.wire.records import Load
 from hermes_actors.wire.sharding import shard_of
 from workers.conversations import follow_ups
 from workers.ingress.http import HttpIngress
@@ -85,12 +85,10 @@ class Worker:
         listeners: dict[int, socket.socket],
         runtime: Runtime,
     ) -> None:
-        config = from_plain(configure.config)
-        home = Home(Path(configure.home))
+        config, environment = from_plain(configure.settings.config), configure.settings.environment
+        self._home = home = Home(Path(configure.home))
         self._link = link
         self._listeners = listeners
-        self._slot = configure.slot
-        self._generation = configure.generation
         self._auto_resume = configure.auto_resume
         self._heartbeat_s = config.supervisor.heartbeat_seconds / HEARTBEATS_PER_INTERVAL
         self._background = Background()
@@ -100,7 +98,7 @@ class Worker:
         self._table = ShardTable(configure.slot, configure.shards)
         self._tools = ToolServers(
             config.mcp_servers,
-            configure.environment,
+            environment,
             owner_mark=owner_mark(configure.home, configure.boot, configure.slot, configure.generation),
             home=home.root,
             logs=home.logs,
@@ -108,7 +106,7 @@ class Worker:
         registry = RemoteRegistry(link, requests)
         self._sessions = Sessions(
             config.sessions,
-            agent_config=agent_config_of(config, configure.environment, runtime),
+            agent_config=agent_config_of(config, environment, runtime),
             registry=registry,
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
@@ -134,7 +132,7 @@ class Worker:
         self._router = Router(self._table, self._local, registry, hello)
         self._peers = PeerServer(home.peer(configure.slot), configure.boot, self._local)
         self._ingress = HttpIngress(
-            self._router, config=config.api_server, api_keys=configure.api_keys, slot=configure.slot
+            self._router, config=config.api_server, api_keys=configure.settings.api_keys, slot=configure.slot
         )
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -147,11 +145,11 @@ class Worker:
 
     async def assign(self, assign: Assign) -> None:
         """Take a new shard table; open and recover what is new."""
-        self._table.update(assign.owners, assign.peers)
+        self._table.update(assign.owners, {slot: str(self._home.peer(slot)) for slot in assign.up})
         opened = await self._shards.follow_table()
         if not self._router.serving:
             self._router.serving = True
-            self._tell(Ready(pid=os.getpid(), slot=self._slot, generation=self._generation))
+            self._tell(Ready())
             if not self._auto_resume:
                 self._background.start(self._resume_late())
         self._resume(opened)
@@ -244,13 +242,13 @@ class Worker:
 
     async def reconfigure(self, order: Reconfigure) -> None:
         """Take over a new configuration; turns that run go on with the one they began with."""
-        config = from_plain(order.config)
-        self._tools.reconfigure(config.mcp_servers, order.environment)
+        config = from_plain(order.settings.config)
+        self._tools.reconfigure(config.mcp_servers, order.settings.environment)
         before = self._sessions.agent_config
-        self._sessions.agent_config = agent_config_of(config, order.environment, before.runtime, before.models)
+        self._sessions.agent_config = agent_config_of(config, order.settings.environment, before.runtime, before.models)
         self._sessions.config = config.sessions
         self._admission.admins = config.api_server.admins
-        self._ingress.reconfigure(config.api_server, order.api_keys)
+        self._ingress.reconfigure(config.api_server, order.settings.api_keys)
         if self._sessions.agent_config.models is not before.models:
             self._background.start(before.models.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
@@ -284,17 +282,14 @@ class Worker:
     def _heartbeat(self) -> Heartbeat:
         active, self._sessions.active = self._sessions.active, {}
         running = self._sessions.running
-        return Heartbeat(
-            slot=self._slot,
-            generation=self._generation,
+        load = Load(
             resident=self._sessions.resident,
             running=running,
             queued=self._sessions.pending - running + len(self._sessions.backlog),
             turns=self._sessions.turns_ended,
             mcp=self._tools.live,
-            active=active,
-            reached=self._shards.reached(),
         )
+        return Heartbeat(load=load, active=active, reached=self._shards.reached())
 
     async def _passivate(self) -> None:
         while True:

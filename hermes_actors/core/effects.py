@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hermes_actors.core.drain.plan import Plan
-from hermes_actors.core.sessions.ledger import Cause, Cut
-from hermes_actors.core.sessions.losses import Latest, Seen
+from hermes_actors.core.sessions.ledger import Cause
 from hermes_actors.core.state import Owner, Process, SessionEntry, Then
+from hermes_actors.wire.records import CutTurn, Found, LatestTurn
 from hermes_actors.wire.refusals import RefusalCode
 
 About = Literal["session", "mcp", "restart_mcp", "running", "stop_turn", "evict"]
@@ -96,7 +96,7 @@ class RecordOpened(AnswersWorker):
 
     shard: int
     fence: int
-    seen: Seen
+    found: Found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class RecordAttested(AnswersWorker):
     """Add the sessions that the registry does not know any more, and answer the worker."""
 
     shard: int
-    latest: tuple[Latest, ...]
+    latest: tuple[LatestTurn, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class RecordRecovered(AnswersWorker):
 
     shard: int
     shards: int
-    cuts: tuple[Cut, ...]
+    cuts: tuple[CutTurn, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,7 @@ class RecordStopCancelled:
 class RecordCuts:
     """Mark and strike the sessions that a drain cuts. Where the gateway stops, idle ones lose their strikes."""
 
-    cuts: tuple[Cut, ...]
+    cuts: tuple[CutTurn, ...]
     reason: Cause
     drop_idle: bool
     busy: frozenset[str]  # keys of the sessions that are not idle, those of the cuts among them

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_actors.core.sessions.ledger import Cut
-from hermes_actors.core.sessions.losses import Latest, Seen
-from hermes_actors.core.state import Limits, Load, SessionEntry
+from hermes_actors.core.state import Limits, SessionEntry
+from hermes_actors.wire.records import CutTurn, Found, LatestTurn, Load
 from hermes_actors.wire.refusals import RefusalCode
 
 
@@ -126,21 +125,21 @@ class RestoreWanted(OwnerAsked):
 class ShardOpened(OwnerAsked):
     """A worker opened a shard's file, and serves nothing of it before it knows what it lost."""
 
-    seen: Seen
+    found: Found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionsAttested(OwnerAsked):
     """A shard's file has these sessions."""
 
-    latest: tuple[Latest, ...]
+    latest: tuple[LatestTurn, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRecovered(OwnerAsked):
     """A worker found this in a shard that it opens, and waits with changing it until that is recorded."""
 
-    cut: tuple[Cut, ...]  # turns that a process died of, or with
+    cut: tuple[CutTurn, ...]  # turns that a process died of, or with
     queued: tuple[str, ...]  # keys of the sessions with turns that wait
 
 
@@ -194,7 +193,7 @@ class WorkerSealed(FromWorker):
     """What runs there, and does not end by itself any more."""
 
     request: int
-    cut: tuple[Cut, ...]
+    cut: tuple[CutTurn, ...]
     busy: frozenset[str]  # keys of the sessions with turns that wait
     stateless: int  # turns that run and belong to no session
 

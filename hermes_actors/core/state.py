@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.sessions.marks import UNMARKED, Marks
+from hermes_actors.wire.records import CutTurn, Load
 
 
 class Phase(StrEnum):
@@ -42,17 +42,6 @@ class Owner(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What a worker said of itself with its last heartbeat; counts."""
-
-    resident: int = 0
-    running: int = 0
-    queued: int = 0
-    turns: int = 0
-    mcp: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """A slot of the pool and the process in it. Times are monotonic seconds."""
 
@@ -63,7 +52,7 @@ class Worker:
     since: float = 0.0  # when it came into its state
     ready_at: float | None = None  # when the present process came to serve
     heard_at: float = 0.0  # its last heartbeat
-    load: Load = Load()
+    load: Load = field(default_factory=Load)  # as its last heartbeat had it
     failed_at: tuple[float, ...] = ()  # deaths since it was last stable, those inside the restart window
     slow_tries: int = 0  # replacements since it was given up
     retry_at: float | None = None
@@ -208,7 +197,7 @@ class Waiting(NamedTuple):
 class SealedTurns:
     """What ran in a worker when it was sealed."""
 
-    cut: tuple[Cut, ...]
+    cut: tuple[CutTurn, ...]
     busy: frozenset[str]  # keys of the sessions that had turns waiting
     stateless: int  # turns of no session
     whole: bool  # it had read all its shards by then

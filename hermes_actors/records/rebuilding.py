@@ -13,10 +13,11 @@ import structlog
 
 from hermes_actors.core.sessions import marks
 from hermes_actors.core.sessions.lives import Incident
-from hermes_actors.core.sessions.losses import NOT_KNOWN, Latest, Seen, is_behind, lost_of_shard
+from hermes_actors.core.sessions.losses import NOT_KNOWN, is_behind, lost_of_shard
 from hermes_actors.core.sessions.marks import UNMARKED
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.records.registry import Registry
+from hermes_actors.wire.records import Found, LatestTurn
 
 ALL = 0  # since which turn a shard is to attest its sessions
 
@@ -40,21 +41,21 @@ class Rebuilding:
         self._before = tuple(owner.fence for owner in registry.owners())  # this start, by shard
         self._since: dict[int, int] = {}  # the turn after which a shard was asked to attest its sessions
 
-    def opened(self, shard: int, fence: int, seen: Seen) -> tuple[int, str | None]:
+    def opened(self, shard: int, fence: int, found: Found) -> tuple[int, str | None]:
         """An owner opened a shard's file: since which turn it is to attest its sessions, and what the file lost."""
         known = self._losses.known(shard)
-        lost = lost_of_shard(known, seen)
+        lost = lost_of_shard(known, found)
         if lost is not None:
             what, why = lost
-            until = None if what == "all" else seen.until
-            self._losses.add(at=self._now(), shard=shard, what=what, why=why, set_aside=seen.set_aside, until=until)
-        if self._before[shard] < seen.fence <= self._registry.floor:  # of an earlier life
+            until = None if what == "all" else found.until
+            self._losses.add(at=self._now(), shard=shard, what=what, why=why, set_aside=found.set_aside, until=until)
+        if self._before[shard] < found.fence <= self._registry.floor:  # of an earlier life
             self._registry.fell_behind("its file is older than it was, or lost its write-ahead log (-wal)")
-        self._losses.opened(shard, fence, seen.turn)
-        self._since[shard] = seen.turn if known.turn == NOT_KNOWN else min(known.turn, seen.turn)
+        self._losses.opened(shard, fence, found.turn)
+        self._since[shard] = found.turn if known.turn == NOT_KNOWN else min(known.turn, found.turn)
         return self._since[shard], None if lost is None else lost[1]
 
-    def attested(self, shard: int, latest: Sequence[Latest]) -> int | None:
+    def attested(self, shard: int, latest: Sequence[LatestTurn]) -> int | None:
         """The sessions of a shard's file; since which turn it is to attest all again, None: it need not.
 
         Where the registry lost one that it had to know, it may have lost others.
@@ -75,7 +76,7 @@ class Rebuilding:
             log.warning("sessions that the registry had lost were found again", shard=shard, sessions=refound)
         return again
 
-    def _refind(self, entry: SessionEntry | None, shard: int, latest: Latest) -> None:
+    def _refind(self, entry: SessionEntry | None, shard: int, latest: LatestTurn) -> None:
         number = self._registry.fell_behind("it does not know sessions that the shard files have")
         standing = UNMARKED if entry is None else UNMARKED._replace(former_id=entry.marks.former_id)
         if latest.cut_by is not None:

@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hermes_actors.core import events
-from hermes_actors.core.sessions.ledger import Cut
-from hermes_actors.core.sessions.losses import Latest, Seen
-from hermes_actors.core.state import Load
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.codec import ProtocolError
 
 _SAME: Mapping[type, type[events.FromWorker]] = {  # the event has the message's fields
     wire.Activate: events.SessionWanted,
     wire.Forget: events.SessionDropped,
-    wire.Rename: events.RenameWanted,
-    wire.Restore: events.RestoreWanted,
+    wire.Reset: events.RenameWanted,
+    wire.Resume: events.RestoreWanted,
     wire.Succeeded: events.TurnSucceeded,
     wire.FellBack: events.TurnFellBack,
     wire.ListSessions: events.PageWanted,
@@ -41,11 +38,8 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
         case wire.Ready():
             return events.WorkerReady(slot=slot, generation=generation)
         case wire.Heartbeat() as beat:
-            load = Load(
-                resident=beat.resident, running=beat.running, queued=beat.queued, turns=beat.turns, mcp=beat.mcp
-            )
             return events.WorkerBeat(
-                slot=slot, generation=generation, load=load, active=beat.active, reached=beat.reached
+                slot=slot, generation=generation, load=beat.load, active=beat.active, reached=beat.reached
             )
         case wire.Opened() as opened:
             return events.ShardOpened(
@@ -54,15 +48,7 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
                 request=opened.request,
                 shard=opened.shard,
                 fence=opened.fence,
-                seen=Seen(
-                    fence=opened.former,
-                    turn=opened.turn,
-                    until=opened.until,
-                    flaw=opened.flaw,
-                    why=opened.why,
-                    set_aside=opened.set_aside,
-                    found_by=opened.found_by,
-                ),
+                found=opened.found,
             )
         case wire.Attest() as attested:
             return events.SessionsAttested(
@@ -71,7 +57,7 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
                 request=attested.request,
                 shard=attested.shard,
                 fence=attested.fence,
-                latest=tuple(Latest(*parts) for parts in attested.latest),
+                latest=tuple(attested.latest),
             )
         case wire.Recovered() as found:
             return events.ShardRecovered(
@@ -80,7 +66,7 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
                 request=found.request,
                 shard=found.shard,
                 fence=found.fence,
-                cut=tuple(Cut(*turn) for turn in found.cut),
+                cut=tuple(found.cut),
                 queued=tuple(found.queued),
             )
         case wire.Sealed() as sealed:
@@ -88,7 +74,7 @@ def event_of(slot: int, generation: int, message: Any) -> events.Event:
                 slot=slot,
                 generation=generation,
                 request=sealed.request,
-                cut=tuple(Cut(*turn) for turn in sealed.cut),
+                cut=tuple(sealed.cut),
                 busy=frozenset(sealed.busy),
                 stateless=sealed.stateless,
             )

@@ -16,13 +16,14 @@ import structlog
 
 from hermes_actors.core.sessions import ledger as strikes
 from hermes_actors.core.sessions import marks
-from hermes_actors.core.sessions.ledger import Cause, Cut
+from hermes_actors.core.sessions.ledger import Cause
 from hermes_actors.core.sessions.lives import Incident, What
 from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.records.ledger_file import LedgerFile, LedgerNotWritten, LedgerUnusable
 from hermes_actors.records.registry import Registry
 from hermes_actors.records.session_ids import new_session_id
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.sharding import shard_of
 
 log = structlog.get_logger(__name__)
@@ -63,7 +64,7 @@ class Marking:
         ]
 
     # -- what happens -----------------------------------------------------------------------------------------------
-    def cut(self, cuts: Iterable[Cut], cause: Cause) -> None:
+    def cut(self, cuts: Iterable[CutTurn], cause: Cause) -> None:
         """Running turns were cut: a strike and a mark for each session, once, however often it is told.
 
         One that was reset since, while nobody ran it, begins with neither.

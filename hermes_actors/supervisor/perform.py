@@ -146,8 +146,7 @@ class Performer:
                 return self._configure(effect.slot, effect.generation, effect.auto_resume)
             case core.SendTable():
                 owners = {shard: list(owner) for shard, owner in enumerate(effect.owners)}
-                peers = {slot: str(self._home.peer(slot)) for slot in effect.up}
-                return wire.Assign(owners=owners, peers=peers)
+                return wire.Assign(owners=owners, up=list(effect.up))
             case core.SendListen():
                 return wire.Listen(slots=list(effect.slots))
             case core.SendDrain():

@@ -15,7 +15,7 @@ from hermes_actors.core.drain.plan import shown as plan_shown
 from hermes_actors.core.operators.views import session_line, session_shown
 from hermes_actors.core.pool.policy import restart_after
 from hermes_actors.core.sessions.lives import strikes_kept_since
-from hermes_actors.core.sessions.marks import Standing
+from hermes_actors.core.sessions.marks import told
 from hermes_actors.core.state import NEVER_RESTARTED, SessionEntry
 from hermes_actors.disk.sqlite import is_short_of_space
 from hermes_actors.records.ledger_file import LedgerNotWritten
@@ -24,6 +24,7 @@ from hermes_actors.records.registry import BadCursor, Registry
 from hermes_actors.supervisor.marking import Marking
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.failpoints import point
+from hermes_actors.wire.records import Lost
 from hermes_actors.wire.refusals import RefusalCode
 
 NAMED = 1000  # sessions in a reply
@@ -130,7 +131,7 @@ class Recorder:
                 self._registry.losses.reached(effect.turns)
                 return None
             case core.RecordOpened():
-                since, lost = self._rebuilding.opened(effect.shard, effect.fence, effect.seen)
+                since, lost = self._rebuilding.opened(effect.shard, effect.fence, effect.found)
                 return _reckoned(effect, since, lost)
             case core.RecordAttested():
                 return _reckoned(effect, self._rebuilding.attested(effect.shard, effect.latest))
@@ -175,27 +176,26 @@ class Recorder:
             message = wire.Refused(request=effect.request, code=RefusalCode.NOT_FOUND, why=why)
         else:
             marks = entry.marks
-            pending = marks.standing is Standing.RESUME_PENDING
-            untold = marks.untold_reason is not None
+            interrupted, fresh, suspended = told(marks)
             lost = self._registry.losses.untold(entry)
             message = wire.Activated(
                 request=effect.request,
                 session_id=entry.session_id,
                 created_at=entry.created_at,
-                resume=[marks.reason, marks.at] if pending else None,
-                fresh=[marks.untold_reason, marks.untold_at, marks.former_id] if untold else None,
+                resume=interrupted,
+                fresh=fresh,
                 strikes=self._marking.strikes(effect.key),
-                suspended=[marks.reason, marks.at] if marks.standing is Standing.SUSPENDED else None,
-                lost=None if lost is None else [lost.what, lost.at, lost.until],
+                suspended=suspended,
+                lost=None if lost is None else Lost(lost.what, lost.at, lost.until),
                 former_id=marks.former_id,
             )
         return Tell(slot=effect.slot, generation=effect.generation, message=message)
 
     def _forget(self, effect: core.ForgetSession) -> Tell:
-        existed = self._registry.forget(effect.key)
+        self._registry.forget(effect.key)
         self._marking.forget(effect.key)
-        forgotten = wire.Forgotten(request=effect.request, existed=existed)
-        return Tell(slot=effect.slot, generation=effect.generation, message=forgotten)
+        recorded = wire.Recorded(request=effect.request)
+        return Tell(slot=effect.slot, generation=effect.generation, message=recorded)
 
     def _fall_back(self, effect: core.RecordFallback) -> core.SendRestartActor | None:
         entry = self._registry.session(effect.key)

@@ -48,6 +48,7 @@ from hermes_actors.supervisor.settings import LiveSettings, limits
 from hermes_actors.supervisor.waiting_room import wait, waits_for_disk
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import Configure, Reconfigure
+from hermes_actors.wire.messages import Settings as PlainSettings
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
 
 __all__ = [
@@ -406,23 +407,22 @@ class _Gateway:
         return self._settings.current.config.supervisor.stuck_threshold
 
     def _configure(self, shards: int, slot: int, generation: int, auto_resume: bool) -> Configure:
-        settings = self._settings.current
         return Configure(
             boot=self._boot,
             slot=slot,
             generation=generation,
             shards=shards,
             home=str(self._home.root),
-            config=to_plain(settings.config),
-            environment=dict(settings.environment),
-            api_keys=dict(settings.api_keys),
             auto_resume=auto_resume,
+            settings=self._plain_settings(),
         )
 
     def _reconfigure(self, request: int) -> Reconfigure:
+        return Reconfigure(request=request, settings=self._plain_settings())
+
+    def _plain_settings(self) -> PlainSettings:
         settings = self._settings.current
-        return Reconfigure(
-            request=request,
+        return PlainSettings(
             config=to_plain(settings.config),
             environment=dict(settings.environment),
             api_keys=dict(settings.api_keys),

@@ -8,24 +8,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from hermes_actors.wire.records import CutTurn, Found, Fresh, Interrupted, LatestTurn, Load, Lost, Suspended
 from hermes_actors.wire.tags import message
 
 # -- supervisor to worker -----------------------------------------------------------------------------------------
 
 
+@message("settings")
+class Settings:
+    """The configuration that is in force."""
+
+    config: dict[str, Any]  # hermes_actors.config.model.Config as plain data
+    environment: dict[str, str]  # the variables the configuration names: secrets
+    api_keys: dict[str, str]  # principal -> bearer key: secrets
+
+
+UNFILLED = Settings(config={}, environment={}, api_keys={})  # until a message leaves: decisions know no secrets
+
+
 @message("configure")
 class Configure:
-    """The first message: who the worker is and what it serves."""
+    """The first message: who the worker is and what it serves. Home and settings are filled in as it leaves."""
 
     boot: str  # id of this life of the supervisor; marks the processes that belong to it
     slot: int
     generation: int  # how many processes this slot has had, this one included
     shards: int  # of the whole home; fixed when it was made
-    home: str
-    config: dict[str, Any]  # hermes_actors.config.model.Config as plain data
-    environment: dict[str, str]  # the variables the configuration names: secrets
-    api_keys: dict[str, str]  # principal -> bearer key: secrets
     auto_resume: bool  # begin the turns that an earlier owner left waiting; false in a chain of young deaths
+    home: str = ""
+    settings: Settings = UNFILLED
 
 
 @message("assign")
@@ -33,7 +44,7 @@ class Assign:
     """The whole shard table, each time it changes. A worker opens what it newly owns and lets go of the rest."""
 
     owners: dict[int, list[int]]  # shard -> [slot, fence]
-    peers: dict[int, str]  # slot -> path of the worker's socket, of the workers that are up
+    up: list[int]  # slots whose workers serve, and have a socket for other workers
 
 
 @message("listen")
@@ -45,16 +56,16 @@ class Listen:
 
 @message("activated")
 class Activated:
-    """Answer to :class:`Activate`, :class:`Rename` and :class:`Restore`: a session as the registry has it."""
+    """Answer to :class:`Activate`, :class:`Reset` and :class:`Resume`: a session as the registry has it."""
 
     request: int
     session_id: str
     created_at: float  # seconds since the epoch, as all times here
-    resume: list[Any] | None  # [reason, time] of the cut that its next turns are told of
-    fresh: list[Any] | None  # [reason, time, former session id]: it was suspended, and the person is to be told
+    resume: Interrupted | None
+    fresh: Fresh | None
     strikes: int
-    suspended: list[Any] | None = None  # [reason, time]: its next message begins a fresh transcript
-    lost: list[Any] | None = None  # [what, time, until when]: files lost some of it, and the person is to be told
+    suspended: Suspended | None = None
+    lost: Lost | None = None
     former_id: str | None = None  # the transcript that a suspension set aside
 
 
@@ -76,14 +87,6 @@ class SessionPage:
     next: str | None
 
 
-@message("forgotten")
-class Forgotten:
-    """Answer to :class:`Forget`."""
-
-    request: int
-    existed: bool
-
-
 @message("reckoned")
 class Reckoned:
     """Answer to :class:`Opened` and :class:`Attest`: what the registry makes of a shard's file."""
@@ -95,7 +98,7 @@ class Reckoned:
 
 @message("recorded")
 class Recorded:
-    """Answer to :class:`Recovered` and :class:`Succeeded`: it is durable."""
+    """Answer to :class:`Recovered`, :class:`Succeeded` and :class:`Forget`: it is durable."""
 
     request: int
 
@@ -146,9 +149,7 @@ class Reconfigure:
     """A new configuration, valid as a whole; what a worker can change while it runs, it changes, then it answers."""
 
     request: int
-    config: dict[str, Any]
-    environment: dict[str, str]  # secrets
-    api_keys: dict[str, str]  # secrets
+    settings: Settings = UNFILLED
 
 
 @message("query")
@@ -172,22 +173,12 @@ class Stop:
 class Ready:
     """The worker owns its shards and accepts connections."""
 
-    pid: int
-    slot: int
-    generation: int
-
 
 @message("heartbeat")
 class Heartbeat:
     """The worker's loop turns. Also what changed since the last one that the registry wants to know."""
 
-    slot: int
-    generation: int
-    resident: int  # agent actors in memory
-    running: int  # turns
-    queued: int  # turns
-    turns: int  # ended since the worker started
-    mcp: int  # live MCP connections
+    load: Load
     active: dict[str, float]  # session key -> last activity, seconds since the epoch
     reached: dict[int, int]  # shard -> number of the last turn that its file has
 
@@ -224,9 +215,9 @@ class Forget:
     fence: int
 
 
-@message("rename")
-class Rename:
-    """A session begins a new transcript under its old name; answered with :class:`Activated`."""
+@message("reset")
+class Reset:
+    """A session begins a new transcript under its key; answered with :class:`Activated`."""
 
     request: int
     key: str
@@ -253,13 +244,7 @@ class Opened:
     request: int
     shard: int
     fence: int
-    former: int  # fence of the owner before; 0: it had none
-    turn: int  # the number of the last turn that it has had; 0: none
-    until: float | None  # when the last of what it has was written, in seconds since the epoch
-    flaw: Any  # new | damaged | cut, or None
-    why: str  # of the flaw
-    set_aside: str | None  # path of the damaged file
-    found_by: int  # fence of the owner that found the flaw
+    found: Found
 
 
 @message("attest")
@@ -269,7 +254,7 @@ class Attest:
     request: int
     shard: int
     fence: int
-    latest: list[list[Any]]  # parts of hermes_actors.core.sessions.losses.Latest
+    latest: list[LatestTurn]
 
 
 @message("recovered")
@@ -279,7 +264,7 @@ class Recovered:
     request: int
     shard: int
     fence: int
-    cut: list[list[str]]  # [session key, turn id, transcript's id] of turns that were running: each is a crash's cut
+    cut: list[CutTurn]  # turns that were running: each was cut by a crash
     queued: list[str]  # keys of the sessions with turns that wait
 
 
@@ -294,9 +279,9 @@ class Succeeded:
     turn_id: str
 
 
-@message("restore")
-class Restore:
-    """A suspended session wants its earlier transcript back; answered with :class:`Activated`, or ``not_found``."""
+@message("resume")
+class Resume:
+    """A session wants the transcript back that was set aside; answered with :class:`Activated`, or ``not_found``."""
 
     request: int
     key: str
@@ -316,7 +301,7 @@ class Sealed:
     """Answer to :class:`Seal`."""
 
     request: int
-    cut: list[list[str]]  # [session key, turn id, transcript's id] of the sessions' turns that run
+    cut: list[CutTurn]  # the sessions' turns that run
     busy: list[str]  # keys of the sessions with turns that wait, or that are being activated
     stateless: int  # turns that run and belong to no session
 
@@ -345,3 +330,25 @@ class ShardBroken:
     why: str
     set_aside: str | None  # path the broken file has now
     serving: bool
+
+
+OfShard = Activate | Forget | Reset | Resume | FellBack | Opened | Attest | Recovered | Succeeded  # from its owner
+FromWorker = OfShard | Ready | Heartbeat | ListSessions | Drained | Sealed | RestartWanted | Answer | ShardBroken
+ToWorker = (
+    Configure
+    | Assign
+    | Listen
+    | Activated
+    | Refused
+    | SessionPage
+    | Reckoned
+    | Recorded
+    | Drain
+    | DrainOver
+    | Seal
+    | Cut
+    | RestartActor
+    | Reconfigure
+    | Query
+    | Stop
+)

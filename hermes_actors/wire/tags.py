@@ -49,3 +49,9 @@ def message(tag: str) -> Callable[[type[T]], type[T]]:
         return made
 
     return register
+
+
+@dataclass_transform(frozen_default=True)
+def record(tag: str) -> Callable[[type[T]], type[T]]:
+    """The same for what travels inside messages; its fields may be given in their order."""
+    return message(tag)

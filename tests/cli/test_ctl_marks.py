@@ -17,7 +17,6 @@ from fakes.control_peer import Behaviour, FakeSupervisor, answering
 from hermes_actors.cli import disk
 from hermes_actors.cli.command import Failed
 from hermes_actors.cli.ctl import ctl
-from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.home import Home
 from hermes_actors.records import registry_file
@@ -25,6 +24,7 @@ from hermes_actors.records.ledger_file import LedgerFile, LedgerNotWritten, read
 from hermes_actors.records.registry import Registry
 from hermes_actors.supervisor.home_lock import hold
 from hermes_actors.supervisor.marking import Marking
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.sharding import shard_of
 
 Start = Callable[[Behaviour], FakeSupervisor]
@@ -48,9 +48,9 @@ def kept(home: Home) -> Home:
         registry.add(key, "default", 0, now - 200)
     registry.chronicle.reached("settled_at", now - 99)
     for number in range(3):
-        marking.cut([Cut(STUCK, f"turn_{number}")], "crash")
+        marking.cut([CutTurn(STUCK, f"turn_{number}")], "crash")
         marking.suspend_stuck(shard_of(STUCK, 8), 8)
-    marking.cut([Cut(CUT_ONCE, "turn_9")], "restart_timeout")
+    marking.cut([CutTurn(CUT_ONCE, "turn_9")], "restart_timeout")
     registry.chronicle.reached("ended_at", now - 5, how="stop")
     marking.commit()
     marking.close()

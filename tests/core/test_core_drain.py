@@ -21,9 +21,9 @@ from hermes_actors.core.events import (
 )
 from hermes_actors.core.operators.views import DRAIN_FIELDS
 from hermes_actors.core.pool.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
-from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.state import Phase, Process, Then, WorkerState
 from hermes_actors.core.step import recorded
+from hermes_actors.wire.records import CutTurn
 
 EPOCH = 1.7e9  # the wall clock at monotonic zero
 BOTH = (Process(0, 1), Process(1, 1))
@@ -154,7 +154,7 @@ def test_before_the_gateway_serves_nothing_is_waited_for() -> None:
 
     assert of(fx.SendSeal, effects) == [fx.SendSeal(to=(Process(0, 1),), request=1)]
     effects = desk.sealed(0, A)
-    assert cuts(effects).cuts == (Cut(*A),)
+    assert cuts(effects).cuts == (CutTurn(*A),)
     assert of(fx.Kill, effects) == [fx.Kill(slot=0, generation=1), fx.Kill(slot=1, generation=1)]
 
 
@@ -177,7 +177,7 @@ def test_what_runs_at_the_deadline_decides_not_what_ran_when_it_began() -> None:
 
     assert of(fx.SendSeal, desk.wait(0.2))
     assert not of(fx.RecordCuts, desk.sealed(0))
-    assert cuts(desk.sealed(1, B)).cuts == (Cut(*B),)
+    assert cuts(desk.sealed(1, B)).cuts == (CutTurn(*B),)
 
 
 def test_cuts_are_recorded_before_anybody_is_cut_and_stopped() -> None:
@@ -187,7 +187,7 @@ def test_cuts_are_recorded_before_anybody_is_cut_and_stopped() -> None:
     effects = desk.sealed(1, busy=["api:default:r"])
 
     assert cuts(effects) == fx.RecordCuts(
-        cuts=(Cut(*A), Cut(*B)),
+        cuts=(CutTurn(*A), CutTurn(*B)),
         reason="shutdown_timeout",
         drop_idle=True,
         busy=frozenset({A[0], B[0], "api:default:q", "api:default:r"}),
@@ -246,7 +246,7 @@ def test_who_asked_hears_of_sessions_whose_messages_wait_behind_a_turn_that_is_c
 
 def recovered(desk: Desk, slot: int, shard: int, *cut: tuple[str, str]) -> tuple[fx.Effect, ...]:
     """The replacement of a worker has read a shard of it."""
-    turns = tuple(Cut(key, turn_id) for key, turn_id in cut)
+    turns = tuple(CutTurn(key, turn_id) for key, turn_id in cut)
     fence = desk.state.owners[shard].fence
     return desk.tell(
         ShardRecovered(
@@ -403,7 +403,7 @@ def test_what_a_worker_told_before_it_died_is_recorded() -> None:
 
     record = cuts(desk.sealed(1))
 
-    assert record.cuts == (Cut(*A),)
+    assert record.cuts == (CutTurn(*A),)
     assert record.unknown == frozenset()
 
 
@@ -416,7 +416,7 @@ def test_a_worker_that_has_not_read_all_its_shards_tells_only_of_what_it_runs() 
 
     record = cuts(desk.sealed(1, B))
 
-    assert record.cuts == (Cut(*B),)
+    assert record.cuts == (CutTurn(*B),)
     assert record.unknown == frozenset(range(4, 8))
 
 
@@ -490,7 +490,7 @@ def test_a_second_signal_seals_at_once_and_a_third_waits_for_nobody() -> None:
 
     desk.sealed(0, A)
     effects = desk.stop()
-    assert cuts(effects).cuts == (Cut(*A),)
+    assert cuts(effects).cuts == (CutTurn(*A),)
     assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
     desk.stop()
     assert of(fx.Kill, desk.wait(STOP_NOW_S)) == [fx.Kill(slot=0, generation=1)]

@@ -27,8 +27,8 @@ from hermes_actors.core.events import (
     WorkerSpawned,
 )
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
-from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.state import Drain, Phase, Process, Then
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
 SLOTS = 3
@@ -46,8 +46,8 @@ class Host:
     owns: bool = False
     draining: int = 0  # the number of the drain
     order: fx.SendDrain | None = None  # the last, since the last DrainOver
-    sealed: frozenset[Cut] | None = None
-    running: set[Cut] = field(default_factory=set)
+    sealed: frozenset[CutTurn] | None = None
+    running: set[CutTurn] = field(default_factory=set)
     says: deque[Event] = field(default_factory=deque)
 
     def drained(self) -> None:
@@ -73,8 +73,8 @@ class Draining(RuleBasedStateMachine):
         self.desk = Desk(SLOTS, max_restarts=50, heartbeat_s=1e6, drain_s=DRAIN_S)
         self.starting: dict[int, Process] = {}
         self.hosts: dict[int, Host] = {}  # by slot
-        self.recorded: set[Cut] = set()
-        self.succeeded: set[Cut] = set()
+        self.recorded: set[CutTurn] = set()
+        self.succeeded: set[CutTurn] = set()
         self.turns = 0
         self.waiting: set[int] = set()  # requests without a reply
         self.requests = 0
@@ -213,7 +213,7 @@ class Draining(RuleBasedStateMachine):
         for host in self.hosts.values():
             if host.owns and not host.draining:
                 self.turns += 1
-                host.running.add(Cut(f"k{self.turns}", f"turn_{self.turns}"))
+                host.running.add(CutTurn(f"k{self.turns}", f"turn_{self.turns}"))
 
     @rule(slot=slots)
     def a_turn_ends(self, slot: int) -> None:

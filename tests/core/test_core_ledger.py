@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Cut, Ledger, absolve, cut, drop_idle, suspended_at
+from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Ledger, absolve, cut, drop_idle, suspended_at
+from hermes_actors.wire.records import CutTurn
 
 NONE = Ledger()
 KEYS = ("api:a:1", "api:a:2", "api:b:1")
@@ -26,7 +27,7 @@ times = st.integers(0, 2**41).map(lambda ms: ms / 1000)
 def cut_by(ledger: Ledger, *turn_ids: str, key: str = "s", cause: Cause = "crash", at: float = 1.0) -> Ledger:
     """One restart or crash for each of these turns, the one after the other."""
     for turn_id in turn_ids:
-        ledger = cut(ledger, [Cut(key, turn_id)], cause, at)
+        ledger = cut(ledger, [CutTurn(key, turn_id)], cause, at)
     return ledger
 
 
@@ -62,7 +63,7 @@ def test_recovery_does_not_count_the_turn_that_a_drain_has_counted_already() -> 
 
 
 def test_a_turn_that_is_reported_twice_at_once_counts_once() -> None:
-    assert cut(NONE, [Cut("s", "turn_1"), Cut("s", "turn_1")], "crash", 1.0).count("s") == 1
+    assert cut(NONE, [CutTurn("s", "turn_1"), CutTurn("s", "turn_1")], "crash", 1.0).count("s") == 1
 
 
 def test_a_success_between_restarts_begins_the_count_anew() -> None:
@@ -89,9 +90,9 @@ def test_only_the_last_causes_are_kept_and_the_count_goes_on() -> None:
 
 
 def test_a_thousand_cuts_at_once_leave_ten_thousand_other_entries_the_same_objects() -> None:
-    before = cut(NONE, (Cut(f"s{n}", "turn_1") for n in range(10_000)), "crash", 1.0)
+    before = cut(NONE, (CutTurn(f"s{n}", "turn_1") for n in range(10_000)), "crash", 1.0)
 
-    after = cut(before, (Cut(f"s{n}", "turn_2") for n in range(1000)), "crash", 2.0)
+    after = cut(before, (CutTurn(f"s{n}", "turn_2") for n in range(1000)), "crash", 2.0)
 
     assert {key for key, entry in after.entries.items() if entry is not before.entries[key]} == {
         f"s{n}" for n in range(1000)
@@ -102,7 +103,7 @@ def test_a_thousand_cuts_at_once_leave_ten_thousand_other_entries_the_same_objec
 
 
 def test_a_session_that_is_idle_at_a_stop_is_dropped_and_one_that_is_cut_or_waits_is_not() -> None:
-    ledger = cut(NONE, [Cut("idle", "turn_1"), Cut("queued", "turn_2"), Cut("cut", "turn_3")], "crash", 1.0)
+    ledger = cut(NONE, [CutTurn("idle", "turn_1"), CutTurn("queued", "turn_2"), CutTurn("cut", "turn_3")], "crash", 1.0)
     ledger = cut_by(ledger, "turn_4", key="cut")
 
     assert drop_idle(ledger, {"cut", "queued"}, threshold=THRESHOLD, now=5.0).entries.keys() == {"cut", "queued"}
@@ -185,7 +186,7 @@ def played(events: Iterable[Happened], ledger: Ledger = NONE) -> Ledger:
     for what, key, turn_id, cause, at in events:
         match what:
             case "cut":
-                ledger = cut(ledger, [Cut(key, turn_id)], cause, at)
+                ledger = cut(ledger, [CutTurn(key, turn_id)], cause, at)
             case "success":
                 ledger = absolve(ledger, [key])
             case "stop":
@@ -248,4 +249,4 @@ def test_cuts_at_once_are_the_same_as_one_by_one(cuts: list[tuple[str, str]], ca
     for key, turn_id in cuts:
         one_by_one = cut_by(one_by_one, turn_id, key=key, cause=cause, at=at)
 
-    assert cut(NONE, (Cut(*one) for one in cuts), cause, at) == one_by_one
+    assert cut(NONE, (CutTurn(*one) for one in cuts), cause, at) == one_by_one

@@ -5,15 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.sessions.losses import NOT_KNOWN, Known, Latest, Seen, is_behind, lost_of_shard
+from hermes_actors.core.sessions.losses import NOT_KNOWN, Known, is_behind, lost_of_shard
 from hermes_actors.core.sessions.marks import Marks
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.wire.records import Flaw, Found, LatestTurn
 
 NUMBERS = st.integers(0, 10)
 
 
-def seen(fence: int = 5, turn: int = 9, flaw: str | None = None, found_by: int = 99) -> Seen:
-    return Seen(fence, turn, until=1.0, flaw=flaw, why="a reason", set_aside=None, found_by=found_by)  # type: ignore[arg-type]  # as parametrised
+def seen(fence: int = 5, turn: int = 9, flaw: Flaw | None = None, found_by: int = 99) -> Found:
+    return Found(fence, turn, until=1.0, flaw=flaw, why="a reason", set_aside=None, found_by=found_by)
 
 
 def entry(session_id: str, former_id: str | None = None) -> SessionEntry:
@@ -28,8 +29,8 @@ def entry(session_id: str, former_id: str | None = None) -> SessionEntry:
     )
 
 
-def latest(session_id: str) -> Latest:
-    return Latest(1, "turn", "k", "p", session_id, 0.0, 0.0, None)
+def latest(session_id: str) -> LatestTurn:
+    return LatestTurn(1, "turn", "k", "p", session_id, 0.0, 0.0, None)
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
@@ -58,7 +59,7 @@ def test_a_cut_log_is_a_loss_whatever_the_registry_knows(fence: int, turn: int) 
 
 
 @given(st.sampled_from(["new", "cut", "damaged"]), NUMBERS, NUMBERS)
-def test_a_flaw_whose_finder_died_after_it_was_noted_is_not_noted_again(flaw: str, turn: int, later: int) -> None:
+def test_a_flaw_whose_finder_died_after_it_was_noted_is_not_noted_again(flaw: Flaw, turn: int, later: int) -> None:
     noted = Known(7, turn)
 
     assert lost_of_shard(noted, seen(7, turn + later, flaw, found_by=7)) is None

@@ -28,8 +28,9 @@ from hermes_actors.core.events import (
 from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
 from hermes_actors.core.pool.policy import restart_after
-from hermes_actors.core.state import NEVER_RESTARTED, Load, Owner, Phase, WorkerState
+from hermes_actors.core.state import NEVER_RESTARTED, Owner, Phase, WorkerState
 from hermes_actors.core.step import due
+from hermes_actors.wire.records import Load
 
 SLOTS = 3
 slots = st.integers(0, SLOTS - 1)

@@ -10,15 +10,15 @@ from fakes.core_desk import SHARDS, Desk, of, reply, serving
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import RestoreWanted, SessionsFound, ShardBroke, ShardRecovered, TurnSucceeded
 from hermes_actors.core.sessions import marks
-from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
 ENTRY = SessionEntry(key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0)
 SUSPENDED = replace(ENTRY, marks=marks.suspend(ENTRY.marks, 3.0))
 
 
-def recovered(desk: Desk, shard: int, *, cut: tuple[Cut, ...] = (), queued: tuple[str, ...] = ()) -> ShardRecovered:
+def recovered(desk: Desk, shard: int, *, cut: tuple[CutTurn, ...] = (), queued: tuple[str, ...] = ()) -> ShardRecovered:
     slot, fence = desk.state.owners[shard]
     return ShardRecovered(
         slot=slot, generation=desk.generation(slot), request=1, shard=shard, fence=fence, cut=cut, queued=queued
@@ -37,7 +37,7 @@ def started() -> Desk:
 
 def test_what_a_crash_cut_is_recorded_before_the_worker_goes_on() -> None:
     desk = serving()
-    turn = Cut("api:a:x", "turn_1")
+    turn = CutTurn("api:a:x", "turn_1")
 
     (record,) = desk.tell(recovered(desk, 5, cut=(turn,)))
 
@@ -58,7 +58,7 @@ def test_idle_sessions_lose_their_strikes_once_every_shard_was_heard() -> None:
     settled = []
     for shard in range(SHARDS):
         queued = (f"api:a:{shard}",) if shard < 2 else ()
-        settled += of(fx.SettleStart, desk.tell(recovered(desk, shard, cut=(Cut("k", "t"),), queued=queued)))
+        settled += of(fx.SettleStart, desk.tell(recovered(desk, shard, cut=(CutTurn("k", "t"),), queued=queued)))
 
     assert settled == [fx.SettleStart(busy=frozenset({"k", "api:a:0", "api:a:1"}), unread=frozenset(), shards=SHARDS)]
     assert of(fx.SettleStart, desk.tell(recovered(desk, 0))) == [], "a later recovery is no start"

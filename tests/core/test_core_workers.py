@@ -9,8 +9,9 @@ from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ShardBroke, Started, Tick, WorkerBeat, WorkerExited, WorkerLost
 from hermes_actors.core.operators.views import status
 from hermes_actors.core.pool.lifecycle import HEARTBEATS_MISSED, READY_TIMEOUT_S, RECORD_RETRY_S
-from hermes_actors.core.state import Load, Owner, Phase, Process, WorkerState
+from hermes_actors.core.state import Owner, Phase, Process, WorkerState
 from hermes_actors.core.step import due
+from hermes_actors.wire.records import Load
 
 
 def test_a_start_commits_new_fences_before_it_spawns() -> None:

@@ -23,9 +23,9 @@ from hermes_actors.core.events import (
     WorkerSpawned,
 )
 from hermes_actors.core.pool.placement import place
-from hermes_actors.core.sessions.ledger import Cut
-from hermes_actors.core.state import Limits, Load, Owner, Phase, State, Worker, WorkerState
+from hermes_actors.core.state import Limits, Owner, Phase, State, Worker, WorkerState
 from hermes_actors.core.step import due, step
+from hermes_actors.wire.records import CutTurn, Load
 
 E = TypeVar("E")
 SHARDS = 8
@@ -122,7 +122,7 @@ class Desk:
                 slot=slot,
                 generation=self.generation(slot),
                 request=self.state.asked - ago,
-                cut=tuple(Cut(key, turn_id) for key, turn_id in cut),
+                cut=tuple(CutTurn(key, turn_id) for key, turn_id in cut),
                 busy=frozenset(busy),
                 stateless=stateless,
             )

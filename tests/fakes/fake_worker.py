@@ -6,7 +6,7 @@ A connection sends one line of words and gets one line of JSON:
 ``activate KEY``        the supervisor's answer to an activation of the key, with the fence that the worker has
 ``activate KEY FENCE``  the same with this fence
 ``look KEY``            the same, but none is made
-``rename KEY [FENCE]``, ``forget KEY``, ``page PRINCIPAL LIMIT [AFTER]``, ``broken SHARD``
+``reset KEY [FENCE]``, ``forget KEY``, ``page PRINCIPAL LIMIT [AFTER]``, ``broken SHARD``
 ``fell KEY TURN [FENCE]``  tell of a turn that succeeded on a fallback
 ``told``                the actors that were to be restarted, the configuration and how often it came, the drains
 ``touch KEY TIME``      tell of activity with a heartbeat
@@ -55,16 +55,16 @@ from hermes_actors.wire.messages import (
     DrainOver,
     FellBack,
     Forget,
-    Forgotten,
     Heartbeat,
     Listen,
     ListSessions,
     Query,
     Ready,
     Reconfigure,
+    Recorded,
     Recovered,
     Refused,
-    Rename,
+    Reset,
     RestartActor,
     RestartWanted,
     Seal,
@@ -74,6 +74,7 @@ from hermes_actors.wire.messages import (
     Stop,
 )
 from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
+from hermes_actors.wire.records import CutTurn, Load
 from hermes_actors.wire.sharding import shard_of
 
 BEATS_PER_INTERVAL = 3
@@ -121,9 +122,7 @@ class FakeWorker:
                 self.restarted.append(message.key)
             case Reconfigure():
                 self.configurations += 1
-                self.configure = dataclasses.replace(
-                    self.configure, config=message.config, environment=message.environment, api_keys=message.api_keys
-                )
+                self.configure = dataclasses.replace(self.configure, settings=message.settings)
                 self.answer(message.request, {})
             case Query():
                 if not message.key.endswith("silent"):
@@ -137,7 +136,7 @@ class FakeWorker:
                 self.drains.append("over")
             case Seal():
                 if not self.path("mute").exists():
-                    stateful = [[key, turn] for key, turn in self.running.items() if not key.startswith("conv:")]
+                    stateful = [CutTurn(key, turn) for key, turn in self.running.items() if not key.startswith("conv:")]
                     stateless = len(self.running) - len(stateful)
                     self.link.send(Sealed(request=message.request, cut=stateful, busy=self.queued, stateless=stateless))
             case Cut():
@@ -150,8 +149,9 @@ class FakeWorker:
                 if not self.path("linger").exists():
                     self.path("stopped").touch()
                     os._exit(0)
-            case Activated() | Refused() | SessionPage() | Forgotten():
-                self.waiting.pop(message.request).set_result(message)
+            case Activated() | Refused() | SessionPage() | Recorded():
+                if message.request in self.waiting:  # nothing waits for the answer to Recovered
+                    self.waiting.pop(message.request).set_result(message)
 
     def recover(self) -> None:
         """Tell that nothing was left behind in shards that are new."""
@@ -169,7 +169,7 @@ class FakeWorker:
             self.link.send(Answer(request=request, found=True, data=data))
 
     def known(self, query: Query) -> dict[str, Any]:
-        servers = self.configure.config["mcp_servers"]
+        servers = self.configure.settings.config["mcp_servers"]
         match query.about:
             case "mcp":
                 return {"mcp": [{"server": name, "pid": pid} for name in servers for pid in (1, 2)]}
@@ -198,19 +198,18 @@ class FakeWorker:
             self.servers[slot] = await asyncio.start_server(self.serve, sock=copy)
         if not self.ready:
             self.ready = True
-            self.link.send(Ready(pid=os.getpid(), slot=self.configure.slot, generation=self.configure.generation))
+            self.link.send(Ready())
             self.start(self.beat())
 
     async def beat(self) -> None:
         while True:
             self.send_beat()
-            await asyncio.sleep(self.configure.config["supervisor"]["heartbeat_seconds"] / BEATS_PER_INTERVAL)
+            await asyncio.sleep(self.configure.settings.config["supervisor"]["heartbeat_seconds"] / BEATS_PER_INTERVAL)
 
     def send_beat(self) -> None:
         active, self.active = self.active, {}
-        counts = {"resident": 1, "running": 2, "queued": 3, "turns": 4, "mcp": 5}
-        slot, generation = self.configure.slot, self.configure.generation
-        self.link.send(Heartbeat(slot=slot, generation=generation, active=active, reached={}, **counts))
+        load = Load(resident=1, running=2, queued=3, turns=4, mcp=5)
+        self.link.send(Heartbeat(load=load, active=active, reached={}))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         words = (await reader.readline()).decode().split()
@@ -235,8 +234,8 @@ class FakeWorker:
                 return {
                     "restarted": self.restarted,
                     "configurations": self.configurations,
-                    "config": configure.config,
-                    "environment": configure.environment,
+                    "config": configure.settings.config,
+                    "environment": configure.settings.environment,
                     "drains": self.drains,
                 }
             case "run":
@@ -255,11 +254,11 @@ class FakeWorker:
                 self.link.send(
                     FellBack(key=words[0], shard=shard, fence=fence, turn_id=words[1], provider=provider, model=model)
                 )
-            case "activate" | "look" | "forget" | "rename":
+            case "activate" | "look" | "forget" | "reset":
                 shard = shard_of(words[0], configure.shards)
                 fence = int(words[1]) if words[1:] else self.table.owners[shard][1]
-                if what == "rename":
-                    return await self.ask(Rename(request=request, key=words[0], shard=shard, fence=fence))
+                if what == "reset":
+                    return await self.ask(Reset(request=request, key=words[0], shard=shard, fence=fence))
                 if what == "forget":
                     return await self.ask(Forget(request=request, key=words[0], shard=shard, fence=fence))
                 key, principal = words[0], words[0].split(":")[1]

@@ -11,6 +11,7 @@ import orjson
 from fakes.shard_store import FakeShardStore
 
 from hermes_actors.config.model import Compaction, SessionsConfig
+from hermes_actors.wire.records import CutTurn, Found, Fresh, LatestTurn, Suspended
 from hermes_actors.wire.refusals import RefusalCode
 from workers.models.chain import ModelChain
 from workers.models.messages import upstream_messages
@@ -23,12 +24,11 @@ from workers.runtimes.runtime import Runtime
 from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.feed import TurnFeed
-from workers.sessions.marks import UNMARKED, Fresh, Marks, Suspended
+from workers.sessions.marks import UNMARKED, Marks
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord, SessionRegistry
 from workers.sessions.residents import Sessions
 from workers.sessions.turn import TurnRun
-from workers.store.shard import Found, LatestTurn
 from workers.tools.toolbox import Aborted, Prompted, ToolResult
 from workers.turns import Ended, Origin, Refusal, Submission, TurnEvent
 
@@ -150,7 +150,7 @@ class FakeRegistry(SessionRegistry):
         self.activations: list[str] = []
         self.successes: list[tuple[str, str]] = []  # key, turn id
         self.recoveries: list[tuple[int, list[tuple[str, str]], list[str]]] = []  # shard, cut, queued
-        self.cut_in: dict[str, str] = {}  # turn id -> the transcript that it was cut in
+        self.cut_in: dict[str, str | None] = {}  # turn id -> the transcript that it was cut in
         self.found: dict[int, Found] = {}  # the files of shards, by number
         self.lost: dict[int, str] = {}  # why these are to hear that they lost something
         self.since = 0  # the turn after which sessions are to be attested
@@ -173,14 +173,14 @@ class FakeRegistry(SessionRegistry):
             self.begun += 1
         return self._named(key)
 
-    async def rename(self, key: str, shard: OwnedShard) -> SessionRecord:
+    async def reset(self, key: str, shard: OwnedShard) -> SessionRecord:
         self._answer()
         self.renamed += 1
         self.sessions[key] = f"ses_renamed_{self.renamed}"
         self.marks.pop(key, None)
         return self._named(key)
 
-    async def restore(self, key: str, shard: OwnedShard) -> SessionRecord:
+    async def resume(self, key: str, shard: OwnedShard) -> SessionRecord:
         self._answer()
         if key not in self.former:
             raise Refusal(RefusalCode.SESSION_NOT_FOUND, "Nothing was set aside.")
@@ -203,10 +203,10 @@ class FakeRegistry(SessionRegistry):
         self.attested.append([*latest])
         return self.again.pop() if self.again else None
 
-    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
+    async def recovered(self, shard: OwnedShard, cut: Sequence[CutTurn], queued: Sequence[str]) -> None:
         await self._recorded()
-        self.recoveries.append((shard.number, [(key, turn_id) for key, turn_id, _ in cut], list(queued)))
-        self.cut_in |= {turn_id: session_id for _, turn_id, session_id in cut}
+        self.recoveries.append((shard.number, [(turn.key, turn.turn_id) for turn in cut], list(queued)))
+        self.cut_in |= {turn.turn_id: turn.session_id for turn in cut}
 
     async def forget(self, key: str, shard: OwnedShard) -> None:
         self.sessions.pop(key, None)

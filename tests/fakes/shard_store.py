@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from hermes_actors.wire.records import LatestTurn
 from workers.store.shard import (
     Conversation,
-    LatestTurn,
     PastTurn,
     ShardStore,
     StoreFailed,

@@ -14,20 +14,20 @@ from hermes_actors.wire.messages import (
     Activate,
     Activated,
     Forget,
-    Forgotten,
     ListSessions,
     Recorded,
     Recovered,
     Refused,
-    Rename,
-    Restore,
+    Reset,
+    Resume,
     SessionPage,
     Succeeded,
 )
+from hermes_actors.wire.records import CutTurn, Fresh, Interrupted, Suspended
 from workers.routing import registry as registry_module
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
-from workers.sessions.marks import UNMARKED, Fresh, Marks, Resume, Suspended
+from workers.sessions.marks import UNMARKED, Marks
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord
 from workers.turns import Refusal
@@ -69,9 +69,9 @@ async def test_each_answer_reaches_the_one_who_asked_whatever_their_order() -> N
     await asyncio.sleep(0)
 
     for sent in reversed(link.sent):
-        requests.answer(Forgotten(request=sent.request, existed=sent.request % 2 == 0))
+        requests.answer(Recorded(request=sent.request))
 
-    assert [(await one).existed for one in asked] == [False, True, False]
+    assert [(await one).request for one in asked] == [sent.request for sent in link.sent]
     assert requests._waiting == {}
 
 
@@ -80,7 +80,7 @@ async def test_who_gets_no_answer_in_time_waits_no_longer_and_a_late_one_is_drop
     with pytest.raises(TimeoutError):
         await requests.ask(link, question(requests), timeout_s=0.0)
 
-    requests.answer(Forgotten(request=1, existed=True))
+    requests.answer(Recorded(request=1))
 
     assert requests._waiting == {}
 
@@ -136,28 +136,28 @@ async def test_the_session_of_a_key_is_asked_for_under_the_shards_fence() -> Non
 
 
 async def test_what_a_session_carries_comes_with_it() -> None:
-    marks = {"resume": ["crash", 2.5], "fresh": ["operator", 3.5, "ses_former"], "strikes": 2}
+    marks = {"resume": Interrupted("crash", 2.5), "fresh": Fresh("operator", 3.5, "ses_former"), "strikes": 2}
 
     record = await registry_that(lambda message: activated(message, **marks)).activate(
         "key", "anna", SHARD, create=True
     )
 
     assert record.marks == Marks(
-        resume=Resume(reason="crash", at=2.5),
+        resume=Interrupted(reason="crash", at=2.5),
         fresh=Fresh(reason="operator", at=3.5, former_id="ses_former"),
         strikes=2,
     )
 
 
 async def test_a_session_that_is_only_looked_at_may_be_suspended() -> None:
-    registry = registry_that(lambda message: activated(message, suspended=["operator", 2.5]))
+    registry = registry_that(lambda message: activated(message, suspended=Suspended("operator", 2.5)))
 
     record = await registry.activate("key", "anna", SHARD, create=False)
 
     assert record.suspended == Suspended(reason="operator", at=2.5)
 
 
-async def test_a_session_is_renamed_and_restored_under_the_shards_fence() -> None:
+async def test_a_session_is_reset_and_resumed_under_the_shards_fence() -> None:
     seen: list[Any] = []
 
     def answer(message: Any) -> Activated:
@@ -166,11 +166,11 @@ async def test_a_session_is_renamed_and_restored_under_the_shards_fence() -> Non
 
     registry = registry_that(answer)
 
-    assert (await registry.rename("key", SHARD)).session_id == "ses"
-    assert (await registry.restore("key", SHARD)).session_id == "ses"
+    assert (await registry.reset("key", SHARD)).session_id == "ses"
+    assert (await registry.resume("key", SHARD)).session_id == "ses"
     assert seen == [
-        Rename(request=1, key="key", shard=3, fence=7),
-        Restore(request=2, key="key", shard=3, fence=7),
+        Reset(request=1, key="key", shard=3, fence=7),
+        Resume(request=2, key="key", shard=3, fence=7),
     ]
 
 
@@ -183,11 +183,11 @@ async def test_a_success_and_what_was_recovered_are_told_until_they_are_recorded
 
     registry = registry_that(answer)
     await registry.succeeded("key", SHARD, "turn")
-    await registry.recovered(SHARD, [("key", "turn", "ses_1")], ["other"])
+    await registry.recovered(SHARD, [CutTurn("key", "turn", "ses_1")], ["other"])
 
     assert seen == [
         Succeeded(request=1, key="key", shard=3, fence=7, turn_id="turn"),
-        Recovered(request=2, shard=3, fence=7, cut=[["key", "turn", "ses_1"]], queued=["other"]),
+        Recovered(request=2, shard=3, fence=7, cut=[CutTurn("key", "turn", "ses_1")], queued=["other"]),
     ]
 
 

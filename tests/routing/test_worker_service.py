@@ -47,10 +47,12 @@ from hermes_actors.wire.messages import (
     RestartWanted,
     Seal,
     Sealed,
+    Settings,
     ShardBroken,
     Stop,
     Succeeded,
 )
+from hermes_actors.wire.records import CutTurn, Interrupted
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 from workers import main
@@ -72,7 +74,7 @@ class Supervisor:
         self.home = home
         self.service = service
         self.heard: list[Any] = []
-        self.resume: list[Any] | None = None  # the mark of all sessions
+        self.resume: Interrupted | None = None  # the mark of all sessions
         self.auto_resume = True
         self.answers_recoveries = True
         self.refuses_activations = False
@@ -96,7 +98,7 @@ class Supervisor:
             case Activate():
                 self.say(self.activated(message))
             case Opened():
-                self.say(Reckoned(request=message.request, since=message.turn, lost=None))
+                self.say(Reckoned(request=message.request, since=message.found.turn, lost=None))
             case Attest():
                 self.say(Reckoned(request=message.request, since=None, lost=None))
             case Recovered() if not self.answers_recoveries:
@@ -125,16 +127,14 @@ class Supervisor:
             slot=0,
             generation=1,
             shards=2,
-            home=str(self.home),
-            config=to_plain(from_plain(plain)),
-            environment={},
-            api_keys={"default": "secret"},
             auto_resume=self.auto_resume,
+            home=str(self.home),
+            settings=Settings(config=to_plain(from_plain(plain)), environment={}, api_keys={"default": "secret"}),
         )
 
     async def serve(self) -> None:
         """The worker owns both shards and is ready."""
-        self.say(self.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+        self.say(self.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[0]))
         await self.until_heard(Ready)
 
     async def until_heard(self, kind: type[Any]) -> Any:
@@ -217,7 +217,7 @@ async def test_a_configured_worker_with_its_shards_is_ready_and_beats(supervisor
 
     beat = await supervisor.until_heard(Heartbeat)
 
-    assert (beat.slot, beat.generation, beat.running, beat.queued) == (0, 1, 0, 0)
+    assert (beat.load.running, beat.load.queued) == (0, 0)
     assert (await end_of(await turn(supervisor, "hello"))).text == "You said: hello"
 
 
@@ -257,7 +257,7 @@ async def obeys_for_ever(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Worker, "assign", never)
-    supervisor.say(Assign(owners={}, peers={}))
+    supervisor.say(Assign(owners={}, up=[]))
     await asyncio.wait_for(begun.wait(), BOUND_S)
 
 
@@ -361,7 +361,7 @@ async def test_an_orphan_ends_in_time_whatever_does_not(
 @pytest.mark.parametrize(
     "orders",
     [
-        lambda supervisor: [Assign(owners={}, peers={})],
+        lambda supervisor: [Assign(owners={}, up=[])],
         lambda supervisor: [supervisor.configure(), supervisor.configure()],
     ],
     ids=["not configured", "configured twice"],
@@ -393,7 +393,7 @@ async def test_nothing_is_raised_towards_a_supervisor_that_is_gone(
     supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     (supervisor.home / "state" / "shards" / "01.db").mkdir()
-    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={}))
+    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[]))
     await until(lambda: supervisor.service._worker is not None)
 
     supervisor.service.link._abort("broken")  # the loss is told in the loop's next round
@@ -493,7 +493,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_once_the_worker_has_lived_
 
     with capture_logs() as logged:
         await supervisor.serve()
-        await until(lambda: any(isinstance(told, Heartbeat) and told.queued == 1 for told in supervisor.heard))
+        await until(lambda: any(isinstance(told, Heartbeat) and told.load.queued == 1 for told in supervisor.heard))
         await until(lambda: supervisor.worker._sessions.turns_ended == 1)
 
     lines = [(line["log_level"], line["event"]) for line in logged if line.get("turns") == 1]
@@ -510,7 +510,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_after_a_drain_and_not_duri
     monkeypatch.setattr("workers.worker.SETTLED_S", 0.0)
     supervisor.auto_resume = False
     await left_waiting(supervisor, "hello")
-    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[0]))
     await supervisor.until_heard(Ready)
     await until(lambda: supervisor.worker._auto_resume)
     assert supervisor.worker._sessions.waiting == 1
@@ -522,7 +522,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_after_a_drain_and_not_duri
 
 async def test_a_shard_opens_only_when_its_recovery_is_recorded(supervisor: Supervisor) -> None:
     supervisor.answers_recoveries = False
-    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={}))
+    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[]))
     asked = await supervisor.until_heard(Recovered)
 
     assert (asked.fence, asked.cut, asked.queued) == (1, [], [])
@@ -538,7 +538,7 @@ async def test_a_shard_whose_recovery_was_not_recorded_is_tried_again(
     monkeypatch.setattr("workers.worker.REOPEN_INTERVAL_S", 0.01)
     monkeypatch.setattr("workers.routing.registry.RECOVERY_TIMEOUT_S", 0.05)
     supervisor.answers_recoveries = False
-    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={}))
+    supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[]))
     await supervisor.until_heard(ShardBroken)
 
     supervisor.answers_recoveries = True
@@ -547,7 +547,7 @@ async def test_a_shard_whose_recovery_was_not_recorded_is_tried_again(
 
 
 async def test_a_success_in_a_marked_session_is_told_to_the_supervisor(supervisor: Supervisor) -> None:
-    supervisor.resume = ["crash", 0.0]
+    supervisor.resume = Interrupted("crash", 0.0)
     await supervisor.serve()
 
     ended = await end_of(await turn(supervisor, "hello"))
@@ -580,7 +580,7 @@ async def test_a_drain_ends_readiness_first_and_is_told_as_over_when_no_turn_run
 
 
 async def test_a_worker_that_starts_during_a_drain_begins_nothing(supervisor: Supervisor) -> None:
-    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[0]))
 
     await supervisor.until_heard(Ready)
 
@@ -592,7 +592,7 @@ async def test_a_worker_that_starts_during_a_drain_begins_nothing(supervisor: Su
 
 async def test_a_drain_that_was_cancelled_before_the_worker_was_made_is_none(supervisor: Supervisor) -> None:
     supervisor.say(supervisor.configure(), drain(), DrainOver())
-    supervisor.say(Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+    supervisor.say(Assign(owners={0: [0, 1], 1: [0, 1]}, up=[0]))
     await supervisor.until_heard(Ready)
 
     assert (await end_of(await turn(supervisor, "hello"))).state == "completed"
@@ -606,7 +606,7 @@ async def test_what_is_sealed_is_cut_durably_and_the_worker_goes_on(supervisor: 
     sealed = await supervisor.until_heard(Sealed)
     supervisor.say(Cut(reason="restart_timeout", at=1.0))
 
-    assert sealed == Sealed(request=3, cut=[[KEY, "turn_sleep 60", f"ses_{KEY}"]], busy=[], stateless=0)
+    assert sealed == Sealed(request=3, cut=[CutTurn(KEY, "turn_sleep 60", f"ses_{KEY}")], busy=[], stateless=0)
     assert (await end_of(accepted)).state == "interrupted"
     assert not any(isinstance(told, Drained) for told in supervisor.heard)
     supervisor.say(DrainOver())
@@ -666,7 +666,7 @@ async def test_a_parked_message_runs_after_the_drain(supervisor: Supervisor) -> 
 
 async def test_what_an_earlier_owner_left_runs_when_the_drain_is_cancelled(supervisor: Supervisor) -> None:
     await left_waiting(supervisor, "hello")
-    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, peers={0: "own"}))
+    supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[0]))
     await supervisor.until_heard(Ready)
     assert supervisor.worker._sessions.waiting == 1
 
@@ -703,7 +703,7 @@ async def test_an_administrators_message_asks_the_supervisor_for_a_restart(super
     assert "going to restart" in (await end_of(await turn(supervisor, "/restart"))).text
 
     assert (await supervisor.until_heard(RestartWanted)).key == KEY
-    config = supervisor.configure(api_server={"admins": []}).config
-    supervisor.say(Reconfigure(request=1, config=config, environment={}, api_keys={"default": "secret"}))
+    settings = supervisor.configure(api_server={"admins": []}).settings
+    supervisor.say(Reconfigure(request=1, settings=settings))
     await supervisor.until_heard(Answer)
     assert "Only administrators" in (await end_of(await turn(supervisor, "/restart"))).text

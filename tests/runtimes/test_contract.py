@@ -171,7 +171,7 @@ async def test_a_turn_that_a_drain_cuts_while_a_tool_runs_is_interrupted_and_the
     await until(lambda: bool(bench.toolboxes) and bench.toolboxes[0].calls == [WRITE])
 
     begin_drain(bench)
-    assert [turn_id for _, turn_id, _ in bench.sessions.seal(1).cut] == [feed.turn_id]
+    assert [turn.turn_id for turn in bench.sessions.seal(1).cut] == [feed.turn_id]
     bench.sessions.draining.cut(Cut(reason="restart_timeout", at=1.0))
     ended = await end_of(feed)
 

@@ -8,7 +8,8 @@ import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
 
-from workers.sessions.marks import Marks, Resume, Suspended
+from hermes_actors.wire.records import Interrupted, Suspended
+from workers.sessions.marks import Marks
 from workers.tools.toolbox import Aborted
 from workers.turns import Refusal
 
@@ -279,7 +280,7 @@ async def test_status_and_stop_wake_no_session(bench: Bench) -> None:
 
 async def test_status_tells_what_a_sleeping_session_carries(bench: Bench) -> None:
     bench.registry.sessions = {KEY: "ses_a"}
-    bench.registry.marks[KEY] = Marks(resume=Resume(reason="crash", at=0.0), strikes=2)
+    bench.registry.marks[KEY] = Marks(resume=Interrupted(reason="crash", at=0.0), strikes=2)
 
     cut = await bench.talk("/status")
     bench.registry.marks.clear()

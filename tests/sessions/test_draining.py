@@ -13,11 +13,11 @@ from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
+from hermes_actors.wire.records import CutTurn, Interrupted
 from workers.routing.listening_turn import ListeningTurn
 from workers.sessions import drain
 from workers.sessions.command_run import stop_turn
 from workers.sessions.feed import TurnFeed
-from workers.sessions.marks import Resume
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.recovery import recover
 from workers.sessions.running import running_turns
@@ -355,7 +355,7 @@ async def test_the_seal_names_what_runs_and_what_waits_and_nothing_else(bench: B
     sealed = bench.sessions.seal(7)
 
     assert sealed.request == 7
-    assert sealed.cut == [[KEY, runs.turn_id, resident(bench).session_id]]
+    assert sealed.cut == [CutTurn(KEY, runs.turn_id, resident(bench).session_id)]
     assert sealed.busy == [KEY, OTHER, "api:default:c", "api:default:d"]
     assert sealed.stateless == 1
     cut(bench)
@@ -382,7 +382,7 @@ async def test_a_sealed_turn_that_comes_to_its_end_waits_with_it_and_is_cut_all_
     assert ended.error["code"] == "turn_interrupted"
     assert "restarted" in ended.error["text"]
     assert bench.store.journal[-1] == ("finish interrupted", feed.turn_id)
-    assert resident(bench).marks.resume == Resume(reason="restart_timeout", at=AT)
+    assert resident(bench).marks.resume == Interrupted(reason="restart_timeout", at=AT)
     assert b"re: run" in bench.store.messages[feed.turn_id][-1]  # nothing that was said is lost
     assert bench.drained == []  # who sealed it knows
 
@@ -427,7 +427,7 @@ async def test_a_turn_that_is_being_stopped_when_it_is_sealed_is_cut(bench: Benc
 
     cut(bench)
 
-    assert sealed.cut == [[KEY, feed.turn_id, resident(bench).session_id]]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
     assert (await end_of(feed)).state == "interrupted"
     await bounded(stopping)
 
@@ -461,7 +461,7 @@ async def test_a_message_that_is_sent_again_is_cut_like_any_turn(bench: Bench) -
     sealed = bench.sessions.seal(1)
     cut(bench)
 
-    assert sealed.cut == [[KEY, feed.turn_id, resident(bench).session_id]]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
     assert (await end_of(feed)).state == "interrupted"
     assert state(bench, feed) == "interrupted"
 
@@ -477,7 +477,7 @@ async def test_a_message_that_is_sent_again_is_cut_while_it_is_being_stored(benc
     cut(bench)
     answer.set()
 
-    assert sealed.cut == [[KEY, feed.turn_id, resident(bench).session_id]]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
     assert (await end_of(feed)).state == "interrupted"
     assert len(bench.model.requests) == 1
 
@@ -492,7 +492,7 @@ async def test_a_turn_that_waits_for_the_restart_of_its_actor_is_cut_without_it(
     sealed = spare.sessions.seal(1)
     cut(spare)
 
-    assert sealed.cut == [[KEY, feed.turn_id, resident(spare).session_id]]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(spare).session_id)]
     assert (await end_of(feed)).state == "interrupted"
     assert len(spare.model.requests) == 1
 
@@ -519,7 +519,7 @@ async def test_a_turn_that_is_sealed_twice_is_cut_once(bench: Bench) -> None:
     bench.model.gate.set()
     await a_while()
 
-    assert bench.sessions.seal(2).cut == [[KEY, feed.turn_id, resident(bench).session_id]]
+    assert bench.sessions.seal(2).cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
     cut(bench)
 
     assert (await end_of(feed)).state == "interrupted"

@@ -11,10 +11,11 @@ import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply
 
+from hermes_actors.wire.records import Fresh, Interrupted
 from workers.models.provider import ModelFailure
 from workers.runtimes.chat.past import BRIEFLY_UNKNOWN
 from workers.runtimes.transcript import OUTCOME_UNKNOWN
-from workers.sessions.marks import UNMARKED, Fresh, Marks, Resume
+from workers.sessions.marks import UNMARKED, Marks
 from workers.sessions.session import Session
 from workers.turns import Delta, Ended
 
@@ -24,7 +25,7 @@ LINE = "The earlier conversation was set aside"
 
 
 def cut(reason: str = "crash", age_s: float = 0.0) -> Marks:
-    return Marks(resume=Resume(reason=reason, at=time.time() - age_s), strikes=1)
+    return Marks(resume=Interrupted(reason=reason, at=time.time() - age_s), strikes=1)
 
 
 def refused() -> ModelFailure:
@@ -426,7 +427,7 @@ async def test_a_resume_that_fails_leaves_the_marks_and_strikes_of_the_session(b
     await suspended(bench)
     await bench.talk("one")
     await bench.sessions.evict(KEY)
-    marked = bench.registry.marks[KEY] = Marks(resume=Resume(reason="crash", at=time.time() + 60.0), strikes=2)
+    marked = bench.registry.marks[KEY] = Marks(resume=Interrupted(reason="crash", at=time.time() + 60.0), strikes=2)
     await bench.talk("/model")
     bench.store.broken = {"transcript"}
 
@@ -448,7 +449,7 @@ async def test_a_reset_takes_the_marks_along(bench: Bench) -> None:
 
 async def test_status_and_the_description_tell_the_marks(bench: Bench) -> None:
     bench.registry.marks[KEY] = Marks(
-        resume=Resume(reason="crash", at=time.time() - 300),
+        resume=Interrupted(reason="crash", at=time.time() - 300),
         fresh=Fresh(reason="crash", at=1.0, former_id="ses_old"),
         strikes=2,
     )

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hermes_actors.wire.records import Fresh, Interrupted
 from workers.models.provider import ModelReply
 from workers.runtimes.chat.past import BRIEFLY_UNKNOWN, briefly_unknown
 from workers.runtimes.transcript import OUTCOME_UNKNOWN, tool_message
-from workers.sessions.marks import UNMARKED, Fresh, Marks, Resume
+from workers.sessions.marks import UNMARKED, Marks
 from workers.sessions.notes import (
     ago,
     fresh_line,
@@ -29,7 +30,7 @@ REASONS = ("restart_timeout", "shutdown_timeout", "crash")
 
 
 def note(reason: str = "crash", age_s: float = 0.0) -> str:
-    return resume_note(Resume(reason=reason, at=NOW - age_s), now=NOW, fresh_s=FRESH_S)
+    return resume_note(Interrupted(reason=reason, at=NOW - age_s), now=NOW, fresh_s=FRESH_S)
 
 
 # -- the note -----------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def test_the_fresh_line_says_why_and_how_to_get_the_earlier_conversation_back(
 
 def test_status_tells_every_mark_and_nothing_of_none() -> None:
     marks = Marks(
-        resume=Resume(reason="crash", at=NOW - 300),
+        resume=Interrupted(reason="crash", at=NOW - 300),
         fresh=Fresh(reason="crash", at=NOW, former_id="ses_old"),
         strikes=2,
     )
@@ -156,7 +157,7 @@ def test_marks_are_true_when_there_is_something_to_tell_or_clear() -> None:
     assert not UNMARKED
     assert not Marks()
     assert Marks(strikes=1)
-    assert Marks(resume=Resume(reason="crash", at=NOW))
+    assert Marks(resume=Interrupted(reason="crash", at=NOW))
     assert Marks(fresh=Fresh(reason="crash", at=NOW, former_id="ses_old"))
 
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
+from hermes_actors.wire.records import CutTurn
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.target import Target
@@ -147,8 +148,8 @@ class SessionsMachine(RuleBasedStateMachine):
         self.drain: Literal["", "draining", "sealed", "held"] = ""
         self.told_before = 0
         self.begun_before: set[str] = set()  # texts of the turns that had begun when the drain did
-        self.sealed: list[list[str]] = []
-        self.cut: list[list[str]] = []
+        self.sealed: list[CutTurn] = []
+        self.cut: list[CutTurn] = []
         self.run(self._begin())
 
     async def _begin(self) -> None:
@@ -358,7 +359,7 @@ class SessionsMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_sealed_does_not_end_before_it_is_cut(self) -> None:
         if self.drain == "sealed" and not self.stopping:
-            assert all(self._end_on_disk(turn_id) is None for _, turn_id, _ in self.sealed)
+            assert all(self._end_on_disk(turn_id) is None for turn_id in (turn.turn_id for turn in self.sealed))
 
     def _end_on_disk(self, turn_id: str) -> Ended | None:
         row = self.bench.store.rows.get(turn_id)
@@ -426,21 +427,21 @@ class SessionsMachine(RuleBasedStateMachine):
             unfinished = {row.state for row in rows.values() if row.ended is None}
             assert unfinished <= ({"queued", "running"} if self.stopping else set())
             if not self.ever_deleted:
-                assert self._cut_sessions() == sorted(self.cut)
+                assert self._cut_sessions() == set(self.cut)
         if not self.ever_deleted and not self.commanded:  # these drop turns, and run one twice
             for key, texts in self.model.begun.items():
                 admitted = [row.submission for row in rows.values() if row.submission.key == key]
                 order = [orjson.loads(submission.messages[-1])["content"] for submission in admitted]
                 assert texts == [text for text in order if text in texts]
 
-    def _cut_sessions(self) -> list[list[str]]:
+    def _cut_sessions(self) -> set[CutTurn]:
         """The sessions' turns that end as cut by a restart."""
         over = [(row.submission, row.ended) for row in self.bench.store.rows.values() if row.ended is not None]
-        return sorted(
-            [turn.key, turn.turn_id, end.session_id]
+        return {
+            CutTurn(turn.key, turn.turn_id, end.session_id)
             for turn, end in over
             if not turn.stateless and end.error is not None and "gateway restarted" in end.error["text"]
-        )
+        }
 
     async def _end(self) -> None:
         sessions = self.bench.sessions

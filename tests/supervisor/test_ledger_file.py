@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Cut, Entry, Ledger, absolve, cut
+from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Entry, Ledger, absolve, cut
 from hermes_actors.records.ledger_file import (
     LedgerCorrupt,
     LedgerFile,
@@ -34,13 +34,14 @@ from hermes_actors.records.ledger_file import (
     LedgerUnreadable,
     read,
 )
+from hermes_actors.wire.records import CutTurn
 
 NOBODY = 65534
 KILLS = 18
 AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, UTC).timestamp()
 NONE = Ledger()
-ONE = cut(NONE, [Cut("api:default:a", "turn_1")], "restart_timeout", AT)
-TWO = cut(ONE, [Cut("api:default:a", "turn_2"), Cut("api:default:b", "turn_3")], "crash", AT)
+ONE = cut(NONE, [CutTurn("api:default:a", "turn_1")], "restart_timeout", AT)
+TWO = cut(ONE, [CutTurn("api:default:a", "turn_2"), CutTurn("api:default:b", "turn_3")], "crash", AT)
 
 entries = st.builds(
     Entry,
@@ -127,7 +128,7 @@ def test_nothing_is_written_where_nothing_changed(file: LedgerFile) -> None:
     file.commit(ONE)
     written = file.path.stat().st_ino
 
-    file.commit(cut(ONE, [Cut("api:default:a", "turn_1")], "crash", AT + 1))
+    file.commit(cut(ONE, [CutTurn("api:default:a", "turn_1")], "crash", AT + 1))
     file.commit(Ledger(dict(ONE.entries)))
 
     assert file.path.stat().st_ino == written
@@ -166,7 +167,7 @@ def room_for(size: int) -> Iterator[None]:
 
 def test_a_full_disk_costs_nothing_that_was_committed_and_the_next_commit_has_it_all(file: LedgerFile) -> None:
     file.commit(ONE)
-    more = cut(TWO, (Cut(f"s{n}", "turn_1") for n in range(1000)), "crash", AT)
+    more = cut(TWO, (CutTurn(f"s{n}", "turn_1") for n in range(1000)), "crash", AT)
 
     with room_for(10_000), pytest.raises(LedgerNotWritten, match=r"restart_failures\.json cannot be written: File too"):
         file.commit(more)
@@ -257,7 +258,7 @@ def commit_until_killed(path: Path, say: Callable[[int | None], None]) -> None:
     pytest.MonkeyPatch().setattr(os, "fsync", said)
     file = LedgerFile.open(path)
     for strikes in count(file.ledger.count("s0") + 1):
-        file.commit(cut(file.ledger, (Cut(f"s{n}", f"turn_{strikes}") for n in range(200)), "crash", AT))
+        file.commit(cut(file.ledger, (CutTurn(f"s{n}", f"turn_{strikes}") for n in range(200)), "crash", AT))
         say(strikes)
 
 
@@ -384,7 +385,7 @@ def test_any_bytes_are_a_ledger_or_set_aside_or_of_a_newer_release(content: byte
             return
         with closing(file):
             assert file.aside is None or file.aside.path.read_bytes() == content
-            for wanted in (cut(file.ledger, [Cut("s", "turn_9")], "crash", AT), NONE):
+            for wanted in (cut(file.ledger, [CutTurn("s", "turn_9")], "crash", AT), NONE):
                 file.commit(wanted)
                 assert read(path) == wanted
 

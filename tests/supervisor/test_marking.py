@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hermes_actors.core.sessions.ledger import Cause, Cut
+from hermes_actors.core.sessions.ledger import Cause
 from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.home import Home
@@ -22,6 +22,7 @@ from hermes_actors.records import ledger_file, registry_file
 from hermes_actors.records.ledger_file import LedgerFile, LedgerUnreadable
 from hermes_actors.records.registry import Registry
 from hermes_actors.supervisor.marking import Marking, open_ledger
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.sharding import shard_of
 
 KEY = "api:a:x"
@@ -64,7 +65,7 @@ class Book:
         self.open()
 
     def cut(self, turn_id: str, cause: Cause = "crash", key: str = KEY) -> None:
-        self.marking.cut([Cut(key, turn_id)], cause)
+        self.marking.cut([CutTurn(key, turn_id)], cause)
 
     def suspend_stuck(self) -> tuple[str, ...]:
         """Its shard is recovered."""
@@ -178,12 +179,12 @@ def test_a_kill_between_the_two_commits_of_a_success_leaves_no_strike(book: Book
 
 
 def test_a_session_that_was_reset_meanwhile_is_neither_struck_nor_marked_for_its_earlier_transcript(book: Book) -> None:
-    cut = Cut(KEY, "turn_1", book.entry.session_id)
+    cut = CutTurn(KEY, "turn_1", book.entry.session_id)
     book.marking.reset(KEY)
 
     book.marking.cut([cut], "crash")
     before = book.standing
-    book.marking.cut([Cut(KEY, "turn_2", book.entry.session_id)], "crash")
+    book.marking.cut([CutTurn(KEY, "turn_2", book.entry.session_id)], "crash")
 
     assert [before, book.standing] == [("clear", None, 0), ("resume_pending", "crash", 1)]
 
@@ -462,7 +463,7 @@ class Lives(RuleBasedStateMachine):
 
     def cut(self, cause: Cause, keys: frozenset[str]) -> dict[str, str]:
         turns = {key: turn for key in sorted(keys) if (turn := self.known[key].running) is not None}
-        self.marking.cut([Cut(*item) for item in turns.items()], cause)
+        self.marking.cut([CutTurn(*item) for item in turns.items()], cause)
         for key in turns:
             known = self.known[key]
             known.running = None
@@ -540,7 +541,7 @@ class Lives(RuleBasedStateMachine):
         stopped = lives[0].stop_began_at is not None
         self.registry.commit()
         self.awake()
-        self.marking.cut([Cut(*item) for item in found_running.items()], "crash")
+        self.marking.cut([CutTurn(*item) for item in found_running.items()], "crash")
         kept = frozenset(found_running) | {key for key in KEYS if self.known[key].queued}
         self.suspend()
         since = lives[0].stop_began_at if stopped else self.clock()

@@ -116,11 +116,11 @@ async def test_a_fork_server_that_hangs_is_replaced(made: Made, monkeypatch: pyt
 
 async def test_a_worker_that_sends_more_than_can_be_handled_is_cut_off(made: Made) -> None:
     child = pools._Child(0, 1)
-    made.pool._heard(child, Ready(pid=1, slot=0, generation=1))
+    made.pool._heard(child, Ready())
     made.flooded = True
 
     with pytest.raises(ProtocolError):
-        made.pool._heard(child, Ready(pid=1, slot=0, generation=1))
+        made.pool._heard(child, Ready())
 
 
 async def test_an_error_in_the_background_is_not_lost() -> None:

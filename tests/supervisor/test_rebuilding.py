@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hermes_actors.core.sessions.losses import Flaw, Latest, Seen
 from hermes_actors.home import Home
 from hermes_actors.records.rebuilding import Rebuilding
 from hermes_actors.records.registry import Registry
+from hermes_actors.wire.records import Flaw, Found, LatestTurn
 
 KEY = "api:a:x"
 SHARD = 3
@@ -35,13 +35,13 @@ def rebuilding(registry: Registry) -> Rebuilding:
     return Rebuilding(registry, lambda: 3, lambda: 50.0)
 
 
-def seen(fence: int, turn: int = 0, flaw: Flaw | None = None, found_by: int | None = None) -> Seen:
+def seen(fence: int, turn: int = 0, flaw: Flaw | None = None, found_by: int | None = None) -> Found:
     found_by = fence + 1 if found_by is None else found_by
-    return Seen(fence, turn, until=40.0, flaw=flaw, why="a reason", set_aside=None, found_by=found_by)
+    return Found(fence, turn, until=40.0, flaw=flaw, why="a reason", set_aside=None, found_by=found_by)
 
 
-def latest(session_id: str = "ses_2", number: int = 1, cut_by: str | None = None) -> Latest:
-    return Latest(number, "turn_1", KEY, "a", session_id, 10.0, 20.0, cut_by)
+def latest(session_id: str = "ses_2", number: int = 1, cut_by: str | None = None) -> LatestTurn:
+    return LatestTurn(number, "turn_1", KEY, "a", session_id, 10.0, 20.0, cut_by)
 
 
 def test_a_shard_that_is_opened_again_as_it_was_lost_nothing(registry: Registry) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.sessions.ledger import Cut
 from hermes_actors.core.state import Owner, Process, SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.records import ledger_file
@@ -21,6 +20,7 @@ from hermes_actors.records.registry_file import BUSY_TIMEOUT_S
 from hermes_actors.supervisor.marking import Marking, open_ledger
 from hermes_actors.supervisor.recorder import NotWritable, Recorder, Tell
 from hermes_actors.wire import messages as wire
+from hermes_actors.wire.records import CutTurn
 
 SHARDS = 8
 KNOWN = "api:a:known"
@@ -179,7 +179,7 @@ def test_the_fault_is_over_when_the_disk_has_room_again(desk: Desk) -> None:
 def test_strikes_of_what_could_not_be_recorded_are_forgotten_with_the_marks(desk: Desk) -> None:
     desk.full(True)
     cut = fx.RecordRecovered(
-        slot=0, generation=1, request=7, shard=3, shards=SHARDS, cuts=(Cut(KNOWN, "turn_" + "1" * 5000),)
+        slot=0, generation=1, request=7, shard=3, shards=SHARDS, cuts=(CutTurn(KNOWN, "turn_" + "1" * 5000),)
     )
 
     (refused,) = desk.recorder.record([cut])
@@ -244,7 +244,7 @@ def test_while_another_process_has_the_registry_for_long_only_the_first_write_wa
     assert desk.patience_ms == 1000 * BUSY_TIMEOUT_S
 
 
-def cuts(since: float, *turns: Cut) -> fx.RecordCuts:
+def cuts(since: float, *turns: CutTurn) -> fx.RecordCuts:
     """Of a drain that stops the gateway."""
     return fx.RecordCuts(
         cuts=turns,
@@ -262,14 +262,14 @@ def test_a_stop_whose_beginning_could_not_be_written_is_known_with_its_cuts(desk
     desk.recorder.record([desk.activate(NEW), fx.RecordStopBegan(at=5.0)])
     desk.full(False)
 
-    desk.recorder.record([cuts(5.0, Cut(KNOWN, "turn_1"))])
+    desk.recorder.record([cuts(5.0, CutTurn(KNOWN, "turn_1"))])
 
     assert desk.registry.chronicle.lives(1)[0].stop_began_at == 5.0
 
 
 def test_who_of_the_cut_was_cut_too_often_is_told_with_the_end_of_a_drain(desk: Desk) -> None:
     for number in range(3):
-        desk.marking.cut([Cut(KNOWN, f"turn_{number}")], "shutdown_timeout")
+        desk.marking.cut([CutTurn(KNOWN, f"turn_{number}")], "shutdown_timeout")
 
     (reply,) = desk.recorder.record([fx.ReplyDrained(client=1, request=1, data={"marked": 1}, cut=(KNOWN, "b"))])
 

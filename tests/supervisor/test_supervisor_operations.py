@@ -80,13 +80,13 @@ def test_a_session_begins_a_new_transcript_under_its_old_name(prepare: Prepare) 
     _, fence = gateway.tell_slot(0, "who")["owners"][str(shard_of(key, 8))]
     made = gateway.tell_slot(0, "activate", key)
 
-    renamed = gateway.tell_slot(0, "rename", key)
+    renamed = gateway.tell_slot(0, "reset", key)
 
     assert (renamed["is"], renamed["created_at"]) == ("Activated", made["created_at"])
     assert renamed["session_id"] != made["session_id"]
-    refused = gateway.tell_slot(0, "rename", key, fence - 1)
+    refused = gateway.tell_slot(0, "reset", key, fence - 1)
     assert (refused["is"], refused["code"]) == ("Refused", "stale_fence")
-    unknown = gateway.tell_slot(0, "rename", owned_by(0, "api:nobody:"))
+    unknown = gateway.tell_slot(0, "reset", owned_by(0, "api:nobody:"))
     assert (unknown["is"], unknown["code"]) == ("Refused", "not_found")
     gateway.process.kill()
     assert prepare().start().tell_slot(0, "look", key)["session_id"] == renamed["session_id"]

@@ -46,8 +46,8 @@ def test_a_forgotten_session_is_made_anew(gateway: GatewayProcess) -> None:
     key = owned_by(1)
     first = gateway.tell_slot(1, "activate", key)["session_id"]
 
-    assert gateway.tell_slot(1, "forget", key)["existed"] is True
-    assert gateway.tell_slot(1, "forget", key)["existed"] is False
+    assert gateway.tell_slot(1, "forget", key)["is"] == "Recorded"
+    assert gateway.tell_slot(1, "forget", key)["is"] == "Recorded", "and again where nothing is left"
     assert gateway.tell_slot(1, "activate", key)["session_id"] != first
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.wire.codec import ProtocolError, decode, encode
-from hermes_actors.wire.messages import Answer, Assign, Configure, Drained, Heartbeat
+from hermes_actors.wire.messages import Answer, Assign, Configure, Drained, Heartbeat, Settings
+from hermes_actors.wire.records import Load
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -22,18 +23,16 @@ def test_a_message_comes_back_as_it_was_sent(config: dict[str, object]) -> None:
         slot=1,
         generation=2,
         shards=8,
-        home="/h",
-        config=config,
-        environment={"A": "b"},
-        api_keys={},
         auto_resume=True,
+        home="/h",
+        settings=Settings(config=config, environment={"A": "b"}, api_keys={}),
     )
 
     assert decode(encode(sent)) == sent
 
 
 def test_tables_keyed_by_numbers_come_back_keyed_by_numbers() -> None:
-    sent = Assign(owners={3: [0, 7]}, peers={0: "/run/worker-0.sock"})
+    sent = Assign(owners={3: [0, 7]}, up=[0])
 
     assert decode(encode(sent)) == sent
 
@@ -73,6 +72,6 @@ def test_messages_cannot_be_changed() -> None:
 
 
 def test_a_heartbeat_is_small() -> None:
-    beat = Heartbeat(slot=0, generation=1, resident=1, running=0, queued=0, turns=0, mcp=0, active={}, reached={})
+    beat = Heartbeat(load=Load(resident=1), active={}, reached={})
 
     assert len(encode(beat)) < 30

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
 from hermes_actors.wire.link import Link, LinkClosed
@@ -12,24 +11,23 @@ from hermes_actors.wire.messages import (
     Activated,
     Attest,
     Forget,
-    Forgotten,
     ListSessions,
     Opened,
     Reckoned,
     Recorded,
     Recovered,
     Refused,
-    Rename,
-    Restore,
+    Reset,
+    Resume,
     SessionPage,
     Succeeded,
 )
+from hermes_actors.wire.records import CutTurn, Found, LatestTurn
 from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.requests import Requests
-from workers.sessions.marks import Fresh, Lost, Marks, Resume, Suspended
+from workers.sessions.marks import Marks
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord
-from workers.store.shard import Found, LatestTurn
 from workers.turns import Refusal
 
 REGISTRY_TIMEOUT_S = 5.0
@@ -63,12 +61,12 @@ class RemoteRegistry:
         )
         return _named(answer)
 
-    async def rename(self, key: str, shard: OwnedShard) -> SessionRecord:
-        asked = Rename(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
+    async def reset(self, key: str, shard: OwnedShard) -> SessionRecord:
+        asked = Reset(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
         return _named(await self._ask(asked))
 
-    async def restore(self, key: str, shard: OwnedShard) -> SessionRecord:
-        asked = Restore(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
+    async def resume(self, key: str, shard: OwnedShard) -> SessionRecord:
+        asked = Resume(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
         return _named(await self._ask(asked))
 
     async def succeeded(self, key: str, shard: OwnedShard, turn_id: str) -> None:
@@ -83,13 +81,7 @@ class RemoteRegistry:
                 request=self._requests.number(),
                 shard=shard.number,
                 fence=shard.fence,
-                former=found.fence,
-                turn=found.turn,
-                until=found.until,
-                flaw=found.flaw,
-                why=found.why,
-                set_aside=found.set_aside,
-                found_by=found.found_by,
+                found=found,
             )
         )
         assert isinstance(answer, Reckoned)
@@ -101,19 +93,19 @@ class RemoteRegistry:
                 request=self._requests.number(),
                 shard=shard.number,
                 fence=shard.fence,
-                latest=[list(astuple(turn)) for turn in latest],
+                latest=list(latest),
             )
         )
         assert isinstance(answer, Reckoned)
         return answer.since
 
-    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
+    async def recovered(self, shard: OwnedShard, cut: Sequence[CutTurn], queued: Sequence[str]) -> None:
         answer = await self._ask(
             Recovered(
                 request=self._requests.number(),
                 shard=shard.number,
                 fence=shard.fence,
-                cut=[list(turn) for turn in cut],
+                cut=list(cut),
                 queued=list(queued),
             )
         )
@@ -123,7 +115,7 @@ class RemoteRegistry:
         answer = await self._ask(
             Forget(request=self._requests.number(), key=key, shard=shard.number, fence=shard.fence)
         )
-        assert isinstance(answer, Forgotten)
+        assert isinstance(answer, Recorded)
 
     async def page(self, principal: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
         """A page of a principal's sessions, newest activity first, and the next cursor.
@@ -153,26 +145,10 @@ class RemoteRegistry:
 
 def _named(answer: Any) -> SessionRecord:
     assert isinstance(answer, Activated)
-    resume, fresh = None, None
-    if answer.resume is not None:
-        reason, at = answer.resume
-        resume = Resume(reason=reason, at=at)
-    if answer.fresh is not None:
-        reason, at, former_id = answer.fresh
-        fresh = Fresh(reason=reason, at=at, former_id=former_id)
-    lost = None
-    if answer.lost is not None:
-        what, at, until = answer.lost
-        lost = Lost(what=what, at=at, until=until)
-    marks = Marks(resume=resume, fresh=fresh, lost=lost, strikes=answer.strikes)
-    suspended = None
-    if answer.suspended is not None:
-        reason, at = answer.suspended
-        suspended = Suspended(reason=reason, at=at)
     return SessionRecord(
         session_id=answer.session_id,
         created_at=answer.created_at,
-        marks=marks,
-        suspended=suspended,
+        marks=Marks(resume=answer.resume, fresh=answer.fresh, lost=answer.lost, strikes=answer.strikes),
+        suspended=answer.suspended,
         former_id=answer.former_id,
     )

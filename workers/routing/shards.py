@@ -12,12 +12,13 @@ import structlog
 
 from hermes_actors.disk.sqlite import Durability
 from hermes_actors.wire.messages import ShardBroken
+from hermes_actors.wire.records import Found, LatestTurn
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.recovery import NotRecorded, not_recorded, recover
 from workers.sessions.registry import SessionRegistry
 from workers.sessions.residents import Sessions
 from workers.store.journal import Journal
-from workers.store.shard import Found, LatestTurn, StaleFence, StoreFailed
+from workers.store.shard import StaleFence, StoreFailed
 from workers.store.sqlite import open_shard
 from workers.turn_errors import cut_reason
 from workers.turns import Refusal
@@ -216,7 +217,7 @@ class ShardFiles:
 
 def _with_reason(turn: LatestTurn) -> LatestTurn:
     """With the reason of its cut instead of what its caller was told."""
-    return turn if turn.cut is None else replace(turn, cut=cut_reason(turn.cut))
+    return turn if turn.cut_by is None else replace(turn, cut_by=cut_reason(turn.cut_by))
 
 
 async def _close(shard: OwnedShard) -> None:

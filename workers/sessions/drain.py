@@ -19,6 +19,7 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import Cut, Drain, Sealed
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
@@ -122,7 +123,7 @@ class Draining:
         """
         self._awaited.clear()
         self._unsealed()
-        cut: list[list[str]] = []
+        cut: list[CutTurn] = []
         busy = set(inherited)
         stateless = 0
         for session in self._resident:
@@ -132,7 +133,7 @@ class Draining:
             if session.stateless:
                 stateless += len(sealed)
                 continue
-            cut += [[session.key, run.submission.turn_id, session.session_id] for run in sealed]
+            cut += [CutTurn(session.key, run.submission.turn_id, session.session_id) for run in sealed]
             if session.busy and (not sealed or len(session.runs) > len(sealed)):
                 busy.add(session.key)
         if self._sealed:

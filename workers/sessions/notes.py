@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hermes_actors.times import moment
+from hermes_actors.wire.records import Fresh, Interrupted, Lost, Suspended
 from workers.models.failure import public_name
 from workers.models.provider import ModelReply
-from workers.sessions.marks import Fresh, Lost, Marks, Resume, Suspended
+from workers.sessions.marks import Marks
 from workers.store.shard import Summary
 
 _CUT_BY = {
@@ -25,7 +26,7 @@ def ago(seconds: float) -> str:
     return "less than a minute ago"
 
 
-def resume_note(resume: Resume, *, now: float, fresh_s: float) -> str:
+def resume_note(resume: Interrupted, *, now: float, fresh_s: float) -> str:
     """What the model is told of a cut, beside the transcript that ends with it.
 
     Args:

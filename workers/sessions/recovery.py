@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from hermes_actors.wire.failpoints import point
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 from workers.sessions.backlog import Backlog
 from workers.sessions.owned_shard import OwnedShard
@@ -82,9 +83,8 @@ def _ended(row: TurnRow, state: TurnState, error: TurnError) -> Ended:
 async def _record(
     shard: OwnedShard, cut: Iterable[TurnRow], unfinished: Sequence[TurnRow], registry: SessionRegistry
 ) -> None:
-    struck = [
-        (row.submission.key, row.submission.turn_id, row.session_id) for row in cut if not row.submission.stateless
-    ]
+    stateful = (row for row in cut if not row.submission.stateless)
+    struck = [CutTurn(row.submission.key, row.submission.turn_id, row.session_id) for row in stateful]
     queued = {row.submission.key: None for row in unfinished if row.state == "queued" and not row.submission.stateless}
     try:
         await registry.recovered(shard, struck, list(queued))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from workers.sessions.marks import Marks, Suspended
-from workers.store.shard import Found, LatestTurn
+from hermes_actors.wire.records import CutTurn, Found, LatestTurn, Suspended
+from workers.sessions.marks import Marks
 
 if TYPE_CHECKING:
     from workers.sessions.owned_shard import OwnedShard
@@ -37,14 +37,14 @@ class SessionRegistry(Protocol):
             Refusal: ``session_not_found`` where it may not be made; ``shard_unavailable``.
         """
 
-    async def rename(self, key: str, shard: OwnedShard) -> SessionRecord:
+    async def reset(self, key: str, shard: OwnedShard) -> SessionRecord:
         """Point the key to a new, empty transcript, without marks.
 
         Raises:
             Refusal: ``shard_unavailable``.
         """
 
-    async def restore(self, key: str, shard: OwnedShard) -> SessionRecord:
+    async def resume(self, key: str, shard: OwnedShard) -> SessionRecord:
         """Point the key to the transcript that a suspension set aside; the one it leaves is set aside instead.
 
         Raises:
@@ -78,12 +78,12 @@ class SessionRegistry(Protocol):
             Refusal: ``shard_unavailable``; ``store_failed``.
         """
 
-    async def recovered(self, shard: OwnedShard, cut: Sequence[tuple[str, str, str]], queued: Sequence[str]) -> None:
+    async def recovered(self, shard: OwnedShard, cut: Sequence[CutTurn], queued: Sequence[str]) -> None:
         """Tell what an earlier owner left in a shard, before anything of it is changed: marks and strikes are durable.
 
         Args:
             shard: just opened.
-            cut: (session key, turn id, id of its transcript) of the sessions' turns that were running.
+            cut: the sessions' turns that were running.
             queued: keys of the sessions with turns that wait.
 
         Raises:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pykka
 import structlog
 
+from hermes_actors.wire.records import Interrupted
 from workers.models.healing import Healing
 from workers.runtimes.transcript import answered_since_cut
 from workers.sessions.agent import AgentActor
 from workers.sessions.agent_config import AgentConfig
-from workers.sessions.marks import UNMARKED, Resume
+from workers.sessions.marks import UNMARKED
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import CutOff, Stage, Work
@@ -167,7 +168,7 @@ class Session:
         Raises:
             Refusal: ``shard_unavailable``; the session stays as it is.
         """
-        self._go_on_with(await self._registry.rename(self.key, self.shard), Conversation(summary=None, past=[]))
+        self._go_on_with(await self._registry.reset(self.key, self.shard), Conversation(summary=None, past=[]))
 
     async def restore(self) -> None:
         """Go back to the transcript that a suspension set aside; the present one is set aside instead.
@@ -179,7 +180,7 @@ class Session:
         present = await self._registry.activate(self.key, "", self.shard, create=False)
         target = present.session_id if present.suspended is not None else present.former_id
         conversation = None if target is None else await self.store.conversation(target)  # before the key points there
-        record = await self._registry.restore(self.key, self.shard)
+        record = await self._registry.resume(self.key, self.shard)
         if conversation is None or record.session_id != target:
             conversation = await self.store.conversation(record.session_id)
         self._go_on_with(record, conversation)
@@ -196,7 +197,7 @@ class Session:
             at: seconds since the epoch.
         """
         if not self.stateless:
-            self.marks = replace(self.marks, resume=Resume(reason=reason, at=at), strikes=self.marks.strikes + 1)
+            self.marks = replace(self.marks, resume=Interrupted(reason=reason, at=at), strikes=self.marks.strikes + 1)
 
     async def succeeded(self, turn_id: str) -> None:
         """A turn succeeded and is on disk: its marks are cleared before its end is told.

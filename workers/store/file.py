@@ -23,10 +23,11 @@ from hermes_actors.disk.sqlite import (
     set_aside,
     use_log,
 )
+from hermes_actors.wire.records import Flaw, Found
 from workers.store.evidence import IndexFile, lost, read_salts
 from workers.store.rows import HIGHEST, packed, unpack
 from workers.store.schema import MIGRATIONS
-from workers.store.shard import Flaw, Found, ShardDamaged, StaleFence, StoreFailed
+from workers.store.shard import ShardDamaged, StaleFence, StoreFailed
 
 NEEDED_SQLITE = (3, 37)  # STRICT tables
 BUSY_S = 2.0  # how long another process (a slow old owner, a person with a shell) may hold the file's lock

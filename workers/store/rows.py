@@ -11,9 +11,9 @@ from typing import Any, cast, get_args
 
 import msgpack
 
+from hermes_actors.wire.records import LatestTurn
 from workers.store.shard import (
     Conversation,
-    LatestTurn,
     PastTurn,
     StoreFailed,
     Summary,
@@ -339,7 +339,7 @@ class Rows:
                 session_id=session_id,
                 created_at=created_at if before is None else min(created_at, before.created_at),
                 last_at=last_at if before is None else max(last_at, before.last_at),
-                cut=None if cut is None else (unpack(cut)["error"] or {}).get("text", ""),
+                cut_by=None if cut is None else (unpack(cut)["error"] or {}).get("text", ""),
             )
         return list(latest.values()), rows[-1][0] if len(rows) == limit else None
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
+from hermes_actors.wire.records import LatestTurn
 from workers.turns import Ended, Submission, TurnState
 
 
@@ -26,36 +27,6 @@ class ShardDamaged(StoreFailed):
 
 class TurnOver(StoreFailed):
     """The turn has its end already, or its session was deleted: what comes late changes nothing."""
-
-
-Flaw: TypeAlias = Literal["new", "damaged", "cut"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A shard's file as its new owner found it. Beside what the registry knows it shows what was lost."""
-
-    fence: int  # of the owner before; 0: it had none
-    turn: int  # the number of the last turn that it has had; 0: none
-    until: float | None  # when the last of what it has was written, in seconds since the epoch
-    flaw: Flaw | None = None  # it had to be made; it was damaged and is set aside; its log lost what was committed last
-    why: str = ""  # of the flaw, in words
-    set_aside: str | None = None  # the path that the damaged file has now
-    found_by: int = 0  # fence of the owner that found the flaw: this one, or one before that may not have reported it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatestTurn:
-    """The latest turn of a session, of those that were looked at: what a registry can be made of."""
-
-    number: int
-    turn_id: str
-    key: str
-    principal: str
-    session_id: str
-    created_at: float  # of the first turn that was looked at; seconds since the epoch
-    last_at: float  # seconds since the epoch
-    cut: str | None  # with what error text, or for what reason, it was interrupted; None: it was not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

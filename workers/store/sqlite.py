@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hermes_actors.disk.sqlite import Durability
+from hermes_actors.wire.records import Found, LatestTurn
 from workers.store.file import ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
 from workers.store.rows import Rows, kept_origin, packed
 from workers.store.shard import (
     Conversation,
-    Found,
-    LatestTurn,
     PastTurn,
     ShardStore,
     StoreFailed,

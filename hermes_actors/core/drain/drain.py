@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import attrgetter
 
 from hermes_actors.core.drain.outcome import over, reason, replies
 from hermes_actors.core.effects import (
@@ -283,7 +284,9 @@ def _conclude(state: State, now: float) -> Result:
     assert drain.seal is not None
     assert drain.sealed_at is not None
     seal, since, live = drain.seal, state.wall(drain.sealed_at), state.live
-    cuts = tuple(sorted({turn for answer in seal.answers.values() for turn in answer.cut}))
+    cuts = tuple(
+        sorted({turn for answer in seal.answers.values() for turn in answer.cut}, key=attrgetter("key", "turn_id"))
+    )
     waiting: frozenset[str] = frozenset().union(*(answer.busy for answer in seal.answers.values()))
     drain = replace(
         drain,

@@ -11,19 +11,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from hermes_actors.wire.records import CutTurn
 
 Cause = Literal["restart_timeout", "shutdown_timeout", "crash"]
 
 CAUSES_KEPT = 10  # the last ones of a session; its count goes on
-
-
-class Cut(NamedTuple):
-    """A running turn that was cut."""
-
-    key: str
-    turn_id: str
-    session_id: str | None = None  # the transcript that it ran in; None: that of its session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +42,7 @@ class Ledger:
         return entry.count if entry else 0
 
 
-def cut(ledger: Ledger, cuts: Iterable[Cut], cause: Cause, at: float) -> Ledger:
+def cut(ledger: Ledger, cuts: Iterable[CutTurn], cause: Cause, at: float) -> Ledger:
     """One strike more for each session whose turn was cut; ``at`` in seconds since the epoch.
 
     A turn strikes once, whoever reports it and however often: its session runs no other turn before every report of
@@ -56,10 +50,10 @@ def cut(ledger: Ledger, cuts: Iterable[Cut], cause: Cause, at: float) -> Ledger:
     """
     entries = dict(ledger.entries)
     changed = False
-    for key, turn_id, _ in cuts:
-        before = entries.get(key)
-        if before is None or before.last_cut != turn_id:
-            entries[key] = _struck(before, turn_id, cause, at)
+    for turn in cuts:
+        before = entries.get(turn.key)
+        if before is None or before.last_cut != turn.turn_id:
+            entries[turn.key] = _struck(before, turn.turn_id, cause, at)
             changed = True
     return Ledger(entries) if changed else ledger
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.wire.records import Found, LatestTurn
 
 What = Literal["all", "end", "names"]
-Flaw = Literal["new", "damaged", "cut"]
 
 NOT_KNOWN = -1  # the last turn of a shard that an earlier release served
 
@@ -38,48 +38,23 @@ class Known(NamedTuple):
     is_used: bool = True  # whether it may have had a turn; else nobody misses it
 
 
-class Seen(NamedTuple):
-    """A shard's file as its new owner found it."""
-
-    fence: int  # of the owner before; 0: it had none
-    turn: int  # the number of the last turn that it has had; 0: none
-    until: float | None  # when the last of what it has was written
-    flaw: Flaw | None
-    why: str  # of the flaw
-    set_aside: str | None
-    found_by: int  # fence of the owner that found the flaw, which may have died before it knew that it was noted
-
-
-class Latest(NamedTuple):
-    """The latest turn of a session in its shard's file."""
-
-    number: int
-    turn_id: str
-    key: str
-    principal: str
-    session_id: str
-    created_at: float  # of the first turn that was looked at
-    last_at: float
-    cut_by: str | None  # why it was interrupted, if it was
-
-
-def lost_of_shard(known: Known, seen: Seen) -> tuple[What, str] | None:
+def lost_of_shard(known: Known, found: Found) -> tuple[What, str] | None:
     """What a shard's file lost and why, or None. A flaw is noted once, with the opening of the owner that found it."""
-    match seen.flaw if known.fence < seen.found_by else None:
+    match found.flaw if known.fence < found.found_by else None:
         case "damaged":
-            return "all", f"it was damaged: {seen.why}"
+            return "all", f"it was damaged: {found.why}"
         case "new" if known.fence == 0 or not known.is_used:
             return None
         case "new":
-            return "all", seen.why
+            return "all", found.why
         case "cut":
-            return ("end" if seen.turn else "all"), seen.why
-    if seen.fence < known.fence or seen.turn < known.turn:
-        return ("end" if seen.turn else "all"), "its file is older than it was, or lost its write-ahead log (-wal)"
+            return ("end" if found.turn else "all"), found.why
+    if found.fence < known.fence or found.turn < known.turn:
+        return ("end" if found.turn else "all"), "its file is older than it was, or lost its write-ahead log (-wal)"
     return None
 
 
-def is_behind(entry: SessionEntry | None, latest: Latest) -> bool:
+def is_behind(entry: SessionEntry | None, latest: LatestTurn) -> bool:
     """Whether the registry lost a session, or what it did last: it does not know the transcript of its latest turn.
 
     A turn precedes no entry, and a deleted session has no turn. A transcript that is older than the entry's was left

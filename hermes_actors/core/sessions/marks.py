@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from hermes_actors.wire.records import Fresh, Interrupted, Suspended
+
 BY_OPERATOR = "operator"  # the reason of a suspension that no strike led to
 
 
@@ -84,6 +86,18 @@ class Marks(NamedTuple):
 
 
 UNMARKED = Marks()
+
+
+def told(marks: Marks) -> tuple[Interrupted | None, Fresh | None, Suspended | None]:
+    """What a worker is told of a session that it activates: a cut, a fresh start after a suspension, a suspension."""
+    interrupted = fresh = suspended = None
+    if marks.standing is Standing.RESUME_PENDING and marks.reason is not None and marks.at is not None:
+        interrupted = Interrupted(marks.reason, marks.at)
+    if marks.standing is Standing.SUSPENDED and marks.reason is not None and marks.at is not None:
+        suspended = Suspended(marks.reason, marks.at)
+    if marks.untold_reason is not None and marks.untold_at is not None and marks.former_id is not None:
+        fresh = Fresh(marks.untold_reason, marks.untold_at, marks.former_id)
+    return interrupted, fresh, suspended
 
 
 def cut(marks: Marks, reason: str, turn_id: str, at: float) -> Marks:

@@ -51,7 +51,7 @@ def shard_opened(state: State, event: ShardOpened, now: float) -> Result:
         request=event.request,
         shard=event.shard,
         fence=event.fence,
-        seen=event.seen,
+        found=event.found,
     )
     return lifecycle.goes_on(state, event.slot, now), (record,)
 
