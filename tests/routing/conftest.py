@@ -9,15 +9,15 @@ from typing import Any
 
 import pykka
 import pytest
-import uvloop
 from fakes.cluster import Cluster
 from fakes.sessions import BOUND_S
+from fakes.virtual_time import loop_factories
 
 from workers.sessions.agent import AgentActor
 
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
+    return loop_factories(item, "virtual")
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakes.shard_store import FakeShardStore
+from fakes.virtual_time import until_idle
 
 from hermes_actors.wire.link import LinkClosed
 from hermes_actors.wire.messages import (
@@ -24,7 +25,6 @@ from hermes_actors.wire.messages import (
     Succeeded,
 )
 from hermes_actors.wire.records import CutTurn, Fresh, Interrupted, Suspended
-from workers.routing import registry as registry_module
 from workers.routing.registry import RemoteRegistry
 from workers.routing.requests import Requests
 from workers.sessions.marks import UNMARKED, Marks
@@ -66,7 +66,7 @@ def question(requests: Requests) -> Forget:
 async def test_each_answer_reaches_the_one_who_asked_whatever_their_order() -> None:
     requests, link = Requests(), FakeLink()
     asked = [asyncio.ensure_future(requests.ask(link, question(requests), timeout_s=5.0)) for _ in range(3)]
-    await asyncio.sleep(0)
+    await until_idle()
 
     for sent in reversed(link.sent):
         requests.answer(Recorded(request=sent.request))
@@ -88,7 +88,7 @@ async def test_who_gets_no_answer_in_time_waits_no_longer_and_a_late_one_is_drop
 async def test_a_lost_link_is_told_to_all_who_wait() -> None:
     requests, link = Requests(), FakeLink()
     asked = [asyncio.ensure_future(requests.ask(link, question(requests), timeout_s=5.0)) for _ in range(3)]
-    await asyncio.sleep(0)
+    await until_idle()
 
     requests.lost("gone")
 
@@ -211,9 +211,7 @@ async def test_what_the_supervisor_refuses_is_refused(code: str, told: str) -> N
     assert (refused.value.code, refused.value.why) == (told, "No.")
 
 
-async def test_a_supervisor_that_is_silent_or_gone_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for bound in ("REGISTRY_TIMEOUT_S", "RECOVERY_TIMEOUT_S"):
-        monkeypatch.setattr(registry_module, bound, 0.0)
+async def test_a_supervisor_that_is_silent_or_gone_refuses() -> None:
     silent, gone = FakeLink(), FakeLink()
     gone.close()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fakes.cluster import SHARDS, Cluster, ended, heard, text_of
 from fakes.sessions import BOUND_S, text_reply, until
+from fakes.virtual_time import until_idle
 
 from hermes_actors.wire import frames
 from hermes_actors.wire.sharding import shard_of
@@ -223,7 +224,7 @@ async def test_a_request_waits_for_an_owner_that_is_away(cluster: Cluster) -> No
     await cluster.kill(1)
     key = cluster.key_on(1)
     waiting = asyncio.ensure_future(cluster.nodes[0].router.submit(cluster.message("hi", key), stream=True))
-    await asyncio.sleep(0.01)
+    await until_idle()
     assert not waiting.done()
 
     await cluster.replace(1)
@@ -245,7 +246,9 @@ async def test_a_request_is_refused_when_no_owner_comes(make_cluster: MakeCluste
 async def test_what_a_late_owner_was_given_and_could_not_take_in_time_is_not_begun(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.routing.peers.ADMIT_TIMEOUT_S", 0.0)  # as an owner finds it that was stopped meanwhile
+    monkeypatch.setattr(
+        "workers.routing.peers.ADMIT_TIMEOUT_S", -1.0
+    )  # as an owner finds it that was stopped meanwhile
     cluster = await make_cluster(0.05)
     key = cluster.key_on(1)
 
@@ -263,9 +266,8 @@ async def test_what_a_late_owner_was_given_and_could_not_take_in_time_is_not_beg
 
 
 async def test_a_turn_that_no_owner_answered_for_is_told_unknown(
-    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+    make_cluster: MakeCluster,
 ) -> None:
-    monkeypatch.setattr("workers.routing.peers.ACCEPT_TIMEOUT_S", 0.05)
     cluster = await make_cluster(0.0)  # asked again it would say that the turn is on its way
     key = cluster.key_on(1)
     store = cluster.stores[shard_of(key, SHARDS)]
@@ -277,7 +279,6 @@ async def test_a_turn_that_no_owner_answered_for_is_told_unknown(
 
     assert unknown.value.turn_id == sent.turn_id
     committed.set()
-    monkeypatch.setattr("workers.routing.peers.ACCEPT_TIMEOUT_S", BOUND_S)
     repeated = cluster.message("hi", key, idempotency_key="k")
     assert (await ended(await cluster.nodes[0].router.submit(repeated, stream=True))).text == "re: hi"
     assert len(cluster.nodes[1].bench.model.requests) == 1
@@ -331,7 +332,7 @@ async def test_a_request_follows_its_shard_to_another_owner(cluster: Cluster) ->
     store = cluster.stores[number] = cluster.stores[number].reopened()
     await old.table.open.pop(number).store.close()
     waiting = asyncio.ensure_future(cluster.nodes[0].router.submit(cluster.message("hi", key), stream=True))
-    await asyncio.sleep(0.01)
+    await until_idle()
     assert not waiting.done()  # the owner that the table names has let go
 
     cluster.owners[number] = [0, 2]
@@ -401,7 +402,7 @@ async def test_a_turn_that_completed_while_its_link_was_lost_is_told_with_its_re
     await owner.bench.model.until_asked(1)
 
     owner.break_links()
-    await asyncio.sleep(0.01)
+    await until_idle()
     owner.bench.model.gate.set()
 
     events = await heard(turn)
@@ -425,7 +426,7 @@ async def test_who_heard_a_beginning_hears_no_second_one(cluster: Cluster, monke
     async with asyncio.timeout(BOUND_S):
         first = await anext(aiter(turn))
     owner.break_links()
-    await asyncio.sleep(0.01)
+    await until_idle()
     goes_on.set()
 
     rest = await heard(turn)
@@ -445,8 +446,7 @@ async def test_a_caller_who_leaves_while_its_turn_is_without_owner_leaves_it_at_
     await owner.bench.model.until_asked(1)
 
     owner.break_links()
-    while not len(cluster.nodes[0].router._background):  # noqa: ASYNC110  # it is there for some ticks only
-        await asyncio.sleep(0)
+    await until(lambda: len(cluster.nodes[0].router._background) > 0)  # it is there for some steps only
     turn.abandon()
     owner.bench.sessions.feeds[sent.turn_id]._listeners.clear()
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from fakes.sessions import BOUND_S, Bench, FakeRegistry, end_of
+from fakes.virtual_time import until_idle
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import ShardBroken
@@ -145,7 +146,7 @@ async def test_a_shard_that_is_lost_is_let_go_with_what_runs_on_it(owners: Owner
 async def test_who_waits_for_an_owner_is_woken_by_a_shard_that_opens(owners: Owners) -> None:
     owner = owners.next()
     waiting = asyncio.ensure_future(owner.table.change(BOUND_S))
-    await asyncio.sleep(0)
+    await until_idle()
 
     await owner.own({0: 1})
 

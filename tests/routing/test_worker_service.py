@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import pytest
 from fakes.sessions import BOUND_S, until
+from fakes.virtual_time import time_passes
 from structlog.testing import capture_logs
 
 from hermes_actors import logs
@@ -62,7 +63,7 @@ from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
 from workers.store.sqlite import SqliteShard, open_shard
 from workers.turns import Ended, Origin, Parked, Refusal, Submission
-from workers.worker import Worker
+from workers.worker import REOPEN_INTERVAL_S, Worker
 
 KEY = "api:default:a"
 
@@ -344,7 +345,6 @@ async def test_a_long_order_does_not_keep_an_orphan_alive(
 async def test_an_orphan_ends_in_time_whatever_does_not(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "ORPHAN_EXIT_S", 0.05)
     await supervisor.serve()
 
     async def never(*_: object) -> None:
@@ -435,10 +435,7 @@ async def test_a_waiting_turn_of_an_earlier_owner_is_told_then_begun(supervisor:
     await supervisor.until_heard(Activate)
 
 
-async def test_a_waiting_turn_whose_session_could_not_be_activated_is_begun_soon(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.worker.REOPEN_INTERVAL_S", 0.01)
+async def test_a_waiting_turn_whose_session_could_not_be_activated_is_begun_soon(supervisor: Supervisor) -> None:
     supervisor.refuses_activations = True
     await left_waiting(supervisor, "hello")
     await supervisor.serve()
@@ -452,7 +449,6 @@ async def test_a_waiting_turn_whose_session_could_not_be_activated_is_begun_soon
 async def test_an_end_that_could_not_be_stored_is_stored_soon(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.worker.REOPEN_INTERVAL_S", 0.01)
     await supervisor.serve()
     store = supervisor.worker._table.open[shard_of(KEY, 2)].store
 
@@ -465,8 +461,8 @@ async def test_an_end_that_could_not_be_stored_is_stored_soon(
     assert told.state == "failed"
 
     async with asyncio.timeout(BOUND_S):
-        while await store.unfinished():  # noqa: ASYNC110  # what no event tells has to be looked at
-            await asyncio.sleep(0.01)
+        while await store.unfinished():
+            await time_passes(REOPEN_INTERVAL_S)
 
 
 async def test_in_a_chain_of_young_deaths_it_is_begun_with_its_sessions_next_message(supervisor: Supervisor) -> None:
@@ -484,10 +480,9 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_with_its_sessions_next_mes
     assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
 
 
-async def test_in_a_chain_of_young_deaths_it_is_begun_once_the_worker_has_lived_for_a_while(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+async def test_in_a_chain_of_young_deaths_it_is_begun_once_the_worker_has_lived_a_minute(
+    supervisor: Supervisor,
 ) -> None:
-    monkeypatch.setattr("workers.worker.SETTLED_S", 0.3)
     supervisor.auto_resume = False
     await left_waiting(supervisor, "hello")
 
@@ -504,10 +499,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_once_the_worker_has_lived_
     assert not supervisor.worker._sessions.backlog
 
 
-async def test_in_a_chain_of_young_deaths_it_is_begun_after_a_drain_and_not_during_it(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.worker.SETTLED_S", 0.0)
+async def test_in_a_chain_of_young_deaths_it_is_begun_after_a_drain_and_not_during_it(supervisor: Supervisor) -> None:
     supervisor.auto_resume = False
     await left_waiting(supervisor, "hello")
     supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[0]))
@@ -532,11 +524,7 @@ async def test_a_shard_opens_only_when_its_recovery_is_recorded(supervisor: Supe
     await supervisor.until_heard(Ready)
 
 
-async def test_a_shard_whose_recovery_was_not_recorded_is_tried_again(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.worker.REOPEN_INTERVAL_S", 0.01)
-    monkeypatch.setattr("workers.routing.registry.RECOVERY_TIMEOUT_S", 0.05)
+async def test_a_shard_whose_recovery_was_not_recorded_is_tried_again(supervisor: Supervisor) -> None:
     supervisor.answers_recoveries = False
     supervisor.say(supervisor.configure(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[]))
     await supervisor.until_heard(ShardBroken)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import pykka
 import pytest
 from fakes.sessions import Bench
+from fakes.virtual_time import loop_factories
 
 from hermes_actors.config.model import SessionsConfig
 from workers.sessions.agent import AgentActor
@@ -20,3 +23,7 @@ async def bench() -> AsyncIterator[Bench]:
     await made.sessions.close()
     for ref in pykka.ActorRegistry.get_by_class(AgentActor):
         pykka.ActorRegistry.unregister(ref)
+
+
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return loop_factories(item, "virtual")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
+from fakes.virtual_time import time_passes
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain
@@ -906,6 +907,7 @@ async def test_a_drain_that_goes_on_is_not_asked_for_again(bench: Bench) -> None
 async def test_an_operator_sees_what_runs_since_when_and_how_long_it_usually_takes(bench: Bench) -> None:
     before = time.time()
     first = await running(bench, "one")
+    await time_passes(1.0)
     second = await running(bench, key=CONVERSATION, stateless=True)
     await bench.send("waits")
     bench.sessions.backlog.take_over(bench.shard.number, [])

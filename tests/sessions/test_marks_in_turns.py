@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply
+from fakes.virtual_time import time_passes
 
 from hermes_actors.wire.records import Fresh, Interrupted
 from workers.models.provider import ModelFailure
@@ -186,6 +187,7 @@ async def test_a_session_without_marks_waits_for_nobody(bench: Bench) -> None:
 
 async def test_a_success_that_the_supervisor_never_heard_of_is_told_before_the_next_turn(bench: Bench) -> None:
     mark = cut()
+    await time_passes(1.0)
     answered = await bench.talk("one")
     await bench.sessions.evict(KEY)
     bench.registry.marks[KEY] = mark
