@@ -51,15 +51,15 @@ from workers.runtimes.runtime import Runtime
 from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.command_run import stop_turn
+from workers.sessions.feed import TurnFeed
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Sessions
 from workers.sessions.running import running_turns
 from workers.sessions.session import Session
-from workers.sessions.turn import TurnRun
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
 from workers.tools.servers import ToolServers, UnknownServer
-from workers.turns import Ended, Refusal
+from workers.turns import Ended, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -224,8 +224,8 @@ class Worker:
                 case "running":
                     data = {"turns": await running_turns(self._sessions), "queued": self._sessions.waiting}
                 case "stop_turn":
-                    session = await self._sessions.present(query.key)
-                    data = {"stopped": session is not None and await stop_turn(session)}
+                    resident = await self._sessions.present(query.key)
+                    data = {"stopped": resident is not None and await stop_turn(resident)}
                 case "evict":
                     await self._sessions.evict(query.key)
                 case _:
@@ -324,11 +324,11 @@ class Worker:
                 except StoreFailed as error:
                     log.warning("old turns not pruned", shard=shard.number, why=str(error))
 
-    def _offer(self, key: str, run: TurnRun, ended: Ended) -> None:
+    def _offer(self, key: str, asked: Submission, feed: TurnFeed, ended: Ended) -> None:
         """A stateless conversation went on; its follow-up shall find this agent, whichever way it took the reply."""
         if ended.state != "completed":
             return
-        self._router.offer(key, follow_ups(run.submission, (ended.text, run.feed.said)))
+        self._router.offer(key, follow_ups(asked, (ended.text, feed.said)))
 
     def _fell_back(self, session: Session, turn_id: str, provider: str, model: str) -> None:
         shard = session.shard

@@ -29,7 +29,6 @@ from workers.sessions.marks import UNMARKED, Marks
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord, SessionRegistry
 from workers.sessions.residents import Sessions
-from workers.sessions.turn import TurnRun
 from workers.tools.toolbox import Aborted, Prompted, ToolResult
 from workers.turns import Ended, Origin, Refusal, Submission, TurnEvent
 
@@ -286,7 +285,7 @@ class Bench:
         self.toolboxes.append(self.toolbox_class(key))
         return self.toolboxes[-1]
 
-    def _stateless_end(self, key: str, run: TurnRun, ended: Ended) -> None:
+    def _stateless_end(self, key: str, submission: Submission, feed: TurnFeed, ended: Ended) -> None:
         self.stateless_ends.append(key)
 
     async def left(self) -> None:

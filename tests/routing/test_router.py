@@ -442,13 +442,14 @@ async def test_a_caller_who_leaves_while_its_turn_is_without_owner_leaves_it_at_
     sent = cluster.message("hi", key, stateless=True)
     turn = await cluster.nodes[0].router.submit(sent, stream=True)
     other: list[object] = []
-    owner.bench.sessions.feeds[sent.turn_id].listen(other.append, stream=False)  # so that the loss ends nothing yet
+    feed = owner.bench.sessions._resident[key].mailbox.items[sent.turn_id].feed
+    feed.listen(other.append, stream=False)  # so that the loss ends nothing yet
     await owner.bench.model.until_asked(1)
 
     owner.break_links()
     await until(lambda: len(cluster.nodes[0].router._background) > 0)  # it is there for some steps only
     turn.abandon()
-    owner.bench.sessions.feeds[sent.turn_id]._listeners.clear()
+    feed._listeners.clear()
 
     async with asyncio.timeout(BOUND_S):
         await owner.bench.sessions._resident[key].quiet.wait()

@@ -11,33 +11,27 @@ from typing import Any
 import pykka
 import pytest
 
-from workers.sessions.actor import AsyncActor
+from workers.sessions.actor import LoopActor
 
 BOUND_S = 5.0
 
 
-class Recorder(AsyncActor):
+class Recorder(LoopActor):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Any] = []
         self.failures: list[BaseException | None] = []
-        self.gate = asyncio.Event()
 
-    async def on_receive(self, message: Any) -> Any:
-        if message == "wait":
-            await self.gate.wait()
+    def on_receive(self, message: Any) -> Any:
         if isinstance(message, BaseException):
             raise message
+        if callable(message):
+            message()
         self.seen.append(message)
         return message
 
     def on_failure(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         self.failures.append(value)
-
-
-async def ask(ref: pykka.ActorRef[Any], message: Any) -> Any:
-    async with asyncio.timeout(BOUND_S):
-        return await ref.ask(message, block=False)
 
 
 def actor_of(ref: pykka.ActorRef[Recorder]) -> Recorder:
@@ -46,47 +40,44 @@ def actor_of(ref: pykka.ActorRef[Recorder]) -> Recorder:
     return actor
 
 
-async def test_messages_are_handled_one_at_a_time_in_order() -> None:
+async def test_mail_that_is_sent_on_the_loop_is_handled_at_once() -> None:
     ref = Recorder.start()
-    actor = actor_of(ref)
-    ref.tell("wait")
+
     ref.tell(1)
-    await asyncio.sleep(0)
-    assert actor.seen == []
-    actor.gate.set()
 
-    assert await ask(ref, 2) == 2
-    assert actor.seen == ["wait", 1, 2]
+    assert actor_of(ref).seen == [1]
+    assert ref.ask(2) == 2
 
 
-async def test_waiting_for_an_answer_does_not_block_the_loop() -> None:
+async def test_mail_that_is_sent_while_other_mail_is_handled_is_handled_next() -> None:
     ref = Recorder.start()
-    answer = asyncio.ensure_future(ask(ref, "wait"))
-    ticks = 0
-    while ticks < 100:
-        await asyncio.sleep(0)
-        ticks += 1
-    assert not answer.done()
-    actor_of(ref).gate.set()
-    assert await answer == "wait"
+
+    def sends() -> None:
+        ref.tell(1)
+        ref.tell(2)
+
+    ref.tell(sends)
+    ref.tell(3)
+
+    assert actor_of(ref).seen == [sends, 1, 2, 3]
 
 
 async def test_an_exception_under_ask_goes_to_the_asker_and_the_actor_lives() -> None:
     ref = Recorder.start()
 
     with pytest.raises(ValueError, match="oops"):
-        await ask(ref, ValueError("oops"))
-    assert await ask(ref, "still here") == "still here"
+        ref.ask(ValueError("oops"))
+    assert ref.ask("still here") == "still here"
 
 
 async def test_an_exception_under_tell_ends_the_actor_after_on_failure() -> None:
     ref = Recorder.start()
     actor = actor_of(ref)
+
     ref.tell(ValueError("oops"))
-    ref.tell("mail that waits")
 
     with pytest.raises(pykka.ActorDeadError):
-        await ask(ref, "too late")
+        ref.ask("too late")
     assert [str(failure) for failure in actor.failures] == ["oops"]
     assert not ref.is_alive()
 
@@ -95,42 +86,49 @@ async def test_an_exception_under_tell_ends_the_actor_after_on_failure() -> None
 async def test_a_base_exception_ends_only_the_actor_it_was_raised_in(fatal: BaseException) -> None:
     other, ref = Recorder.start(), Recorder.start()
 
-    with pytest.raises(pykka.ActorDeadError):
-        await ask(ref, fatal)
+    ref.tell(fatal)
+
     assert not ref.is_alive()
-    assert await ask(other, "fine") == "fine"
+    assert actor_of(ref).failures == [fatal]
+    assert other.ask("fine") == "fine"
 
 
 async def test_mail_to_a_dead_actor_is_answered_at_once() -> None:
     ref = Recorder.start()
     ref.tell(ValueError())
-    with pytest.raises(pykka.ActorDeadError):
-        await ask(ref, 1)
 
     with pytest.raises(pykka.ActorDeadError):
         ref.tell(2)
     with pytest.raises(pykka.ActorDeadError):
-        await ask(ref, 3)
+        ref.ask(3)
+
+
+async def test_mail_that_an_actor_sends_itself_before_it_dies_is_refused() -> None:
+    ref = Recorder.start()
+    answers: list[pykka.Future[Any]] = []
+
+    def asks_and_dies() -> None:
+        answers.append(ref.ask("too late", block=False))
+        raise ValueError
+
+    ref.tell(asks_and_dies)
+
+    with pytest.raises(pykka.ActorDeadError):
+        answers[0].get()
 
 
 async def test_a_thread_may_ask_and_block() -> None:
     ref = Recorder.start()
+
     async with asyncio.timeout(BOUND_S):
         assert await asyncio.to_thread(lambda: ref.ask("from a thread", timeout=BOUND_S)) == "from a thread"
 
 
-async def test_blocking_on_the_loop_is_refused_instead_of_a_deadlock() -> None:
-    ref = Recorder.start()
-
-    with pytest.raises(RuntimeError, match="block the event loop"):
-        ref.ask("never", block=False).get()
-
-
-async def test_an_idle_actor_has_no_task_and_no_thread() -> None:
+async def test_an_actor_has_no_task_and_no_thread() -> None:
     threads, tasks = threading.active_count(), len(asyncio.all_tasks())
-    refs = [Recorder.start() for _ in range(100)]
-    for ref in refs:
-        await ask(ref, "hello")
+
+    for ref in [Recorder.start() for _ in range(100)]:
+        ref.tell("hello")
 
     assert threading.active_count() == threads
     assert len(asyncio.all_tasks()) == tasks
@@ -139,9 +137,8 @@ async def test_an_idle_actor_has_no_task_and_no_thread() -> None:
 async def test_a_stopped_actor_is_freed() -> None:
     ref = Recorder.start()
     gone = weakref.ref(actor_of(ref))
-    async with asyncio.timeout(BOUND_S):
-        await ref.stop(block=False)
-    await asyncio.sleep(0)
+
+    ref.stop(block=False)
     del ref
     gc.collect()
 

@@ -189,8 +189,9 @@ async def test_where_no_summary_comes_the_last_whole_turns_are_sent_and_nothing_
     assert model.summaries == 1, "a summary that failed is not tried again at once"
     assert sent(model)[0]["role"] == "user"
     assert "message 38" in "".join(str(message["content"]) for message in sent(model))
-    session = await bench.sessions.present(KEY)
-    assert session is not None
+    resident = await bench.sessions.present(KEY)
+    assert resident is not None
+    session = resident.session
     assert (session.summary, len(session.past)) == (None, 40)
 
 

@@ -17,12 +17,12 @@ from hermes_actors.wire.messages import Cut, Drain
 from hermes_actors.wire.records import CutTurn, Interrupted
 from workers.routing.listening_turn import ListeningTurn
 from workers.sessions import drain
+from workers.sessions.agent import Resident
 from workers.sessions.command_run import stop_turn
 from workers.sessions.feed import TurnFeed
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.recovery import recover
 from workers.sessions.running import running_turns
-from workers.sessions.session import Session
 from workers.turn_errors import cut_error
 from workers.turns import Ended, GatewayDraining, Parked, Refusal, TurnEvent
 
@@ -71,7 +71,7 @@ async def running(bench: Bench, text: str = "run", **fields: Any) -> TurnFeed:
     return feed
 
 
-def resident(bench: Bench, key: str = KEY) -> Session:
+def resident(bench: Bench, key: str = KEY) -> Resident:
     return bench.sessions._resident[key]
 
 
@@ -356,7 +356,7 @@ async def test_the_seal_names_what_runs_and_what_waits_and_nothing_else(bench: B
     sealed = bench.sessions.seal(7)
 
     assert sealed.request == 7
-    assert sealed.cut == [CutTurn(KEY, runs.turn_id, resident(bench).session_id)]
+    assert sealed.cut == [CutTurn(KEY, runs.turn_id, resident(bench).session.session_id)]
     assert sealed.busy == [KEY, OTHER, "api:default:c", "api:default:d"]
     assert sealed.stateless == 1
     cut(bench)
@@ -383,7 +383,7 @@ async def test_a_sealed_turn_that_comes_to_its_end_waits_with_it_and_is_cut_all_
     assert ended.error["code"] == "turn_interrupted"
     assert "restarted" in ended.error["text"]
     assert bench.store.journal[-1] == ("finish interrupted", feed.turn_id)
-    assert resident(bench).marks.resume == Interrupted(reason="restart_timeout", at=AT)
+    assert resident(bench).session.marks.resume == Interrupted(reason="restart_timeout", at=AT)
     assert b"re: run" in bench.store.messages[feed.turn_id][-1]  # nothing that was said is lost
     assert bench.drained == []  # who sealed it knows
 
@@ -415,7 +415,7 @@ async def test_a_turn_whose_end_is_on_its_way_to_disk_is_not_cut(bench: Bench) -
 
     assert (sealed.cut, sealed.busy) == ([], [KEY])
     assert (await end_of(feed)).state == "completed"
-    assert not resident(bench).marks
+    assert not resident(bench).session.marks
 
 
 async def test_a_turn_that_is_being_stopped_when_it_is_sealed_is_cut(bench: Bench) -> None:
@@ -428,7 +428,7 @@ async def test_a_turn_that_is_being_stopped_when_it_is_sealed_is_cut(bench: Benc
 
     cut(bench)
 
-    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
     assert (await end_of(feed)).state == "interrupted"
     await bounded(stopping)
 
@@ -462,7 +462,7 @@ async def test_a_message_that_is_sent_again_is_cut_like_any_turn(bench: Bench) -
     sealed = bench.sessions.seal(1)
     cut(bench)
 
-    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
     assert (await end_of(feed)).state == "interrupted"
     assert state(bench, feed) == "interrupted"
 
@@ -478,7 +478,7 @@ async def test_a_message_that_is_sent_again_is_cut_while_it_is_being_stored(benc
     cut(bench)
     answer.set()
 
-    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
     assert (await end_of(feed)).state == "interrupted"
     assert len(bench.model.requests) == 1
 
@@ -493,7 +493,7 @@ async def test_a_turn_that_waits_for_the_restart_of_its_actor_is_cut_without_it(
     sealed = spare.sessions.seal(1)
     cut(spare)
 
-    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(spare).session_id)]
+    assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(spare).session.session_id)]
     assert (await end_of(feed)).state == "interrupted"
     assert len(spare.model.requests) == 1
 
@@ -510,7 +510,7 @@ async def test_a_seal_without_a_cut_gives_way_and_a_success_clears_what_may_be_m
     assert (await end_of(feed)).state == "completed"
     assert bench.registry.successes == [(KEY, feed.turn_id)]
     cut(bench)
-    assert not resident(bench).marks
+    assert not resident(bench).session.marks
 
 
 async def test_a_turn_that_is_sealed_twice_is_cut_once(bench: Bench) -> None:
@@ -520,11 +520,11 @@ async def test_a_turn_that_is_sealed_twice_is_cut_once(bench: Bench) -> None:
     bench.model.gate.set()
     await a_while()
 
-    assert bench.sessions.seal(2).cut == [CutTurn(KEY, feed.turn_id, resident(bench).session_id)]
+    assert bench.sessions.seal(2).cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
     cut(bench)
 
     assert (await end_of(feed)).state == "interrupted"
-    assert resident(bench).marks.strikes == 1
+    assert resident(bench).session.marks.resume == Interrupted(reason="restart_timeout", at=AT)
 
 
 async def test_a_cancelled_drain_leaves_nothing_sealed(bench: Bench) -> None:
@@ -535,7 +535,7 @@ async def test_a_cancelled_drain_leaves_nothing_sealed(bench: Bench) -> None:
     bench.model.gate.set()
 
     assert (await end_of(feed)).state == "completed"
-    assert not resident(bench).marks
+    assert not resident(bench).session.marks
 
 
 async def test_at_the_cut_the_callers_of_what_waits_are_sent_away_and_it_runs_once_later(bench: Bench) -> None:

@@ -39,7 +39,7 @@ def notes_in(bench: Bench) -> list[int]:
 
 
 def session_of(bench: Bench) -> Session:
-    return bench.sessions._resident[KEY]
+    return bench.sessions._resident[KEY].session
 
 
 async def until_clearing(bench: Bench) -> None:
@@ -121,7 +121,7 @@ async def test_the_note_replaces_what_is_said_of_unfinished_tool_calls(bench: Be
         await toolbox.called.wait()
     await bench.talk("/stop")
     await end_of(running)
-    session_of(bench).was_cut("restart_timeout", time.time())
+    session_of(bench).was_cut(Interrupted(reason="restart_timeout", at=time.time()))
 
     await bench.talk("two")
     await bench.talk("three")
@@ -132,8 +132,11 @@ async def test_the_note_replaces_what_is_said_of_unfinished_tool_calls(bench: Be
 
 async def test_a_session_that_a_drain_cut_and_kept_is_marked_until_a_success(bench: Bench) -> None:
     await bench.talk("one")
-    session_of(bench).was_cut("shutdown_timeout", time.time())
-    assert session_of(bench).marks.strikes == 1
+    mark = Interrupted(reason="shutdown_timeout", at=time.time())
+    bench.registry.marks[KEY] = Marks(resume=mark, strikes=2)
+    session_of(bench).was_cut(mark)
+    assert session_of(bench).marks == Marks(resume=mark)
+    assert "2 of 3" in (await bench.talk("/status")).text
 
     second = await bench.talk("two")
 
@@ -144,7 +147,7 @@ async def test_a_session_that_a_drain_cut_and_kept_is_marked_until_a_success(ben
 async def test_a_stateless_conversation_is_never_marked(bench: Bench) -> None:
     key = "conv:default:1"
     await bench.talk("one", key=key, stateless=True)
-    bench.sessions._resident[key].was_cut("shutdown_timeout", time.time())
+    bench.sessions._resident[key].session.was_cut(Interrupted(reason="shutdown_timeout", at=time.time()))
 
     await bench.talk("two", key=key, stateless=True)
 
@@ -245,7 +248,7 @@ async def test_a_mark_made_while_an_earlier_one_is_cleared_stays(bench: Bench) -
     feed = await bench.send("one")
     await until_clearing(bench)
 
-    session_of(bench).was_cut("restart_timeout", time.time())
+    session_of(bench).was_cut(Interrupted(reason="restart_timeout", at=time.time()))
     bench.registry.gate.set()
     await end_of(feed)
 

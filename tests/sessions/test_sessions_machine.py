@@ -291,7 +291,7 @@ class SessionsMachine(RuleBasedStateMachine):
         self.run(self._drain(Drain(number=1, reason="restart_timeout", then="restart", deadline=deadline, asker=asker)))
 
     async def _drain(self, order: Drain) -> None:
-        runs = [run for session in self.bench.sessions for run in session.runs.values() if run.begun]
+        runs = [work for one in self.bench.sessions for work in one.mailbox.items.values() if work.begun]
         asked = {text for texts in self.model.begun.values() for text in texts}
         self.begun_before = asked | {orjson.loads(run.submission.messages[-1])["content"] for run in runs}
         self.told_before = len(self.bench.drained)
@@ -340,7 +340,7 @@ class SessionsMachine(RuleBasedStateMachine):
     @invariant()
     def mailboxes_are_bounded(self) -> None:
         for session in self.bench.sessions._resident.values():
-            assert len(session.runs) <= MAILBOX_LIMIT + 1
+            assert len(session.mailbox.items) <= MAILBOX_LIMIT + 1
 
     @invariant()
     def nothing_went_wrong(self) -> None:
@@ -406,7 +406,7 @@ class SessionsMachine(RuleBasedStateMachine):
         return bool(
             not all(task.done() for task in self.chores)
             or not all(sent.task.done() for sent in self.sent)
-            or sessions.feeds
+            or sessions.pending
             or len(sessions.background)
             or any(session.busy for session in sessions._resident.values())
         )

@@ -463,20 +463,6 @@ async def test_turns_run_in_the_order_of_their_admission_though_a_caller_left(be
     assert [request[-1]["content"] for request in bench.model.requests] == ["one", "two"]
 
 
-async def test_mail_that_an_actor_gets_twice_is_done_once(bench: Bench) -> None:
-    bench.model.gate.clear()
-    first = await bench.send("one")
-    await bench.model.until_asked(1)
-    session = bench.sessions._resident[KEY]
-    session.actor.tell(session.runs[first.turn_id])  # as when it goes on, with its mail, before it is idle
-    bench.model.gate.set()
-    await end_of(first)
-
-    await bench.talk("two")
-
-    assert [request[-1]["content"] for request in bench.model.requests] == ["one", "two"]
-
-
 async def test_a_session_that_waits_for_its_restart_can_be_deleted_at_once() -> None:
     bench = Bench(SessionsConfig(), with_fallback=True)
     bench.model.script = [DOWN]

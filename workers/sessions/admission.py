@@ -14,16 +14,18 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.refusals import RefusalCode
+from workers.sessions.agent import Resident
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
 from workers.sessions.commands import Command, command_in
 from workers.sessions.feed import TurnFeed
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Sessions
-from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
+from workers.sessions.work import Work
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
 from workers.turn_errors import (
     STORE_FAILED_WORDS,
+    cancelled_error,
     cut_error,
     not_done_error,
     store_error,
@@ -75,8 +77,9 @@ class Admission:
         except StoreFailed as error:
             log.error("turn not admitted", session=submission.key, turn=submission.turn_id, why=str(error))  # noqa: TRY400  # the reason says it all
             raise refusal_of(error) from error
-        if self._sessions.is_held_back(submission.key, feed.turn_id):
-            draining = self._sessions.draining
+        resident, draining = self._sessions.get(submission.key), self._sessions.draining
+        work = None if resident is None else resident.mailbox.items.get(feed.turn_id)
+        if resident is not None and resident.mailbox.paused and work is not None and not work.begun:
             if submission.park:
                 point("turn.parked")
                 raise Parked(feed.turn_id, draining.retry_after_s)
@@ -118,19 +121,25 @@ class Admission:
     async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
         """The feed of a turn that is on disk: the living one, or one that tells its end."""
         submission = row.submission
-        feeds = self._sessions.feeds
         told = shard.unstored.end_of(submission)
-        if row.state == "queued" and told is None and submission.turn_id not in feeds:
+        feed = self._living(submission)
+        if row.state == "queued" and told is None and feed is None:
             # An earlier owner left it: it runs once its session is here.
             await self._sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
             row = await shard.store.turn(submission.turn_id) or row
-        feed = feeds.get(submission.turn_id)
+            feed = self._living(submission)
         if feed is None:
             feed = TurnFeed(submission.turn_id, submission.fingerprint)
             why = waiting_error() if row.state == "queued" else cut_error("crash")
             ended = row.ended or told or unstored_end(submission.turn_id, row.session_id, "interrupted", why)
             feed.end(replace(ended, replayed=True))
         return feed
+
+    def _living(self, submission: Submission) -> TurnFeed | None:
+        """The feed of a turn that runs or waits here."""
+        resident = self._sessions.get(submission.key)
+        work = None if resident is None else resident.mailbox.items.get(submission.turn_id)
+        return None if work is None else work.feed
 
     # -- commands -------------------------------------------------------------------------------------------------
     def _known_command(self, handle: tuple[str, str]) -> TurnFeed | None:
@@ -187,74 +196,76 @@ class Admission:
 
     async def _mail(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
         """A command that waits for its turn; it is not on disk, what it begins may be."""
-        session = await self._room(submission, shard, parkable=False)
-        if submission.turn_id in self._sessions.feeds:  # handed over again meanwhile
-            return self._sessions.feeds[submission.turn_id]
+        resident = await self._room(submission, shard, parkable=False)
+        if (before := resident.mailbox.items.get(submission.turn_id)) is not None:  # handed over again meanwhile
+            return before.feed
         run = CommandRun(submission, command)
-        self._sessions.count_in(session, run)
-        session.mail(run)
+        self._count_in(resident, run)
         return run.feed
 
     # -- the mailbox ----------------------------------------------------------------------------------------------
     async def _admit(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
-        sessions = self._sessions
-        session = await self._room(submission, shard, parkable=True)
-        if submission.turn_id in sessions.feeds:  # handed over again meanwhile
-            return sessions.feeds[submission.turn_id]
-        # Counted in before its commit, so that the session is neither overfilled nor put to sleep meanwhile.
-        run = sessions.expect(session, submission, queued=bool(session.runs) or session.paused)
+        resident = await self._room(submission, shard, parkable=True)
+        if (before := resident.mailbox.items.get(submission.turn_id)) is not None:  # handed over again meanwhile
+            return before.feed
+        mailbox, session = resident.mailbox, resident.session
+        feed = TurnFeed(submission.turn_id, submission.fingerprint)
+        run = TurnRun(submission, feed, queued=bool(mailbox.items) or mailbox.paused)
+        self._count_in(resident, run)  # before its commit, so that the session is neither overfilled nor passivated
         try:
             await session.store.admit(submission, session.session_id, "queued" if run.queued else "running")
         except asyncio.CancelledError:
-            sessions.background.start(self._admitted_alone(session, run))
+            self._sessions.background.start(self._admitted_alone(resident, run))
             raise
         except StoreFailed as error:
-            self._not_admitted(session, run, error)
+            self._not_admitted(resident, run, error)
             raise
         point("turn.admitted")
-        session.mail(run)
-        return run.feed
+        resident.stored(run)
+        return feed
 
-    async def _room(self, submission: Submission, shard: OwnedShard, *, parkable: bool) -> Session:
+    def _count_in(self, resident: Resident, work: Work) -> None:
+        submission = work.submission
+        if submission.stateless and submission.idempotency_key is None:
+            work.feed.on_abandoned = lambda: resident.cancel(submission.turn_id, cancelled_error())
+        self._sessions.touch(resident)
+        resident.count_in(work)
+
+    async def _room(self, submission: Submission, shard: OwnedShard, *, parkable: bool) -> Resident:
         """The session, resident and with room in its mailbox; it stays so until the caller awaits something else.
 
         Raises:
             Refusal: ``mailbox_full``, ``gateway_draining``, ``shard_unavailable``, ``too_late``.
         """
         sessions = self._sessions
-        self._refuse_if_draining(submission, parkable=parkable)
-        session = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
-        self._refuse_if_draining(submission, parkable=parkable)  # it may have begun meanwhile
+        sessions.draining.refuse(parkable=parkable, park=submission.park)
+        resident = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
+        sessions.draining.refuse(parkable=parkable, park=submission.park)  # it may have begun meanwhile
         _refuse_if_late(submission)
-        if len(session.runs) > sessions.config.mailbox_limit and submission.turn_id not in sessions.feeds:
-            why = f"{len(session.runs)} messages of this session run or wait already."
+        items = resident.mailbox.items
+        if len(items) > sessions.config.mailbox_limit and submission.turn_id not in items:
+            why = f"{len(items)} messages of this session run or wait already."
             raise Refusal(RefusalCode.MAILBOX_FULL, why, MAILBOX_RETRY_AFTER_S)
-        return session
+        return resident
 
-    def _refuse_if_draining(self, submission: Submission, *, parkable: bool) -> None:
-        sessions = self._sessions
-        sessions.refuse_if_stopping()
-        if sessions.draining.goes_on and not (parkable and submission.park):
-            raise sessions.draining.refusal(parkable=parkable)
-
-    async def _admitted_alone(self, session: Session, run: TurnRun) -> None:
+    async def _admitted_alone(self, resident: Resident, run: TurnRun) -> None:
         """The caller went away during the commit, which goes on: what it brought to disk is a turn like any other."""
         try:
-            row = await session.store.turn(run.submission.turn_id)
+            row = await resident.session.store.turn(run.turn_id)
         except StoreFailed as error:
-            self._not_admitted(session, run, error)
+            self._not_admitted(resident, run, error)
             return
         if row is None:
-            self._not_admitted(session, run, StoreFailed("it was not stored"))
+            self._not_admitted(resident, run, StoreFailed("it was not stored"))
         else:
             run.feed.abandon()
-            session.mail(run)
+            resident.stored(run)
 
-    def _not_admitted(self, session: Session, run: TurnRun, error: StoreFailed) -> None:
-        self._sessions.unexpect(session, run)
-        log.error("message not stored", session=session.key, turn=run.submission.turn_id, why=str(error))
-        why = store_error()
-        run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "failed", why))
+    def _not_admitted(self, resident: Resident, run: TurnRun, error: StoreFailed) -> None:
+        resident.gone(run)
+        session = resident.session
+        log.error("message not stored", session=session.key, turn=run.turn_id, why=str(error))
+        run.feed.end(unstored_end(run.turn_id, session.session_id, "failed", store_error()))
 
 
 def _handle(submission: Submission) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
 
@@ -15,15 +15,17 @@ from workers.models.chain import ModelLine
 from workers.models.context import rows_size
 from workers.runtimes.chat.compaction import NoSummary, compact
 from workers.sessions.actor import contained
+from workers.sessions.agent import Resident
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.commands import Command, help_text
 from workers.sessions.feed import TurnFeed
 from workers.sessions.notes import status_lines, summary_words, suspended_line
 from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.residents import Sessions
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
-from workers.sessions.work import CutOff, Work
-from workers.store.shard import StoreFailed
+from workers.sessions.work import Work
+from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import Aborted
 from workers.turn_errors import (
     error_data,
@@ -33,9 +35,6 @@ from workers.turn_errors import (
     store_error,
 )
 from workers.turns import Ended, Refusal, Submission, TurnError
-
-if TYPE_CHECKING:
-    from workers.sessions.residents import Sessions
 
 log = structlog.get_logger(__name__)
 
@@ -50,68 +49,46 @@ IN_SESSIONS_ONLY = (
 class CommandRun(Work):
     """A command that waits for its turn in the mailbox. Nothing of it is kept."""
 
+    is_turn = False
+
     def __init__(self, submission: Submission, command: Command) -> None:
-        super().__init__(submission, TurnFeed(submission.turn_id, submission.fingerprint))
+        feed = TurnFeed(submission.turn_id, submission.fingerprint)
+        super().__init__(submission, feed, queued=True, stored=True)
         self._command = command
-        self._error: TurnError | None = None
-        self._retried: TurnRun | None = None
         self._compressing: asyncio.Task[str | BaseException] | None = None
 
-    def cut(self, cutoff: CutOff) -> None:
-        """End a turn that is sent again, or a summary that the model writes; other commands take no time."""
-        self._error = cutoff.error
-        if self._retried is not None:
-            self._retried.cut(cutoff)
+    def stop(self) -> None:
+        """End a summary that the model writes; other commands take no time."""
         if self._compressing is not None:
             self._compressing.cancel()
 
-    def seal(self) -> bool:
-        """Only a turn that is sent again can be cut."""
-        return self._retried is not None and self._retried.seal()
+    def leave(self, session_id: str, why: TurnError | None = None) -> None:
+        self.feed.end(answer(self.submission, session_id, "interrupted", "", why or not_done_error()))
 
-    def unseal(self) -> None:
-        if self._retried is not None:
-            self._retried.unseal()
-
-    @property
-    def aborted(self) -> Aborted:
-        return self._retried.aborted if self._retried is not None else Aborted()
-
-    def leave(self, session_id: str) -> None:
-        self.feed.end(answer(self.submission, session_id, "interrupted", "", not_done_error()))
-
-    def send_away(self, session_id: str) -> None:
-        """Nothing of a command is kept."""
-        self.leave(session_id)
-
-    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
-        if self.feed.ended is not None:
-            return
-        self.start()
+    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Work | None:
         try:
-            if self._error is not None:
-                self._end(session, "cancelled", error=self._error)
+            if self.cutoff is not None:
+                self._end(session, "cancelled", error=self.cutoff.error)
             elif session.stateless:
                 self._end(session, "completed", IN_SESSIONS_ONLY)
             elif self._command.word == "retry":
-                await self._retry(session, agent_config, line)
+                return await self._retry(session)
             elif self._command.word == "compress":
                 await self._compress(session, agent_config, line)
             else:
-                self._end(session, "completed", await self._obey(session, line))
+                self._end(session, "completed", await self._run(session, line))
         except StoreFailed as error:
             log.error("command not stored", session=session.key, command=self._command.word, why=str(error))  # noqa: TRY400  # says it all
             self._end(session, "failed", error=store_error())
         except Refusal as refusal:
             self._end(session, "failed", error=local_error(refusal.code, refusal.why, http_status=503))
+        return None
 
     async def interrupt(self, session: Session) -> None:
-        if self._retried is not None and self._retried.started:
-            await self._retried.interrupt(session)
-        elif self.feed.ended is None:
+        if self.feed.ended is None:
             self._end(session, "failed", error=local_error("internal_error", "The command failed.", http_status=500))
 
-    async def _obey(self, session: Session, line: ModelLine) -> str:
+    async def _run(self, session: Session, line: ModelLine) -> str:
         match self._command.word:
             case "model":
                 return await self._model(session, line)
@@ -153,18 +130,13 @@ class CommandRun(Work):
         text = f"The conversation {session.session_id} is back, with {turns} turn{'s' if turns != 1 else ''}."
         return text if left == session.session_id else f"{text} The one until now is kept as {left}."
 
-    async def _retry(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
+    async def _retry(self, session: Session) -> Work | None:
         """Send the last message again, as a turn of its own that takes the place of the earlier one."""
         await session.store_unstored()  # the last turn may be one of these
-        last = session.past[-1] if session.past else None
-        if last is None:
+        if not session.past:
             self._end(session, "completed", "There is no message to send again.")
-            return
-        submission = replace(self.submission, messages=[last.rows[0]])
-        self._retried = TurnRun(submission, self.feed, queued=False)  # before its commit, during which it may be cut
-        await session.store.admit(submission, session.session_id, "running", instead_of=last.turn_id)
-        session.past.pop()
-        await self._retried.perform(session, agent_config, line)
+            return None
+        return RetriedTurn(self.submission, self.feed, session.past[-1])
 
     async def _compress(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
         """Have the model summarise all but the newest turns, now."""
@@ -172,9 +144,9 @@ class CommandRun(Work):
         try:
             outcome = await self._compressing
         except asyncio.CancelledError:
-            if self._error is None:
+            if self.cutoff is None:
                 raise
-            self._end(session, "cancelled", error=self._error)
+            self._end(session, "cancelled", error=self.cutoff.error)
             return
         if isinstance(outcome, BaseException):
             raise outcome
@@ -188,6 +160,39 @@ class CommandRun(Work):
         error: TurnError | None = None,
     ) -> None:
         self.feed.end(answer(self.submission, session.session_id, state, text, error))
+
+
+class RetriedTurn(TurnRun):
+    """A turn that sends the last message again, and takes the place of the turn before.
+
+    Args:
+        submission: of the command.
+        feed: of the command.
+        last: the turn before.
+    """
+
+    def __init__(self, submission: Submission, feed: TurnFeed, last: PastTurn) -> None:
+        super().__init__(replace(submission, messages=[last.rows[0]]), feed, queued=False)
+        self._last = last
+        self._stored = False
+
+    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Work | None:
+        try:
+            await session.store.admit(self.submission, session.session_id, "running", instead_of=self._last.turn_id)
+        except StoreFailed as error:
+            log.error("command not stored", session=session.key, command="retry", why=str(error))  # noqa: TRY400  # says it all
+            self.feed.end(answer(self.submission, session.session_id, "failed", "", store_error()))
+            return None
+        self._stored = True
+        session.past.pop()
+        return await super().perform(session, agent_config, line)
+
+    async def interrupt(self, session: Session) -> None:
+        if self._stored:
+            await super().interrupt(session)
+        elif self.feed.ended is None:
+            error = local_error("internal_error", "The command failed.", http_status=500)
+            self.feed.end(answer(self.submission, session.session_id, "failed", "", error))
 
 
 def answer(
@@ -215,10 +220,14 @@ async def answer_at_once(command: Command, submission: Submission, sessions: Ses
     """Answer /help, /status or /stop, whatever runs; a session that sleeps goes on sleeping."""
     if command.word == "help":
         return at_once(submission, "", help_text(await sessions.prompts(submission.key)))
-    session = await sessions.present(submission.key)
-    if session is not None:
-        text = await stop(session) if command.word == "stop" else status(session, sessions.agent_config.stuck_threshold)
-        return at_once(submission, session.session_id, text)
+    resident = await sessions.present(submission.key)
+    if resident is not None:
+        if command.word == "stop":
+            text = await stop(resident)
+        else:
+            await resident.session.reread_marks()
+            text = status(resident, sessions.agent_config.stuck_threshold)
+        return at_once(submission, resident.session.session_id, text)
     if command.word == "stop":
         return at_once(submission, "", NOTHING_RUNS)
     return at_once(submission, *await _asleep(submission, sessions, shard))
@@ -289,14 +298,16 @@ def restart_words(*, allowed: bool, draining: bool) -> str:
     )
 
 
-async def stop(session: Session) -> str:
+async def stop(resident: Resident) -> str:
     """End the turn that runs, for good; those that wait come next."""
-    running = _running(session)
+    running = resident.mailbox.next
+    waiting = len(resident.mailbox.items)
     if running is None:
-        return NOTHING_RUNS + (f" {_messages(len(session.runs))} waiting." if session.runs else "")
-    if not await _stopped(session, running, "with /stop"):
+        return NOTHING_RUNS + (f" {_messages(waiting)} waiting." if waiting else "")
+    if not await _stopped(resident, running, "with /stop"):
         return "The turn is being stopped, and takes long to end."
-    waiting = len(session.runs) - (1 if running.submission.turn_id in session.runs else 0)
+    items = resident.mailbox.items
+    waiting = len(items) - (1 if running.turn_id in items else 0)
     parts = ("Stopped.", _servers(running.aborted), f"{_messages(waiting)} waiting." if waiting else "")
     return " ".join(part for part in parts if part)
 
@@ -307,41 +318,36 @@ def _servers(aborted: Aborted) -> str:
     return " ".join(f"{what}: {', '.join(names)}." for what, names in told.items() if names)
 
 
-async def stop_turn(session: Session) -> bool:
+async def stop_turn(resident: Resident) -> bool:
     """End the turn that runs, for an operator; whether one did, and is over."""
-    running = _running(session)
-    return running is not None and await _stopped(session, running, "by the operator")
+    running = resident.mailbox.next
+    return running is not None and await _stopped(resident, running, "by the operator")
 
 
-def _running(session: Session) -> Work | None:
-    """The turn that runs, or would begin at once."""
-    first = next(iter(session.runs.values()), None)
-    return first if first is not None and (first.begun or session.may_begin(first)) else None
-
-
-async def _stopped(session: Session, running: Work, how: str) -> bool:
+async def _stopped(resident: Resident, running: Work, how: str) -> bool:
     over = asyncio.Event()
     running.feed.listen(lambda _: over.set(), stream=False)
-    running.cut(CutOff(state="cancelled", error=stopped_error(how)))
+    resident.cancel(running.turn_id, stopped_error(how))
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await over.wait()
     except TimeoutError:
-        log.error("stopped turn did not end", session=session.key, seconds=STOP_TIMEOUT_S)  # noqa: TRY400
+        log.error("stopped turn did not end", session=resident.session.key, seconds=STOP_TIMEOUT_S)  # noqa: TRY400
         return False
     return True
 
 
-def status(session: Session, stuck_threshold: int) -> str:
+def status(resident: Resident, stuck_threshold: int) -> str:
     """What a session is doing, and what it carries, in words."""
-    runs = list(session.runs.values())
+    session = resident.session
+    works = list(resident.mailbox.items.values())
     doing = "idle"
-    if runs:
-        doing = f"running {runs[0].submission.turn_id}" if runs[0].started else "about to run"
-        if session.paused and not runs[0].begun:
+    if works:
+        doing = f"running {works[0].turn_id}" if works[0].started else "about to run"
+        if resident.mailbox.paused and not works[0].begun:
             doing = "waiting for the end of the gateway's drain"
-        if len(runs) > 1:
-            doing += f", {_messages(len(runs) - 1)} waiting"
+        if len(works) > 1:
+            doing += f", {_messages(len(works) - 1)} waiting"
     lines = [f"session   {session.key}", f"id        {session.session_id}", f"state     {doing}"]
     lines.append(f"model     {session.model + ' (chosen with /model)' if session.model else 'as configured'}")
     if not session.stateless:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from workers.kept_json import kept_json
 from workers.runtimes.runtime import Context, Host, Outcome
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.commands import prompt_asked_for
 from workers.sessions.notes import resume_note
+from workers.sessions.session import Session
 from workers.tools.toolbox import ToolsUnavailable
 from workers.turn_errors import local_error
 from workers.turns import Submission
-
-if TYPE_CHECKING:
-    from workers.sessions.session import Session
 
 
 async def prepared(host: Host, session: Session, submission: Submission, config: AgentConfig) -> Context | Outcome:

@@ -6,7 +6,7 @@
                 │  └──DrainOver──▶ what waited begins, in order
                Seal ──▶ a turn that comes to its end waits with it ──Cut──▶ interrupted
 
-The supervisor notes who is cut between Seal and Cut, so what it notes is exactly what is cut.
+The supervisor records between Seal and Cut whose turns are cut, so what it records is exactly what is cut.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.messages import Cut, Drain, Sealed
-from hermes_actors.wire.records import CutTurn
+from hermes_actors.wire.records import CutTurn, Interrupted
 from hermes_actors.wire.refusals import RefusalCode
+from workers.sessions.agent import Resident
+from workers.sessions.mailbox import Closed, CutOff, CutSealed, DrainBegan, DrainOver, Seal
 from workers.sessions.session import Session
-from workers.sessions.turn import TurnRun
-from workers.sessions.work import CutOff, Work
-from workers.turn_errors import cut_error, unstored_end
-from workers.turns import GatewayDraining, Refusal, TurnError
+from workers.turn_errors import cut_error
+from workers.turns import GatewayDraining, Refusal
 
 log = structlog.get_logger(__name__)
 
 SEAL_TIMEOUT_S = 10.0  # for the cut to come after the seal: the supervisor's commit in between takes far less
 CUT_TIMEOUT_S = 5.0  # for a cut turn to commit its end
 RESTART_S = 5.0  # what a planned restart takes after its drain, generously
-HELD_RETRY_AFTER_S = 30.0  # nobody knows when a held gateway goes on
+HELD_RETRY_AFTER_S = 30.0  # it is not known when a held gateway goes on
 LONGEST_RETRY_AFTER_S = 300.0
 
 
 class Draining:
-    """The drain of a worker: whether one goes on, whom it waits for, who is cut in the end.
+    """The drain of a worker, and its stop: whether a turn may begin, whom the drain waits for, who is cut in the end.
 
     Args:
         resident: the sessions in memory, each time they are gone through.
-        on_drained: told, with the number of the drain, when no turn that is waited for runs any more; not once its end
+        on_drained: called with the number of the drain when no turn that is waited for runs any more; not once its end
             is sealed.
     """
 
-    def __init__(self, resident: Iterable[Session], on_drained: Callable[[int], None]) -> None:
+    def __init__(self, resident: Iterable[Resident], on_drained: Callable[[int], None]) -> None:
         self._resident = resident
         self._on_drained = on_drained
         self._order: Drain | None = None
         self._has_cut = False
-        self._awaited: set[Work] = set()
-        self._sealed: list[tuple[Session, Work]] = []
+        self._stopping = False
+        self._awaited: set[str] = set()  # turn ids
         self._no_cut: asyncio.TimerHandle | None = None
 
     @property
@@ -61,7 +61,7 @@ class Draining:
 
     @property
     def is_held(self) -> bool:
-        """Whether what has not begun waits for nobody knows how long: the turns that ran had their time."""
+        """Whether it is not known how long what has not begun waits: the turns that ran had their time."""
         return self._order is not None and (self._has_cut or time.time() >= self._order.deadline)
 
     @property
@@ -76,30 +76,26 @@ class Draining:
     def begin(self, order: Drain) -> None:
         """Hold back what has not begun, tell the callers of what runs, and wait for its end.
 
-        Of a drain that goes on already, what is said anew is until when, what comes then, and whose turn is not waited
-        for; callers hear of it where it changes what they were told.
+        The order may come again with another deadline, another end, or another session whose turn is not waited for;
+        callers hear of it where it changes what they were told.
         """
         again = self._order is not None and self._order.number == order.number
         told_over = again and not self._awaited
         self._order = order
         self._has_cut = again and self._has_cut
         self._awaited.clear()
-        for session in self._resident:
-            session.paused = True
-            told = _told(order, session)
-            for run in session.runs.values():
-                if run.begun:
-                    run.feed.draining(told)
-                    if session.key != order.asker:
-                        self._awaited.add(run)
+        for resident in self._resident:
+            resident.tell(DrainBegan(told=_told(order, resident.session)))
+            if resident.session.key != order.asker:
+                self._awaited |= {work.turn_id for work in resident.mailbox.items.values() if work.begun}
         point("drain.heard")
         if not self._awaited and not told_over:
             self._on_drained(order.number)
 
-    def done(self, run: Work) -> None:
+    def done(self, turn_id: str) -> None:
         """A turn or a command is over."""
-        if run in self._awaited:
-            self._awaited.remove(run)
+        if turn_id in self._awaited:
+            self._awaited.remove(turn_id)
             if not self._awaited and self._order is not None:
                 self._on_drained(self._order.number)
 
@@ -107,36 +103,33 @@ class Draining:
         """The drain was cancelled: what waited begins, in order."""
         self._order = None
         self._awaited.clear()
-        for _, run in self._unsealed():
-            run.unseal()
-        for session in self._resident:
-            for run in session.runs.values():
-                run.feed.draining(None)
-            session.unpause()
+        self._expect_no_cut()
+        for resident in self._resident:
+            resident.tell(DrainOver())
 
-    def seal(self, request: int, inherited: Iterable[str]) -> Sealed:
+    def seal(self, request: int, backlog: Iterable[str]) -> Sealed:
         """Name the turns that run; those of them that come to their end wait with it for :meth:`cut`.
 
         Args:
             request: of the :class:`hermes_actors.wire.messages.Seal`.
-            inherited: keys of the sessions whose turns an earlier owner left, and that are not resident.
+            backlog: keys of the sessions that are not resident, with turns that an earlier owner left.
         """
         self._awaited.clear()
-        self._unsealed()
+        self._expect_no_cut()
         cut: list[CutTurn] = []
-        busy = set(inherited)
-        stateless = 0
-        for session in self._resident:
-            session.paused = True
-            sealed = [run for run in session.runs.values() if run.seal()]
-            self._sealed += [(session, run) for run in sealed]
+        busy = set(backlog)
+        stateless = sealed_turns = 0
+        for resident in self._resident:
+            resident.tell(Seal())
+            session, sealed = resident.session, list(resident.mailbox.sealed())
+            sealed_turns += len(sealed)
             if session.stateless:
                 stateless += len(sealed)
                 continue
-            cut += [CutTurn(session.key, run.submission.turn_id, session.session_id) for run in sealed]
-            if session.busy and (not sealed or len(session.runs) > len(sealed)):
+            cut += [CutTurn(session.key, work.turn_id, session.session_id) for work in sealed]
+            if resident.busy and (not sealed or len(resident.mailbox.items) > len(sealed)):
                 busy.add(session.key)
-        if self._sealed:
+        if sealed_turns:
             self._no_cut = asyncio.get_running_loop().call_later(SEAL_TIMEOUT_S, self._cut_overdue)
         point("drain.sealed")
         return Sealed(request=request, cut=cut, busy=sorted(busy), stateless=stateless)
@@ -145,32 +138,56 @@ class Draining:
         """Interrupt the sealed turns, whose marks are durable; the callers of those that wait are sent away."""
         point("cut.begun")
         self._has_cut = True
-        error = cut_error(order.reason)
+        self._expect_no_cut()
         stays = self._order is not None and self._order.then == "hold"  # else the worker's end ends its tools
-        for session, run in self._unsealed():
-            session.was_cut(order.reason, order.at)
-            run.cut(CutOff(state="interrupted", error=error, stays=stays))
-            if session.held:  # it shall not wait for the restart of its actor
-                session.resume_actor()
-        for session in self._resident:
-            for run in list(session.runs.values()):
-                if not run.begun:
-                    run.send_away(session.session_id)
+        cutoff = CutOff(state="interrupted", error=cut_error(order.reason), stays=stays)
+        for resident in self._resident:
+            resident.tell(CutSealed(mark=Interrupted(reason=order.reason, at=order.at), cutoff=cutoff))
 
-    def _unsealed(self) -> list[tuple[Session, Work]]:
-        """The sealed turns, of which there are none any more."""
+    def _expect_no_cut(self) -> None:
         if self._no_cut is not None:
             self._no_cut.cancel()
-        sealed, self._sealed = self._sealed, []
-        return sealed
 
     def _cut_overdue(self) -> None:
         """The supervisor may have marked the sealed turns all the same: their success is to clear that."""
-        sealed = self._unsealed()
-        log.error("no cut came after the seal", turns=len(sealed), seconds=SEAL_TIMEOUT_S)
-        for session, run in sealed:
-            session.was_cut(self._order.reason if self._order else "shutdown_timeout", time.time())
-            run.unseal()
+        turns = sum(1 for resident in self._resident for _ in resident.mailbox.sealed())
+        log.error("no cut came after the seal", turns=turns, seconds=SEAL_TIMEOUT_S)
+        reason = self._order.reason if self._order else "shutdown_timeout"
+        for resident in self._resident:
+            resident.tell(CutSealed(mark=Interrupted(reason=reason, at=time.time()), cutoff=None))
+
+    # -- what senders of messages read ------------------------------------------------------------------------------
+    def stop(self) -> None:
+        """The worker stops: nothing begins any more."""
+        self._stopping = True
+
+    @property
+    def begins_nothing(self) -> bool:
+        """Whether no session is activated for what waits: it is for the end of the drain, or for the next owner."""
+        return self._stopping or self.goes_on
+
+    def refuse_if_stopping(self) -> None:
+        """Refuse what would begin after a stop began.
+
+        Raises:
+            Refusal: ``gateway_draining``.
+        """
+        if self._stopping:
+            raise self.refusal(parkable=False)
+
+    def refuse(self, *, parkable: bool, park: bool) -> None:
+        """Refuse a message that may not come in now.
+
+        Args:
+            parkable: it could be kept for later.
+            park: its sender wants that.
+
+        Raises:
+            Refusal: ``gateway_draining``.
+        """
+        self.refuse_if_stopping()
+        if self.goes_on and not (parkable and park):
+            raise self.refusal(parkable=parkable)
 
     def refusal(self, *, parkable: bool) -> Refusal:
         """What the sender of a message is told while no turn may begin.
@@ -229,51 +246,28 @@ def _told(order: Drain, session: Session) -> GatewayDraining:
 # -- winding down ---------------------------------------------------------------------------------------------------
 
 
-def spare_waiting(session: Session, why: TurnError) -> list[TurnRun]:
-    """The turns that wait in a session: they do not begin in it, stay on disk as queued, and their callers are told.
-
-    A stateless conversation has none: nobody could ask for them any more.
-    """
-    if session.stateless:
-        return []
-    waiting = [run for run in session.runs.values() if isinstance(run, TurnRun) and not run.begun]
-    for run in waiting:
-        run.feed.end(unstored_end(run.submission.turn_id, session.session_id, "interrupted", why))
-        run.leave(session.session_id)
-    return waiting
-
-
-async def wind_down(sessions: Collection[Session], reason: str, *, unrecorded: bool) -> None:
-    """Interrupt what runs in these sessions; what waits stays on disk as queued.
+async def wind_down(residents: Collection[Resident], reason: str, *, unrecorded: bool) -> None:
+    """Interrupt what runs in these sessions, for good; what waits stays on disk as queued.
 
     Args:
-        sessions: begin nothing any more.
+        residents: the sessions.
         reason: of the interruption.
         unrecorded: no mark was made of the cuts.
     """
-    begun: list[Work] = []
-    for session in sessions:
-        for run in list(session.runs.values()):
-            if run.begun:
-                begun.append(run)
-            else:
-                run.leave(session.session_id)
-        session.held = False  # who would restart its actor stops too
-        session.unpause()
-    error = cut_error(reason)
-    for run in begun:
-        run.cut(CutOff(state="interrupted", error=error, unrecorded=unrecorded))
-    if not await all_quiet(sessions, CUT_TIMEOUT_S):
-        late = sum(bool(session.runs) for session in sessions)
+    cutoff = CutOff(state="interrupted", error=cut_error(reason), unrecorded=unrecorded)
+    for resident in residents:
+        resident.tell(Closed(cutoff=cutoff, waiting="leave"))
+    if not await all_quiet(residents, CUT_TIMEOUT_S):
+        late = sum(bool(resident.mailbox.items) for resident in residents)
         log.error("interrupted turns did not end in time", turns=late, seconds=CUT_TIMEOUT_S)
 
 
-async def all_quiet(sessions: Iterable[Session], timeout_s: float) -> bool:
+async def all_quiet(residents: Iterable[Resident], timeout_s: float) -> bool:
     """Wait until no turn runs or waits in these sessions, at most so long; whether that came."""
     try:
         async with asyncio.timeout(timeout_s):
-            for session in sessions:
-                await session.quiet.wait()
+            for resident in residents:
+                await resident.quiet.wait()
     except TimeoutError:
         return False
     return True

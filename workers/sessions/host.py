@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -20,11 +20,9 @@ from workers.runtimes.transcript import KeptRows, Misuse
 from workers.sessions.actor import contained
 from workers.sessions.feed import TurnFeed
 from workers.sessions.notes import remarks_on
+from workers.sessions.session import Session
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import ToolResult
-
-if TYPE_CHECKING:
-    from workers.sessions.session import Session
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ import orjson
 from hermes_actors.wire.refusals import RefusalCode
 from workers.gateway import SessionView, TranscriptPage
 from workers.models.attached import shown
-from workers.sessions.session import Session
+from workers.sessions.agent import Resident
 from workers.store.shard import ShardStore, Summary
 from workers.turns import Refusal
 
@@ -19,12 +19,12 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, whe
 
 
 async def describe(
-    session: Session | None, key: str, store: ShardStore, session_id: Callable[[], Awaitable[str]]
+    resident: Resident | None, key: str, store: ShardStore, session_id: Callable[[], Awaitable[str]]
 ) -> SessionView:
     """How a session is; of a passivated one only what is on disk.
 
     Args:
-        session: where it is resident.
+        resident: where it is in memory.
         key: of the session.
         store: of its shard.
         session_id: asks which transcript its key points to.
@@ -37,13 +37,14 @@ async def describe(
     try:
         summary = await store.summary(await session_id())
     except Refusal as refusal:
-        if refusal.code == RefusalCode.SESSION_NOT_FOUND and session is None and not any(turns.values()):
+        if refusal.code == RefusalCode.SESSION_NOT_FOUND and resident is None and not any(turns.values()):
             raise  # else the registry does not answer, or knows it no more: the rest is still worth telling
         summary = None
     view: SessionView = {"key": key, "state": "passivated", "turns": turns, "summary": _summarised(summary)}
-    if session is not None:
-        view["state"] = "busy" if session.busy else "idle"
-        if session.ready is None:
+    if resident is not None:
+        view["state"] = "busy" if resident.busy else "idle"
+        if resident.ready is None:
+            session = resident.session
             view["session_id"], view["model"] = session.session_id, session.model
             view["marks"] = asdict(session.marks)
     return view

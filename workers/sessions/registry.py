@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hermes_actors.wire.records import CutTurn, Found, LatestTurn, Suspended
 from workers.sessions.marks import Marks
-
-if TYPE_CHECKING:
-    from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.owned_shard import OwnedShard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Literal
 
 import structlog
 
@@ -15,22 +16,23 @@ from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Sealed
 from workers.gateway import SessionView, TranscriptPage
-from workers.session_keys import conversation_transcript
+from workers.sessions.agent import Resident
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.backlog import Backlog
-from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, spare_waiting, wind_down
+from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, wind_down
 from workers.sessions.feed import TurnFeed
+from workers.sessions.mailbox import Closed, CutOff, FellBack, Gate, Released, Stage
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.passivation import whom_to_passivate
 from workers.sessions.reading import describe, page
 from workers.sessions.registry import SessionRecord, SessionRegistry
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
-from workers.sessions.work import Stage, Work
+from workers.sessions.work import Work
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import Toolbox
-from workers.turn_errors import cancelled_error, deleted_error, evicted_error, not_evicted_error
-from workers.turns import Ended, Refusal, Submission, TurnError
+from workers.turn_errors import deleted_error, evicted_error, not_evicted_error
+from workers.turns import Ended, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +59,7 @@ class Sessions:
         agent_config: AgentConfig,
         registry: SessionRegistry,
         new_toolbox: Callable[[str], Toolbox],
-        on_stateless_end: Callable[[str, TurnRun, Ended], None],
+        on_stateless_end: Callable[[str, Submission, TurnFeed, Ended], None],
         on_fell_back: Callable[[Session, str, str, str], None],
         on_drained: Callable[[int], None],
     ) -> None:
@@ -67,19 +69,21 @@ class Sessions:
         self._new_toolbox = new_toolbox
         self._on_stateless_end = on_stateless_end
         self._on_fell_back = on_fell_back
-        self._resident: OrderedDict[str, Session] = OrderedDict()
+        self._resident: OrderedDict[str, Resident] = OrderedDict()
         self.backlog = Backlog()  # of sessions that are not in memory
         self._ending: dict[str, asyncio.Event] = {}  # sessions that are being evicted or deleted
         self.draining = Draining(self, on_drained)
-        self._stopping = False
-        self.feeds: dict[str, TurnFeed] = {}  # of turns that run or wait, by turn id
         self.background = Background()
         self.turns_ended = 0
         self.active: dict[str, float] = {}  # sessions that were active since the last heartbeat, wall-clock
 
-    def __iter__(self) -> Iterator[Session]:
+    def __iter__(self) -> Iterator[Resident]:
         """Those in memory."""
         return iter(list(self._resident.values()))
+
+    def get(self, key: str) -> Resident | None:
+        """The session of a key, where it is in memory."""
+        return self._resident.get(key)
 
     # -- figures --------------------------------------------------------------------------------------------------
     @property
@@ -90,71 +94,37 @@ class Sessions:
     @property
     def running(self) -> int:
         """Turns that run."""
-        return sum(run.started for session in self._resident.values() for run in session.runs.values())
+        return sum(resident.mailbox.running is not None for resident in self._resident.values())
 
     @property
     def pending(self) -> int:
         """Turns that run or wait."""
-        return len(self.feeds)
+        return sum(len(resident.mailbox.items) for resident in self._resident.values())
 
     @property
     def waiting(self) -> int:
         """Turns that have not begun, those of sessions that are not in memory too."""
-        return len(self.backlog) + sum(not run.begun for session in self for run in session.runs.values())
+        here = sum(not work.begun for resident in self._resident.values() for work in resident.mailbox.items.values())
+        return len(self.backlog) + here
 
-    # -- turns ----------------------------------------------------------------------------------------------------
-    def refuse_if_stopping(self) -> None:
-        """Nothing begins any more once a stop began.
+    def touch(self, resident: Resident) -> None:
+        """A session is active: it is the last to be passivated."""
+        resident.active_at = time.monotonic()
+        key = resident.session.key
+        if self._resident.get(key) is resident:
+            self._resident.move_to_end(key)
+        if not resident.session.stateless:
+            self.active[key] = time.time()
 
-        Raises:
-            Refusal: ``gateway_draining``.
-        """
-        if self._stopping:
-            raise self.draining.refusal(parkable=False)
-
-    def is_held_back(self, key: str, turn_id: str) -> bool:
-        """Whether a turn waits for the end of a drain."""
-        session = self._resident.get(key)
-        run = None if session is None else session.runs.get(turn_id)
-        return session is not None and session.paused and run is not None and not run.begun
-
-    def expect(self, session: Session, submission: Submission, *, queued: bool) -> TurnRun:
-        """Count a turn in."""
-        feed = TurnFeed(submission.turn_id, submission.fingerprint)
-        run = TurnRun(submission, feed, queued=queued)
-        self.count_in(session, run)
-        return run
-
-    def count_in(self, session: Session, run: Work) -> None:
-        """Count a turn or a command in, which its actor will get."""
-        submission, feed = run.submission, run.feed
-        if submission.stateless and submission.idempotency_key is None:
-            feed.on_abandoned = lambda: session.cancel(submission.turn_id, cancelled_error())
-        session.expect(run)
-        self.feeds[submission.turn_id] = feed
-        self._touch(session)
-
-    def unexpect(self, session: Session, run: Work) -> None:
-        """Count a turn out."""
-        session.unexpect(run)
-        if self.feeds.get(run.submission.turn_id) is run.feed:  # not begun anew meanwhile
-            del self.feeds[run.submission.turn_id]
-        self.draining.done(run)
-
-    def _done(self, session: Session, run: Work) -> None:
-        """The actor is through with a turn."""
-        self.unexpect(session, run)
-        self.turns_ended += run.started
-        self._touch(session)
-        if session.stateless:
-            asyncio.get_running_loop().call_later(STATELESS_TTL_S, self._passivate_stateless, session)
-
-    def _touch(self, session: Session) -> None:
-        session.active_at = time.monotonic()
-        if self._resident.get(session.key) is session:
-            self._resident.move_to_end(session.key)
-        if not session.stateless:
-            self.active[session.key] = time.time()
+    def _gone(self, resident: Resident, work: Work) -> None:
+        """Work is finished, or could not be stored."""
+        self.draining.done(work.turn_id)
+        if not work.started:
+            return
+        self.turns_ended += 1
+        self.touch(resident)
+        if resident.session.stateless:
+            asyncio.get_running_loop().call_later(STATELESS_TTL_S, self._passivate_stateless, resident)
 
     # -- what an earlier owner left -------------------------------------------------------------------------------
     def seal(self, request: int) -> Sealed:
@@ -164,7 +134,7 @@ class Sessions:
     async def resume(self, shard: OwnedShard, key: str | None = None) -> None:
         """Activate the sessions with inherited turns, or this one if it has any, so that they run."""
         for first in self.backlog.first_of_each(shard.number, key):
-            if self._stopping or self.draining.goes_on:  # the end of the drain, or the next owner, resumes them
+            if self.draining.begins_nothing:  # the end of the drain, or the next owner, resumes them
                 return
             if (end := self._ending.get(first.key)) is not None:
                 await end.wait()
@@ -176,7 +146,7 @@ class Sessions:
                 log.error("queued turns not resumed", session=first.key, why=str(error))  # noqa: TRY400  # says it all
 
     # -- activation -----------------------------------------------------------------------------------------------
-    async def activated(self, key: str, principal: str, shard: OwnedShard, *, stateless: bool) -> Session:
+    async def activated(self, key: str, principal: str, shard: OwnedShard, *, stateless: bool) -> Resident:
         """The session of a key, resident; it stays so until the caller awaits something else.
 
         Raises:
@@ -187,89 +157,93 @@ class Sessions:
             if (end := self._ending.get(key)) is not None:
                 await end.wait()
                 continue
-            session = self._resident.get(key)
-            if session is None:
-                session = Session(
-                    key,
-                    shard,
-                    stateless=stateless,
-                    agent_config=lambda: self.agent_config,
-                    registry=self._registry,
-                    on_done=self._done,
-                )
-                session.paused = self.draining.goes_on
-                session.ready = asyncio.create_task(self._activate(session, principal))
-                self._resident[key] = session
+            resident = self._resident.get(key)
+            if resident is None:
+                resident = self._resident[key] = self._new(key, shard, stateless=stateless)
+                resident.ready = asyncio.create_task(self._activate(resident, principal))
                 self.passivate()
-            if session.ready is None:
-                return session
-            session.wanted += 1  # or it might be put to sleep before this caller's turn
+            if resident.ready is None:
+                return resident
+            resident.wanted += 1  # or it might be passivated before this caller's turn
             try:
-                await asyncio.shield(session.ready)
+                await asyncio.shield(resident.ready)
             finally:
-                session.wanted -= 1
+                resident.wanted -= 1
 
-    async def present(self, key: str) -> Session | None:
-        """The session of a key where it is resident, or is just being activated; nothing wakes for this."""
-        session = self._resident.get(key)
-        if session is not None:
-            await session.activation_over()
+    def _new(self, key: str, shard: OwnedShard, *, stateless: bool) -> Resident:
+        session = Session(
+            key,
+            shard,
+            stateless=stateless,
+            registry=self._registry,
+            on_fell_back=lambda turn_id, provider, model: self._fell_back(resident, turn_id, provider, model),
+            on_ended=partial(self._on_stateless_end, key) if stateless else None,
+        )
+        resident = Resident(
+            session, agent_config=lambda: self.agent_config, paused=self.draining.goes_on, on_gone=self._gone
+        )
+        return resident
+
+    async def present(self, key: str) -> Resident | None:
+        """The session of a key where it is resident, or is just being activated; one that is not stays so."""
+        resident = self._resident.get(key)
+        if resident is not None:
+            await resident.activation_over()
         return self._resident.get(key)
 
     async def prompts(self, key: str) -> tuple[str, ...]:
-        """The commands for prompts that a session has, as far as they are known; nothing wakes for this."""
-        session = self._resident.get(key)
-        if session is not None and session.ready is None:
-            return session.toolbox.prompts
+        """The commands for prompts that a session has, as far as they are known, also where it is not in memory."""
+        resident = self._resident.get(key)
+        if resident is not None and resident.ready is None:
+            return resident.session.toolbox.prompts
         toolbox = self._new_toolbox(key)
         prompts = toolbox.prompts
         await toolbox.close()
         return prompts
 
-    async def _activate(self, session: Session, principal: str) -> None:
+    async def _activate(self, resident: Resident, principal: str) -> None:
+        session = resident.session
         try:
-            if session.stateless:
-                session.session_id = conversation_transcript(session.key)
-                session.created_at = time.time()
-                session.on_ended = lambda run, ended: self._on_stateless_end(session.key, run, ended)
-            else:
+            if not session.stateless:
                 await session.find(principal)
                 await session.catch_up()
                 session.model = await session.store.chosen_model(session.key)
-            self.refuse_if_stopping()  # it may have begun meanwhile
-            session.on_fell_back = self._fell_back
+            self.draining.refuse_if_stopping()  # it may have begun meanwhile
             session.toolbox = self._new_toolbox(session.key)
-            session.start_actor()
             for submission in self.backlog.claim(session.shard.number, session.key):
-                session.mail(self.expect(session, submission, queued=True))
+                feed = TurnFeed(submission.turn_id, submission.fingerprint)
+                resident.count_in(TurnRun(submission, feed, queued=True, stored=True))
+            if resident.mailbox.items:
+                self.touch(resident)
         except BaseException:
             self._resident.pop(session.key, None)
+            resident.stop_actor()
             raise
-        session.ready = None
+        resident.ready = None
 
     # -- restart after a fallback ---------------------------------------------------------------------------------
-    def _fell_back(self, session: Session, turn_id: str, provider: str, model: str) -> None:
+    def _fell_back(self, resident: Resident, turn_id: str, provider: str, model: str) -> None:
         """Hold the session's mail until the supervisor has decided; if it does not, the actor goes on as it is."""
-        session.held = True
-        asyncio.get_running_loop().call_later(RESTART_TIMEOUT_S, self._restart_overdue, session, session.actor)
-        self._on_fell_back(session, turn_id, provider, model)
+        resident.tell(FellBack())
+        asyncio.get_running_loop().call_later(RESTART_TIMEOUT_S, self._restart_overdue, resident, resident.actor)
+        self._on_fell_back(resident.session, turn_id, provider, model)
 
     def restart_actor(self, key: str) -> None:
-        """The supervisor wants a fresh actor for a session. One that went on meanwhile, or sleeps, needs none."""
-        session = self._resident.get(key)
-        if session is not None and session.held:
-            session.restart_actor()
+        """Restart the actor of a session, as the supervisor wants; unless it went on meanwhile or was passivated."""
+        resident = self._resident.get(key)
+        if resident is not None and Gate.HELD in resident.mailbox.gate:
+            resident.restart_actor()
 
-    def _restart_overdue(self, session: Session, actor: object) -> None:
-        if session.held and session.actor is actor:
-            log.warning("no restart came after a fallback", session=session.key, seconds=RESTART_TIMEOUT_S)
-            session.resume_actor()
+    def _restart_overdue(self, resident: Resident, actor: object) -> None:
+        if Gate.HELD in resident.mailbox.gate and resident.actor is actor:
+            log.warning("no restart came after a fallback", session=resident.session.key, seconds=RESTART_TIMEOUT_S)
+            resident.tell(Released())
 
     # -- passivation, deletion, stop ------------------------------------------------------------------------------
     def passivate(self) -> None:
-        """Put the idle to sleep, and the longest idle where there are too many; called now and then."""
+        """Passivate the idle, and the longest idle where there are too many; called now and then."""
         keys = whom_to_passivate(
-            ((key, session.active_at, session.busy) for key, session in self._resident.items()),
+            ((key, resident.active_at, resident.busy) for key, resident in self._resident.items()),
             count=len(self._resident),
             now=time.monotonic(),
             idle_ttl_s=self.config.idle_ttl_seconds,
@@ -278,33 +252,34 @@ class Sessions:
         for key in keys:
             self.background.start(self._close(self._resident.pop(key)))
 
-    def _passivate_stateless(self, session: Session) -> None:
+    def _passivate_stateless(self, resident: Resident) -> None:
         """Its client may never come back, and its tool servers are processes."""
-        idle_s = time.monotonic() - session.active_at
-        if self._resident.get(session.key) is session and not session.busy and idle_s >= STATELESS_TTL_S:
-            self.background.start(self._close(self._resident.pop(session.key)))
+        key, idle_s = resident.session.key, time.monotonic() - resident.active_at
+        if self._resident.get(key) is resident and not resident.busy and idle_s >= STATELESS_TTL_S:
+            self.background.start(self._close(self._resident.pop(key)))
 
-    async def _close(self, session: Session) -> None:
+    async def _close(self, resident: Resident) -> None:
         """End a session's actor and connections. All its state is on disk."""
-        session.actor.stop(block=False)
+        resident.stop_actor()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await session.toolbox.close()
+                await resident.session.toolbox.close()
         except TimeoutError:
-            log.warning("tool servers slow to close", session=session.key, seconds=CLOSE_TIMEOUT_S)
+            log.warning("tool servers slow to close", session=resident.session.key, seconds=CLOSE_TIMEOUT_S)
 
     async def evict(self, key: str) -> None:
-        """Cancel what runs in a session and forget it; what waits is kept, and begins in the state read anew."""
+        """Cancel what runs in a session and forget it; what waits is kept, and begins once its state is read again."""
         async with self._alone(key):
-            if (session := self._resident.get(key)) is None:
+            if (resident := self._resident.get(key)) is None:
                 return
-            await session.activation_over()
-            waiting = spare_waiting(session, not_evicted_error())
-            await self._evict(key, evicted_error())
-            self.backlog.add(
-                session.shard.number, key, [run.submission for run in waiting if run.stage >= Stage.ADMITTED]
-            )
-        self.background.start(self.resume(session.shard, key))
+            await resident.activation_over()
+            waiting = list(resident.mailbox.items.values())
+            spare: Literal["spare", "cut"] = "cut" if resident.session.stateless else "spare"
+            cutoff = CutOff(state="cancelled", error=evicted_error())
+            await self._evict(key, Closed(cutoff=cutoff, waiting=spare, why=not_evicted_error()))
+            left = [work.submission for work in waiting if work.left and work.stage is Stage.WAITING]
+            self.backlog.add(resident.session.shard.number, key, left)
+        self.background.start(self.resume(resident.session.shard, key))
 
     async def delete(self, key: str, shard: OwnedShard) -> None:
         """Cancel what runs in a session, drop its transcript, then its name. What is sent meanwhile begins a new one.
@@ -315,7 +290,8 @@ class Sessions:
         """
         async with self._alone(key):
             await self._session_id(key, shard)
-            await self._evict(key, deleted_error())
+            cutoff = CutOff(state="cancelled", error=deleted_error())
+            await self._evict(key, Closed(cutoff=cutoff, waiting="cut"))
             await shard.store.delete(key)
             self.backlog.drop(shard.number, key)
             await self._registry.forget(key, shard)
@@ -333,47 +309,44 @@ class Sessions:
             del self._ending[key]
             over.set()
 
-    async def _evict(self, key: str, why: TurnError) -> None:
-        session = self._resident.get(key)
-        if session is None:
+    async def _evict(self, key: str, closed: Closed) -> None:
+        resident = self._resident.get(key)
+        if resident is None:
             return
-        await session.activation_over()
-        for turn_id in list(session.runs):
-            session.cancel(turn_id, why)
-        session.held = False
-        session.unpause()
-        await all_quiet([session], CUT_TIMEOUT_S)
-        if self._resident.get(key) is session:
+        await resident.activation_over()
+        resident.tell(closed)
+        await all_quiet([resident], CUT_TIMEOUT_S)
+        if self._resident.get(key) is resident:
             del self._resident[key]
-            await self._close(session)
+            await self._close(resident)
 
     async def stop(self, reason: str) -> None:
         """Admit nothing more and interrupt what runs; what waits stays on disk as queued.
 
         What is interrupted here and not by the supervisor's order has no mark yet: it stays on disk as running, and its
-        next owner tells of it.
+        next owner reports it.
         """
-        self._stopping = True
+        self.draining.stop()
         await wind_down(list(self), reason, unrecorded=True)
 
     async def release(self, shard: OwnedShard) -> None:
         """Let go of a shard: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
         self.backlog.drop(shard.number)
-        going = [session for session in self._resident.values() if session.shard.number == shard.number]
-        for session in going:
-            await session.activation_over()
+        going = [resident for resident in self if resident.session.shard.number == shard.number]
+        for resident in going:
+            await resident.activation_over()
         await wind_down(going, "moved", unrecorded=False)
-        for session in going:
-            if self._resident.get(session.key) is session:
-                del self._resident[session.key]
-                self.background.start(self._close(session))
+        for resident in going:
+            if self._resident.get(resident.session.key) is resident:
+                del self._resident[resident.session.key]
+                self.background.start(self._close(resident))
 
     async def close(self) -> None:
         """End all actors and connections."""
-        self._stopping = True
-        for session in self:
-            if session.ready is None:
-                self.background.start(self._close(session))
+        self.draining.stop()
+        for resident in self:
+            if resident.ready is None:
+                self.background.start(self._close(resident))
         self._resident.clear()
         await self.background.finish(CLOSE_TIMEOUT_S)
 
@@ -400,7 +373,7 @@ class Sessions:
         return await self._registry.activate(key, "", shard, create=False)
 
     async def _session_id(self, key: str, shard: OwnedShard) -> str:
-        session = self._resident.get(key)
-        if session is not None and session.ready is None:
-            return session.session_id
+        resident = self._resident.get(key)
+        if resident is not None and resident.ready is None:
+            return resident.session.session_id
         return (await self.record(key, shard)).session_id

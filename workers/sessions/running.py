@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from workers.sessions.agent import Resident
 from workers.sessions.session import Session
 from workers.store.shard import ShardStore, StoreFailed
 
@@ -18,23 +19,25 @@ log = structlog.get_logger(__name__)
 USUAL_TURNS = 10  # of a session, that say how long its turns usually take
 
 
-async def running_turns(sessions: Iterable[Session]) -> list[dict[str, Any]]:
+async def running_turns(residents: Iterable[Resident]) -> list[dict[str, Any]]:
     """The turns that run, the oldest first, as plain data.
 
     ``started_at`` is in seconds since the epoch; ``usual_s`` the median of how long the last turns of the session took
     that completed, None where there are none.
     """
-    running = [(session, run) for session in sessions for run in session.runs.values() if run.begun]
+    running = [
+        (resident.session, work) for resident in residents for work in resident.mailbox.items.values() if work.begun
+    ]
     usual = await _usual_s({session for session, _ in running if not session.stateless})
     turns = [
         {
             "key": session.key,
-            "turn_id": run.submission.turn_id,
-            "started_at": run.since,
+            "turn_id": work.turn_id,
+            "started_at": work.since,
             "stateless": session.stateless,
             "usual_s": usual.get(session.key),
         }
-        for session, run in running
+        for session, work in running
     ]
     return sorted(turns, key=lambda turn: turn["started_at"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,15 +16,14 @@ from workers.sessions.agent_config import AgentConfig
 from workers.sessions.context import prepared
 from workers.sessions.feed import TurnFeed
 from workers.sessions.host import TurnHost
+from workers.sessions.mailbox import CutOff
 from workers.sessions.notes import opening
-from workers.sessions.work import CutOff, Stage, Work
+from workers.sessions.session import Session
+from workers.sessions.work import Work
 from workers.store.shard import PastTurn, StoreFailed
 from workers.tools.toolbox import Aborted
 from workers.turn_errors import bug_error, cut_error, error_data, store_error, unstored_end, waiting_error
 from workers.turns import Ended, Submission, TurnError, TurnState
-
-if TYPE_CHECKING:
-    from workers.sessions.session import Session
 
 log = structlog.get_logger(__name__)
 
@@ -47,53 +45,31 @@ class TurnRun(Work):
         queued: the turn is on disk as ``queued``, so its start is a commit of its own.
     """
 
-    def __init__(self, submission: Submission, feed: TurnFeed, *, queued: bool) -> None:
-        super().__init__(submission, feed)
-        self.queued = queued
-        self._seal: asyncio.Event | None = None  # its end waits for this
+    def __init__(self, submission: Submission, feed: TurnFeed, *, queued: bool, stored: bool = False) -> None:
+        super().__init__(submission, feed, queued=queued, stored=stored)
         self._opening = ""  # what the reply begins with, before the model's own words
-        self._cutoff: CutOff | None = None
         self._aborted = Aborted()
         self._task: asyncio.Task[Outcome | BaseException] | None = None
+        self._unsealed: asyncio.Future[None] | None = None  # while its end waits for a cut
         self._host: TurnHost  # once it is started
 
-    @property
-    def begun(self) -> bool:
-        return self.started or not self.queued
-
-    def seal(self) -> bool:
-        if not self.begun or self.stage is Stage.ENDING:
-            return False
-        if self._seal is None or self._seal.is_set():  # what waits already waits for the same cut
-            self._seal = asyncio.Event()
-        return True
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def unseal(self) -> None:
-        if self._seal is not None:
-            self._seal.set()
+        if self._unsealed is not None and not self._unsealed.done():
+            self._unsealed.set_result(None)
 
-    def cut(self, cutoff: CutOff) -> None:
-        """End the turn now, or as soon as its turn comes; a turn that is over stays as it is."""
-        awaited = cutoff.state == "interrupted" and self._seal is not None and not self._seal.is_set()
-        if self._cutoff is None or awaited:
-            self._cutoff = cutoff
-            if self._task is not None:
-                self._task.cancel()
-        if awaited:
-            self.unseal()
-
-    def leave(self, session_id: str) -> None:
-        """Do not start; the turn stays ``queued`` on disk and is run by whoever inherits it."""
-        self.feed.end(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
+    def leave(self, session_id: str, why: TurnError | None = None) -> None:
+        """The turn stays ``queued`` on disk, and its next owner runs it."""
+        self.feed.end(unstored_end(self.submission.turn_id, session_id, "interrupted", why or waiting_error()))
 
     def send_away(self, session_id: str) -> None:
         self.feed.send_away(unstored_end(self.submission.turn_id, session_id, "interrupted", waiting_error()))
 
-    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> None:
+    async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Work | None:
         """Run the turn to its end, commit that, and tell it. What fails is the turn's failure, never the actor's."""
-        if self.feed.ended is not None:
-            return
-        self.start()
         self._host = TurnHost(self.submission.turn_id, session, self.feed, line)
         self._opening = opening(session.marks, threshold=agent_config.stuck_threshold)
         if self._opening:
@@ -110,8 +86,9 @@ class TurnRun(Work):
         except StoreFailed as error:
             self._tell_store_failed(session, error)
         self._host.ended(succeeded=succeeded)
-        if self._cutoff is not None and self._cutoff.stays:  # after its end, which nothing may hold up
+        if self.cutoff is not None and self.cutoff.stays:  # after its end, which nothing may hold up
             await session.toolbox.abort(TOOL_GRACE_S)
+        return None
 
     @property
     def aborted(self) -> Aborted:
@@ -130,14 +107,14 @@ class TurnRun(Work):
         """The turn up to its end, in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
         finish: _Finish | None = None
         try:
-            if self._cutoff is None:
+            if self.cutoff is None:
                 self._task = asyncio.create_task(contained(self._outcome, session, agent_config))
                 outcome = await self._task
                 if isinstance(outcome, BaseException):
                     raise outcome
                 finish = _Finish(state="completed" if outcome.error is None else "failed", outcome=outcome)
         except asyncio.CancelledError:
-            if self._cutoff is None:
+            if self.cutoff is None:
                 raise
         except StoreFailed:
             raise
@@ -154,17 +131,19 @@ class TurnRun(Work):
         return context if isinstance(context, Outcome) else await agent_config.runtime.run(self._host, context)
 
     async def _cut_short(self, session: Session) -> _Finish:
-        assert self._cutoff is not None
-        if self._cutoff.state == "cancelled":  # for good: what its tools still do ends too
+        assert self.cutoff is not None
+        if self.cutoff.state == "cancelled":  # for good: what its tools still do ends too
             self._aborted = await session.toolbox.abort(TOOL_GRACE_S)
-        return _as_cut(self._cutoff)
+        return _as_cut(self.cutoff)
 
     async def _unless_cut(self, finish: _Finish) -> _Finish:
         """A sealed turn is marked as cut already, so cut it is, whatever it came to; what its tools gave is kept."""
-        if self._seal is not None:
-            await self._seal.wait()  # bounded by whoever sealed it
-            if self._cutoff is not None and self._cutoff.state == "interrupted":
-                return _as_cut(self._cutoff)
+        while self.sealed:  # bounded by SEAL_TIMEOUT_S
+            self._unsealed = asyncio.get_running_loop().create_future()
+            await self._unsealed
+        if self.recorded:
+            assert self.cutoff is not None
+            return _as_cut(self.cutoff)
         return finish
 
     async def _end(self, session: Session, finish: _Finish) -> None:
@@ -173,7 +152,7 @@ class TurnRun(Work):
         Raises:
             StoreFailed: it is not on disk.
         """
-        self.stage = Stage.ENDING
+        self.ending()
         host, outcome = self._host, finish.outcome
         text, error = outcome.text, outcome.error
         if host.remarks and error is None:
@@ -197,7 +176,7 @@ class TurnRun(Work):
             replayed=False,
             reasoning=host.reasoning,
         )
-        if self._cutoff is not None and self._cutoff.unrecorded and finish.state == "interrupted":
+        if self.cutoff is not None and self.cutoff.unrecorded and finish.state == "interrupted":
             self.feed.end(ended)
             return
         last = host.rows.closing()
@@ -213,7 +192,7 @@ class TurnRun(Work):
             _log_failure(session, outcome.error, ended)
         rows = (*self.submission.messages, *host.rows.sent, *last)
         past = PastTurn(turn_id=ended.turn_id, state=finish.state, own_fault=outcome.own_fault, rows=rows)
-        session.ended(past, self, ended)
+        session.ended(past, self.submission, self.feed, ended)
 
     def _tell_store_failed(self, session: Session, error: StoreFailed) -> None:
         """No success may be told over lost state; what is told is stored as soon as that works again."""
@@ -223,7 +202,12 @@ class TurnRun(Work):
         self.feed.end(ended)
         sent = self._host.rows.sent
         rows = (*self.submission.messages, *sent, *closing(sent))
-        session.ended(PastTurn(turn_id=ended.turn_id, state="failed", own_fault=False, rows=rows), self, ended)
+        session.ended(
+            PastTurn(turn_id=ended.turn_id, state="failed", own_fault=False, rows=rows),
+            self.submission,
+            self.feed,
+            ended,
+        )
 
 
 def _as_cut(cutoff: CutOff) -> _Finish:

@@ -1,0 +1,429 @@
+"""The mailbox of a session, purely: what waits in it, what runs, and what begins next.
+
+Work comes in order and runs one at a time. A piece of work goes through these stages::
+
+    STORING ──stored──▶ WAITING ──begin──▶ RUNNING ──▶ ENDING ──finished──▶ gone
+       │ └──refused──▶ gone  │
+       └──────left───────────┴──▶ it does not begin here; its next owner has it on disk
+
+One gate decides whether the next piece of work may begin. It is open, closed for good, or bolted by a drain
+(``PAUSED``), by a fallback whose actor the supervisor may replace (``HELD``), or by both.
+
+Whatever happens to a session is an event, and :meth:`Mailbox.feed` answers with what is to be done about it, in order.
+A drain ends in two steps: :class:`Seal` names the turns that run, and each of those waits with its end for
+:class:`CutSealed`. So the turns that the supervisor records as cut between the two are exactly those that are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Flag, IntEnum
+from typing import Generic, Literal, TypeAlias, TypeVar, assert_never
+
+from hermes_actors.wire.records import Interrupted
+from workers.turns import GatewayDraining, TurnError, TurnState
+
+# -- what a mailbox holds -----------------------------------------------------------------------------------------
+
+
+class Stage(IntEnum):
+    """How far a piece of work has come; it only ever goes on."""
+
+    STORING = 0  # counted in; what there is to store of it is on its way to disk
+    WAITING = 1  # its turn may come
+    RUNNING = 2
+    ENDING = 3  # its end is on its way to disk: no cut changes it any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOff:
+    """A piece of work must end now, whatever it waits for."""
+
+    state: TurnState  # cancelled | interrupted
+    error: TurnError
+    stays: bool = False  # the worker goes on: what the turn's tools still do is to end
+    unrecorded: bool = False  # no mark was made of the cut: on disk the turn stays as it is, for its next owner to tell
+
+
+class Item:
+    """A piece of work, as far as the mailbox decides on it.
+
+    Args:
+        turn_id: its name in the mailbox.
+        queued: it is not on disk as running, so it may wait however long.
+        stored: there is nothing to store of it before it may begin.
+    """
+
+    is_turn = True  # kept on disk and cut by a drain; a command is neither
+
+    def __init__(self, turn_id: str, *, queued: bool, stored: bool = False) -> None:
+        self.turn_id = turn_id
+        self.queued = queued
+        self.stage = Stage.WAITING if stored else Stage.STORING
+        self.left = False  # it does not begin here
+        self.sealed = False  # its end waits for a cut
+        self.recorded = False  # the supervisor recorded its cut: it ends as cut, whatever it came to
+        self.cutoff: CutOff | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the actor performs it."""
+        return self.stage >= Stage.RUNNING
+
+    @property
+    def begun(self) -> bool:
+        """Whether it runs, or is on disk as running: a drain waits for it."""
+        return self.stage >= Stage.RUNNING or not self.queued
+
+    def ending(self) -> None:
+        """Its end is on its way to disk."""
+        self.stage = Stage.ENDING
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+class Gate(Flag):
+    """What keeps work from beginning."""
+
+    OPEN = 0
+    PAUSED = 1  # a drain goes on: only what is on disk as running begins, or it would stay so
+    HELD = 2  # a turn succeeded on a fallback: nothing begins until the supervisor has decided on the actor
+    CLOSED = 4  # for good: all that was in the mailbox was cut or left
+
+
+# -- events -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived(Generic[ItemT]):
+    """Work is counted in; it takes the place of work with the same name."""
+
+    item: ItemT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Work is on disk."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """Work could not be stored, or is finished."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """No caller wants this work any more, or a person stopped it."""
+
+    turn_id: str
+    cutoff: CutOff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainBegan:
+    """The gateway drains; ``told`` is for the callers of what runs."""
+
+    told: GatewayDraining
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainOver:
+    """The drain was cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """The turns that run are about to be cut: their ends wait for that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSealed:
+    """The supervisor recorded the sealed turns as cut.
+
+    Attributes:
+        mark: what a cut session carries; its strikes are the supervisor's to count.
+        cutoff: None: no cut came in time, so they end by themselves, though they may be recorded as cut.
+    """
+
+    mark: Interrupted
+    cutoff: CutOff | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FellBack:
+    """A turn succeeded on a fallback, and the supervisor was asked whether the actor is to be replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The supervisor decided on the actor, or did not in time; a fresh actor says so when it starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """The session ends here: nothing begins any more.
+
+    Attributes:
+        cutoff: of what runs.
+        waiting: what becomes of the rest. ``leave``: it stays on disk for its next owner; ``spare``: turns do, and
+            commands are cut; ``cut``: all is cut.
+        why: what the callers of turns that are spared read.
+    """
+
+    cutoff: CutOff
+    waiting: Literal["leave", "spare", "cut"]
+    why: TurnError | None = None
+
+
+Event: TypeAlias = (
+    Arrived[ItemT]
+    | Stored
+    | Gone
+    | Cancelled
+    | DrainBegan
+    | DrainOver
+    | Seal
+    | CutSealed
+    | FellBack
+    | Released
+    | Closed
+)
+
+
+# -- actions ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin(Generic[ItemT]):
+    """Perform this work; say :class:`Gone` when it is finished."""
+
+    item: ItemT
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Generic[ItemT]):
+    """This work runs and has a cutoff now: it is to end."""
+
+    item: ItemT
+
+
+@dataclass(frozen=True, slots=True)
+class Unseal(Generic[ItemT]):
+    """The end of this work waits no longer."""
+
+    item: ItemT
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Generic[ItemT]):
+    """This work does not begin here: its caller gets this end, or the usual one where ``why`` is None."""
+
+    item: ItemT
+    why: TurnError | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendAway(Generic[ItemT]):
+    """This turn may begin much later: its caller is not to wait for it."""
+
+    item: ItemT
+
+
+@dataclass(frozen=True, slots=True)
+class Tell(Generic[ItemT]):
+    """The caller of this work hears that the gateway drains, or drains no more."""
+
+    item: ItemT
+    told: GatewayDraining | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The session was cut, and carries this until a turn of it succeeds."""
+
+    mark: Interrupted
+
+
+Action: TypeAlias = Begin[ItemT] | Stop[ItemT] | Unseal[ItemT] | Leave[ItemT] | SendAway[ItemT] | Tell[ItemT] | Mark
+
+# -- the machine --------------------------------------------------------------------------------------------------
+
+
+class Mailbox(Generic[ItemT]):
+    """What one session has to do.
+
+    Args:
+        gate: ``PAUSED`` where a drain goes on.
+    """
+
+    __slots__ = ("_closed", "gate", "items", "running")
+
+    def __init__(self, gate: Gate = Gate.OPEN) -> None:
+        self.gate = gate
+        self.items: dict[str, ItemT] = {}  # by turn id, in order
+        self.running: ItemT | None = None
+        self._closed: Closed | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether what has not begun waits for the end of a drain."""
+        return Gate.PAUSED in self.gate
+
+    @property
+    def next(self) -> ItemT | None:
+        """The work that runs, or would begin as soon as it is stored."""
+        if self.running is not None:
+            return self.running
+        first = next((item for item in self.items.values() if not item.left), None)
+        return first if first is not None and self._may_begin(first) else None
+
+    def sealed(self) -> Iterator[ItemT]:
+        """The turns whose ends wait for a cut."""
+        return (item for item in self.items.values() if item.sealed)
+
+    def feed(self, event: Event[ItemT]) -> Sequence[Action[ItemT]]:
+        """Take an event; what is to be done about it, in order."""
+        match event:
+            case Arrived():
+                return self._arrived(event.item)
+            case Stored():
+                return self._stored(self.items[event.turn_id])
+            case Gone():
+                item = self.items.pop(event.turn_id)
+                if item is self.running:
+                    self.running = None
+                return self._begin_next()
+            case Cancelled():
+                item_or_none = self.items.get(event.turn_id)
+                return () if item_or_none is None else list(self._cut(item_or_none, event.cutoff))
+            case DrainBegan():
+                self._bolt(Gate.PAUSED)
+                return [Tell(item, event.told) for item in self.items.values() if item.begun]
+            case DrainOver():
+                return self._drain_over()
+            case Seal():
+                self._bolt(Gate.PAUSED)
+                for item in self.items.values():
+                    item.sealed = item.sealed or (item.is_turn and item.begun and item.stage < Stage.ENDING)
+                return ()
+            case CutSealed():
+                return self._cut_sealed(event)
+            case FellBack():
+                self._bolt(Gate.HELD)
+                return ()
+            case Released():
+                self.gate &= ~Gate.HELD
+                return self._begin_next()
+            case Closed():
+                return self._close(event)
+            case _:
+                assert_never(event)
+
+    def _bolt(self, bolt: Gate) -> None:
+        if self.gate is not Gate.CLOSED:
+            self.gate |= bolt
+
+    # -- in order ---------------------------------------------------------------------------------------------------
+    def _arrived(self, item: ItemT) -> Sequence[Action[ItemT]]:
+        before = self.items.get(item.turn_id)
+        self.items[item.turn_id] = item
+        if before is not None and before is self.running:  # a command goes on as the turn that it sends again
+            item.stage, item.cutoff = before.stage, before.cutoff
+            self.running = item
+            return ()
+        if self._closed is not None:
+            return [*self._end(item, self._closed), *self._begin_next()]
+        return self._begin_next() if item.stage is Stage.WAITING else ()
+
+    def _stored(self, item: ItemT) -> Sequence[Action[ItemT]]:
+        item.stage = Stage.WAITING
+        if item.left:
+            del self.items[item.turn_id]
+        return self._begin_next()
+
+    def _begin_next(self) -> Sequence[Action[ItemT]]:
+        if self.running is not None:
+            return ()
+        for item in self.items.values():
+            if item.left:  # only its commit is waited for
+                continue
+            if item.stage is Stage.STORING or not self._may_begin(item):  # what came first goes first
+                return ()
+            item.stage = Stage.RUNNING
+            self.running = item
+            return (Begin(item),)
+        return ()
+
+    def _may_begin(self, item: ItemT) -> bool:
+        if self.gate is Gate.OPEN or self.gate is Gate.CLOSED:
+            return True
+        return Gate.HELD not in self.gate and item.begun
+
+    # -- how work ends early ----------------------------------------------------------------------------------------
+    def _cut(self, item: ItemT, cutoff: CutOff) -> Iterator[Action[ItemT]]:
+        """Cut it now, or as soon as it begins. The first cut counts, unless the supervisor recorded the second."""
+        if item.stage is Stage.ENDING:
+            return
+        recorded = item.sealed and cutoff.state == "interrupted"
+        if item.cutoff is None or recorded:
+            item.cutoff = cutoff
+            if item.stage is Stage.RUNNING:
+                yield Stop(item)
+        if recorded:
+            item.sealed, item.recorded = False, True
+            yield Unseal(item)
+
+    def _drain_over(self) -> Sequence[Action[ItemT]]:
+        self.gate &= ~Gate.PAUSED
+        actions: list[Action[ItemT]] = []
+        for item in self.items.values():
+            if item.sealed:
+                item.sealed = False
+                actions.append(Unseal(item))
+            actions.append(Tell(item, None))
+        return [*actions, *self._begin_next()]
+
+    def _cut_sealed(self, event: CutSealed) -> Sequence[Action[ItemT]]:
+        sealed = list(self.sealed())
+        actions: list[Action[ItemT]] = [Mark(event.mark)] if sealed else []
+        if event.cutoff is None:
+            for item in sealed:
+                item.sealed = False
+                actions.append(Unseal(item))
+            return actions
+        for item in sealed:
+            actions += self._cut(item, event.cutoff)
+        for item in [item for item in self.items.values() if not item.begun and not item.left]:
+            if item.is_turn:
+                actions.append(SendAway(item))
+            else:  # nothing of a command is kept
+                actions += self._leave(item)
+        if sealed:  # what was cut ends now; it does not wait for a decision on its actor
+            self.gate &= ~Gate.HELD
+        return [*actions, *self._begin_next()]
+
+    def _close(self, event: Closed) -> Sequence[Action[ItemT]]:
+        self.gate, self._closed = Gate.CLOSED, event
+        actions: list[Action[ItemT]] = []
+        for item in list(self.items.values()):
+            actions += self._end(item, event)
+        return [*actions, *self._begin_next()]
+
+    def _end(self, item: ItemT, event: Closed) -> Iterator[Action[ItemT]]:
+        spared = event.waiting == "leave" or (event.waiting == "spare" and item.is_turn)
+        if item.begun or not spared:
+            yield from self._cut(item, event.cutoff)
+        elif not item.left:
+            yield from self._leave(item, event.why)
+
+    def _leave(self, item: ItemT, why: TurnError | None = None) -> Iterator[Action[ItemT]]:
+        item.left = True
+        if item.stage is Stage.WAITING:
+            del self.items[item.turn_id]
+        yield Leave(item, why)
