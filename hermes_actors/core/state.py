@@ -28,7 +28,7 @@ class WorkerState(StrEnum):
     STARTING = "starting"  # spawned or being spawned, not ready yet
     READY = "ready"
     STOPPING = "stopping"  # asked to stop in order
-    KILLED = "killed"  # SIGKILL is sent, its exit is awaited
+    KILLED = "killed"  # SIGKILL is sent, or its link ended; its exit is awaited
     RESTARTING = "restarting"  # gone; its replacement comes at ``retry_at``
     GIVEN_UP = "given_up"  # gone, and its replacements too, too often: tried slowly
     STOPPED = "stopped"  # gone for good
@@ -56,6 +56,7 @@ class Worker:
     failed_at: tuple[float, ...] = ()  # deaths since it was last stable, those inside the restart window
     slow_tries: int = 0  # replacements since it was given up
     retry_at: float | None = None
+    lost: str | None = None  # why its link ended, as long as it may still end by itself
     unrecorded: bool = False  # it waits for the disk: its ownership could not be recorded
     last_exit: int | None = None  # exit code; negative: killed by that signal
 

@@ -6,9 +6,9 @@ import pytest
 from fakes.core_desk import Desk, of, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.events import ShardBroke, Started, Tick, WorkerBeat, WorkerExited, WorkerLost
+from hermes_actors.core.events import ShardBroke, Started, StopAsked, Tick, WorkerBeat, WorkerExited, WorkerLost
 from hermes_actors.core.operators.views import status
-from hermes_actors.core.pool.lifecycle import HEARTBEATS_MISSED, READY_TIMEOUT_S, RECORD_RETRY_S
+from hermes_actors.core.pool.lifecycle import HEARTBEATS_MISSED, LOST_EXIT_S, READY_TIMEOUT_S, RECORD_RETRY_S
 from hermes_actors.core.state import Owner, Phase, Process, WorkerState
 from hermes_actors.core.step import due
 from hermes_actors.wire.records import Load
@@ -127,13 +127,37 @@ def test_a_worker_that_does_not_become_ready_in_time_is_killed() -> None:
     assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
 
 
-def test_a_worker_whose_link_ends_is_killed() -> None:
+def test_a_worker_that_was_killed_from_outside_is_not_said_to_be_killed_by_us() -> None:
     desk = serving()
 
     effects = desk.tell(WorkerLost(slot=0, generation=1, why="closed by the other end"))
+    effects += desk.tell(WorkerExited(slot=0, generation=1, exitcode=-9, jitter=0.0))
+
+    assert not of(fx.Kill, effects)
+    assert [(line.text, line.fields["exit"]) for line in of(fx.Log, effects)] == [("worker died", -9)]
+    assert of(fx.Spawn, effects)
+
+
+def test_a_worker_whose_link_ends_is_killed_when_it_lives_on() -> None:
+    desk = serving()
+
+    assert not of(fx.Kill, desk.tell(WorkerLost(slot=0, generation=1, why="closed by the other end")))
+    assert 0 not in desk.state.up
+    effects = desk.wait(LOST_EXIT_S)
 
     assert of(fx.Kill, effects) == [fx.Kill(slot=0, generation=1)]
+    assert "it lives on" in of(fx.Log, effects)[0].fields["why"]
     assert not of(fx.Spawn, effects), "its shards may only have a new owner once it is gone"
+
+
+def test_a_worker_whose_link_ended_is_killed_in_a_drain_too() -> None:
+    desk = serving()
+    desk.tell(WorkerLost(slot=0, generation=1, why="closed by the other end"))
+
+    desk.tell(StopAsked(now=True, by="SIGTERM"))
+    effects = desk.wait(LOST_EXIT_S)
+
+    assert fx.Kill(slot=0, generation=1) in effects
 
 
 def test_restarts_back_off_and_too_many_give_the_slot_up_loudly_while_others_serve() -> None:

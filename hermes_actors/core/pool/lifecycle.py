@@ -33,6 +33,7 @@ READY_TIMEOUT_S = 30.0  # from spawn, or from what it told of its shards last, t
 STOP_S = 5.0  # for a worker whose turns are over to close what it has open
 STOP_NOW_S = 2.0  # the same where somebody is in a hurry
 RECORD_RETRY_S = 1.0  # until a worker is tried again whose ownership could not be recorded
+LOST_EXIT_S = 1.0  # for a process whose link ended to end by itself: then its exit tells why, not our SIGKILL
 EXIT_WAIT_S = 5.0  # from the last SIGKILL to the end without the exits of the killed
 
 Result = tuple[State, tuple[Effect, ...]]
@@ -148,16 +149,20 @@ def shard_broke(state: State, event: ShardBroke) -> Result:
 
 
 def lost(state: State, event: WorkerLost, now: float) -> Result:
-    """A worker without a link is of no use; one that stops closes its link by itself."""
-    if state.workers[event.slot].state not in _LIVE:
+    """A worker without a link is of no use. Most are dying, and their exit says of what: wait for it a moment.
+
+    One that stops closes its link by itself.
+    """
+    worker = state.workers[event.slot]
+    if worker.state not in _LIVE:
         return state, ()
-    return kill(state, event.slot, now, f"its link ended: {event.why}")
+    return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now, lost=event.why)), ()
 
 
 def exited(state: State, event: WorkerExited, now: float) -> Result:
     """Sweep what it left; replace it, unless the gateway stops."""
     before = state.workers[event.slot]
-    worker = replace(before, pid=None, since=now, last_exit=event.exitcode, load=Load())
+    worker = replace(before, pid=None, since=now, last_exit=event.exitcode, load=Load(), lost=None)
     sweep = Sweep(slot=event.slot, generation=event.generation)
     fields: dict[str, object] = {
         "worker": event.slot,
@@ -215,6 +220,9 @@ def stop(state: State, within_s: float, now: float) -> Result:
                 state = state.with_worker(replace(worker, state=WorkerState.KILLED, since=now))
             case WorkerState.RESTARTING | WorkerState.GIVEN_UP:
                 state = state.with_worker(replace(worker, state=WorkerState.STOPPED, since=now, retry_at=None))
+            case WorkerState.KILLED if worker.lost is not None:
+                effects.append(Kill(slot=worker.slot, generation=worker.generation))
+                state = state.with_worker(replace(worker, since=now, lost=None))
             case WorkerState.KILLED | WorkerState.STOPPED:
                 pass
             case _:
@@ -233,7 +241,7 @@ def kill(state: State, slot: int, now: float, why: str) -> Result:
     """A worker that is of no use any more goes at once; its exit tells the rest."""
     worker = state.workers[slot]
     fields = {"worker": slot, "generation": worker.generation, "pid": worker.pid, "why": why}
-    return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now)), (
+    return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now, lost=None)), (
         Kill(slot=slot, generation=worker.generation),
         Log(level="error", text="killing worker", fields=fields),
     )
@@ -254,6 +262,8 @@ def alarms(state: State) -> Iterator[Alarm]:
             yield worker.since + READY_TIMEOUT_S, partial(_not_ready, slot)
         elif worker.state is WorkerState.READY:
             yield worker.heard_at + HEARTBEATS_MISSED * state.limits.heartbeat_s, partial(_hung, slot)
+        elif worker.lost is not None:
+            yield worker.since + LOST_EXIT_S, partial(_lives_on, slot)
         elif worker.retry_at is not None:
             yield worker.retry_at, partial(_retry, slot)
 
@@ -261,7 +271,7 @@ def alarms(state: State) -> Iterator[Alarm]:
 def forgive(state: State, now: float) -> State:
     """Measure live workers from now on: the supervisor itself did not run for a while, so it heard nobody."""
     for worker in state.workers:
-        if worker.state is WorkerState.STARTING:
+        if worker.state is WorkerState.STARTING or worker.lost is not None:
             state = state.with_worker(replace(worker, since=now))
         elif worker.state is WorkerState.READY:
             state = state.with_worker(replace(worker, heard_at=now))
@@ -274,6 +284,10 @@ def _not_ready(slot: int, state: State, now: float) -> Result:
 
 def _hung(slot: int, state: State, now: float) -> Result:
     return kill(state, slot, now, f"no heartbeat for {now - state.workers[slot].heard_at:.1f} s")
+
+
+def _lives_on(slot: int, state: State, now: float) -> Result:
+    return kill(state, slot, now, f"its link ended, and it lives on: {state.workers[slot].lost}")
 
 
 def _retry(slot: int, state: State, now: float) -> Result:
