@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
-import uvloop
 from fakes.model_server import ModelServer
+from fakes.virtual_time import loop_factories
 
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that workers run on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return loop_factories(item, "uvloop")
 
 
 @pytest.fixture

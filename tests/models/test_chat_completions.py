@@ -26,6 +26,7 @@ from fakes.model_server import (
     whole,
 )
 from fakes.offers import offer_of
+from fakes.virtual_time import in_virtual_time
 from structlog.testing import capture_logs
 
 from workers.models import exchange, limits, reading, retry
@@ -38,7 +39,7 @@ from workers.models.target import Target
 
 KEY = "hunter2-0123456789"
 LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
-SHORT_S = 0.05
+SHORT_S = 2.0
 HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 
 
@@ -57,13 +58,14 @@ class Client:
             max_retries=max_retries,
             sleep=self._sleep,
             draw=lambda: 1.0,
+            clock=asyncio.get_running_loop().time,
         )
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
 
     async def ask(self, request: ModelRequest = HELLO) -> ModelReply | ModelFailure:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(10 * WAIT_S):
             before = len(self.texts)
             request = replace(request, take_back=lambda: len(self.texts) == before)
             return await self.provider.complete(request, self.texts.append)
@@ -263,10 +265,10 @@ async def test_either_finish_reason_or_end_mark_makes_an_answer_whole(
     assert (reply.text, reply.finish_reason) == ("Hi", "stop")
 
 
+@in_virtual_time
 async def test_a_server_that_keeps_the_answer_open_after_its_end_does_not_hold_it_back(
-    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    server: ModelServer, connect: Connect
 ) -> None:
-    monkeypatch.setattr(reading, "USAGE_S", SHORT_S)
     open_after_done = stream(chunk({"content": "Hi"}, "stop"), end="hang")
     open_after_reason = stream(chunk({"content": "Hi"}, "stop"), done=False, end="hang")
     server.script(open_after_done, open_after_reason)
@@ -275,6 +277,7 @@ async def test_a_server_that_keeps_the_answer_open_after_its_end_does_not_hold_i
     assert [(await client.reply()).text for _ in range(2)] == ["Hi", "Hi"]
 
 
+@in_virtual_time
 async def test_what_follows_the_end_mark_is_not_part_of_the_answer(server: ModelServer, connect: Connect) -> None:
     gate = asyncio.Event()
     whole_answer = b"".join(sse(chunk({"content": "Hi"}, "stop")))
@@ -349,22 +352,21 @@ async def test_an_empty_error_body_gives_the_reason_of_the_status_line(server: M
     assert (await connect().failure()).text == "Service Unavailable"
 
 
-async def test_an_endless_error_body_is_not_read_to_its_end(
-    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exchange, "ERROR_BODY_S", 10 * WAIT_S)
+@in_virtual_time
+async def test_an_endless_error_body_is_not_read_to_its_end(server: ModelServer, connect: Connect) -> None:
     server.script(Answer(pieces=(b"x" * exchange.MAX_ERROR_BYTES, b"y"), status=500, end="hang"))
+
+    began = asyncio.get_running_loop().time()
 
     failure = await connect().failure()
 
     assert (failure.status, failure.text[:3]) == (500, "xxx")
+    assert asyncio.get_running_loop().time() - began < exchange.ERROR_BODY_S
     await server.until(lambda: server.aborted == 1)
 
 
-async def test_an_error_body_that_hangs_does_not_hide_the_status(
-    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exchange, "ERROR_BODY_S", SHORT_S)
+@in_virtual_time
+async def test_an_error_body_that_hangs_does_not_hide_the_status(server: ModelServer, connect: Connect) -> None:
     server.script(Answer(pieces=(b"so far",), status=500, end="hang"))
 
     failure = await connect().failure()
@@ -506,6 +508,7 @@ async def test_a_server_that_speaks_no_http_is_malformed(connect: Connect) -> No
 # -- time-outs ----------------------------------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_no_connection_in_time_names_itself(connect: Connect) -> None:
     with socket.socket() as deaf:  # its backlog is full: further connections get no answer
         deaf.bind(("127.0.0.1", 0))
@@ -517,9 +520,10 @@ async def test_no_connection_in_time_names_itself(connect: Connect) -> None:
             patiences = Patiences(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S)
             failure = await connect(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", patiences=patiences).failure()
 
-    assert (failure.kind, failure.text) == ("timeout", f"no connection within {SHORT_S} s")
+    assert (failure.kind, failure.text) == ("timeout", f"no connection within {SHORT_S:g} s")
 
 
+@in_virtual_time
 async def test_no_free_connection_in_time_is_a_connect_timeout_too(
     server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,11 +535,12 @@ async def test_no_free_connection_in_time_is_a_connect_timeout_too(
 
     failure = await client.failure()
 
-    assert (failure.kind, failure.text) == ("timeout", f"no connection within {SHORT_S} s")
+    assert (failure.kind, failure.text) == ("timeout", f"no connection within {SHORT_S:g} s")
     first.cancel()
     await asyncio.wait([first])
 
 
+@in_virtual_time
 @pytest.mark.parametrize(
     "answer",
     [hang(), Answer(end="hang"), Answer(pieces=(b": ping\n\n",), end="hang")],
@@ -547,17 +552,18 @@ async def test_no_first_token_in_time_names_itself(server: ModelServer, connect:
 
     failure = await client.failure()
 
-    assert (failure.kind, failure.text) == ("timeout", f"no first token within {SHORT_S} s")
+    assert (failure.kind, failure.text) == ("timeout", f"no first token within {SHORT_S:g} s")
     await server.until(lambda: server.in_flight == 0)
 
 
+@in_virtual_time
 async def test_no_next_token_in_time_names_itself(server: ModelServer, connect: Connect) -> None:
     server.script(say("so far", end="hang"))
     client = connect(patiences=Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=SHORT_S))
 
     failure = await client.failure()
 
-    assert (failure.kind, failure.text) == ("timeout", f"no next token within {SHORT_S} s")
+    assert (failure.kind, failure.text) == ("timeout", f"no next token within {SHORT_S:g} s")
     assert "".join(client.texts) == "so far"
 
 
@@ -573,6 +579,7 @@ EMPTY_CHUNKS = pytest.mark.parametrize(
 )
 
 
+@in_virtual_time
 @EMPTY_CHUNKS
 async def test_chunks_that_bring_nothing_are_no_first_token(
     server: ModelServer, connect: Connect, beat: dict[str, Any]
@@ -585,6 +592,7 @@ async def test_chunks_that_bring_nothing_are_no_first_token(
     assert failure.kind == "timeout"
 
 
+@in_virtual_time
 @EMPTY_CHUNKS
 async def test_chunks_that_bring_nothing_are_no_next_token(
     server: ModelServer, connect: Connect, beat: dict[str, Any]
@@ -594,18 +602,17 @@ async def test_chunks_that_bring_nothing_are_no_next_token(
 
     failure = await client.failure()
 
-    assert (failure.kind, failure.text) == ("timeout", f"no next token within {SHORT_S} s")
+    assert (failure.kind, failure.text) == ("timeout", f"no next token within {SHORT_S:g} s")
 
 
-async def test_chunks_that_bring_nothing_do_not_hold_back_a_whole_answer(
-    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "USAGE_S", SHORT_S)
+@in_virtual_time
+async def test_chunks_that_bring_nothing_do_not_hold_back_a_whole_answer(server: ModelServer, connect: Connect) -> None:
     server.script(stream(chunk({"content": "Hi"}), chunk({}, "stop"), done=False, end="beat"))
 
     assert (await connect().reply()).text == "Hi"
 
 
+@in_virtual_time
 async def test_blanks_before_a_body_that_is_not_streamed_are_no_piece_of_it(
     server: ModelServer, connect: Connect
 ) -> None:
@@ -614,7 +621,7 @@ async def test_blanks_before_a_body_that_is_not_streamed_are_no_piece_of_it(
 
     failure = await client.failure()
 
-    assert (failure.kind, failure.text) == ("timeout", f"no first token within {SHORT_S} s")
+    assert (failure.kind, failure.text) == ("timeout", f"no first token within {SHORT_S:g} s")
 
 
 @pytest.mark.parametrize("answer", [hang(), say("so far", end="hang")], ids=["before", "within"])
@@ -659,11 +666,9 @@ async def test_a_provider_that_says_the_same_twice_is_not_asked_a_third_time(
     assert (await connect(max_retries=4).failure()).attempts == server.count == 2
 
 
-async def test_what_takes_too_long_to_fail_is_not_asked_again(
-    server: ModelServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retry, "RETRIES_S", SHORT_S)
-    slow_to_break = replace(refuse(502), delay_s=2 * SHORT_S)
+@in_virtual_time
+async def test_what_takes_too_long_to_fail_is_not_asked_again(server: ModelServer, connect: Connect) -> None:
+    slow_to_break = replace(refuse(502), delay_s=retry.RETRIES_S)
     server.script(slow_to_break, slow_to_break)
 
     assert (await connect(max_retries=3).failure()).attempts == 1
@@ -745,6 +750,7 @@ async def test_a_reset_of_the_rate_limit_says_when_to_come_back(server: ModelSer
 WITH_NEXT = replace(HELLO, has_next=True)
 
 
+@in_virtual_time
 async def test_a_silent_provider_is_asked_once(server: ModelServer, connect: Connect) -> None:
     server.script(hang(), hang(), hang())
     client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S), max_retries=3)

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from fakes.model_failures import failed
 from fakes.sessions import FakeModel, text_reply
+from fakes.virtual_time import in_virtual_time, until_idle
 
 from workers.models.chat import ChatCompletions
 from workers.models.exchange import Patiences
@@ -62,12 +63,13 @@ async def test_a_provider_is_asked_for_its_window_once_and_only_where_it_matters
     assert provider.looks == ["fake-1"]
 
 
+@in_virtual_time
 async def test_sessions_that_ask_at_once_share_one_look_and_one_that_leaves_does_not_end_it() -> None:
     provider = Stating(8192)
     provider.answer.clear()
     gauges = Gauges([provider], Clock())
     first, second = (asyncio.create_task(gauges.known(PRIMARY, LARGE)) for _ in range(2))
-    await asyncio.sleep(0)
+    await until_idle()
     first.cancel()
     provider.answer.set()
 

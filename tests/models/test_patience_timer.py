@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fakes.virtual_time import in_virtual_time, time_passes, until_idle
 
 from workers.models.timeouts import Patience
 
 LONG_S = 60.0
-SHORT_S = 0.02
+SHORT_S = 20.0
+
+pytestmark = in_virtual_time
 
 
 async def test_a_wait_that_is_too_long_ends_and_says_for_what() -> None:
@@ -17,7 +20,7 @@ async def test_a_wait_that_is_too_long_ends_and_says_for_what() -> None:
         async with patience:
             await asyncio.Event().wait()
 
-    assert str(patience) == "no first token within 0.02 s"
+    assert str(patience) == "no first token within 20 s"
 
 
 async def test_a_shorter_wait_replaces_a_longer_one() -> None:
@@ -31,23 +34,19 @@ async def test_a_shorter_wait_replaces_a_longer_one() -> None:
     with pytest.raises(TimeoutError):
         await wait()
 
-    assert str(patience) == "no next token within 0.02 s"
+    assert str(patience) == "no next token within 20 s"
 
 
 async def test_a_longer_wait_replaces_a_shorter_one() -> None:
-    rang = asyncio.Event()
     async with Patience("first token", SHORT_S) as patience:
         patience.expect("next token", LONG_S)
-        asyncio.get_running_loop().call_later(2 * SHORT_S, rang.set)
-        await rang.wait()
+        await time_passes(2 * SHORT_S)
 
 
 async def test_a_context_that_is_left_in_time_leaves_no_timer_behind() -> None:
     async with Patience("first token", SHORT_S):
         pass
-    rang = asyncio.Event()
-    asyncio.get_running_loop().call_later(2 * SHORT_S, rang.set)
-    await rang.wait()
+    await time_passes(2 * SHORT_S)
 
 
 async def test_cancelling_the_task_is_not_taken_for_a_timeout() -> None:
@@ -56,7 +55,7 @@ async def test_cancelling_the_task_is_not_taken_for_a_timeout() -> None:
             await asyncio.Event().wait()
 
     task = asyncio.create_task(wait())
-    await asyncio.sleep(0)
+    await until_idle()
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
