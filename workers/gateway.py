@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from workers.conversations import Conversation
-from workers.turns import Submission, TurnEvent
+from workers.turns import NumberedEvent, Submission, TurnEvent
 
 
 class Turn(Protocol):
@@ -21,6 +21,20 @@ class Turn(Protocol):
 
     def abandon(self) -> None:
         """The caller went away: a stateless turn is cancelled, a stateful one goes on."""
+
+
+class TurnReading(Protocol):
+    """A turn that is heard again, from one message on."""
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id."""
+
+    def __aiter__(self) -> AsyncIterator[NumberedEvent]:
+        """What the turn said, each message of it as a whole, then what happens; the last event is its end."""
+
+    def abandon(self) -> None:
+        """The reader went away."""
 
 
 class SessionView(TypedDict):
@@ -59,6 +73,27 @@ class Gateway(Protocol):
             Refusal: not accepted; nothing is kept.
             Parked: kept, for after the drain that goes on.
             TurnUnknown: the owner did not answer; it may have accepted it.
+        """
+
+    async def attach(self, principal: str, turn_id: str, after: int) -> TurnReading:
+        """Hear a turn again: one that runs from its owner's memory, one that is over from its transcript.
+
+        A message that was being heard when the turn's owner was replaced does not come again.
+
+        Args:
+            principal: whose turn.
+            turn_id: which, as :meth:`submit` named it.
+            after: the number of the last message that was heard whole; 0 for all. The end comes in any case.
+
+        Raises:
+            Refusal: ``turn_not_found``; ``shard_unavailable``.
+        """
+
+    async def stop(self, principal: str, turn_id: str) -> bool:
+        """Cancel a turn; whether it was not over. Its end comes to who hears it.
+
+        Raises:
+            Refusal: ``turn_not_found``; ``shard_unavailable``.
         """
 
     async def conversation_key(self, conversation: Conversation) -> str:

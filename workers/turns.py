@@ -104,6 +104,19 @@ class Ended:
 TurnEvent: TypeAlias = Delta | Reasoning | ToolProgress | GatewayDraining | Ended
 
 
+@message("numbered_event")
+class NumberedEvent:
+    """An event and the number of the message in the turn that it is part of.
+
+    The messages of a turn are its answers (text, thoughts and calls of tools), the result of each call, and its end.
+    Their numbers begin at 1, and are the same where the events are made again from the transcript. A reader who heard
+    all of message n asks for what comes after n; one who heard some of it asks after n - 1, and gets it whole.
+    """
+
+    seq: int
+    event: TurnEvent
+
+
 @message("turn_error")
 class TurnError:
     """Why a turn failed, in words for the person who sent the message."""

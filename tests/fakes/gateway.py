@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import Conversation
-from workers.gateway import SessionView, TranscriptPage
+from workers.gateway import SessionView, TranscriptPage, TurnReading
 from workers.turn_ids import new_turn_id
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent, TurnUnknown
 
@@ -126,6 +126,12 @@ class FakeGateway:
         self.turns.append(turn)
         self.accepted.set()
         return turn
+
+    async def attach(self, principal: str, turn_id: str, after: int) -> TurnReading:
+        raise NotImplementedError  # no route reads turns again
+
+    async def stop(self, principal: str, turn_id: str) -> bool:
+        raise NotImplementedError  # no route stops turns
 
     async def conversation_key(self, conversation: Conversation) -> str:
         self.conversations.append(conversation)

@@ -164,6 +164,13 @@ class FakeShardStore(ShardStore):
         ]
 
     @operation
+    def past_turn(self, turn_id: str) -> PastTurn | None:
+        self._read("past_turn")
+        row = self.rows.get(turn_id)
+        past = [] if row is None else self._past(row.session_id)
+        return next((turn for turn in past if turn.turn_id == turn_id), None)
+
+    @operation
     def conversation(self, session_id: str) -> Conversation:
         self._read("transcript")
         past, summary = self._past(session_id), self.summaries.get(session_id)

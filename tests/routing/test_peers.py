@@ -64,6 +64,7 @@ class FakeOwner:
 
     async def submit(self, shard: int, pending: PendingTurn[TurnCaller], *, again: bool) -> None:
         message = pending.submission
+        assert isinstance(message, Submission)
         self.sent.append((shard, message, again))
         try:
             await self.gate.wait()

@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
 
-from workers.turns import Delta, Ended, GatewayDraining, Reasoning, TurnEvent
+from workers.turns import Delta, Ended, GatewayDraining, NumberedEvent, Reasoning, TurnEvent
+
+E = TypeVar("E")
 
 
-class ListeningTurn:
-    """A :class:`workers.gateway.Turn` made of callbacks: events wait here until the ingress takes them.
-
-    Text that waits is joined, so a caller who reads slowly costs no more than the reply itself.
-    """
+class _EventQueue(ABC, Generic[E]):
+    """Events that wait, in order. Text that waits is joined, so a slow caller costs no more than the reply itself."""
 
     def __init__(self, turn_id: str) -> None:
         self.turn_id = turn_id
-        self.heard = False  # something of the turn came already
-        self._events: deque[TurnEvent] = deque()
+        self._events: deque[E] = deque()
         self._pieces: list[str] = []  # text, or reasoning, after the last of the events
         self._kind: type[Delta | Reasoning] = Delta  # of the pieces
         self._waiter: asyncio.Future[None] | None = None
         self._leave: Callable[[], None] | None = None
-        self._over = False
+        self._complete = False  # the end is among the events
+        self._over = False  # the caller took it, or went away
 
     @property
     def ended(self) -> bool:
-        """Whether the end was heard, or nobody wants to hear it."""
-        return self._over or (bool(self._events) and isinstance(self._events[-1], Ended))
+        """Whether the end was heard, or the caller went away."""
+        return self._over or self._complete
 
     def attach(self, turn_id: str, leave: Callable[[], None]) -> None:
-        """The turn's owner has it, and this is how to leave it; who went away meanwhile leaves at once."""
+        """The turn's owner has it; ``leave`` ends the caller's interest. A caller who went away leaves at once."""
         self.turn_id = turn_id
         self._leave = leave
         if self._over:
             leave()
 
-    def hear(self, event: TurnEvent) -> None:
-        """The next event; what :meth:`workers.sessions.feed.TurnFeed.listen` calls."""
-        if self._over:
-            return
-        self.heard = self.heard or not isinstance(event, GatewayDraining)
+    @abstractmethod
+    def _queued(self, event: TurnEvent) -> E:
+        """An event as the caller takes it."""
+
+    def _put(self, event: TurnEvent) -> None:
         if isinstance(event, Delta | Reasoning):
             if self._kind is not type(event):
                 self._join()
@@ -49,10 +50,17 @@ class ListeningTurn:
             self._pieces.append(event.text)
         else:
             self._join()
-            self._events.append(event)
-        self._wake()
+            self._events.append(self._queued(event))
+            self._complete = isinstance(event, Ended)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    async def __aiter__(self) -> AsyncIterator[TurnEvent]:
+    def _join(self) -> None:
+        if self._pieces:
+            self._events.append(self._queued(self._kind(text="".join(self._pieces))))
+            self._pieces.clear()
+
+    async def __aiter__(self) -> AsyncIterator[E]:
         while not self._over:
             if not self._events:
                 self._join()
@@ -61,21 +69,59 @@ class ListeningTurn:
                 await self._waiter  # every turn has an end, which is an event
                 continue
             event = self._events.popleft()
-            self._over = isinstance(event, Ended)
+            self._over = self._complete and not self._events
             yield event
 
-    def _join(self) -> None:
-        if self._pieces:
-            self._events.append(self._kind(text="".join(self._pieces)))
-            self._pieces.clear()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     def abandon(self) -> None:
+        """The caller went away."""
         if not self._over:
             self._over = True
-            self._wake()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
             if self._leave is not None:
                 self._leave()
+
+
+class ListeningTurn(_EventQueue[TurnEvent]):
+    """A :class:`workers.gateway.Turn`: the caller hears the turn that they sent."""
+
+    def __init__(self, turn_id: str) -> None:
+        super().__init__(turn_id)
+        self.heard = False  # something of the turn came already
+
+    def hear(self, event: TurnEvent) -> None:
+        """The next event; what :meth:`workers.sessions.feed.TurnFeed.listen` calls."""
+        if self.ended:
+            return
+        self.heard = self.heard or not isinstance(event, GatewayDraining)
+        self._put(event)
+
+    def _queued(self, event: TurnEvent) -> TurnEvent:
+        return event
+
+
+class ReadingTurn(_EventQueue[NumberedEvent]):
+    """A :class:`workers.gateway.TurnReading`: a turn is heard again.
+
+    Args:
+        principal: whose turn.
+        turn_id: which.
+        after: the number of the last message that the caller heard.
+    """
+
+    def __init__(self, principal: str, turn_id: str, after: int) -> None:
+        super().__init__(turn_id)
+        self.principal = principal
+        self.seq = after  # of the last event that came
+
+    def hear(self, event: NumberedEvent) -> None:
+        """The next event; what :meth:`workers.sessions.feed.TurnFeed.read` calls."""
+        if self.ended:
+            return
+        if event.seq != self.seq:
+            self._join()
+            self.seq = event.seq
+        self._put(event.event)
+
+    def _queued(self, event: TurnEvent) -> NumberedEvent:
+        return NumberedEvent(seq=self.seq, event=event)

@@ -14,12 +14,15 @@ from workers.routing.messages import (
     DescribeSession,
     OfferConversation,
     ReadTranscript,
+    ReadTurn,
     ShardRequest,
+    StopTurn,
 )
 from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.rereading import readable, stop_turn, turn_of
 from workers.sessions.residents import Sessions
 from workers.store.shard import StoreFailed
 from workers.turn_errors import STORE_FAILED_WORDS
@@ -40,11 +43,26 @@ class LocalShards:
         self._index = index
 
     async def submit(self, shard: int, pending: PendingTurn[TurnCaller], *, again: bool) -> None:
-        turn = pending.turn
-        feed = await self._admission.submit(pending.submission, self._owned(shard), again=again)
+        turn, submission, owned = pending.turn, pending.submission, self._owned(shard)
+        if isinstance(submission, ReadTurn):
+            await self._read(submission, turn, owned)
+            return
+        feed = await self._admission.submit(submission, owned, again=again)
         turn.attach(feed.turn_id, lambda: feed.leave(turn.hear))
         if not turn.ended:
             feed.listen(turn.hear, stream=pending.stream)
+
+    async def _read(self, wanted: ReadTurn, turn: TurnCaller, shard: OwnedShard) -> None:
+        try:
+            row = await turn_of(wanted.principal, wanted.turn_id, shard)
+            feed = await readable(row, shard, self._admission)
+        except StoreFailed as error:
+            log.error("turn not read", turn=wanted.turn_id, shard=shard.number, why=str(error))  # noqa: TRY400  # the reason says it all
+            raise refusal_of(error) from error
+        listener = feed.numbering(turn.hear)
+        turn.attach(feed.turn_id, lambda: feed.leave(listener))
+        if not turn.ended:
+            feed.read(turn.hear, listener, wanted.after)
 
     async def ask(self, shard: int, request: ShardRequest[R]) -> R:
         owned = self._owned(shard)
@@ -67,6 +85,9 @@ class LocalShards:
                 return await self._sessions.messages(request.key, shard, request.after, request.limit)
             case DeleteSession():
                 return await self._sessions.delete(request.key, shard)
+            case StopTurn():
+                row = await turn_of(request.principal, request.turn_id, shard)
+                return await stop_turn(row, shard, self._admission, self._sessions)
             case _:
                 raise TypeError(f"{type(request).__name__} is no request about a shard")
 

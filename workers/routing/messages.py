@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.tags import message
 from workers.gateway import SessionView, TranscriptPage
-from workers.turns import Submission, TurnEvent
+from workers.turns import NumberedEvent, Submission, TurnEvent
 
 R = TypeVar("R")
 
@@ -59,6 +59,14 @@ class OfferConversation(ShardRequest[None]):
     key: str
 
 
+@message("stop_turn")
+class StopTurn(ShardRequest[bool]):
+    """Cancel a turn of a principal. The result: whether it was not over."""
+
+    principal: str
+    turn_id: str
+
+
 # -- frames -------------------------------------------------------------------------------------------------------
 
 
@@ -71,13 +79,22 @@ class Hello:
     generation: int
 
 
+@message("read_turn")
+class ReadTurn:
+    """A turn of a principal that a caller wants to hear again."""
+
+    principal: str
+    turn_id: str
+    after: int  # the number of the last message that the caller heard
+
+
 @message("submit")
 class Submit:
-    """Run this turn for a caller of mine."""
+    """Run this turn for a caller of mine, or read it again."""
 
     request: int
     shard: int
-    submission: Submission
+    submission: Submission | ReadTurn
     stream: bool  # false: the caller wants only the end
     again: bool  # an owner that died may have had it: attach to what is known of the turn
     within_s: float  # how long the caller waits, in seconds; do not begin the turn later
@@ -85,7 +102,7 @@ class Submit:
 
 @message("turn_accepted")
 class TurnAccepted:
-    """The submitted turn is on disk."""
+    """The owner has the turn on disk."""
 
     request: int
     turn_id: str  # of the earlier turn where an Idempotency-Key named one
@@ -97,7 +114,7 @@ class TurnHappened:
     """What happened in a submitted turn."""
 
     request: int
-    event: TurnEvent
+    event: TurnEvent | NumberedEvent  # numbered for a caller that reads the turn again
 
 
 @message("abandon")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from workers.routing.messages import ShardRequest
-from workers.turns import Submission, TurnEvent
+from workers.routing.messages import ReadTurn, ShardRequest
+from workers.turns import Submission
 
 R = TypeVar("R")
 
@@ -35,8 +35,8 @@ class TurnCaller(Protocol):
     def attach(self, turn_id: str, leave: Callable[[], None]) -> None:
         """The owner has the turn; ``leave`` ends the caller's interest in it. A caller who went away leaves at once."""
 
-    def hear(self, event: TurnEvent) -> None:
-        """The next event of the turn."""
+    def hear(self, event: Any) -> None:
+        """The next event of the turn; a :class:`workers.turns.NumberedEvent` where the turn is read again."""
 
 
 C = TypeVar("C", bound=TurnCaller, covariant=True)
@@ -44,9 +44,9 @@ C = TypeVar("C", bound=TurnCaller, covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingTurn(Generic[C]):
-    """A turn on its way to its session's owner, and the caller who waits for it."""
+    """A turn on its way to its session's owner, to be run or read again, and the caller who waits for it."""
 
-    submission: Submission
+    submission: Submission | ReadTurn
     turn: C
     stream: bool  # whether deltas and tool progress are wanted, or only the end
 
@@ -63,7 +63,7 @@ class ShardOwner(Protocol):
             again: an owner may have it already.
 
         Raises:
-            Refusal: not accepted.
+            Refusal: not accepted, or not found.
             Parked: on disk, for after the drain; its caller hears nothing.
             OwnerGone: the owner does not have it, or may have it.
         """

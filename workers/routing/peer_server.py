@@ -26,6 +26,7 @@ from workers.routing.messages import (
     PeerRefusal,
     PeerRequest,
     PeerResponse,
+    ReadTurn,
     ShardRequest,
     Submit,
     TurnAccepted,
@@ -33,7 +34,7 @@ from workers.routing.messages import (
 )
 from workers.routing.owner import PendingTurn, ShardOwner
 from workers.turn_errors import error_data, too_large_error
-from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent
+from workers.turns import Ended, NumberedEvent, Parked, Refusal, Submission, TurnEvent
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +106,7 @@ class _Caller:
                 self._welcome = message.boot == self._boot
             case _ if not self._welcome:
                 raise ProtocolError("a caller says hello first, and is of the same boot")
-            case Submit(submission=Submission()):
+            case Submit(submission=Submission() | ReadTurn()):
                 task = self._submitting[message.request] = self._background.start(self._submit(message))
                 task.add_done_callback(lambda _: self._submitting.pop(message.request, None))
             case PeerRequest(content=ShardRequest()):
@@ -124,7 +125,9 @@ class _Caller:
 
     async def _submit(self, request: Submit) -> None:
         turn = _RemoteTurn(self, request.request)
-        submission = replace(request.submission, deadline=time.monotonic() + request.within_s)
+        submission = request.submission
+        if isinstance(submission, Submission):
+            submission = replace(submission, deadline=time.monotonic() + request.within_s)
         pending = PendingTurn(submission=submission, turn=turn, stream=request.stream)
         try:
             await self._shards.submit(request.shard, pending, again=request.again)
@@ -184,14 +187,16 @@ class _RemoteTurn:
         else:
             self._caller.accept(self, turn_id)
 
-    def hear(self, event: TurnEvent) -> None:
+    def hear(self, event: TurnEvent | NumberedEvent) -> None:
+        plain = event.event if isinstance(event, NumberedEvent) else event
         try:
             self._caller.send(TurnHappened(request=self.number, event=event))
         except ProtocolError as error:  # larger than a frame: the reply, or all of it so far for one who came late
-            log.warning("event cannot be sent to its caller", event_type=type(event).__name__, why=str(error))
-            if isinstance(event, Ended):
-                end = replace(event, state="failed", text="", error=error_data(too_large_error()))
-                self._caller.send(TurnHappened(request=self.number, event=end))
-        if isinstance(event, Ended):
+            log.warning("event cannot be sent to its caller", event_type=type(plain).__name__, why=str(error))
+            if isinstance(plain, Ended):
+                end = replace(plain, state="failed", text="", error=error_data(too_large_error()))
+                numbered = replace(event, event=end) if isinstance(event, NumberedEvent) else end
+                self._caller.send(TurnHappened(request=self.number, event=numbered))
+        if isinstance(plain, Ended):
             self.ended = True
             self._caller.over(self)

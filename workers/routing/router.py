@@ -19,7 +19,7 @@ from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 from workers.conversations import Conversation
 from workers.gateway import SessionView, TranscriptPage
-from workers.routing.listening_turn import ListeningTurn
+from workers.routing.listening_turn import ListeningTurn, ReadingTurn
 from workers.routing.local import LocalShards
 from workers.routing.messages import (
     ClaimConversation,
@@ -28,7 +28,9 @@ from workers.routing.messages import (
     Hello,
     OfferConversation,
     ReadTranscript,
+    ReadTurn,
     ShardRequest,
+    StopTurn,
 )
 from workers.routing.owner import OwnerGone, PendingTurn, ShardOwner
 from workers.routing.peers import Peer
@@ -38,8 +40,8 @@ from workers.routing.storing import Storing
 from workers.session_keys import named_conversation, new_conversation
 from workers.sessions.commands import command_in
 from workers.turn_errors import cut_error, unstored_end, waiting_error
-from workers.turn_ids import new_turn_id
-from workers.turns import Refusal, Submission, TurnError, TurnUnknown
+from workers.turn_ids import new_turn_id, shard_of_turn
+from workers.turns import NumberedEvent, Refusal, Submission, TurnError, TurnUnknown
 
 log = structlog.get_logger(__name__)
 
@@ -97,45 +99,79 @@ class Router:
 
     async def submit(self, submission: Submission, *, stream: bool) -> ListeningTurn:
         turn = ListeningTurn(submission.turn_id)
-        await self._submit(PendingTurn(submission=submission, turn=turn, stream=stream), again=False)
+        await self._submit(submission, turn, stream=stream, again=False)
         return turn
 
-    async def _submit(self, pending: PendingTurn[ListeningTurn], *, again: bool) -> None:
-        number = self._shard_of(pending.submission.key)
+    async def _submit(self, submission: Submission, turn: ListeningTurn, *, stream: bool, again: bool) -> None:
+        number = self._shard_of(submission.key)
+        pending = PendingTurn(submission=submission, turn=turn, stream=stream)
 
         async def hand_over(owner: ShardOwner, again: bool) -> None:
             try:
                 await owner.submit(number, pending, again=again)
             except Refusal as refusal:
                 if again and refusal.code in _LOOKED_NOWHERE:
-                    raise TurnUnknown(pending.submission.turn_id, refusal.why) from refusal
+                    raise TurnUnknown(submission.turn_id, refusal.why) from refusal
                 raise
 
         try:
             await self._at_owner(number, hand_over, again=again)
         except OwnerGone as error:
             if error.may_have_it:
-                raise TurnUnknown(pending.submission.turn_id, str(error)) from error
+                raise TurnUnknown(submission.turn_id, str(error)) from error
             raise _unavailable(error) from error
 
-    def _cut(self, pending: PendingTurn[ListeningTurn]) -> None:
+    async def attach(self, principal: str, turn_id: str, after: int) -> ReadingTurn:
+        turn = ReadingTurn(principal, turn_id, after)
+        await self._read(turn)
+        return turn
+
+    async def _read(self, turn: ReadingTurn) -> None:
+        wanted = ReadTurn(principal=turn.principal, turn_id=turn.turn_id, after=turn.seq)
+        pending = PendingTurn(submission=wanted, turn=turn, stream=True)
+        await self._at_turn(turn.turn_id, lambda number, owner: owner.submit(number, pending, again=False))
+
+    async def stop(self, principal: str, turn_id: str) -> bool:
+        wanted = StopTurn(principal=principal, turn_id=turn_id)
+        return await self._at_turn(turn_id, lambda number, owner: owner.ask(number, wanted))
+
+    async def _at_turn(self, turn_id: str, do: Callable[[int, ShardOwner], Awaitable[R]]) -> R:
+        """Do something at the owner of a turn. An id of an earlier release does not name its shard: try each."""
+        shard = shard_of_turn(turn_id, self._table.shards)
+        for number in range(self._table.shards) if shard is None else (shard,):
+            try:
+                return await self._at_owner(number, lambda owner, _, number=number: do(number, owner))  # type: ignore[misc]  # mypy infers no lambda default
+            except OwnerGone as error:
+                raise _unavailable(error) from error
+            except Refusal as refusal:
+                if refusal.code != RefusalCode.TURN_NOT_FOUND:
+                    raise
+        raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such turn.")
+
+    def _cut(self, pending: PendingTurn[Any]) -> None:
         """The owner of an accepted turn went away: the next owner knows what became of it."""
         if self._closed:
-            _tell_lost(pending, "this worker stops too", cut_error("crash"))
+            _tell_lost(pending.turn, "this worker stops too", cut_error("crash"))
+        elif isinstance(pending.submission, ReadTurn):
+            self._background.start(self._read_on(pending.turn))
         else:
-            self._background.start(self._reattach(pending))
+            self._background.start(self._reattach(pending.submission, pending.turn, stream=pending.stream))
 
-    async def _reattach(self, pending: PendingTurn[ListeningTurn]) -> None:
-        submission = pending.submission
+    async def _reattach(self, submission: Submission, turn: ListeningTurn, *, stream: bool) -> None:
         try:  # a caller who heard a beginning gets no second one
-            stream = pending.stream and not pending.turn.heard
             waiting = replace(submission, park=False)  # its caller waits already
-            await self._submit(replace(pending, submission=waiting, stream=stream), again=True)
+            await self._submit(waiting, turn, stream=stream and not turn.heard, again=True)
         except TurnUnknown as unknown:
-            _tell_lost(pending, str(unknown), cut_error("crash"))
+            _tell_lost(turn, str(unknown), cut_error("crash"))
         except Refusal as refusal:
             kept = refusal.code == RefusalCode.GATEWAY_DRAINING and command_in(submission.messages) is None
-            _tell_lost(pending, refusal.why, waiting_error() if kept else cut_error("crash"))
+            _tell_lost(turn, refusal.why, waiting_error() if kept else cut_error("crash"))
+
+    async def _read_on(self, turn: ReadingTurn) -> None:
+        try:
+            await self._read(turn)
+        except Refusal as refusal:
+            _tell_lost(turn, refusal.why, cut_error("crash"))
 
     # -- sessions -------------------------------------------------------------------------------------------------
     async def conversation_key(self, conversation: Conversation) -> str:
@@ -246,10 +282,13 @@ class Router:
             peer.close()
 
 
-def _tell_lost(pending: PendingTurn[ListeningTurn], why: str, error: TurnError) -> None:
-    submission, turn = pending.submission, pending.turn
-    log.warning("turn lost with its worker", session=submission.key, turn=turn.turn_id, why=why)
-    turn.hear(unstored_end(turn.turn_id, "", "interrupted", error))
+def _tell_lost(turn: ListeningTurn | ReadingTurn, why: str, error: TurnError) -> None:
+    log.warning("turn lost with its worker", turn=turn.turn_id, why=why)
+    end = unstored_end(turn.turn_id, "", "interrupted", error)
+    if isinstance(turn, ReadingTurn):
+        turn.hear(NumberedEvent(seq=turn.seq + 1, event=end))
+    else:
+        turn.hear(end)
 
 
 def _unavailable(error: OwnerGone) -> Refusal:

@@ -94,7 +94,7 @@ class Admission:
         if again and (known := self._known_command((submission.key, submission.turn_id))) is not None:
             return known
         if again and (row := await shard.store.turn(submission.turn_id)) is not None:
-            return await self._feed_of(row, shard)
+            return await self.feed_of(row, shard)
         admit = self._admit if command is None else partial(self._command, command)
         if submission.idempotency_key is not None:
             return await self._named_turn(submission, shard, admit)
@@ -110,7 +110,7 @@ class Admission:
             feed = self._known_command(handle)
             if feed is None:
                 row = await shard.store.find(*handle)
-                feed = await (admit(submission, shard) if row is None else self._feed_of(row, shard))
+                feed = await (admit(submission, shard) if row is None else self.feed_of(row, shard))
         finally:
             del self._named[handle]
             settled.set()
@@ -118,7 +118,7 @@ class Admission:
             raise Refusal(RefusalCode.IDEMPOTENCY_CONFLICT, "This Idempotency-Key was used with another request.")
         return feed
 
-    async def _feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
+    async def feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
         """The feed of a turn that is on disk: the living one, or one that tells its end."""
         submission = row.submission
         told = shard.unstored.end_of(submission)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
-from workers.turns import Delta, Ended, GatewayDraining, Reasoning, ToolProgress, TurnEvent
+from workers.turns import Delta, Ended, GatewayDraining, NumberedEvent, Reasoning, ToolProgress, TurnEvent
+
+MAX_KEPT_PROGRESS = 2000  # events of tools that a feed keeps for those who read the turn later
 
 Listener = Callable[[TurnEvent], None]
+Reader = Callable[[NumberedEvent], None]
+
+
+class _Answer(NamedTuple):
+    """Where an answer of the model begins in what the turn said, thought and called so far."""
+
+    seq: int
+    texts: int
+    thoughts: int
+    progress: int
 
 
 class TurnFeed:
     """The events of one turn, told to its listeners as they happen, on the worker's loop."""
 
     __slots__ = (
+        "_answers",
         "_draining",
         "_heard",
         "_kept",
         "_kept_thoughts",
         "_listeners",
+        "_progress",
+        "_seq",
         "_texts",
         "_thoughts",
         "ended",
@@ -38,6 +55,9 @@ class TurnFeed:
         self._kept_thoughts = 0  # the same of them
         self._heard = False  # somebody has text of that answer
         self._draining: GatewayDraining | None = None
+        self._answers = [_Answer(1, 0, 0, 0)]
+        self._progress: list[NumberedEvent] = []  # of tools
+        self._seq = 1  # of the last message
 
     @property
     def said(self) -> str:
@@ -61,6 +81,9 @@ class TurnFeed:
         self._kept = len(self._texts)
         self._kept_thoughts = len(self._thoughts)
         self._heard = False
+        if self._seq > self._answers[-1].seq:  # tools have answered since
+            self._seq += 1
+            self._answers.append(_Answer(self._seq, self._kept, self._kept_thoughts, len(self._progress)))
 
     def take_back(self) -> bool:
         """Forget the text of the answer that broke off; False: somebody has some of it, so it stands."""
@@ -71,8 +94,13 @@ class TurnFeed:
 
     def tool(self, call_id: str, tool: str, status: str) -> None:
         """A tool call began or ended."""
+        event = ToolProgress(call_id=call_id, tool=tool, status=status)
+        if status != "running":
+            self._seq += 1
+        if len(self._progress) < MAX_KEPT_PROGRESS:
+            self._progress.append(NumberedEvent(seq=self._seq_of(event), event=event))
         if self._listeners:
-            self._tell(ToolProgress(call_id=call_id, tool=tool, status=status))
+            self._tell(event)
 
     def draining(self, told: GatewayDraining | None) -> None:
         """The gateway drains, as who comes later to the stream is told too; or not any more. Nothing is said twice."""
@@ -109,6 +137,44 @@ class TurnFeed:
         if stream and self._draining is not None:
             listener(self._draining)
         self._listeners.append((listener, stream))
+
+    def numbering(self, reader: Reader) -> Listener:
+        """A listener that passes events on as they happen, with their numbers; for :meth:`read`."""
+        return lambda event: reader(NumberedEvent(seq=self._seq_of(event), event=event))
+
+    def read(self, reader: Reader, listener: Listener, after: int) -> None:
+        """Hear again what the messages after this one say, each joined, and then the rest of the turn.
+
+        Args:
+            reader: hears the events.
+            listener: of the same reader; :meth:`leave` takes it.
+            after: number of a message; 0 for all.
+        """
+        for numbered in self._so_far():
+            if numbered.seq > after:
+                reader(numbered)
+        if self.ended is not None:
+            listener(self.ended)
+            return
+        self._heard = self._heard or len(self._texts) > self._kept
+        if self._draining is not None:
+            listener(self._draining)
+        self._listeners.append((listener, True))
+
+    def _seq_of(self, event: TurnEvent) -> int:
+        """The number of an event that happens now."""
+        if isinstance(event, ToolProgress) and event.status != "running":
+            return self._seq
+        return self._seq + 1 if isinstance(event, Ended) else self._answers[-1].seq
+
+    def _so_far(self) -> Iterator[NumberedEvent]:
+        over = _Answer(0, len(self._texts), len(self._thoughts), len(self._progress))
+        for answer, following in pairwise([*self._answers, over]):
+            if thoughts := "".join(self._thoughts[answer.thoughts : following.thoughts]):
+                yield NumberedEvent(seq=answer.seq, event=Reasoning(text=thoughts))
+            if text := "".join(self._texts[answer.texts : following.texts]):
+                yield NumberedEvent(seq=answer.seq, event=Delta(text=text))
+            yield from self._progress[answer.progress : following.progress]
 
     def leave(self, listener: Listener) -> None:
         """Hear no more."""

@@ -64,6 +64,6 @@ async def end_turn(store: ShardStore, submission: Submission, ended: Ended) -> N
     """
     rows: Sequence[bytes] = ()
     if not submission.stateless:
-        past = await store.transcript(ended.session_id)
-        rows = next((turn.rows for turn in reversed(past) if turn.turn_id == ended.turn_id), ())
+        past = await store.past_turn(ended.turn_id)
+        rows = () if past is None else past.rows
     await store.finish(ended, closing(rows))

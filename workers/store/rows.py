@@ -56,12 +56,12 @@ _TURNS = """
            idempotency_key, fingerprint, origin
     FROM turns
 """
-_TRANSCRIPT = """
+_PAST = """
     SELECT n, turn_id, state, own_fault, ended_at, body
     FROM turns CROSS JOIN messages ON seq >= (n << 20) AND seq < ((n + 1) << 20)
-    WHERE session_id = ? AND in_transcript AND n > ?
-    ORDER BY n, seq
 """
+_TRANSCRIPT = f"{_PAST} WHERE session_id = ? AND in_transcript AND n > ? ORDER BY n, seq"
+_PAST_TURN = f"{_PAST} WHERE turn_id = ? AND in_transcript ORDER BY seq"
 _SUMMARY = """
     SELECT through, turn_id, summaries.turns, text, made_at
     FROM summaries JOIN turns ON n = through
@@ -259,18 +259,12 @@ class Rows:
         if self._execute(_SUMMARISE, values).rowcount != 1:
             raise StoreFailed(f"transcript {session_id} has no turn {summary.through}")
 
+    def past_turn(self, turn_id: str) -> PastTurn | None:
+        """A turn with its rows, if they are part of a transcript."""
+        return next(iter(_past_turns(self._execute(_PAST_TURN, (turn_id,)).fetchall())), None)
+
     def _past(self, session_id: str, *, after: int) -> list[PastTurn]:
-        rows = self._execute(_TRANSCRIPT, (session_id, after)).fetchall()
-        return [
-            PastTurn(
-                turn_id=turn_id,
-                state=state,
-                own_fault=bool(own_fault),
-                rows=tuple(row[5] for row in group),
-                ended_at=ended_at,
-            )
-            for (_, turn_id, state, own_fault, ended_at), group in groupby(rows, key=itemgetter(0, 1, 2, 3, 4))
-        ]
+        return _past_turns(self._execute(_TRANSCRIPT, (session_id, after)).fetchall())
 
     def page(self, session_id: str, after: int, limit: int) -> list[TranscriptRow]:
         """The next rows of a transcript."""
@@ -355,6 +349,19 @@ class Rows:
         if numbers:
             self._execute(_KEEP_HIGHEST)
         self._executemany("DELETE FROM turns WHERE n = ?", [(n,) for n in numbers])
+
+
+def _past_turns(rows: Sequence[tuple[Any, ...]]) -> list[PastTurn]:
+    return [
+        PastTurn(
+            turn_id=turn_id,
+            state=state,
+            own_fault=bool(own_fault),
+            rows=tuple(row[5] for row in group),
+            ended_at=ended_at,
+        )
+        for (_, turn_id, state, own_fault, ended_at), group in groupby(rows, key=itemgetter(0, 1, 2, 3, 4))
+    ]
 
 
 def kept_origin(origin: Origin) -> dict[str, Any]:

@@ -136,6 +136,9 @@ class ShardStore(Protocol):
     async def transcript(self, session_id: str) -> list[PastTurn]:
         """A session's turns in order, with their messages."""
 
+    async def past_turn(self, turn_id: str) -> PastTurn | None:
+        """A turn of a transcript, with its messages."""
+
     async def conversation(self, session_id: str) -> Conversation:
         """The last summary of a transcript, and the turns behind it with their messages."""
 

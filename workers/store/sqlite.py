@@ -113,6 +113,9 @@ class SqliteShard(ShardStore):
     async def transcript(self, session_id: str) -> list[PastTurn]:
         return await self._submit(self._file, self._rows.transcript, session_id)
 
+    async def past_turn(self, turn_id: str) -> PastTurn | None:
+        return await self._submit(self._file, self._rows.past_turn, turn_id)
+
     async def conversation(self, session_id: str) -> Conversation:
         return await self._submit(self._file, self._rows.conversation, session_id)
 

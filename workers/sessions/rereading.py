@@ -1,0 +1,111 @@
+"""Turns that are read again: from their feed while they run, from their transcript once they are over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from hermes_actors.wire.refusals import RefusalCode
+from workers.models.attached import REASONING, shown
+from workers.sessions.admission import Admission
+from workers.sessions.feed import TurnFeed
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.residents import Sessions
+from workers.store.shard import TurnRow
+from workers.turn_errors import stopped_error
+from workers.turns import Ended, Refusal
+
+
+async def turn_of(principal: str, turn_id: str, shard: OwnedShard) -> TurnRow:
+    """A turn of a principal.
+
+    Raises:
+        Refusal: ``turn_not_found``; there is none, or it is another principal's, or it was dropped.
+        StoreFailed: the disk does not answer.
+    """
+    row = await shard.store.turn(turn_id)
+    if row is None or row.submission.principal != principal:
+        raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such turn.")
+    return row
+
+
+async def readable(row: TurnRow, shard: OwnedShard, admission: Admission) -> TurnFeed:
+    """The feed of a turn that is on disk, with all that the turn has said.
+
+    Raises:
+        Refusal: ``shard_unavailable``; it waits, and its session cannot be activated.
+        StoreFailed: the disk does not answer.
+    """
+    feed = await admission.feed_of(row, shard)
+    if feed.ended is None or not feed.ended.replayed:  # this worker heard it all
+        return feed
+    past = await shard.store.past_turn(feed.turn_id)
+    return rebuilt(() if past is None else past.rows, replace(feed.ended, replayed=False))
+
+
+async def stop_turn(row: TurnRow, shard: OwnedShard, admission: Admission, sessions: Sessions) -> bool:
+    """Cancel a turn that runs or waits; whether it was not over. Its end comes soon.
+
+    Raises:
+        Refusal: ``shard_unavailable``; it waits, and its session cannot be activated.
+        StoreFailed: the disk does not answer.
+    """
+    feed = await admission.feed_of(row, shard)
+    session = await sessions.present(row.submission.key)
+    if feed.ended is not None or session is None:
+        return False
+    session.cancel(feed.turn_id, stopped_error("by its caller"))
+    return True
+
+
+def rebuilt(rows: Sequence[bytes], ended: Ended) -> TurnFeed:
+    """The feed of a turn that is over, made again from its transcript: one event for each message.
+
+    The transcript does not say which calls of tools failed, so each is reported as completed. The text of the last
+    answer is that of the end: it has what the gateway added, which is no part of the transcript.
+
+    Args:
+        rows: the turn's messages, as JSON: those that it began with, then answers and results of tools.
+        ended: its end.
+    """
+    feed = TurnFeed(ended.turn_id, b"")
+    messages = _after_the_question(rows)
+    answers = any(message["role"] == "assistant" and not message.get("tool_calls") for message in messages[-1:])
+    if ended.text and not answers:  # of a stateless turn only the end is kept
+        messages.append({"role": "assistant", REASONING: ended.reasoning})
+    tools: dict[str, str] = {}  # by id of the call
+    for at, message in enumerate(messages):
+        if message["role"] == "assistant":
+            last = bool(ended.text) and at == len(messages) - 1
+            _answer(feed, message, ended.text if last else _text(message.get("content")), tools)
+        elif (call_id := message.get("tool_call_id")) in tools:
+            feed.tool(call_id, tools[call_id], "completed")
+    feed.end(ended)
+    return feed
+
+
+def _after_the_question(rows: Sequence[bytes]) -> list[dict[str, Any]]:
+    """What follows the last message of a person: a prompt may bring several, and answers that nobody gave here."""
+    messages = [shown(orjson.loads(row)) for row in rows]
+    asked = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    return messages[asked + 1 :]
+
+
+def _answer(feed: TurnFeed, message: dict[str, Any], text: str, tools: dict[str, str]) -> None:
+    feed.begin_answer()
+    if thoughts := message.get(REASONING):
+        feed.reasoning(thoughts)
+    if text:
+        feed.text(text)
+    for call in message.get("tool_calls") or ():
+        name = tools[call["id"]] = call["function"]["name"]
+        feed.tool(call["id"], name, "running")
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") == "text")
+    return content or ""
