@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,23 @@ PURE_FLOOR = (
     "hermes_actors.times",
     *(f"hermes_actors.wire.{name}" for name in ("messages", "records", "refusals", "tags", "sharding")),
 )
+FLOORS: tuple[tuple[str, ...], ...] = (  # a room imports of the floors below its own only
+    (
+        *(f"hermes_actors.{room}" for room in ("background", "home", "terminal", "times", "tracebacks", "wire")),
+        *(f"workers.{room}" for room in ("json_depth", "kept_json", "session_keys", "turn_ids")),
+    ),
+    ("hermes_actors.core", "hermes_actors.disk", "hermes_actors.logs", "workers.turns"),
+    ("hermes_actors.config", "hermes_actors.operators", "workers.conversations", "workers.store"),
+    ("hermes_actors.pool", "hermes_actors.records", "workers.gateway", "workers.models"),
+    ("hermes_actors.restart", "workers.ingress", "workers.probe", "workers.tools", "workers.turn_errors"),
+    ("hermes_actors.supervisor", "workers.runtimes"),
+    ("hermes_actors.cli", "workers.sessions"),
+    ("workers.routing",),
+    ("workers.worker",),
+    ("workers.main",),
+)
+UPWARD = {("hermes_actors.pool.pool", "hermes_actors.supervisor.hearing")}  # known, until the room goes
+CIRCLE = {"hermes_actors.cli.command", "hermes_actors.cli.disk"}  # known, likewise
 NAMING_WORKERS = ("pool.py", "probe.py")  # they start processes whose code is in the workers' package
 SHARED_WITH_WORKERS = (
     "hermes_actors.background",
@@ -127,3 +146,56 @@ def test_the_mcp_sdk_is_imported_by_the_tools_alone(path: Path) -> None:
 )
 def test_the_decisions_of_a_turn_are_pure(path: str) -> None:
     assert not {name for name in imported(ROOT / path) if name.split(".")[0] in IMPURE}
+
+
+# -- floors ------------------------------------------------------------------------------------------------------------
+
+
+def imports() -> Mapping[str, set[str]]:
+    """Module -> the modules of ours that it imports, those for types alone among them."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in OURS}
+
+    def module_of(name: str) -> str:
+        while name not in paths and "." in name:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {
+        module: {module_of(name) for name in imported(path) if is_below(name, *PACKAGES)} - {module, *PACKAGES}
+        for module, path in paths.items()
+        if module not in PACKAGES
+    }
+
+
+PACKAGES = ("hermes_actors", "workers")
+OURS = modules(*PACKAGES)
+IMPORTS = imports()
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+@pytest.mark.parametrize("module", IMPORTS)
+def test_a_module_imports_of_its_own_room_and_of_floors_below_alone(module: str) -> None:
+    room = room_of(module)
+    upward = {
+        name
+        for name in IMPORTS[module]
+        if room_of(name) != room and FLOOR_OF[room_of(name)] >= FLOOR_OF[room] and (module, name) not in UPWARD
+    }
+
+    assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: names - CIRCLE if module in CIRCLE else names for module, names in IMPORTS.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' imports '.join(reversed(error.args[1]))}")
+
+
+def test_every_room_that_has_a_floor_is_there() -> None:
+    assert {room_of(module) for module in IMPORTS} == set(FLOOR_OF)

@@ -24,6 +24,7 @@ from hermes_actors.core.state import ActorRecord, Owner, SessionEntry
 from hermes_actors.disk.sqlite import Durability, set_aside
 from hermes_actors.home import Home
 from hermes_actors.records.history import Chronicle
+from hermes_actors.records.home_facts import HomeFacts, read_facts, write_facts
 from hermes_actors.records.losses import Losses
 from hermes_actors.records.registry_file import (
     ACTOR,
@@ -40,7 +41,6 @@ from hermes_actors.records.registry_file import (
     reader,
 )
 from hermes_actors.records.session_ids import new_session_id
-from hermes_actors.supervisor.home_facts import HomeFacts, read_facts, write_facts
 from hermes_actors.wire.failpoints import point
 
 _SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS}, {TOLD} FROM sessions"  # noqa: S608  # own words

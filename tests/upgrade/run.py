@@ -39,6 +39,7 @@ BOUND_S = 60.0  # of every wait
 LOOK_S = 0.1
 DRAIN_S = 4  # long enough for what runs to end, but for the one turn that is to be cut
 PEOPLE = 3
+MARKED = 3  # exit code: done, and sessions were cut
 
 Row = dict[str, Any]
 
@@ -231,8 +232,8 @@ async def upgrade(gateway: Gateway, other: Gateway, python: Path, wheel: Path, f
         pip(python, "install", "--force-reinstall", "--no-deps", str(wheel))
         waiting = asyncio.create_task(_behind(gateway, http, cut.session))
         code, told = await gateway.ctl("restart")
-        faults.check(code == 0, f"hermes-ctl of the new release restarted the old one: {told}")
-        if code:
+        faults.check(code == MARKED, f"hermes-ctl of the new release restarted the old one: {told}")
+        if code != MARKED:
             raise RuntimeError("it was not restarted")
         after = await gateway.until_serving(but=status["boot"])
         faults.check(after["pid"] == status["pid"], "the process is the same")
