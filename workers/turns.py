@@ -154,10 +154,12 @@ class Refusal(Exception):
         code: for programs, with its HTTP status.
         why: for people.
         retry_after_s: when to send it again, in seconds; None: as the code says.
+        kept: it was accepted before, and its turn begins later.
     """
 
-    def __init__(self, code: RefusalCode, why: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, code: RefusalCode, why: str, retry_after_s: float | None = None, *, kept: bool = False) -> None:
         super().__init__(why)
         self.code = code
         self.why = why
         self.retry_after_s = retry_after_s
+        self.kept = kept

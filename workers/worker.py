@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from hermes_actors.wire.messages import (
     Drain,
     Drained,
     FellBack,
-    Heartbeat,
     Listen,
     Query,
     Ready,
@@ -33,9 +30,9 @@ from hermes_actors.wire.messages import (
     Seal,
 )
 from hermes_actors.wire.ownership import owner_mark
-from hermes_actors.wire.records import Load
 from hermes_actors.wire.sharding import shard_of
 from workers.conversations import follow_ups
+from workers.duties import Duties
 from workers.ingress.http import HttpIngress
 from workers.models import make_chain
 from workers.models.chain import ModelChain
@@ -52,25 +49,16 @@ from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.command_run import stop_turn
 from workers.sessions.feed import TurnFeed
-from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Sessions
 from workers.sessions.running import running_turns
 from workers.sessions.session import Session
 from workers.store.journal import Journal
-from workers.store.shard import StoreFailed
 from workers.tools.servers import ToolServers, UnknownServer
 from workers.turns import Ended, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
 HEARTBEATS_PER_INTERVAL = 2  # so that one that is late is not one that is missing
-PASSIVATION_INTERVAL_S = 1.0
-SETTLED_S = 60.0  # from ready on; a life that comes so far did not die of its start
-REOPEN_INTERVAL_S = 30.0  # between two tries to store an end or to begin what waits, which failed
-REOPEN_SOON_S = 2.0  # the same while a shard cannot be opened, which nobody else can serve
-PRUNE_INTERVAL_S = 600.0
-IDEMPOTENCY_KEPT_S = 24 * 3600.0
-PRUNE_PAUSE_S = 0.1  # between two pieces: turns go first
 INGRESS_CLOSE_S = 2.0  # for answers that are ready to leave
 
 
@@ -89,8 +77,6 @@ class Worker:
         self._home = home = Home(Path(configure.home))
         self._link = link
         self._listeners = listeners
-        self._auto_resume = configure.auto_resume
-        self._heartbeat_s = config.supervisor.heartbeat_seconds / HEARTBEATS_PER_INTERVAL
         self._background = Background()
         self._listening: set[int] = set()
 
@@ -131,6 +117,16 @@ class Worker:
         hello = Hello(boot=configure.boot, slot=configure.slot, generation=configure.generation)
         self._router = Router(self._table, self._local, registry, hello)
         self._peers = PeerServer(home.peer(configure.slot), configure.boot, self._local)
+        self._duties = Duties(
+            self._sessions,
+            self._table,
+            self._shards,
+            heartbeat_s=config.supervisor.heartbeat_seconds / HEARTBEATS_PER_INTERVAL,
+            auto_resume=configure.auto_resume,
+            serving=lambda: self._router.serving,
+            live_mcp=lambda: self._tools.live,
+            send=self._tell,
+        )
         self._ingress = HttpIngress(
             self._router, config=config.api_server, api_keys=configure.settings.api_keys, slot=configure.slot
         )
@@ -140,8 +136,7 @@ class Worker:
         """Everything that does not wait for shards."""
         await self._peers.start()
         await self._ingress.start()
-        for standing in (self._beat(), self._passivate(), self._reopen(), self._prune()):
-            self._background.start(standing)
+        self._duties.start()
 
     async def assign(self, assign: Assign) -> None:
         """Take a new shard table; open and recover what is new."""
@@ -150,30 +145,8 @@ class Worker:
         if not self._router.serving:
             self._router.serving = True
             self._tell(Ready())
-            if not self._auto_resume:
-                self._background.start(self._resume_late())
-        self._resume(opened)
-
-    def _resume(self, shards: Iterable[OwnedShard]) -> None:
-        """Have turns begin that wait for their session; :meth:`_resume_late` does where starts may have died of it."""
-        if self._auto_resume:
-            for shard in shards:
-                self._background.start(self._sessions.resume(shard))
-
-    async def _resume_late(self) -> None:
-        """After young deaths in a row: begin what earlier owners left once this life is no young one any more."""
-        if self._sessions.backlog:
-            log.warning(
-                "the last lives died young: turns that wait are begun later",
-                turns=len(self._sessions.backlog),
-                seconds=SETTLED_S,
-            )
-        await asyncio.sleep(SETTLED_S)
-        self._auto_resume = True  # a drain that goes on now begins them at its end
-        if self._sessions.backlog:
-            log.info("turns that waited since the start are begun", turns=len(self._sessions.backlog))
-        for shard in list(self._table.open.values()):
-            await self._sessions.resume(shard)
+            self._duties.ready()
+        self._duties.resume(opened)
 
     async def listen(self, listen: Listen) -> None:
         """Accept on these slots' sockets and no others."""
@@ -194,7 +167,7 @@ class Worker:
         """Serve again, first what waited."""
         self._sessions.draining.over()
         self._router.draining = False
-        self._resume(self._table.open.values())
+        self._duties.resume(self._table.open.values())
 
     def seal(self, order: Seal) -> None:
         """Tell what runs; from now on it does not end but by :meth:`cut`."""
@@ -245,11 +218,11 @@ class Worker:
         config = from_plain(order.settings.config)
         self._tools.reconfigure(config.mcp_servers, order.settings.environment)
         before = self._sessions.agent_config
-        self._sessions.agent_config = agent_config_of(config, order.settings.environment, before.runtime, before.models)
-        self._sessions.config = config.sessions
-        self._admission.admins = config.api_server.admins
+        after = agent_config_of(config, order.settings.environment, before.runtime, before.models)
+        self._sessions.reconfigure(config.sessions, after)
+        self._admission.reconfigure(config.api_server.admins)
         self._ingress.reconfigure(config.api_server, order.settings.api_keys)
-        if self._sessions.agent_config.models is not before.models:
+        if after.models is not before.models:
             self._background.start(before.models.retire())
         self._tell(Answer(request=order.request, found=True, data={}))
 
@@ -266,64 +239,14 @@ class Worker:
         await self._tools.close()
         await self._peers.close()
         self._router.close()
-        self._tell(self._heartbeat())  # what the registry has to know of the last turns
+        self._duties.beat()  # what the registry has to know of the last turns
         await self._sessions.agent_config.models.close()
         await self._shards.close()
         await self._journal.close()
+        self._duties.stop()
         self._background.cancel()
 
-    # -- standing work --------------------------------------------------------------------------------------------
-    async def _beat(self) -> None:
-        """Tell the supervisor that the loop turns, and what the registry wants to know."""
-        while True:
-            self._tell(self._heartbeat())
-            await asyncio.sleep(self._heartbeat_s)
-
-    def _heartbeat(self) -> Heartbeat:
-        active, self._sessions.active = self._sessions.active, {}
-        running = self._sessions.running
-        load = Load(
-            resident=self._sessions.resident,
-            running=running,
-            queued=self._sessions.pending - running + len(self._sessions.backlog),
-            turns=self._sessions.turns_ended,
-            mcp=self._tools.live,
-        )
-        return Heartbeat(load=load, active=active, reached=self._shards.reached())
-
-    async def _passivate(self) -> None:
-        while True:
-            await asyncio.sleep(PASSIVATION_INTERVAL_S)
-            self._sessions.passivate()
-
-    async def _reopen(self) -> None:
-        """A disk may have room again, and a supervisor that was too busy to answer time."""
-        due = 0.0
-        while True:
-            await asyncio.sleep(min(REOPEN_SOON_S, REOPEN_INTERVAL_S))
-            if not self._router.serving:
-                continue
-            if self._shards.missing:
-                self._resume(await self._shards.follow_table())
-            if time.monotonic() < due:
-                continue
-            due = time.monotonic() + REOPEN_INTERVAL_S
-            shards = list(self._table.open.values())
-            for shard in shards:
-                await shard.store_unstored()
-            self._resume(shards)
-
-    async def _prune(self) -> None:
-        """Forget what nobody can ask for any more, a bounded piece at a time."""
-        while True:
-            await asyncio.sleep(PRUNE_INTERVAL_S)
-            for shard in list(self._table.open.values()):
-                try:
-                    while await shard.store.prune(time.time() - IDEMPOTENCY_KEPT_S):  # noqa: ASYNC110  # paced work, not polling
-                        await asyncio.sleep(PRUNE_PAUSE_S)
-                except StoreFailed as error:
-                    log.warning("old turns not pruned", shard=shard.number, why=str(error))
-
+    # -- what sessions report --------------------------------------------------------------------------------------
     def _offer(self, key: str, asked: Submission, feed: TurnFeed, ended: Ended) -> None:
         """A stateless conversation went on; its follow-up shall find this agent, whichever way it took the reply."""
         if ended.state != "completed":

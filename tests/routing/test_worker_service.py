@@ -57,13 +57,14 @@ from hermes_actors.wire.records import CutTurn, Interrupted
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 from workers import main
+from workers.duties import REOPEN_INTERVAL_S
 from workers.ingress.http import HttpIngress
 from workers.main import EXIT_FAILED, EXIT_ORPHANED, EXIT_STOPPED, Service
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed
 from workers.store.sqlite import SqliteShard, open_shard
 from workers.turns import Ended, Origin, Parked, Refusal, Submission
-from workers.worker import REOPEN_INTERVAL_S, Worker
+from workers.worker import Worker
 
 KEY = "api:default:a"
 
@@ -493,8 +494,8 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_once_the_worker_has_lived_
 
     lines = [(line["log_level"], line["event"]) for line in logged if line.get("turns") == 1]
     assert lines == [
-        ("warning", "the last lives died young: turns that wait are begun later"),
-        ("info", "turns that waited since the start are begun"),
+        ("warning", "processes of this worker died young: it begins the waiting turns later"),
+        ("info", "the worker begins the turns that waited since its start"),
     ]
     assert not supervisor.worker._sessions.backlog
 
@@ -504,7 +505,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_after_a_drain_and_not_duri
     await left_waiting(supervisor, "hello")
     supervisor.say(supervisor.configure(), drain(), Assign(owners={0: [0, 1], 1: [0, 1]}, up=[0]))
     await supervisor.until_heard(Ready)
-    await until(lambda: supervisor.worker._auto_resume)
+    await until(lambda: supervisor.worker._duties._auto_resume)
     assert supervisor.worker._sessions.waiting == 1
 
     supervisor.say(DrainOver())

@@ -143,9 +143,10 @@ class PeerResponse:
 
 @message("peer_refusal")
 class PeerRefusal:
-    """The response to a request or a submitted turn that was refused: the owner keeps nothing of it."""
+    """The response to a request or a submitted turn that was refused."""
 
     request: int
     code: RefusalCode
     why: str
     retry_after_s: float | None
+    kept: bool  # as of :class:`workers.turns.Refusal`

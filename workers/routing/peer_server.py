@@ -146,7 +146,7 @@ class _Caller:
             self._refuse(request.request, Refusal(RefusalCode.MESSAGE_TOO_LARGE, str(error)))
 
     def _refuse(self, number: int, no: Refusal) -> None:
-        self.send(PeerRefusal(request=number, code=no.code, why=no.why, retry_after_s=no.retry_after_s))
+        self.send(PeerRefusal(request=number, code=no.code, why=no.why, retry_after_s=no.retry_after_s, kept=no.kept))
 
     def accept(self, turn: _RemoteTurn, turn_id: str) -> None:
         """Send that a turn is on disk."""

@@ -127,7 +127,7 @@ class _LinkedOwner:
             code = RefusalCode(response.code)
             if code in (RefusalCode.NOT_OWNER, RefusalCode.TOO_LATE):
                 raise OwnerGone(response.why, may_have_it=False)
-            raise Refusal(code, response.why, response.retry_after_s)
+            raise Refusal(code, response.why, response.retry_after_s, kept=response.kept)
         return response
 
     def _received(self, message: Any) -> None:

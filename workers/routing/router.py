@@ -38,7 +38,6 @@ from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
 from workers.session_keys import named_conversation, new_conversation
-from workers.sessions.commands import command_in
 from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turn_ids import new_turn_id, shard_of_turn
 from workers.turns import NumberedEvent, Refusal, Submission, TurnError, TurnUnknown
@@ -164,8 +163,7 @@ class Router:
         except TurnUnknown as unknown:
             _tell_lost(turn, str(unknown), cut_error("crash"))
         except Refusal as refusal:
-            kept = refusal.code == RefusalCode.GATEWAY_DRAINING and command_in(submission.messages) is None
-            _tell_lost(turn, refusal.why, waiting_error() if kept else cut_error("crash"))
+            _tell_lost(turn, refusal.why, waiting_error() if refusal.kept else cut_error("crash"))
 
     async def _read_on(self, turn: ReadingTurn) -> None:
         try:

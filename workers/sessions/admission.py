@@ -54,11 +54,15 @@ class Admission:
     def __init__(
         self, sessions: Sessions, *, admins: Collection[str], on_restart_wanted: Callable[[str], None]
     ) -> None:
-        self.admins = admins
+        self._admins = admins
         self._sessions = sessions
         self._on_restart_wanted = on_restart_wanted
         self._named: dict[tuple[str, str], asyncio.Event] = {}  # (key, Idempotency-Key) being looked up or admitted
         self._commands: OrderedDict[tuple[str, str], TurnFeed] = OrderedDict()  # (key, name): the latest
+
+    def reconfigure(self, admins: Collection[str]) -> None:
+        """From the next message on these principals may restart the gateway."""
+        self._admins = admins
 
     async def submit(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
         """Admit a turn: it is on disk when this returns, and its feed will tell the rest.
@@ -94,7 +98,11 @@ class Admission:
         if again and (known := self._known_command((submission.key, submission.turn_id))) is not None:
             return known
         if again and (row := await shard.store.turn(submission.turn_id)) is not None:
-            return await self.feed_of(row, shard)
+            try:
+                return await self.feed_of(row, shard)
+            except Refusal as refusal:
+                refusal.kept = refusal.code == RefusalCode.GATEWAY_DRAINING  # its next owner begins it
+                raise
         admit = self._admit if command is None else partial(self._command, command)
         if submission.idempotency_key is not None:
             return await self._named_turn(submission, shard, admit)
@@ -181,7 +189,7 @@ class Admission:
 
     async def _restart(self, submission: Submission, shard: OwnedShard) -> TurnFeed:
         """Ask for a planned restart of the gateway, if the sender may; a drain that goes on is not asked for again."""
-        allowed = submission.principal in self.admins
+        allowed = submission.principal in self._admins
         draining = self._sessions.draining.goes_on
         ended = answer(submission, "", "completed", restart_words(allowed=allowed, draining=draining))
         if allowed and not draining:

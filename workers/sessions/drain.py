@@ -205,14 +205,15 @@ class Draining:
         """What the sender of a message that was taken before is told while :attr:`is_held`."""
         return self._refused(
             "This message is kept, and runs once as soon as the gateway serves again. "
-            "What to do: ask again with the same Idempotency-Key"
+            "What to do: ask again with the same Idempotency-Key",
+            kept=True,
         )
 
-    def _refused(self, what: str, more: str = "") -> Refusal:
+    def _refused(self, what: str, more: str = "", *, kept: bool = False) -> Refusal:
         then = "stop" if self._order is None else self._order.then
         wait_s = self.retry_after_s
         when = "later" if then == "hold" else f"in about {wait_s:.0f} s"
-        return Refusal(RefusalCode.GATEWAY_DRAINING, f"{_BEGINS_NONE[then]} {what} {when}{more}.", wait_s)
+        return Refusal(RefusalCode.GATEWAY_DRAINING, f"{_BEGINS_NONE[then]} {what} {when}{more}.", wait_s, kept=kept)
 
 
 _BEGINS_NONE = {

@@ -75,7 +75,17 @@ class Sessions:
         self.draining = Draining(self, on_drained)
         self.background = Background()
         self.turns_ended = 0
-        self.active: dict[str, float] = {}  # sessions that were active since the last heartbeat, wall-clock
+        self._active: dict[str, float] = {}  # sessions that were active since the last heartbeat, wall-clock
+
+    def reconfigure(self, config: SessionsConfig, agent_config: AgentConfig) -> None:
+        """Apply a new configuration; a turn that runs ends with the one it began with."""
+        self.config = config
+        self.agent_config = agent_config
+
+    def take_active(self) -> dict[str, float]:
+        """The sessions that were active since the last call, with the time in seconds since the epoch."""
+        active, self._active = self._active, {}
+        return active
 
     def __iter__(self) -> Iterator[Resident]:
         """Those in memory."""
@@ -114,7 +124,7 @@ class Sessions:
         if self._resident.get(key) is resident:
             self._resident.move_to_end(key)
         if not resident.session.stateless:
-            self.active[key] = time.time()
+            self._active[key] = time.time()
 
     def _gone(self, resident: Resident, work: Work) -> None:
         """Work is finished, or could not be stored."""
@@ -295,7 +305,7 @@ class Sessions:
             await shard.store.delete(key)
             self.backlog.drop(shard.number, key)
             await self._registry.forget(key, shard)
-            self.active.pop(key, None)
+            self._active.pop(key, None)
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
