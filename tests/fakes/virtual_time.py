@@ -40,6 +40,11 @@ def loop_factories(item: pytest.Item, *usual: str) -> Mapping[str, Callable[[], 
     return {name: LOOP_FACTORIES[name] for name in chosen or usual}
 
 
+async def step() -> None:
+    """Let all run once that can run now."""
+    await asyncio.sleep(0)
+
+
 async def time_passes(seconds: float) -> None:
     """Let everything happen that does so within this time."""
     _loop()

@@ -299,9 +299,7 @@ async def test_status_tells_what_a_sleeping_session_carries(bench: Bench) -> Non
     assert bench.registry.activations == []
 
 
-async def test_the_agent_of_a_stateless_conversation_sleeps_soon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.sessions.residents.STATELESS_TTL_S", 0.01)
-
+async def test_the_agent_of_a_stateless_conversation_sleeps_soon(bench: Bench) -> None:
     await bench.talk("hi", key="conv:default:1", stateless=True)
 
     async with asyncio.timeout(BOUND_S):

@@ -10,6 +10,7 @@ import pykka
 import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
+from fakes.virtual_time import until_idle
 
 from hermes_actors.config.model import SessionsConfig
 from workers.models.provider import ModelFailure
@@ -111,10 +112,7 @@ async def test_mail_waits_for_the_fresh_actor_which_asks_the_primary_first(bench
     assert len(bench.toolboxes) == 1, "the tools are the session's"
 
 
-async def test_without_an_answer_of_the_supervisor_the_actor_goes_on(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.sessions.residents.RESTART_TIMEOUT_S", 0.01)
+async def test_without_an_answer_of_the_supervisor_the_actor_goes_on(bench: Bench) -> None:
     bench.model.script = [down()]
     await bench.talk("one")
     before = actor(bench)
@@ -194,6 +192,6 @@ async def test_the_reply_is_told_before_the_actor_is_held(bench: Bench) -> None:
     bench.sessions._on_fell_back = lambda *_: order.append("reported")
 
     await end_of(feed)
-    await asyncio.sleep(0)
+    await until_idle()
 
     assert order == ["told", "reported"]

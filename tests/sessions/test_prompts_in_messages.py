@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 from fakes.sessions import Bench, FakeToolbox
+from fakes.virtual_time import until_idle
 
 from workers.sessions.commands import help_text, prompt_asked_for
 from workers.tools.toolbox import Prompted
@@ -114,7 +115,7 @@ async def test_help_does_not_wait_for_a_session_that_is_being_activated(bench: B
 
     bench.registry.activate = held  # type: ignore[method-assign]
     first = asyncio.create_task(bench.talk("hi"))
-    await asyncio.sleep(0)
+    await until_idle()
 
     assert "/mcp__s__weather" in (await bench.talk("/help")).text
 

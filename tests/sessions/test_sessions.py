@@ -10,6 +10,7 @@ import pykka
 import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, end_of, events_of, text_reply, tool_reply, until
+from fakes.virtual_time import time_passes, until_idle
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import SessionsConfig
@@ -217,7 +218,7 @@ async def test_who_comes_late_to_a_stream_first_hears_the_text_so_far(bench: Ben
     await bounded(toolbox.called.wait())
 
     late = asyncio.ensure_future(events_of(await bench.send("go", idempotency_key="k")))
-    await asyncio.sleep(0)
+    await until_idle()
     toolbox.gate.set()
 
     events = await late
@@ -289,16 +290,16 @@ async def test_above_the_limit_the_longest_idle_session_sleeps_and_comes_back_wi
 
 
 async def test_an_idle_session_sleeps_after_its_time_but_never_while_a_turn_runs() -> None:
-    bench = Bench(SessionsConfig(idle_ttl_seconds=0.001))
+    bench = Bench(SessionsConfig(idle_ttl_seconds=60.0))
     bench.model.gate.clear()
     feed = await bench.send("busy")
     await bench.model.until_asked(1)
-    await asyncio.sleep(0.01)  # longer than the time to live
+    await time_passes(61.0)
     bench.sessions.passivate()
     assert bench.sessions.resident == 1
     bench.model.gate.set()
     await end_of(feed)
-    await asyncio.sleep(0.01)
+    await time_passes(61.0)
 
     bench.sessions.passivate()
 
@@ -335,7 +336,7 @@ async def test_a_stop_keeps_waiting_turns_queued_and_admits_no_more(bench: Bench
     _, waiting = await bench.send("one"), await bench.send("two")
     await bench.model.until_asked(1)
     stopping = asyncio.ensure_future(bench.sessions.stop("shutdown_timeout"))
-    await asyncio.sleep(0)
+    await until_idle()
     with pytest.raises(Refusal) as refused:
         await bench.send("three")
     assert refused.value.code == "gateway_draining"
@@ -391,7 +392,7 @@ async def test_a_deleted_session_does_not_come_back_for_what_an_earlier_owner_le
     answer = bench.store.gates["delete"] = asyncio.Event()
 
     deleting = asyncio.ensure_future(bench.sessions.delete("api:default:a", bench.shard))
-    await asyncio.sleep(0)
+    await until_idle()
     resuming = asyncio.ensure_future(bench.sessions.resume(bench.shard)) if resumes == "during" else None
     await until(lambda: left[1].turn_id not in bench.store.rows)
     answer.set()

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, FakeToolbox, bounded, end_of, text_reply, tool_reply, until
+from fakes.virtual_time import step, until_idle
 
 from hermes_actors.config.model import SessionsConfig
 from workers.models.offer import NO_TOOLS, Offer
@@ -71,7 +72,7 @@ async def test_a_caller_cancelled_during_the_commit_leaves_a_turn_that_runs(benc
     first = asyncio.ensure_future(bench.send(submission))
     await until_journal_has(bench, ("admit running", submission.turn_id))
     second = asyncio.ensure_future(bench.send("pay", idempotency_key="k"))
-    await asyncio.sleep(0)
+    await until_idle()
 
     first.cancel()
     answer.set()
@@ -113,7 +114,7 @@ async def test_a_turn_handed_over_again_while_it_is_being_admitted_runs_once(ben
     answer = held(bench, "transcript")
     submission = bench.message("once")
     both = asyncio.gather(bench.send(submission), bench.send(submission, again=True))
-    await asyncio.sleep(0)
+    await until_idle()
     answer.set()
 
     feeds = await both
@@ -145,11 +146,11 @@ async def test_a_session_is_not_put_to_sleep_between_its_activation_and_its_firs
     bench = Bench(SessionsConfig(max_resident_per_worker=1))
     answer = held(bench, "transcript")
     sent = [asyncio.ensure_future(bench.send(f"hi {n}", key=f"api:default:{n}")) for n in range(8)]
-    await asyncio.sleep(0)
+    await step()
     answer.set()
     async with asyncio.timeout(BOUND_S):
         while not bench.sessions.pending:  # as soon as one is active, others come
-            await asyncio.sleep(0)
+            await step()
             bench.sessions.passivate()
 
     feeds = await bounded(asyncio.gather(*sent))
@@ -172,8 +173,7 @@ async def test_a_message_whose_commit_goes_on_while_the_actor_dies_runs_once(ben
     await until_journal_has(bench, ("admit queued", submission.turn_id))
     bench.model.gate.set()
     assert (await end_of(first)).state == "interrupted"
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until_idle()
     answer.set()
 
     feed = await second
@@ -251,8 +251,7 @@ async def test_no_tool_call_goes_on_after_its_turn_ended_by_a_bug(bench: Bench) 
     toolbox = bench.toolboxes[0]
     toolbox.gate.clear()
     await bounded(toolbox.called.wait())
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until_idle()
     assert feed.ended is None
     toolbox.gate.set()
 
@@ -353,8 +352,7 @@ async def test_what_an_earlier_owner_left_queued_does_not_begin_during_a_stop(be
     await bounded(bench.sessions.close())
     answer.set()
     await bounded(resuming)
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until_idle()
 
     assert bench.store.rows[submission.turn_id].state == "queued"
     assert bench.toolboxes == []
@@ -368,12 +366,11 @@ async def test_a_message_that_comes_during_the_deletion_of_its_session_begins_a_
     await bench.model.until_asked(2)
     answer = held(bench, "delete")
     deleting = asyncio.ensure_future(bench.sessions.delete(KEY, bench.shard))
-    await asyncio.sleep(0)
+    await until_idle()
     bench.model.gate.set()
     sent = asyncio.ensure_future(bench.send("fresh"))
     assert (await end_of(running)).state == "cancelled"
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until_idle()
     answer.set()
     await bounded(deleting)
 
@@ -387,7 +384,6 @@ async def test_a_message_that_comes_during_the_deletion_of_its_session_begins_a_
 async def test_a_deletion_does_not_wait_for_ever_for_a_turn_that_does_not_react(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.sessions.residents.CUT_TIMEOUT_S", 0.01)
     release = asyncio.Event()
 
     async def deaf(_request: ModelRequest, _on_text: object) -> object:
@@ -399,8 +395,7 @@ async def test_a_deletion_does_not_wait_for_ever_for_a_turn_that_does_not_react(
 
     monkeypatch.setattr(bench.model, "complete", deaf)
     feed = await bench.send("one")
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until_idle()
 
     await bounded(bench.sessions.delete(KEY, bench.shard))
 
@@ -453,8 +448,7 @@ async def test_turns_run_in_the_order_of_their_admission_though_a_caller_left(be
     sent[0].cancel()
     answer.set()
     second = await sent[1]
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until_idle()
     assert bench.model.requests == []
     read.set()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.sessions import BOUND_S, Bench, events_of, text_reply, tool_reply
+from fakes.virtual_time import until_idle
 
 from workers.models.provider import ModelReply, ModelRequest
 from workers.routing.listening_turn import ListeningTurn
@@ -234,7 +235,7 @@ async def test_events_are_given_as_they_come() -> None:
     turn = ListeningTurn("turn")
     events = aiter(turn)
     waiting = asyncio.ensure_future(anext(events))
-    await asyncio.sleep(0)
+    await until_idle()
     assert not turn.heard
 
     turn.hear(Delta(text="a"))
@@ -261,7 +262,7 @@ async def test_who_abandons_a_turn_leaves_its_owner_once_and_hears_no_more() -> 
     left: list[int] = []
     turn.attach("turn_0", lambda: left.append(1))
     waiting = asyncio.ensure_future(heard(turn))
-    await asyncio.sleep(0)
+    await until_idle()
 
     turn.abandon()
     turn.abandon()
