@@ -29,7 +29,7 @@ _TAGS = {yaml.MappingNode: {"map"}, yaml.SequenceNode: {"seq"}, yaml.ScalarNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class ConfigDocument:
     """A parsed text."""
 
     value: Mapping[str, Any] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class _TooLarge(Exception):
     """The data is larger or deeper than any configuration."""
 
 
-def parse(text: str) -> Document:
+def parse(text: str) -> ConfigDocument:
     """The mapping that a YAML text holds; an empty text is an empty one.
 
     Scalars are ``None``, ``bool``, ``int``, ``float`` or ``str``. Of a duplicate key the first value stands.
@@ -54,7 +54,7 @@ def parse(text: str) -> Document:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)  # composes nodes only: nothing is constructed
         if root is None:
-            return Document()
+            return ConfigDocument()
         reader = _Reader()
         value = reader.read(root, ())
     except (RecursionError, _TooLarge):
@@ -68,17 +68,17 @@ def parse(text: str) -> Document:
         return _broken("not YAML: a number or an escape is out of range", None)
     problems = tuple(reader.problems)
     if isinstance(value, dict):
-        return Document(value=value, lines=reader.lines, problems=problems)
+        return ConfigDocument(value=value, lines=reader.lines, problems=problems)
     if value is None:
-        return Document(problems=problems)
+        return ConfigDocument(problems=problems)
     return _broken("expected sections like 'model:' at the top, each with its keys", 1)
 
 
-def _broken(what: str, line: int | None) -> Document:
-    return Document(problems=(Problem(what=what, line=line),))
+def _broken(what: str, line: int | None) -> ConfigDocument:
+    return ConfigDocument(problems=(Problem(what=what, line=line),))
 
 
-def _syntax_error(error: yaml.MarkedYAMLError) -> Document:
+def _syntax_error(error: yaml.MarkedYAMLError) -> ConfigDocument:
     """What PyYAML says, and where what it was reading began: an open quote is noticed only at the end of the text."""
     mark = error.problem_mark or error.context_mark
     words = error.problem or "unreadable"

@@ -19,12 +19,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from hermes_actors.config.document import Document, parse
+from hermes_actors.config.document import ConfigDocument, parse
 from hermes_actors.config.dotenv import parse_dotenv, with_variable
 from hermes_actors.config.explain import explain, nearest_key, wanting_no_text
 from hermes_actors.config.files import Unreadable, read_text, replace_private, why
 from hermes_actors.config.filled import Filled, fill, retyped
-from hermes_actors.config.model import API_SERVER_KEY, Config, Endpoint, McpServer, Settings
+from hermes_actors.config.model import API_SERVER_KEY, Config, McpServer, ModelEndpoint, Settings
 from hermes_actors.config.pasted import looks_like_key
 from hermes_actors.config.problems import HIDDEN, ConfigError, KeyPath, Problem
 from hermes_actors.config.resolve import resolve
@@ -144,14 +144,14 @@ def _demo_key_lock(home: Home) -> FileLock:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read_config(file: Path, owners: Collection[int] | None, *, must_exist: bool) -> Document:
+def _read_config(file: Path, owners: Collection[int] | None, *, must_exist: bool) -> ConfigDocument:
     try:
         return parse(read_text(file, owners))
     except FileNotFoundError:
         missing = Problem(what="there is no such file", remedy="name an existing file with --config")
-        return Document(problems=(missing,)) if must_exist else Document(absent=True)
+        return ConfigDocument(problems=(missing,)) if must_exist else ConfigDocument(absent=True)
     except Unreadable as error:
-        return Document(problems=(error.problem,))
+        return ConfigDocument(problems=(error.problem,))
 
 
 def _read_dotenv(file: Path, owners: Collection[int] | None) -> tuple[dict[str, str], tuple[Problem, ...]]:
@@ -238,7 +238,7 @@ def _wants_demo_key(config: Config, variables: Mapping[str, str]) -> bool:
     return own and not variables.get(API_SERVER_KEY)
 
 
-def _placed(file: Path, document: Document, problems: Iterable[Problem]) -> list[Problem]:
+def _placed(file: Path, document: ConfigDocument, problems: Iterable[Problem]) -> list[Problem]:
     """Problems with file and line, in the order of the file."""
     placed = [replace(p, file=str(file), line=p.line or document.line_of(p.path)) for p in problems]
     return sorted(placed, key=lambda problem: problem.line or 0)
@@ -247,7 +247,7 @@ def _placed(file: Path, document: Document, problems: Iterable[Problem]) -> list
 # -- summary ----------------------------------------------------------------------------------------------------------
 
 
-def _endpoint(settings: Settings, path: KeyPath, name: str, endpoint: Endpoint) -> str:
+def _endpoint(settings: Settings, path: KeyPath, name: str, endpoint: ModelEndpoint) -> str:
     if endpoint.provider == "demo":
         return "demo (local, no key)"
     model, url = (settings.written.get((*path, of), getattr(endpoint, of)) for of in (name, "base_url"))

@@ -72,7 +72,7 @@ def _openai_key(given: dict[str, Any]) -> str | None:
     return OPENAI_KEY if given.get("provider") == "openai" else None
 
 
-class Endpoint(Section):
+class ModelEndpoint(Section):
     """Where a model is reached, and with which key."""
 
     provider: Provider = "openai"
@@ -98,7 +98,7 @@ class Endpoint(Section):
         return self
 
 
-class ModelConfig(Endpoint):
+class ModelConfig(ModelEndpoint):
     """The primary model."""
 
     default: Name = "gpt-5-mini"
@@ -111,7 +111,7 @@ class ModelConfig(Endpoint):
     """How long to wait between two pieces of an answer."""
 
 
-class FallbackProvider(Endpoint):
+class FallbackProvider(ModelEndpoint):
     """One entry of the fallback chain, complete in itself: nothing is inherited from ``model``."""
 
     provider: Provider = "custom"
@@ -206,7 +206,7 @@ def _said(compaction: Compaction | None) -> str | dict[str, Any]:
     return OFF if compaction is None else compaction.model_dump()
 
 
-class AgentConfig(Section):
+class AgentSection(Section):
     """How an agent runs a turn, and how long a stop waits for running turns."""
 
     max_turns: Count = 90
@@ -327,7 +327,7 @@ class Config(Section):
     """Models to try, in order, when the primary one fails."""
     mcp_servers: Mapping[ServerName, McpServer] = Field(default_factory=dict)
     """MCP servers by name; their tools appear as ``mcp__<server>__<tool>``."""
-    agent: AgentConfig = AgentConfig()
+    agent: AgentSection = AgentSection()
     """How an agent runs a turn."""
     supervisor: SupervisorConfig = SupervisorConfig()
     """The pool of workers."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hermes_actors.config import rules
-from hermes_actors.config.model import Config, Endpoint, McpServer
+from hermes_actors.config.model import Config, McpServer, ModelEndpoint
 from hermes_actors.config.problems import KeyPath, Problem, unset_variable
 from hermes_actors.config.rules import Unfit
 from hermes_actors.config.variables import BadReference, UnsetVariable, interpolate, variables_in
@@ -38,7 +38,7 @@ def resolve(config: Config, variables: Mapping[str, str]) -> Resolved:
     return found
 
 
-def _model_key(endpoint: Endpoint, path: KeyPath, variables: Mapping[str, str], found: Resolved) -> None:
+def _model_key(endpoint: ModelEndpoint, path: KeyPath, variables: Mapping[str, str], found: Resolved) -> None:
     if endpoint.provider != "demo" and endpoint.key_env is not None:
         _named(endpoint.key_env, path, rules.bearer, variables, found)
 

@@ -14,7 +14,7 @@ from fakes.running_gateway import installed as installed_program
 
 from hermes_actors.cli.command import Failed
 from hermes_actors.cli.unit import installed, unit_text
-from hermes_actors.config.model import AgentConfig, Config
+from hermes_actors.config.model import AgentSection, Config
 from hermes_actors.home import Home
 
 BOUND_S = 30.0
@@ -35,7 +35,7 @@ def values(unit: str, key: str) -> list[str]:
 
 def text(**texts: str) -> str:
     return unit_text(
-        Config(agent=AgentConfig(restart_drain_timeout=600.0)),
+        Config(agent=AgentSection(restart_drain_timeout=600.0)),
         Home(Path(texts.get("home", "/srv/gw"))),
         start=["/opt/bin/hermes-supervisor", "start", "--home", texts.get("home", "/srv/gw")],
         reload=["/opt/bin/hermes-ctl", "reload"],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hermes_actors.config.load import ConfigError, ensure_demo_key, load, summary
 from hermes_actors.config.model import (
-    AgentConfig,
+    AgentSection,
     ApiServerConfig,
     Config,
     FallbackProvider,
@@ -145,7 +145,7 @@ def test_whatever_yaml_the_file_holds_loading_it_raises_nothing_but_config_error
         load(home, config_path=None, environ=KEYS, demo=False)
 
 
-_SECTIONS = (ModelConfig, FallbackProvider, McpServer, ToolFilter, AgentConfig, SupervisorConfig, ApiServerConfig)
+_SECTIONS = (ModelConfig, FallbackProvider, McpServer, ToolFilter, AgentSection, SupervisorConfig, ApiServerConfig)
 _KEYS = st.sampled_from(sorted({key for section in _SECTIONS for key in section.model_fields} | {"other", "a b"}))
 _VALUES: st.SearchStrategy[object] = st.recursive(
     st.none()

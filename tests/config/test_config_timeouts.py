@@ -9,7 +9,7 @@ from fakes.config_desk import Desk
 
 from hermes_actors.cli import drain as command
 from hermes_actors.config import timeouts
-from hermes_actors.config.model import MAX_SECONDS, AgentConfig, Config
+from hermes_actors.config.model import MAX_SECONDS, AgentSection, Config
 from hermes_actors.core.drain import drain
 from hermes_actors.core.drain import requests as drain_requests
 from hermes_actors.core.pool import lifecycle
@@ -64,7 +64,7 @@ def test_a_section_that_is_broken_otherwise_is_not_told_twice(desk: Desk) -> Non
 
 @pytest.mark.parametrize(("drain_s", "stop_s"), [(60.0, 90), (0.0, 30), (0.2, 31)])
 def test_the_units_patience_is_above_what_a_stop_may_take(drain_s: float, stop_s: int) -> None:
-    config = Config(agent=AgentConfig(restart_drain_timeout=drain_s))
+    config = Config(agent=AgentSection(restart_drain_timeout=drain_s))
 
     assert timeouts.stop_timeout_s(config) == stop_s
 

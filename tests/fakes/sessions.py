@@ -18,7 +18,7 @@ from workers.models.chain import ModelChain
 from workers.models.messages import upstream_messages
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 from workers.routing.listening_turn import ListeningTurn
 from workers.runtimes.chat.runtime import ChatRuntime
 from workers.runtimes.runtime import Runtime
@@ -74,7 +74,7 @@ class FakeModel:
         self.asked = asyncio.Condition()
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
-        target = Target(provider=self.name, model=request.model or self.model)
+        target = ModelTarget(provider=self.name, model=request.model or self.model)
         messages = [orjson.loads(message) for message in upstream_messages(request, target)]
         self.requests.append(messages)
         self.asked_for.append(request.model)

@@ -12,9 +12,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from hermes_actors.wire.records import LatestTurn
 from workers.store.shard import (
-    Conversation,
     PastTurn,
     ShardStore,
+    StoredConversation,
     StoreFailed,
     Summary,
     TranscriptRow,
@@ -171,11 +171,11 @@ class FakeShardStore(ShardStore):
         return next((turn for turn in past if turn.turn_id == turn_id), None)
 
     @operation
-    def conversation(self, session_id: str) -> Conversation:
+    def conversation(self, session_id: str) -> StoredConversation:
         self._read("transcript")
         past, summary = self._past(session_id), self.summaries.get(session_id)
         covered = [turn.turn_id for turn in past].index(summary.through) + 1 if summary is not None else 0
-        return Conversation(summary=summary, past=past[covered:])
+        return StoredConversation(summary=summary, past=past[covered:])
 
     @operation
     def summary(self, session_id: str) -> Summary | None:

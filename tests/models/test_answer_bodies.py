@@ -18,7 +18,7 @@ from workers.models.failure import words_of_error
 from workers.models.provider import ModelReply
 from workers.models.reading import WebPage, read_answer
 from workers.models.reply import ReplyBuilder
-from workers.models.timeouts import Patience
+from workers.models.timeouts import MovingTimeout
 
 BOM = b"\xef\xbb\xbf"
 
@@ -40,11 +40,11 @@ def read(*pieces: bytes) -> tuple[ModelReply, str, str]:
     thoughts: list[str] = []
 
     async def reading() -> None:
-        async with Patience("first token", WAIT_S) as patience:
+        async with MovingTimeout("first token", WAIT_S) as timeout:
             await read_answer(
                 Pieces(pieces),
                 builder,
-                patience,
+                timeout,
                 inter_token_s=WAIT_S,
                 on_text=texts.append,
                 on_reasoning=thoughts.append,

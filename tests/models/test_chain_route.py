@@ -14,10 +14,10 @@ from workers.models.cause import TREATMENTS, Cause
 from workers.models.failure import names
 from workers.models.provider import ModelFailure
 from workers.models.route import (
-    MAX_CLOSED_S,
+    MAX_COOLDOWN_S,
     PRIMARY,
     after_failure,
-    closed_for_s,
+    cooldown_s,
     decisive,
     first_asked,
 )
@@ -78,7 +78,7 @@ def test_a_closed_provider_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "is_open", "first"),
+    ("position", "is_available", "first"),
     [
         (0, (True, True, True), 0),
         (0, (False, True, True), 1),
@@ -93,9 +93,9 @@ def test_a_closed_provider_is_passed_over() -> None:
     ],
 )
 def test_a_request_begins_at_the_first_open_provider_and_at_the_primary_if_there_is_none(
-    position: int, is_open: Sequence[bool], first: int
+    position: int, is_available: Sequence[bool], first: int
 ) -> None:
-    assert first_asked(position, is_open) == first
+    assert first_asked(position, is_available) == first
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_a_request_begins_at_the_first_open_provider_and_at_the_primary_if_there
     [
         (failed(status=429, retry_after_s=60.0), 60.0),
         (failed(status=503, retry_after_s=1.0), 1.0),
-        (failed(status=429, retry_after_s=10 * MAX_CLOSED_S), MAX_CLOSED_S),
+        (failed(status=429, retry_after_s=10 * MAX_COOLDOWN_S), MAX_COOLDOWN_S),
         (failed(status=429), 0.0),
         (failed(status=404, retry_after_s=60.0), 0.0),
         (failed(status=429, retry_after_s=60.0, code="insufficient_quota"), 0.0),
     ],
 )
 def test_a_provider_is_closed_for_as_long_as_it_says_but_not_for_ever(failure: ModelFailure, seconds: float) -> None:
-    assert closed_for_s(failure) == seconds
+    assert cooldown_s(failure) == seconds
 
 
 FAILURES = st.builds(failed, cause=st.sampled_from(Cause), delivered=st.booleans())

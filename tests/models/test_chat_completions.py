@@ -32,13 +32,13 @@ from structlog.testing import capture_logs
 from workers.models import exchange, limits, reading, retry
 from workers.models.cause import Cause
 from workers.models.chat import ChatCompletions, request_body
-from workers.models.exchange import Patiences
+from workers.models.exchange import Timeouts
 from workers.models.failure import MAX_WORDS_CHARS
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 
 KEY = "hunter2-0123456789"
-LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
+LONG = Timeouts(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 SHORT_S = 2.0
 HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 
@@ -46,7 +46,7 @@ HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 class Client:
     """The provider under test, what it delivered, and how long it slept between retries."""
 
-    def __init__(self, base_url: str, *, key: str = KEY, patiences: Patiences = LONG, max_retries: int = 0) -> None:
+    def __init__(self, base_url: str, *, key: str = KEY, timeouts: Timeouts = LONG, max_retries: int = 0) -> None:
         self.texts: list[str] = []
         self.slept: list[float] = []
         self.provider = ChatCompletions(
@@ -54,7 +54,7 @@ class Client:
             model="gpt-test",
             base_url=base_url,
             key=key,
-            patiences=patiences,
+            timeouts=timeouts,
             max_retries=max_retries,
             sleep=self._sleep,
             draw=lambda: 1.0,
@@ -121,7 +121,7 @@ async def test_the_request_is_a_streamed_chat_completion_with_the_key(server: Mo
 
 def test_parameters_do_not_overrule_what_is_ours_to_say() -> None:
     parameters = {"model": "other", "stream": False, "n": 5, "messages": [], "tools": [], "top_p": 1}
-    body = request_body(ModelRequest(messages=[], parameters=parameters), Target(provider="p", model="mine"))
+    body = request_body(ModelRequest(messages=[], parameters=parameters), ModelTarget(provider="p", model="mine"))
 
     assert body.count(b'"stream":') == 1
     assert json.loads(body) == {
@@ -517,8 +517,8 @@ async def test_no_connection_in_time_names_itself(connect: Connect) -> None:
             for filler in (first, second):
                 filler.setblocking(False)
                 filler.connect_ex(deaf.getsockname())
-            patiences = Patiences(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S)
-            failure = await connect(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", patiences=patiences).failure()
+            timeouts = Timeouts(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S)
+            failure = await connect(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", timeouts=timeouts).failure()
 
     assert (failure.kind, failure.text) == ("timeout", f"no connection within {SHORT_S:g} s")
 
@@ -529,7 +529,7 @@ async def test_no_free_connection_in_time_is_a_connect_timeout_too(
 ) -> None:
     monkeypatch.setattr(exchange, "MAX_CONNECTIONS", 1)
     server.script(hang())
-    client = connect(patiences=Patiences(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S))
+    client = connect(timeouts=Timeouts(connect=SHORT_S, first_token=WAIT_S, inter_token=WAIT_S))
     first = asyncio.create_task(client.ask())
     await server.until(lambda: server.in_flight == 1)
 
@@ -548,7 +548,7 @@ async def test_no_free_connection_in_time_is_a_connect_timeout_too(
 )
 async def test_no_first_token_in_time_names_itself(server: ModelServer, connect: Connect, answer: Answer) -> None:
     server.script(answer)
-    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
+    client = connect(timeouts=Timeouts(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
 
     failure = await client.failure()
 
@@ -559,7 +559,7 @@ async def test_no_first_token_in_time_names_itself(server: ModelServer, connect:
 @in_virtual_time
 async def test_no_next_token_in_time_names_itself(server: ModelServer, connect: Connect) -> None:
     server.script(say("so far", end="hang"))
-    client = connect(patiences=Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=SHORT_S))
+    client = connect(timeouts=Timeouts(connect=WAIT_S, first_token=WAIT_S, inter_token=SHORT_S))
 
     failure = await client.failure()
 
@@ -585,7 +585,7 @@ async def test_chunks_that_bring_nothing_are_no_first_token(
     server: ModelServer, connect: Connect, beat: dict[str, Any]
 ) -> None:
     server.script(stream(beat, done=False, end="beat"))
-    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=SHORT_S))
+    client = connect(timeouts=Timeouts(connect=WAIT_S, first_token=SHORT_S, inter_token=SHORT_S))
 
     failure = await client.failure()
 
@@ -598,7 +598,7 @@ async def test_chunks_that_bring_nothing_are_no_next_token(
     server: ModelServer, connect: Connect, beat: dict[str, Any]
 ) -> None:
     server.script(stream(chunk({"content": "so far"}), beat, done=False, end="beat"))
-    client = connect(patiences=Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=SHORT_S))
+    client = connect(timeouts=Timeouts(connect=WAIT_S, first_token=WAIT_S, inter_token=SHORT_S))
 
     failure = await client.failure()
 
@@ -617,7 +617,7 @@ async def test_blanks_before_a_body_that_is_not_streamed_are_no_piece_of_it(
     server: ModelServer, connect: Connect
 ) -> None:
     server.script(replace(whole(b"\n"), end="beat"))
-    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
+    client = connect(timeouts=Timeouts(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
 
     failure = await client.failure()
 
@@ -753,7 +753,7 @@ WITH_NEXT = replace(HELLO, has_next=True)
 @in_virtual_time
 async def test_a_silent_provider_is_asked_once(server: ModelServer, connect: Connect) -> None:
     server.script(hang(), hang(), hang())
-    client = connect(patiences=Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S), max_retries=3)
+    client = connect(timeouts=Timeouts(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S), max_retries=3)
 
     failure = await client.failure()
 

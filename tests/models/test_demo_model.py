@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.models.cause import Cause
-from workers.models.demo import MAX_RESULT_CHARS, MAX_SLEEP_S, DemoModel, wishes_of
+from workers.models.demo import MAX_RESULT_CHARS, MAX_SLEEP_S, DemoModel, asked_calls
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.runtimes.chat.machine import pictures_message
 
@@ -222,6 +222,6 @@ def test_arguments_survive_any_text_around_them(around: str, arguments: dict[str
     written = json.dumps(arguments)
     before = around.lower().replace("call", "")
 
-    (wish,) = wishes_of(f"{before} call tool {written}{before}")
+    (call,) = asked_calls(f"{before} call tool {written}{before}")
 
-    assert (wish.tool, wish.arguments) == ("tool", written)
+    assert (call.tool, call.arguments) == ("tool", written)

@@ -11,10 +11,10 @@ from fakes.model_server import WAIT_S, Answer, ModelServer, call_tools, chunk, r
 from workers.models.chain import ModelChain, ModelLine
 from workers.models.chat import ChatCompletions
 from workers.models.empty import is_empty, line_of_empty
-from workers.models.exchange import Patiences
+from workers.models.exchange import Timeouts
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 
-LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
+LONG = Timeouts(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 
 
@@ -51,7 +51,7 @@ async def line_of(*servers: Sequence[Answer]) -> AsyncIterator[tuple[ModelLine, 
 
 def provider(server: ModelServer, at: int) -> ChatCompletions:
     return ChatCompletions(
-        name=f"provider-{at}", model="m", base_url=server.base_url, key=None, patiences=LONG, max_retries=0
+        name=f"provider-{at}", model="m", base_url=server.base_url, key=None, timeouts=LONG, max_retries=0
     )
 
 

@@ -15,14 +15,14 @@ from fakes.sessions import FakeModel, text_reply
 from fakes.virtual_time import in_virtual_time, until_idle
 
 from workers.models.chat import ChatCompletions
-from workers.models.exchange import Patiences
+from workers.models.exchange import Timeouts
 from workers.models.gauge import LEAST_WINDOW
 from workers.models.gauges import LOOKED_UP_AGAIN_S, MOST, Gauges
 from workers.models.provider import ModelFailure
 
 PRIMARY = (0, None)
 LARGE = 100_000  # bytes
-PATIENCES = Patiences(connect=5.0, first_token=5.0, inter_token=5.0)
+TIMEOUTS = Timeouts(connect=5.0, first_token=5.0, inter_token=5.0)
 
 
 class Stating(FakeModel):
@@ -175,7 +175,7 @@ async def listing() -> AsyncIterator[Callable[[web.StreamResponse], Any]]:
     async with TestServer(app) as server:
         provider = ChatCompletions(
             name="custom", model="m", base_url=str(server.make_url("/v1")), key="the-secret-key",
-            patiences=PATIENCES, max_retries=0,
+            timeouts=TIMEOUTS, max_retries=0,
         )  # fmt: skip
 
         async def window(answer: web.StreamResponse) -> int | None:
@@ -204,7 +204,7 @@ async def test_the_list_of_models_is_read_with_the_key_and_whatever_it_is_no_tur
 
 async def test_a_provider_that_is_not_there_states_no_window() -> None:
     gone = ChatCompletions(
-        name="custom", model="m", base_url="http://127.0.0.1:9/v1", key=None, patiences=PATIENCES, max_retries=0
+        name="custom", model="m", base_url="http://127.0.0.1:9/v1", key=None, timeouts=TIMEOUTS, max_retries=0
     )
 
     assert await gone.window("m") is None

@@ -14,9 +14,9 @@ from workers.models.cause import Cause
 from workers.models.failure import Words, words_of_error
 from workers.models.limits import (
     DESCRIPTION_CHARS,
-    Limits,
+    ModelLimits,
     advice_about,
-    learned,
+    limits_learned,
     offered,
     plain_schema,
     target_of,
@@ -43,10 +43,10 @@ def request(tools: Offer, **parameters: Any) -> ModelRequest:
 
 
 def lesson(
-    words: Words, tools: Offer, *, cause: Cause = Cause.TOOLS, limits: Limits | None = None, **parameters: Any
-) -> Limits | None:
-    known = limits or Limits()
-    found = learned(known, cause, words, within(known, request(tools, **parameters)))
+    words: Words, tools: Offer, *, cause: Cause = Cause.TOOLS, limits: ModelLimits | None = None, **parameters: Any
+) -> ModelLimits | None:
+    known = limits or ModelLimits()
+    found = limits_learned(known, cause, words, within(known, request(tools, **parameters)))
     return None if found is None else found.limits
 
 
@@ -80,7 +80,7 @@ MANY = offer_of([tool(f"t{n:03}") for n in range(200)], "odd")
 def test_a_description_that_is_too_long_is_cut_for_this_model(words: Words, bound: int) -> None:
     limits = lesson(words, FEW)
 
-    assert limits == Limits(description_chars=bound)
+    assert limits == ModelLimits(description_chars=bound)
     cut = offered(limits, FEW)
     lengths = [len(each["function"]["description"]) for each in orjson.loads(cut.joined)]
     assert lengths == [1, bound, 1]
@@ -104,12 +104,12 @@ def test_a_description_that_is_too_long_is_cut_for_this_model(words: Words, boun
 def test_of_too_many_tools_the_first_ones_are_kept(words: Words) -> None:
     limits = lesson(words, MANY)
 
-    assert limits == Limits(tools=128)
+    assert limits == ModelLimits(tools=128)
     assert names_of(offered(limits, MANY)) == [f"mcp__odd__t{n:03}" for n in range(128)]
 
 
 def test_the_log_says_which_tools_are_left_out_and_how_others_are_chosen() -> None:
-    found = learned(Limits(), Cause.TOOLS, said("at most 128 tools", param="tools"), request(MANY))
+    found = limits_learned(ModelLimits(), Cause.TOOLS, said("at most 128 tools", param="tools"), request(MANY))
 
     assert found is not None
     assert "odd/mcp__odd__t128" in found.said
@@ -155,12 +155,12 @@ def test_where_no_tool_is_named_all_are_sent_in_their_plainest_form_and_then_non
     words = said("JSON schema conversion failed:\nUnrecognized schema: true")
 
     limits = lesson(words, tools)
-    assert limits == Limits(plain_schemas=True)
+    assert limits == ModelLimits(plain_schemas=True)
     plain = orjson.loads(offered(limits, tools).joined)[1]["function"]["parameters"]
     assert plain == {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"]}
 
-    assert lesson(words, tools, limits=limits) == Limits(plain_schemas=True, tools=0)
-    assert offered(Limits(tools=0), tools).joined == b""
+    assert lesson(words, tools, limits=limits) == ModelLimits(plain_schemas=True, tools=0)
+    assert offered(ModelLimits(tools=0), tools).joined == b""
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_where_no_tool_is_named_all_are_sent_in_their_plainest_form_and_then_non
     ],
 )
 def test_a_model_that_takes_no_tools_is_asked_without_them(words: Words) -> None:
-    assert lesson(words, FEW) == Limits(tools=0)
+    assert lesson(words, FEW) == ModelLimits(tools=0)
 
 
 def test_a_request_without_tools_teaches_nothing_of_tools() -> None:
@@ -193,12 +193,12 @@ def test_a_model_without_eyes_gets_a_line_in_place_of_pictures() -> None:
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://e.com/a.png"}}]}
     )
     for asked in (ModelRequest(messages=[row]), ModelRequest(messages=[HELLO], past=[passage(row)])):
-        found = learned(Limits(), Cause.PICTURE, words, asked)
+        found = limits_learned(ModelLimits(), Cause.PICTURE, words, asked)
 
         assert found is not None
-        assert found.limits == Limits(vision=False)
+        assert found.limits == ModelLimits(vision=False)
         assert target_of(found.limits, provider="p", model="m").vision is False
-        assert learned(found.limits, Cause.PICTURE, words, asked) is None
+        assert limits_learned(found.limits, Cause.PICTURE, words, asked) is None
 
 
 @pytest.mark.parametrize("words", [said("not a multimodal model"), said("messages[1].content must be a string")])
@@ -220,7 +220,7 @@ def test_nothing_is_learned_of_pictures_where_none_was_sent(words: Words) -> Non
 def test_an_answer_may_be_as_long_as_the_model_takes(words: Words, bound: int) -> None:
     limits = lesson(words, Offer(), cause=Cause.REQUEST, max_tokens=9000)
 
-    assert limits == Limits(answer_tokens=bound)
+    assert limits == ModelLimits(answer_tokens=bound)
     sent = within(limits, request(Offer(), max_tokens=9000, temperature=1)).parameters
     assert sent == {"max_tokens": bound, "temperature": 1}
     assert lesson(words, Offer(), cause=Cause.REQUEST) is None
@@ -307,10 +307,10 @@ WORDS = st.builds(
 @given(st.lists(WORDS, min_size=1, max_size=40), st.integers(1, 5))
 def test_lessons_about_tools_come_to_an_end_and_never_make_more_of_them(refusals: list[Words], number: int) -> None:
     tools = offer_of([tool(f"t{n}", "x" * 20) for n in range(number)], "odd")
-    limits, lessons = Limits(), 0
+    limits, lessons = ModelLimits(), 0
     for words in refusals:
         before = offered(limits, tools)
-        found = learned(limits, Cause.TOOLS, words, within(limits, request(tools)))
+        found = limits_learned(limits, Cause.TOOLS, words, within(limits, request(tools)))
         assert (found is None) is (not before.tools)
         if found is None:
             return

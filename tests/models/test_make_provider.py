@@ -6,7 +6,7 @@ import pytest
 from fakes.model_server import ModelServer, refuse
 
 from hermes_actors.config.model import (
-    AgentConfig,
+    AgentSection,
     Config,
     FallbackProvider,
     McpServer,
@@ -64,7 +64,7 @@ async def test_a_chain_asks_each_provider_at_its_url_with_its_key_for_its_model(
                 FallbackProvider(model="three", base_url=other.base_url),
                 FallbackProvider(provider="demo", model="four"),
             ),
-            agent=AgentConfig(api_max_retries=1),
+            agent=AgentSection(api_max_retries=1),
         )
         server.script(refuse(500), refuse(500))
         other.script(refuse(401), refuse(401))
@@ -93,7 +93,7 @@ KEYS = {"KEY_ONE": "secret-one", "KEY_TWO": "secret-two"}
 
 def test_a_chain_is_kept_where_nothing_of_it_has_changed() -> None:
     before = make_chain(CHAIN, KEYS)
-    other = {"agent": AgentConfig(system_prompt="be brief"), "mcp_servers": {"a": McpServer(command="b")}}
+    other = {"agent": AgentSection(system_prompt="be brief"), "mcp_servers": {"a": McpServer(command="b")}}
 
     after = make_chain(from_plain(to_plain(CHAIN.model_copy(update=other))), {**KEYS, "OTHER": "x"}, before=before)
 
@@ -105,7 +105,7 @@ def test_a_chain_is_kept_where_nothing_of_it_has_changed() -> None:
     [
         ({"model": CHAIN.model.model_copy(update={"inter_token_timeout": 3.0})}, KEYS),
         ({"fallback_providers": ()}, KEYS),
-        ({"agent": AgentConfig(api_max_retries=7)}, KEYS),
+        ({"agent": AgentSection(api_max_retries=7)}, KEYS),
         ({}, {**KEYS, "KEY_ONE": "secret-new"}),
         ({}, {**KEYS, "KEY_TWO": "secret-new"}),
     ],
@@ -121,7 +121,7 @@ async def test_the_time_outs_of_the_primary_are_not_those_of_a_fallback(server: 
     config = Config(
         model=ModelConfig(provider="custom", base_url=server.base_url, first_token_timeout=0.02),
         fallback_providers=(FallbackProvider(model="slow", base_url=server.base_url),),
-        agent=AgentConfig(api_max_retries=0),
+        agent=AgentSection(api_max_retries=0),
     )
     chain = make_chain(config, {})
 

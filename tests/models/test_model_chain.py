@@ -20,11 +20,11 @@ from workers.models.cause import Cause
 from workers.models.chain import ModelChain, ModelLine
 from workers.models.chat import ChatCompletions
 from workers.models.demo import DemoModel
-from workers.models.exchange import Patiences
+from workers.models.exchange import Timeouts
 from workers.models.log_throttle import PAUSE_S
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 
-LONG = Patiences(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
+LONG = Timeouts(connect=WAIT_S, first_token=WAIT_S, inter_token=WAIT_S)
 SHORT_S = 0.05
 HELLO = ModelRequest(messages=[b'{"role":"user","content":"Hello"}'])
 MAX_RETRIES = 3
@@ -42,14 +42,14 @@ class Clock:
 class Client(ChatCompletions):
     """The real client; it does not sleep between retries."""
 
-    def __init__(self, number: int, base_url: str, patiences: Patiences = LONG) -> None:
+    def __init__(self, number: int, base_url: str, timeouts: Timeouts = LONG) -> None:
         self.closed = False
         super().__init__(
             name=f"provider-{number}",
             model=f"model-{number}",
             base_url=base_url,
             key=f"key-of-{number}",
-            patiences=patiences,
+            timeouts=timeouts,
             max_retries=MAX_RETRIES,
             sleep=self._no_sleep,
             draw=lambda: 1.0,
@@ -72,8 +72,8 @@ class Trial:
         self.texts: list[str] = []
         self.use(LONG)
 
-    def use(self, patiences: Patiences) -> None:
-        self.clients = [Client(at, server.base_url, patiences) for at, server in enumerate(self.servers)]
+    def use(self, timeouts: Timeouts) -> None:
+        self.clients = [Client(at, server.base_url, timeouts) for at, server in enumerate(self.servers)]
         self.chain = ModelChain(self.clients, clock=self.clock)
         self.line = self.chain.line()
 
@@ -243,7 +243,7 @@ async def test_the_next_provider_answers_where_nobody_heard_the_text_of_a_broken
 
 
 async def test_a_silent_provider_is_asked_once_then_the_next_one_is(trial: Trial) -> None:
-    trial.use(Patiences(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
+    trial.use(Timeouts(connect=WAIT_S, first_token=SHORT_S, inter_token=WAIT_S))
     trial.servers[0].script(*[hang()] * 10)
 
     assert (await trial.reply()).fallback == 1

@@ -17,7 +17,7 @@ from fakes.model_server import ModelServer
 from fakes.offers import offer_of
 
 from workers.models.chat import ChatCompletions
-from workers.models.exchange import Patiences
+from workers.models.exchange import Timeouts
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 
 TOOLS = [{"type": "function", "function": {"name": "mcp__x__echo", "parameters": {}}}]
@@ -30,7 +30,7 @@ async def provider(server: ModelServer) -> AsyncIterator[ChatCompletions]:
         model="m",
         base_url=server.base_url,
         key=None,
-        patiences=Patiences(connect=10, first_token=0.2, inter_token=0.2),
+        timeouts=Timeouts(connect=10, first_token=0.2, inter_token=0.2),
         max_retries=0,
     )
     yield made

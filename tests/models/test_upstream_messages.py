@@ -14,12 +14,12 @@ from workers.models.calls import ANOTHER_RESULT, CALLS_ONLY, MAX_RAW_CHARS, NO_R
 from workers.models.content import NO_PICTURE, PICTURE_ELSEWHERE, PICTURE_WITHOUT_URL
 from workers.models.messages import CALL_ELSEWHERE, EMPTY_MESSAGE, is_plain, upstream_messages
 from workers.models.provider import ModelRequest
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 
 Message = dict[str, Any]
 
-HERE = Target(provider="here", model="one")
-ELSEWHERE = Target(provider="there", model="one")
+HERE = ModelTarget(provider="here", model="one")
+ELSEWHERE = ModelTarget(provider="there", model="one")
 PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 
 
@@ -43,7 +43,7 @@ def made_here(message: Message) -> Message:
     return {**message, "made_by": {"provider": "here", "model": "one"}}
 
 
-def sent(*messages: Message, target: Target = HERE, system: str = "") -> list[Message]:
+def sent(*messages: Message, target: ModelTarget = HERE, system: str = "") -> list[Message]:
     """The request's messages; made again of themselves they are the same."""
     rows = upstream_messages(ModelRequest(system=system, messages=[orjson.dumps(row) for row in messages]), target)
     assert upstream_messages(ModelRequest(messages=rows), target) == rows
@@ -184,7 +184,7 @@ def test_an_id_goes_back_whole_to_who_made_it_and_short_to_others(call_id: str) 
     history = [user("go"), made_here(assistant(None, call(call_id))), result(call_id)]
 
     assert calls_in(sent(*history))[0]["id"] == call_id
-    for target in (ELSEWHERE, Target(provider="here", model="two")):
+    for target in (ELSEWHERE, ModelTarget(provider="here", model="two")):
         short = calls_in(sent(*history, target=target))[0]["id"]
         assert len(short) == 9
         assert short.isalnum()
@@ -192,7 +192,7 @@ def test_an_id_goes_back_whole_to_who_made_it_and_short_to_others(call_id: str) 
 
 def test_a_model_that_refuses_long_ids_gets_none_even_of_its_own() -> None:
     history = [user("go"), made_here(assistant(None, call("call_0123456789"), call("abcdefghi")))]
-    target = Target(provider="here", model="one", takes_long_ids=False)
+    target = ModelTarget(provider="here", model="one", takes_long_ids=False)
 
     first, second = (call["id"] for call in calls_in(sent(*history, target=target)))
     assert len(first) == 9
@@ -319,11 +319,11 @@ def test_pictures_stay_for_models_of_which_nothing_is_known_and_for_those_with_e
     parts = [{"type": "text", "text": "look"}, PICTURE]
 
     assert sent(user(parts)) == [user(parts)]
-    assert sent(user(parts), target=Target(provider="p", model="m", vision=True)) == [user(parts)]
+    assert sent(user(parts), target=ModelTarget(provider="p", model="m", vision=True)) == [user(parts)]
 
 
 def test_a_line_stands_for_each_picture_where_the_model_takes_none() -> None:
-    blind = Target(provider="p", model="m", vision=False)
+    blind = ModelTarget(provider="p", model="m", vision=False)
     parts = [{"type": "text", "text": "look"}, PICTURE]
 
     assert sent(user(parts), user([PICTURE]), target=blind) == [user(f"look\n{NO_PICTURE}"), user(NO_PICTURE)]
@@ -366,8 +366,8 @@ def test_what_a_provider_attached_goes_back_to_it_as_it_came() -> None:
     assert messages[1] == {name: value for name, value in SIGNED.items() if name != "made_by"}
 
 
-@pytest.mark.parametrize("target", [ELSEWHERE, Target(provider="here", model="two")])
-def test_what_a_provider_attached_goes_to_no_other(target: Target) -> None:
+@pytest.mark.parametrize("target", [ELSEWHERE, ModelTarget(provider="here", model="two")])
+def test_what_a_provider_attached_goes_to_no_other(target: ModelTarget) -> None:
     messages = sent(user("go"), SIGNED, result(), made_here(assistant("so", reasoning="why")), user("x"), target=target)
 
     assert set(messages[1]) == {"role", "content", "tool_calls"}
@@ -388,13 +388,13 @@ def test_after_a_switch_there_and_back_the_first_model_gets_its_own_again() -> N
 
 
 def test_a_model_that_refuses_what_it_attached_does_not_get_it_back() -> None:
-    target = Target(provider="here", model="one", takes_attached=False)
+    target = ModelTarget(provider="here", model="one", takes_attached=False)
 
     assert set(sent(user("go"), SIGNED, result(), target=target)[1]) == {"role", "content", "tool_calls"}
 
 
 def test_a_model_that_refuses_calls_without_its_signature_gets_those_of_others_in_words() -> None:
-    target = Target(provider="here", model="one", takes_bare_calls=False)
+    target = ModelTarget(provider="here", model="one", takes_bare_calls=False)
     history = [
         user("1"),
         assistant("x", call("t", '{"q":1}', "find")),
@@ -417,7 +417,7 @@ def test_a_model_that_refuses_calls_without_its_signature_gets_those_of_others_i
 
 
 def test_where_roles_must_alternate_neighbours_become_one_and_gaps_are_filled() -> None:
-    strict = Target(provider="p", model="m", takes_repeated_roles=False)
+    strict = ModelTarget(provider="p", model="m", takes_repeated_roles=False)
     history = [
         assistant("welcome"),
         user("a"),
@@ -441,15 +441,15 @@ def test_where_roles_must_alternate_neighbours_become_one_and_gaps_are_filled() 
 
 
 def test_a_model_without_system_messages_gets_the_text_from_the_user() -> None:
-    target = Target(provider="p", model="m", takes_system=False)
-    strict = Target(provider="p", model="m", takes_system=False, takes_repeated_roles=False)
+    target = ModelTarget(provider="p", model="m", takes_system=False)
+    strict = ModelTarget(provider="p", model="m", takes_system=False, takes_repeated_roles=False)
 
     assert sent(user("a"), target=target, system="s") == [user("s"), user("a")]
     assert sent(user("a"), target=strict, system="s") == [user("s\n\na")]
 
 
 def test_a_model_without_names_gets_them_before_the_text() -> None:
-    target = Target(provider="p", model="m", takes_names=False)
+    target = ModelTarget(provider="p", model="m", takes_names=False)
     history = [user("a", name="al"), user([PICTURE], name="al"), assistant("b", name="bo")]
 
     assert sent(*history, assistant(None, call(), name="bo"), result(), target=target) == [
@@ -462,6 +462,6 @@ def test_a_model_without_names_gets_them_before_the_text() -> None:
 
 
 def test_a_model_without_null_gets_words_beside_calls() -> None:
-    target = Target(provider="here", model="one", takes_null_content=False)
+    target = ModelTarget(provider="here", model="one", takes_null_content=False)
 
     assert sent(user("a"), assistant(None, call()), result(), target=target)[1]["content"] == CALLS_ONLY

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from workers.models.attached import MADE_BY
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelRequest, Passage
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 
-HERE = Target(provider="here", model="one")
+HERE = ModelTarget(provider="here", model="one")
 IDS = st.sampled_from(["a", "b", "functions.x:0", "", "Q" * 1_000, "abc123XYZ"]) | st.none() | st.integers(0, 2)
 NAMES = st.sampled_from(["look", "mcp__a__b", "a b", "é" * 70, "", "x" * 65]) | st.none()
 BLANKS = st.sampled_from(["", " ", "\n\t", "\u00a0", "\u3000"])
@@ -36,7 +36,7 @@ PICTURES = st.sampled_from(
 )
 MAKERS = st.sampled_from([{"provider": "here", "model": "one"}, {"provider": "there", "model": "one"}, None, "odd"])
 TARGETS = st.builds(
-    Target,
+    ModelTarget,
     provider=st.just("here"),
     model=st.sampled_from(["one", "two"]),
     vision=st.sampled_from([None, True, False]),
@@ -145,7 +145,7 @@ def said(bodies: Iterable[bytes]) -> set[str]:
     0,
 )
 def test_whatever_a_transcript_holds_its_request_is_valid_and_stays_so(
-    bodies: list[bytes], target: Target, cut_at: int
+    bodies: list[bytes], target: ModelTarget, cut_at: int
 ) -> None:
     past = [Passage(turn_id="t", failed=False, rows=bodies[:cut_at])]
 

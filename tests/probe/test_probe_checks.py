@@ -9,9 +9,9 @@ import pytest
 from fakes.model_failures import failed
 
 from workers.models.provider import ModelReply, ToolCall
-from workers.probe.checks import Check, Outcome, Seen, Wanted, checks_of
+from workers.probe.checks import Check, Outcome, ProbeAnswers, ProbedConfig, checks_of
 
-WANTED = Wanted(model="m", has_tools=True)
+WANTED = ProbedConfig(model="m", has_tools=True)
 
 
 def reply(text: str = "1 2 3", **fields: Any) -> ModelReply:
@@ -20,7 +20,7 @@ def reply(text: str = "1 2 3", **fields: Any) -> ModelReply:
 
 
 CALL = ToolCall(call_id="a", name="ping", arguments="{}")
-GOOD = Seen(
+GOOD = ProbeAnswers(
     plain=reply(),
     pieces=3,
     tool=reply("", tool_calls=(CALL,)),
@@ -30,7 +30,7 @@ GOOD = Seen(
 )
 
 
-def checked(seen: Seen = GOOD, wanted: Wanted = WANTED) -> dict[str, Check]:
+def checked(seen: ProbeAnswers = GOOD, wanted: ProbedConfig = WANTED) -> dict[str, Check]:
     return {check.what: check for check in checks_of(seen, wanted)}
 
 
@@ -50,7 +50,7 @@ def test_of_a_good_server_everything_is_well() -> None:
     ],
 )
 def test_a_model_that_does_not_answer_is_bad_and_asked_nothing_else(failure: Any, advice: str) -> None:
-    checks = checked(Seen(plain=failure))
+    checks = checked(ProbeAnswers(plain=failure))
 
     assert list(checks) == ["answers"]
     assert (checks["answers"].level, advice in checks["answers"].remedy) == ("bad", True)
@@ -136,4 +136,4 @@ def test_an_empty_answer_is_a_note() -> None:
 
 
 def test_long_words_of_a_provider_are_bounded() -> None:
-    assert len(checked(Seen(plain=failed(status=500, text="x" * 5000)))["answers"].seen) < 250
+    assert len(checked(ProbeAnswers(plain=failed(status=500, text="x" * 5000)))["answers"].seen) < 250

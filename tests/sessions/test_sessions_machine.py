@@ -21,7 +21,7 @@ from hermes_actors.wire.messages import Cut, Drain
 from hermes_actors.wire.records import CutTurn
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 from workers.sessions.agent import AgentActor
 from workers.sessions.feed import TurnFeed
 from workers.store.shard import StoreFailed
@@ -58,7 +58,7 @@ ANSWERS: dict[str, Callable[[], ModelReply | ModelFailure | BaseException]] = {
 }
 
 
-FAKE = Target(provider="fake", model="fake-1")
+FAKE = ModelTarget(provider="fake", model="fake-1")
 
 
 class AskedModel:

@@ -17,7 +17,7 @@ from workers.store import file as file_module
 from workers.store import rows as rows_module
 from workers.store import sqlite as sqlite_module
 from workers.store.journal import Journal
-from workers.store.rows import Rows
+from workers.store.rows import ShardRows
 from workers.store.shard import ShardDamaged, StoreFailed
 from workers.store.sqlite import OpenedShard, SqliteShard, open_shard
 
@@ -304,7 +304,7 @@ async def test_no_operation_costs_more_in_a_larger_shard(store: SqliteShard) -> 
 
 def steps_of_each_operation(connection: sqlite3.Connection) -> dict[str, int]:
     """How many instructions SQLite runs for each operation on one session; nothing of it is kept."""
-    rows = Rows(connection, lambda: 4e9)  # after everything in the store
+    rows = ShardRows(connection, lambda: 4e9)  # after everything in the store
     sent, end = submission(idempotency_key="again"), ended(session_id="sess_new")
     packed = rows_module.packed({"text": "", "finish_reason": "stop", "usage": {}, "model": "demo", "error": None})
     operations: dict[str, Callable[[], object]] = {

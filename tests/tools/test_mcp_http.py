@@ -295,7 +295,9 @@ async def test_an_error_without_words_is_named(error: httpx2.TransportError, sai
         raise error
 
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-    async with streamable_http._Client(lambda _: None, lambda _: None, transport=httpx2.MockTransport(fail)) as client:
+    async with streamable_http._HttpClient(
+        lambda _: None, lambda _: None, transport=httpx2.MockTransport(fail)
+    ) as client:
         response = await client.post("http://127.0.0.1/mcp", json=request)
 
     assert said in response.json()["error"]["message"]

@@ -16,7 +16,7 @@ from mcp_types import (
     JSONRPCResponse,
 )
 
-from workers.tools.messages import MAX_SEARCHES, NO_RESULT, UNREADABLE, Line, mended, read
+from workers.tools.messages import MAX_SEARCHES, NO_RESULT, UNREADABLE, OutputLine, mended, read
 from workers.tools.outcomes import ANSWERED, CONNECTION_CLOSED, OWN_CODES, UNUSABLE
 
 ANSWER = {"jsonrpc": "2.0", "id": 3, "result": {"content": []}}
@@ -89,7 +89,7 @@ def test_an_error_of_another_form_is_told_in_its_words(error: Any, words: str) -
     ],
 )
 def test_an_answer_of_another_form_is_read_as_it_is_meant(answer: Any) -> None:
-    assert read(line(answer)) == Line((READ,))
+    assert read(line(answer)) == OutputLine((READ,))
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_an_answer_of_another_form_is_read_as_it_is_meant(answer: Any) -> None:
     ],
 )
 def test_a_message_is_found_beside_what_is_printed(written: bytes, noise: str) -> None:
-    assert read(written % orjson.dumps(ANSWER)) == Line((READ,), noise)
+    assert read(written % orjson.dumps(ANSWER)) == OutputLine((READ,), noise)
 
 
 def test_several_messages_may_share_a_line() -> None:
     notice = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
 
-    assert read(line(notice)[:-1] + line(ANSWER)) == Line((JSONRPCNotification(**notice), READ))
+    assert read(line(notice)[:-1] + line(ANSWER)) == OutputLine((JSONRPCNotification(**notice), READ))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_what_is_no_number_in_json_is_read() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_output_of_a_server_breaks_the_reader(written: bytes) -> None:
-    assert isinstance(read(written), Line)
+    assert isinstance(read(written), OutputLine)
     assert isinstance(mended(written, rejected=False), bytes | None)
 
 

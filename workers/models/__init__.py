@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hermes_actors.config.model import Config, Endpoint, ModelConfig
+from hermes_actors.config.model import Config, ModelConfig, ModelEndpoint
 from workers.models.chain import ModelChain
 from workers.models.chat import ChatCompletions
 from workers.models.demo import DemoModel
-from workers.models.exchange import Patiences
+from workers.models.exchange import Timeouts
 from workers.models.limits import MAX_LESSONS
 from workers.models.provider import ModelProvider
 
@@ -48,7 +48,7 @@ def make_provider(config: ModelConfig, environment: Mapping[str, str], *, max_re
 
 
 def provider_of(
-    endpoint: Endpoint,
+    endpoint: ModelEndpoint,
     model: str,
     environment: Mapping[str, str],
     *,
@@ -72,7 +72,7 @@ def provider_of(
         base_url=endpoint.base_url,
         key=environment[endpoint.key_env] if endpoint.key_env is not None else None,
         key_env=endpoint.key_env,
-        patiences=_patiences(endpoint),
+        timeouts=_timeouts(endpoint),
         max_retries=max_retries,
         max_lessons=max_lessons,
         context_length=endpoint.context_length,
@@ -80,10 +80,10 @@ def provider_of(
     )
 
 
-def _patiences(endpoint: Endpoint) -> Patiences:
+def _timeouts(endpoint: ModelEndpoint) -> Timeouts:
     """The time-outs that are configured are about the primary model; fallbacks have the defaults."""
     config = endpoint if isinstance(endpoint, ModelConfig) else ModelConfig()
-    return Patiences(
+    return Timeouts(
         connect=config.connect_timeout,
         first_token=config.first_token_timeout,
         inter_token=config.inter_token_timeout,

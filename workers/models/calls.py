@@ -18,7 +18,7 @@ import orjson
 from workers.json_depth import is_too_deep
 from workers.models.attached import attached_to, attached_to_call, attached_to_function, made_by
 from workers.models.content import is_blank
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 from workers.models.tool_calls import MAX_ID_CHARS
 
 MAX_RAW_CHARS = 2_000  # of arguments that are no JSON object, in the result of their call
@@ -39,7 +39,7 @@ def fit_name(name: Any) -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
+class PastCall:
     """A tool call, and what came of it."""
 
     call_id: str
@@ -71,7 +71,7 @@ class Calling:
     name: str
     is_targets: bool  # the target made it, as far as is known
     attached: Mapping[str, Any]
-    calls: tuple[Call, ...]
+    calls: tuple[PastCall, ...]
 
     def answer(self, call_id: str, text: str) -> None:
         """Give a result to its first call of this id that has none, else to the last one."""
@@ -93,7 +93,7 @@ class CallIds:
         all_of_them: the ids as they came, so that no substitute is one of them.
     """
 
-    def __init__(self, target: Target, all_of_them: Collection[str]) -> None:
+    def __init__(self, target: ModelTarget, all_of_them: Collection[str]) -> None:
         self._target = target
         self._given: set[str] = set()
         self._known = all_of_them
@@ -121,7 +121,7 @@ class CallIds:
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
-def calling(message: Mapping[str, Any], text: str, target: Target) -> Calling | None:
+def calling(message: Mapping[str, Any], text: str, target: ModelTarget) -> Calling | None:
     """The calls of an assistant message; None where it has none.
 
     Args:
@@ -148,7 +148,7 @@ def calling(message: Mapping[str, Any], text: str, target: Target) -> Calling | 
     )
 
 
-def _call(entry: Mapping[str, Any], keeps_attached: bool) -> Call:
+def _call(entry: Mapping[str, Any], keeps_attached: bool) -> PastCall:
     function = entry.get("function")
     custom = entry.get("custom")
     if isinstance(function, dict):
@@ -159,7 +159,7 @@ def _call(entry: Mapping[str, Any], keeps_attached: bool) -> Call:
         name, written = entry.get("name"), entry.get("arguments")
     arguments, raw = _arguments(written)
     call_id = entry.get("id")
-    return Call(
+    return PastCall(
         call_id=call_id if isinstance(call_id, str) else "" if call_id is None else orjson.dumps(call_id).decode(),
         name=fit_name(name) or "unknown",
         arguments=arguments,
@@ -189,7 +189,7 @@ def _arguments(written: Any) -> tuple[str, str]:
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
-def written(message: Calling, ids: CallIds, target: Target) -> list[bytes]:
+def written(message: Calling, ids: CallIds, target: ModelTarget) -> list[bytes]:
     """The message and its results, as a provider takes them."""
     nothing = None if target.takes_null_content else CALLS_ONLY
     calls, results = [], []

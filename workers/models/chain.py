@@ -1,6 +1,6 @@
 """The primary model and its fallbacks, as one line of providers for each agent actor.
 
-A :class:`ModelChain` is shared by the agents of a worker and knows who said until when it is closed. A
+A :class:`ModelChain` is shared by the agents of a worker and keeps the cooldowns of providers. A
 :class:`ModelLine` belongs to one incarnation of an agent actor: it begins at the primary, moves on inside a turn, stays
 where a turn succeeded, and is back at the primary after a turn that failed. :mod:`workers.models.route` decides.
 """
@@ -20,9 +20,9 @@ from workers.models.context import advice_on_length, size_of
 from workers.models.empty import is_empty
 from workers.models.gauges import LOOK_UP_BYTES, Gauges
 from workers.models.healing import HEALED, Healing
-from workers.models.log_throttle import Recurring
-from workers.models.provider import Asked, ModelFailure, ModelProvider, ModelReply, ModelRequest
-from workers.models.route import PRIMARY, after_failure, after_reply, closed_for_s, first_asked, may_fall_back
+from workers.models.log_throttle import LogThrottle
+from workers.models.provider import ModelFailure, ModelProvider, ModelReply, ModelRequest, RequestedModel
+from workers.models.route import PRIMARY, after_failure, after_reply, cooldown_s, first_asked, may_fall_back
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +51,8 @@ class ModelChain:
         if not providers:
             raise ValueError("a chain needs a primary")
         self._providers = tuple(providers)
-        self._closings = Closings(len(self._providers), clock)
-        self._recurring = Recurring(clock)  # what all lines tell of failures
+        self._cooldowns = Cooldowns(len(self._providers), clock)
+        self._throttle = LogThrottle(clock)  # what all lines tell of failures
         self._gauges = Gauges(self._providers, clock)
         self.made_of = made_of
         self._turns = 0
@@ -65,7 +65,7 @@ class ModelChain:
         Args:
             healing: of its session, which outlives the line; None: a new one.
         """
-        return ModelLine(healing or Healing(), self._providers, self._closings, self._recurring, self._gauges)
+        return ModelLine(healing or Healing(), self._providers, self._cooldowns, self._throttle, self._gauges)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -96,15 +96,15 @@ class ModelLine:
         self,
         healing: Healing,
         providers: Sequence[ModelProvider],
-        closings: Closings,
-        recurring: Recurring,
+        cooldowns: Cooldowns,
+        throttle: LogThrottle,
         gauges: Gauges,
     ) -> None:
         self._healing = healing
         self._providers = providers
         self._gauges = gauges
-        self._closings = closings
-        self._recurring = recurring
+        self._cooldowns = cooldowns
+        self._throttle = throttle
         self._position = PRIMARY
         self._failures: dict[int, ModelFailure] = {}  # of this turn, the last of each position
 
@@ -127,17 +127,17 @@ class ModelLine:
         """Ask the provider at this position, and those behind it with the same request where it fails.
 
         A request's own model is asked of the primary only; fallbacks have their own. A failure is that of the provider
-        asked last, and carries those of the others: asked before it in this turn, or passed over as closed.
+        asked last, and carries those of the others: asked before it in this turn, or skipped in a cooldown.
         """
-        is_open = self._closings.are_open(request.model)
-        position = first_asked(self._position, is_open)
+        is_available = self._cooldowns.available(request.model)
+        position = first_asked(self._position, is_available)
         empty: tuple[int, ModelReply] | None = None  # the first empty answer: one with words is better, a failure not
         while True:
-            asked = _directed(request, position, has_next=any(is_open[position + 1 :]))
+            asked = _directed(request, position, has_next=any(is_available[position + 1 :]))
             outcome = await self._asked(asked, position, on_text)
             if isinstance(outcome, ModelReply):
-                self._closings.answered(position, request.model)
-                following = after_reply(outcome, position, is_open)
+                self._cooldowns.answered(position, request.model)
+                following = after_reply(outcome, position, is_available)
                 if following is None:
                     return self._answered(*((position, outcome) if empty is None or not is_empty(outcome) else empty))
                 empty = empty or (position, outcome)
@@ -145,9 +145,9 @@ class ModelLine:
                 position = following
                 continue
             self._failures[position] = outcome
-            self._closings.failed(position, request.model, outcome)
-            is_open = self._closings.are_open(request.model)
-            following = after_failure(outcome, position, is_open)
+            self._cooldowns.failed(position, request.model, outcome)
+            is_available = self._cooldowns.available(request.model)
+            following = after_failure(outcome, position, is_available)
             if following is None:
                 return self._told(position, request.model) if empty is None else self._answered(*empty)
             self._tell(outcome, self._providers[following])
@@ -209,23 +209,23 @@ class ModelLine:
         provider = self._providers[position]
         return self._healing.sent((provider.name, request.model or provider.model), request)
 
-    async def who(self, model: str | None) -> Asked:
+    async def who(self, model: str | None) -> RequestedModel:
         """The model that is asked next, as far as sizes go.
 
         Args:
             model: that the session chose, instead of the configured one.
         """
-        position = first_asked(self._position, self._closings.are_open(model))
+        position = first_asked(self._position, self._cooldowns.available(model))
         await self._gauges.known(_place(position, model), LOOK_UP_BYTES)
         return self._who(position, model)
 
-    def _who(self, position: int, model: str | None) -> Asked:
+    def _who(self, position: int, model: str | None) -> RequestedModel:
         place = _place(position, model)
 
         async def ask(request: ModelRequest) -> ModelReply | ModelFailure:
-            return await self._counted(replace(request, model=place[1]), size_of(request), position, _unheard)
+            return await self._counted(replace(request, model=place[1]), size_of(request), position, _ignore_piece)
 
-        return Asked(gauge=lambda: self._gauges.of(place), ask=ask)
+        return RequestedModel(gauge=lambda: self._gauges.of(place), ask=ask)
 
     async def _counted(
         self, request: ModelRequest, size: int, position: int, on_text: Callable[[str], None]
@@ -242,7 +242,7 @@ class ModelLine:
         return outcome
 
     def _tell(self, failed: ModelFailure, following: ModelProvider) -> None:
-        times = self._recurring.happened((failed.provider, failed.model, failed.kind))
+        times = self._throttle.happened((failed.provider, failed.model, failed.kind))
         if times:
             log.warning(
                 "asking the next provider",
@@ -265,20 +265,20 @@ class ModelLine:
         """The failure that ends the turn, with those of the others."""
         last = self._failures[position]
         passed_over = {
-            at: said for at, said in self._closings.said(model).items() if at < position or may_fall_back(last)
+            at: said for at, said in self._cooldowns.said(model).items() if at < position or may_fall_back(last)
         }
         others = passed_over | self._failures
         return replace(last, earlier=tuple(others[at] for at in sorted(others) if at != position))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Closing:
+class _Cooldown:
     until: float
-    failure: ModelFailure  # that said so
+    failure: ModelFailure  # that stated it
 
 
-class Closings:
-    """Who said until when it is closed, for a model: what is over a limit for one model may be open for another.
+class Cooldowns:
+    """Which providers must not be asked until when, for a model: a limit of one model may not concern another.
 
     Args:
         providers: how many there are.
@@ -286,42 +286,42 @@ class Closings:
     """
 
     def __init__(self, providers: int, clock: Callable[[], float]) -> None:
-        self._all_open = (True,) * providers
+        self._all_available = (True,) * providers
         self._clock = clock
-        self._closings: dict[tuple[int, str | None], _Closing] = {}  # by position and a request's own model
+        self._cooldowns: dict[tuple[int, str | None], _Cooldown] = {}  # by position and a request's own model
 
-    def are_open(self, model: str | None) -> Sequence[bool]:
+    def available(self, model: str | None) -> Sequence[bool]:
         """By position, whether the provider may be asked now."""
-        if not self._closings:
-            return self._all_open
+        if not self._cooldowns:
+            return self._all_available
         self._forget()
-        return [_place(at, model) not in self._closings for at in range(len(self._all_open))]
+        return [_place(at, model) not in self._cooldowns for at in range(len(self._all_available))]
 
     def said(self, model: str | None) -> dict[int, ModelFailure]:
-        """By position, what the closed ones said, as a failure that cost no request and tells the time that is left."""
+        """By position, the failures of providers in a cooldown: without a request, with the remaining time."""
         self._forget()
         now = self._clock()
         return {
-            at: replace(closing.failure, attempts=0, retry_after_s=closing.until - now)
-            for at in range(len(self._all_open))
-            if (closing := self._closings.get(_place(at, model)))
+            at: replace(cooldown.failure, attempts=0, retry_after_s=cooldown.until - now)
+            for at in range(len(self._all_available))
+            if (cooldown := self._cooldowns.get(_place(at, model)))
         }
 
     def failed(self, position: int, model: str | None, failure: ModelFailure) -> None:
-        """Remember when the provider is back, if it said so."""
-        if seconds := closed_for_s(failure):
+        """Start a cooldown, if the provider said when it is back."""
+        if seconds := cooldown_s(failure):
             self._forget()
-            self._closings[_place(position, model)] = _Closing(until=self._clock() + seconds, failure=failure)
+            self._cooldowns[_place(position, model)] = _Cooldown(until=self._clock() + seconds, failure=failure)
 
     def answered(self, position: int, model: str | None) -> None:
-        """A provider that answers is open, whatever it said."""
-        if self._closings:
-            self._closings.pop(_place(position, model), None)
+        """End the cooldown of a provider that answers."""
+        if self._cooldowns:
+            self._cooldowns.pop(_place(position, model), None)
 
     def _forget(self) -> None:
-        """Drop what is over, so that nothing is kept longer than :data:`workers.models.route.MAX_CLOSED_S`."""
+        """Drop cooldowns that are over, which bounds their number."""
         now = self._clock()
-        self._closings = {place: closing for place, closing in self._closings.items() if closing.until > now}
+        self._cooldowns = {place: cooldown for place, cooldown in self._cooldowns.items() if cooldown.until > now}
 
 
 def is_longer_than_window(refusal: ModelFailure) -> bool:
@@ -329,7 +329,7 @@ def is_longer_than_window(refusal: ModelFailure) -> bool:
     return refusal.window is None or refusal.tokens is None or refusal.tokens >= refusal.window
 
 
-def _unheard(_piece: str) -> None:
+def _ignore_piece(_piece: str) -> None:
     """Of an answer that is for the gateway itself."""
 
 

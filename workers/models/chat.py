@@ -20,14 +20,14 @@ import structlog
 from workers.models.cause import Cause
 from workers.models.context import window_in
 from workers.models.empty import is_worth_another_try
-from workers.models.exchange import Exchange, Failed, Patiences
+from workers.models.exchange import Exchange, RequestFailed, Timeouts
 from workers.models.failure import Words, names
-from workers.models.limits import MAX_LESSONS, Limits, advice_about, learned, target_of, within
+from workers.models.limits import MAX_LESSONS, ModelLimits, advice_about, limits_learned, target_of, within
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.retry import Tries, next_try
 from workers.models.signs import recognise
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class ChatCompletions:
         base_url: below which ``/chat/completions`` lies; checked.
         key: sent as the bearer token, and never shown.
         key_env: the name of the variable that it came from.
-        patiences: the time-outs.
+        timeouts: the time-outs.
         max_retries: ``agent.api_max_retries``.
         max_lessons: how often one request is made once more without what was refused.
         context_length: the model's window in tokens, where the configuration states it.
@@ -69,7 +69,7 @@ class ChatCompletions:
         base_url: str,
         key: str | None,
         key_env: str | None = None,
-        patiences: Patiences,
+        timeouts: Timeouts,
         max_retries: int,
         max_lessons: int = MAX_LESSONS,
         context_length: int | None = None,
@@ -81,12 +81,12 @@ class ChatCompletions:
         self._name = name
         self._model = model
         self._key_env = key_env
-        self._exchange = Exchange(provider=name, base_url=base_url, key=key, patiences=patiences, clock=clock)
+        self._exchange = Exchange(provider=name, base_url=base_url, key=key, timeouts=timeouts, clock=clock)
         self._max_retries = max_retries
         self._max_lessons = max_lessons
         self._context_length = context_length
         self._vision = vision
-        self._limits: dict[str, Limits] = {}  # by model
+        self._limits: dict[str, ModelLimits] = {}  # by model
         self._sleep = sleep
         self._draw = draw
         self._clock = clock
@@ -129,7 +129,7 @@ class ChatCompletions:
                 empty = reply
                 request.take_back()
                 continue
-            except Failed as failed:
+            except RequestFailed as failed:
                 failure = self._failure(failed, sent, model, attempts, delivered=not request.take_back())
                 words = failed.words
             if lessons < self._max_lessons and (better := self._learn(limits, failure, words, sent)):
@@ -151,18 +151,20 @@ class ChatCompletions:
         await self._exchange.close()
 
     # -- inside ---------------------------------------------------------------------------------------------------
-    def _limits_of(self, model: str) -> Limits:
-        return self._limits.get(model) or Limits(vision=self._vision)
+    def _limits_of(self, model: str) -> ModelLimits:
+        return self._limits.get(model) or ModelLimits(vision=self._vision)
 
-    def _learn(self, limits: Limits, failure: ModelFailure, words: Words, sent: ModelRequest) -> Limits | None:
+    def _learn(
+        self, limits: ModelLimits, failure: ModelFailure, words: Words, sent: ModelRequest
+    ) -> ModelLimits | None:
         """Keep what a refusal teaches of the model; what its request is sent within now, or None: it taught nothing.
 
         A request that lacks what another one of this model may have teaches nothing of the model, only of itself.
         """
-        if failure.delivered or (lesson := learned(limits, failure.cause, words, sent)) is None:
+        if failure.delivered or (lesson := limits_learned(limits, failure.cause, words, sent)) is None:
             return None
         known = self._limits_of(failure.model)
-        of_model = learned(known, failure.cause, words, sent) if lesson.lasting else None
+        of_model = limits_learned(known, failure.cause, words, sent) if lesson.lasting else None
         if of_model is None or of_model.limits == known or known.takes_attached != limits.takes_attached:
             return lesson.limits
         if len(self._limits) >= MAX_MODELS and failure.model not in self._limits:
@@ -172,7 +174,7 @@ class ChatCompletions:
         return lesson.limits
 
     def _failure(
-        self, failed: Failed, sent: ModelRequest, model: str, attempts: int, *, delivered: bool
+        self, failed: RequestFailed, sent: ModelRequest, model: str, attempts: int, *, delivered: bool
     ) -> ModelFailure:
         words = failed.words
         cause, advice = recognise(
@@ -202,7 +204,7 @@ class ChatCompletions:
         )
 
 
-def request_body(request: ModelRequest, target: Target) -> bytes:
+def request_body(request: ModelRequest, target: ModelTarget) -> bytes:
     """The body of a request, joined of what is JSON already; parameters do not overrule what is ours to say."""
     messages = b",".join(upstream_messages(request, target))
     parts = [b'{"model":', orjson.dumps(target.model), b',"messages":[', messages, b"]"]

@@ -33,7 +33,7 @@ import orjson
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
 from workers.models.signs import of_status
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 
 MAX_WORDS = 100_000
 MAX_SLEEP_S = 600.0
@@ -47,7 +47,7 @@ _JSON = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _DemoToolCall:
     """A tool call as the message asks for it."""
 
     tool: str
@@ -91,7 +91,7 @@ class DemoModel:
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         model = request.model or self._model
-        target = Target(provider=self.name, model=model)
+        target = ModelTarget(provider=self.name, model=model)
         messages = [orjson.loads(body) for body in upstream_messages(request, target)]
         if told := results_in(messages):
             return await self._answer(told, (), messages, model, on_text)
@@ -101,9 +101,9 @@ class DemoModel:
         for status, failing in _FAIL.findall(text):
             if failing in ("", model):
                 return _failure(int(status), model)
-        if wishes := list(wishes_of(text)):
+        if asked := list(asked_calls(text)):
             offered = tools_of(request.tools.joined)
-            answer, calls = resolve(wishes, offered, call_prefix=f"call_demo_{len(messages)}")
+            answer, calls = resolve(asked, offered, call_prefix=f"call_demo_{len(messages)}")
             return await self._answer(answer, calls, messages, model, on_text)
         if count := _SAY.search(text):
             answer = " ".join(f"word{n}" for n in range(1, min(int(count[1]), MAX_WORDS) + 1))
@@ -171,7 +171,7 @@ def results_in(messages: Sequence[dict[str, Any]]) -> str:
     return "\n".join(said) + _mention(pictures)
 
 
-def wishes_of(text: str) -> Iterator[_Wish]:
+def asked_calls(text: str) -> Iterator[_DemoToolCall]:
     """The tool calls that a message asks for, in order."""
     at = 0
     while found := _CALL.search(text, at):
@@ -182,18 +182,20 @@ def wishes_of(text: str) -> Iterator[_Wish]:
             except json.JSONDecodeError:
                 line_end = text.find("\n", start)
                 at = line_end if line_end >= 0 else len(text)
-        yield _Wish(tool=found[1] or found[2], arguments=text[start:at] or "{}")
+        yield _DemoToolCall(tool=found[1] or found[2], arguments=text[start:at] or "{}")
 
 
-def resolve(wishes: Sequence[_Wish], offered: Sequence[str], *, call_prefix: str) -> tuple[str, tuple[ToolCall, ...]]:
-    """The calls, or a text that says which tool is not there or is not the only one."""
+def resolve(
+    asked: Sequence[_DemoToolCall], offered: Sequence[str], *, call_prefix: str
+) -> tuple[str, tuple[ToolCall, ...]]:
+    """The calls, or a text that says which tool does not exist or is ambiguous."""
     calls = []
-    for number, wish in enumerate(wishes, 1):
-        names = _named(wish.tool, offered)
+    for number, call in enumerate(asked, 1):
+        names = _named(call.tool, offered)
         if len(names) != 1:
-            why = f"{wish.tool} may be any of: {', '.join(names)}." if names else f"There is no tool {wish.tool}."
+            why = f"{call.tool} may be any of: {', '.join(names)}." if names else f"There is no tool {call.tool}."
             return f"{why} Tools on offer: {', '.join(offered) or 'none'}.", ()
-        calls.append(ToolCall(call_id=f"{call_prefix}_{number}", name=names[0], arguments=wish.arguments))
+        calls.append(ToolCall(call_id=f"{call_prefix}_{number}", name=names[0], arguments=call.arguments))
     return "", tuple(calls)
 
 

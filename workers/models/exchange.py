@@ -20,12 +20,12 @@ from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed
 from workers.models.failure import NO_WORDS, Words, secrets_of, tidy, words_of_body, words_of_error
 from workers.models.oddities import Oddities
 from workers.models.provider import ModelReply, ModelRequest
-from workers.models.reading import Hear, WebPage, read_answer
+from workers.models.reading import OnText, WebPage, read_answer
 from workers.models.reply import ReplyBuilder
 from workers.models.retry_after import back_in_s
 from workers.models.signs import WEB_PAGE
 from workers.models.sse import EventTooLarge
-from workers.models.timeouts import Patience
+from workers.models.timeouts import MovingTimeout
 
 MAX_CONNECTIONS = 1024  # at a time; a call beyond them waits for one, at most its connect time-out
 KEEP_ALIVE_S = 15.0
@@ -38,7 +38,7 @@ _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a file, which it sends in pi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patiences:
+class Timeouts:
     """How long a call waits, in seconds."""
 
     connect: float  # until there is a connection
@@ -46,7 +46,7 @@ class Patiences:
     inter_token: float  # from one piece to the next
 
 
-class Failed(Exception):
+class RequestFailed(Exception):
     """How one request failed."""
 
     def __init__(
@@ -75,18 +75,18 @@ class Exchange:
         provider: its name for people.
         base_url: below which ``/chat/completions`` lies; checked.
         key: sent as the bearer token, and never shown.
-        patiences: the time-outs.
+        timeouts: the time-outs.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, *, provider: str, base_url: str, key: str | None, patiences: Patiences, clock: Callable[[], float]
+        self, *, provider: str, base_url: str, key: str | None, timeouts: Timeouts, clock: Callable[[], float]
     ) -> None:
         self._provider = provider
         self._url = URL(base_url) / "chat" / "completions"
         self._key = key
         self._secrets = secrets_of(key, base_url)
-        self._patiences = patiences
+        self._timeouts = timeouts
         self._oddities = Oddities(clock)
         self._session: aiohttp.ClientSession | None = None
 
@@ -107,54 +107,54 @@ class Exchange:
                 async with asyncio.timeout(CLOSE_S):
                     await self._session.close()
 
-    async def attempt(self, request: ModelRequest, body: bytes, model: str, on_text: Hear) -> ModelReply:
+    async def attempt(self, request: ModelRequest, body: bytes, model: str, on_text: OnText) -> ModelReply:
         """Send the request once.
 
         Raises:
             Failed: there is no whole reply.
         """
         builder = ReplyBuilder()
-        patience = Patience("first token", self._patiences.first_token)
+        wait = MovingTimeout("first token", self._timeouts.first_token)
         try:
-            async with patience:
-                await self._exchange(body, builder, patience, on_text, request.on_reasoning)
+            async with wait:
+                await self._exchange(body, builder, wait, on_text, request.on_reasoning)
         except (TimeoutError, aiohttp.ClientError) as error:
             if not builder.complete:  # else only the end of the body is missing
-                raise self._broken(error, patience, answered=builder.answered) from error
+                raise self._broken(error, wait, answered=builder.answered) from error
         except ErrorObject as error:
             raise _of_words(words_of_error(error.chunk, self._secrets), status=None) from error
         except BrokenOff as error:
             words = Words(text="", code=error.word, status=None, codes=frozenset({error.word}))
             why = tidy(str(error), self._secrets)
-            raise Failed("cut", why, code=words.code, words=words, answered=builder.answered) from error
+            raise RequestFailed("cut", why, code=words.code, words=words, answered=builder.answered) from error
         except (Malformed, EventTooLarge) as error:
             if not builder.complete:
                 code = WEB_PAGE if isinstance(error, WebPage) else None
-                raise Failed("malformed", tidy(str(error), self._secrets), code=code) from error
+                raise RequestFailed("malformed", tidy(str(error), self._secrets), code=code) from error
         if not builder.complete:
-            raise Failed("cut", "the stream ended in the middle of the answer", answered=builder.answered)
+            raise RequestFailed("cut", "the stream ended in the middle of the answer", answered=builder.answered)
         if text := builder.finish():
             on_text(text)
         try:
             reply = builder.reply(model, provider=self._provider)
         except Malformed as error:
-            raise Failed("malformed", str(error)) from error
+            raise RequestFailed("malformed", str(error)) from error
         self._oddities.tell(reply, builder, request.tools)
         return reply
 
     async def _exchange(
-        self, body: bytes, builder: ReplyBuilder, patience: Patience, on_text: Hear, on_reasoning: Hear
+        self, body: bytes, builder: ReplyBuilder, wait: MovingTimeout, on_text: OnText, on_reasoning: OnText
     ) -> None:
         data = body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
         response = await self._connected().post(self._url, data=data, allow_redirects=False)
         try:
             if not 200 <= response.status <= 299:
-                raise await self._refused(response, patience)
+                raise await self._refused(response, wait)
             await read_answer(
                 response.content,
                 builder,
-                patience,
-                inter_token_s=self._patiences.inter_token,
+                wait,
+                inter_token_s=self._timeouts.inter_token,
                 on_text=on_text,
                 on_reasoning=on_reasoning,
             )
@@ -162,9 +162,9 @@ class Exchange:
             if not response.closed:  # left before its end: the connection cannot be used again
                 response.close()
 
-    async def _refused(self, response: aiohttp.ClientResponse, patience: Patience) -> Failed:
+    async def _refused(self, response: aiohttp.ClientResponse, wait: MovingTimeout) -> RequestFailed:
         """What an answer says whose status is an error."""
-        patience.expect("error body", 2 * ERROR_BODY_S)  # the bound below comes first
+        wait.expect("error body", 2 * ERROR_BODY_S)  # the bound below comes first
         body = bytearray()
         try:
             async with asyncio.timeout(ERROR_BODY_S):
@@ -195,30 +195,30 @@ class Exchange:
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=headers,
-                timeout=aiohttp.ClientTimeout(connect=self._patiences.connect),
+                timeout=aiohttp.ClientTimeout(connect=self._timeouts.connect),
             )
         return self._session
 
-    def _broken(self, error: Exception, patience: Patience, *, answered: bool) -> Failed:
+    def _broken(self, error: Exception, wait: MovingTimeout, *, answered: bool) -> RequestFailed:
         """What an exception of the connection means."""
         match error:
             case aiohttp.ConnectionTimeoutError():
-                return Failed("timeout", f"no connection within {self._patiences.connect:g} s")
+                return RequestFailed("timeout", f"no connection within {self._timeouts.connect:g} s")
             case TimeoutError():
-                return Failed("timeout", str(patience))
+                return RequestFailed("timeout", str(wait))
             case aiohttp.ClientConnectorError():
-                return Failed("connect", tidy(str(error), self._secrets))
+                return RequestFailed("connect", tidy(str(error), self._secrets))
             case aiohttp.ClientResponseError():
-                return Failed("malformed", f"the answer is not HTTP: {tidy(error.message, self._secrets)}")
+                return RequestFailed("malformed", f"the answer is not HTTP: {tidy(error.message, self._secrets)}")
             case _ if answered:
-                return Failed("cut", "the connection broke in the middle of the answer", answered=True)
+                return RequestFailed("cut", "the connection broke in the middle of the answer", answered=True)
             case _:
-                return Failed("cut", "the connection broke before an answer came")
+                return RequestFailed("cut", "the connection broke before an answer came")
 
 
-def _of_words(words: Words, *, status: int | None) -> Failed:
+def _of_words(words: Words, *, status: int | None) -> RequestFailed:
     text = words.text or "no reason given"
-    return Failed("status", text, status=status or words.status, code=words.code, words=words)
+    return RequestFailed("status", text, status=status or words.status, code=words.code, words=words)
 
 
 def _host_of(location: str) -> str:

@@ -18,7 +18,7 @@ from workers.models.cause import Cause
 from workers.models.failure import Words, names
 from workers.models.offer import Offer, OfferedTool, offer
 from workers.models.provider import ModelRequest
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 
 MAX_LESSONS = 8  # of one request, so that one that is refused for ever new reasons comes to an end
 DESCRIPTION_CHARS = 1024  # the limit of OpenAI and Azure, for a provider that does not say its own
@@ -123,7 +123,7 @@ _PICTURE = b'"image_url"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ModelLimits:
     """What one model takes, as far as the configuration or a refusal says so."""
 
     vision: bool | None = None  # False: no pictures
@@ -132,7 +132,7 @@ class Limits:
     description_chars: int | None = None  # of a tool, at most
     plain_schemas: bool = False  # it takes types, properties, items and enumerations only
     answer_tokens: int | None = None  # for max_tokens, at most
-    takes_attached: bool = True  # this and what follows as in :class:`workers.models.target.Target`
+    takes_attached: bool = True  # this and what follows as in :class:`workers.models.target.ModelTarget`
     takes_bare_calls: bool = True
     takes_long_ids: bool = True
     takes_repeated_roles: bool = True
@@ -147,12 +147,12 @@ class Limits:
 class Lesson:
     """What a refusal taught."""
 
-    limits: Limits  # from now on
+    limits: ModelLimits  # from now on
     said: str  # what it is, for the log
     lasting: bool = True  # False: it is about this request, and says nothing of others
 
 
-def learned(limits: Limits, cause: Cause, words: Words, request: ModelRequest) -> Lesson | None:
+def limits_learned(limits: ModelLimits, cause: Cause, words: Words, request: ModelRequest) -> Lesson | None:
     """What a refusal teaches of a model, or None: nothing that was not known.
 
     Args:
@@ -170,7 +170,7 @@ def learned(limits: Limits, cause: Cause, words: Words, request: ModelRequest) -
     return None
 
 
-def within(limits: Limits, request: ModelRequest) -> ModelRequest:
+def within(limits: ModelLimits, request: ModelRequest) -> ModelRequest:
     """The request with the tools and parameters that the model takes."""
     tools = offered(limits, request.tools)
     parameters = request.parameters
@@ -184,9 +184,9 @@ def within(limits: Limits, request: ModelRequest) -> ModelRequest:
     return replace(request, tools=tools, parameters=parameters)
 
 
-def target_of(limits: Limits, *, provider: str, model: str) -> Target:
+def target_of(limits: ModelLimits, *, provider: str, model: str) -> ModelTarget:
     """Who is asked, with what this model takes of messages."""
-    return Target(
+    return ModelTarget(
         provider=provider,
         model=model,
         vision=limits.vision,
@@ -201,7 +201,7 @@ def target_of(limits: Limits, *, provider: str, model: str) -> Target:
     )
 
 
-def offered(limits: Limits, tools: Offer) -> Offer:
+def offered(limits: ModelLimits, tools: Offer) -> Offer:
     """The tools that the model takes, in the form that it takes: the first ones, where it does not take them all."""
     bounds = (limits.tools, limits.refused, limits.description_chars, limits.plain_schemas)
     if bounds == (None, frozenset(), None, False) or not tools.tools:
@@ -236,7 +236,7 @@ def told(tools: Sequence[OfferedTool]) -> str:
 # -- lessons ------------------------------------------------------------------------------------------------------
 
 
-def _of_tools(limits: Limits, words: Words, tools: Offer) -> Lesson:
+def _of_tools(limits: ModelLimits, words: Words, tools: Offer) -> Lesson:
     """Some lesson there always is: without tools, if need be."""
     for lesson in (_of_description, _of_number, _of_single, _of_schemas):
         if (found := lesson(limits, words, tools)) is not None:
@@ -247,7 +247,7 @@ def _of_tools(limits: Limits, words: Words, tools: Offer) -> Lesson:
     )
 
 
-def _of_description(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
+def _of_description(limits: ModelLimits, words: Words, tools: Offer) -> Lesson | None:
     if not _DESCRIPTION.search(f"{words.param} {words.raw}"):
         return None
     longest = max(tool.description_chars for tool in tools.tools)
@@ -262,7 +262,7 @@ def _of_description(limits: Limits, words: Words, tools: Offer) -> Lesson | None
     )
 
 
-def _of_number(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
+def _of_number(limits: ModelLimits, words: Words, tools: Offer) -> Lesson | None:
     if words.param not in ("tools", "functions") and not _TOO_MANY.search(words.raw):
         return None
     smaller = [int(number) for number in _NUMBER.findall(words.raw) if 0 < int(number) < len(tools.tools)]
@@ -276,7 +276,7 @@ def _of_number(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
     )
 
 
-def _of_single(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
+def _of_single(limits: ModelLimits, words: Words, tools: Offer) -> Lesson | None:
     meant = tools_meant(words, tools)
     if not meant or len(meant) == len(tools.tools) > 1:
         return None
@@ -286,7 +286,7 @@ def _of_single(limits: Limits, words: Words, tools: Offer) -> Lesson | None:
     )
 
 
-def _of_schemas(limits: Limits, words: Words, _: Offer) -> Lesson | None:
+def _of_schemas(limits: ModelLimits, words: Words, _: Offer) -> Lesson | None:
     if limits.plain_schemas or _NO_TOOLS.search(words.raw):
         return None
     return Lesson(
@@ -300,7 +300,7 @@ def _has_picture(request: ModelRequest) -> bool:
     return any(_PICTURE in row for row in rows)
 
 
-def _of_answer(limits: Limits, text: str, parameters: Mapping[str, Any]) -> Lesson | None:
+def _of_answer(limits: ModelLimits, text: str, parameters: Mapping[str, Any]) -> Lesson | None:
     asked = max((value for name in _ANSWER_TOKENS if type(value := parameters.get(name)) is int), default=0)
     if beside := _ANSWER_BESIDE.search(text):
         bound = int(beside[1]) - int(beside[2])
@@ -313,7 +313,7 @@ def _of_answer(limits: Limits, text: str, parameters: Mapping[str, Any]) -> Less
     return Lesson(limits=replace(limits, answer_tokens=bound), said=f"its answers have {bound} tokens at most")
 
 
-def _of_shape(limits: Limits, text: str) -> Lesson | None:
+def _of_shape(limits: ModelLimits, text: str) -> Lesson | None:
     if limits.takes_attached and _STALE.search(text):
         said = "it does not know its own signatures any more: this conversation is sent without them"
         return Lesson(limits=replace(limits, takes_attached=False), said=said, lasting=False)
@@ -332,12 +332,12 @@ _MAX_DEPTH = 8  # of a schema; what lies deeper is any value
 
 
 @lru_cache(maxsize=64)
-def _offered(limits: Limits, tools: Offer) -> Offer:
+def _offered(limits: ModelLimits, tools: Offer) -> Offer:
     kept = [tool for tool in tools.tools if tool.name not in limits.refused][: limits.tools]
     return offer(_fitted(limits, tool) for tool in kept)
 
 
-def _fitted(limits: Limits, tool: OfferedTool) -> OfferedTool:
+def _fitted(limits: ModelLimits, tool: OfferedTool) -> OfferedTool:
     too_long = limits.description_chars is not None and tool.description_chars > limits.description_chars
     if not too_long and not limits.plain_schemas:
         return tool

@@ -8,7 +8,7 @@ PAUSE_S = 60.0  # between two times that the same is told
 MOST = 256  # different things that are told apart; with one more, all begin anew
 
 
-class Recurring:
+class LogThrottle:
     """Counts what happens between two times that it is told.
 
     Args:

@@ -20,7 +20,7 @@ from workers.models.attached import attached_to, made_by
 from workers.models.calls import CallIds, Calling, as_text, calling, fit_name, written
 from workers.models.content import content_for, is_blank, text_of, told
 from workers.models.provider import ModelRequest
-from workers.models.target import Target
+from workers.models.target import ModelTarget
 
 EMPTY_MESSAGE = "(an empty message)"
 CALL_ELSEWHERE = "[the result of a tool call that is not in this conversation:]"
@@ -34,7 +34,7 @@ _QUOTES = 8  # around two keys and two values
 _INK = frozenset(range(0x21, 0x100)) - {0x22, 0x5C, 0x7F, 0xC2, 0xE1, 0xE2, 0xE3}
 
 
-def upstream_messages(request: ModelRequest, target: Target) -> list[bytes]:
+def upstream_messages(request: ModelRequest, target: ModelTarget) -> list[bytes]:
     """The chat messages that a provider is sent, each as JSON.
 
     Args:
@@ -85,7 +85,7 @@ class _Reading:
 
     __slots__ = ("_calling", "_items", "_latest", "_target", "system")
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ModelTarget) -> None:
         self._target = target
         self._items: list[bytes | Calling] = []
         self._calling: list[Calling] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import orjson
 import structlog
 
-from workers.models.log_throttle import Recurring
+from workers.models.log_throttle import LogThrottle
 from workers.models.offer import Offer
 from workers.models.provider import ModelReply
 from workers.models.reply import ReplyBuilder
@@ -36,7 +36,7 @@ class Oddities:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._recurring = Recurring(clock)
+        self._throttle = LogThrottle(clock)
 
     def tell(self, reply: ModelReply, builder: ReplyBuilder, tools: Offer) -> None:
         """Look at an answer.
@@ -59,7 +59,7 @@ class Oddities:
             )
 
     def _say(self, what: str, reply: ModelReply, **more: object) -> None:
-        if times := self._recurring.happened((what, reply.asked, more.get("finish_reason"))):
+        if times := self._throttle.happened((what, reply.asked, more.get("finish_reason"))):
             log.warning(what, provider=reply.provider, model=reply.asked, times=times, **more)
 
 

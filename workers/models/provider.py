@@ -21,12 +21,12 @@ class ToolCall:
     attached: Mapping[str, Any] = field(default_factory=dict)  # fields of the provider's own, as they came: signatures
 
 
-def nobody_heard() -> bool:
+def can_restart() -> bool:
     """Of what was said: it is forgotten, and may be said anew."""
     return True
 
 
-def unheard(_: str) -> None:
+def ignore_reasoning(_: str) -> None:
     """Reasoning that nobody wants to hear."""
 
 
@@ -45,7 +45,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestedModel:
     """The model that a request goes to, for whoever makes the request fit its window."""
 
     gauge: Callable[[], Gauge]  # as it is known now: answers and refusals change it
@@ -55,7 +55,7 @@ class Asked:
 class Fit(Protocol):
     """Makes a request fit the window of the model that it goes to."""
 
-    async def __call__(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
+    async def __call__(self, request: ModelRequest, asked: RequestedModel, *, refused: bool) -> ModelRequest:
         """The request as it fits, or as it is where it fits already or cannot be made smaller.
 
         Args:
@@ -80,8 +80,8 @@ class ModelRequest:
     model: str | None = None  # instead of the configured one
     has_next: bool = False  # another provider stands ready: no long waits for this one
     fit: Fit | None = None  # makes it smaller where it is too large for who is asked; None: nothing does
-    take_back: Callable[[], bool] = nobody_heard  # forgets the text of a broken answer; False: somebody has it
-    on_reasoning: Callable[[str], None] = unheard  # gets each piece of reasoning as it comes
+    take_back: Callable[[], bool] = can_restart  # forgets the text of a broken answer; False: somebody has it
+    on_reasoning: Callable[[str], None] = ignore_reasoning  # gets each piece of reasoning as it comes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from workers.models.error_chunk import BrokenOff, ErrorObject, Malformed, error_
 from workers.models.failure import words_of_body
 from workers.models.reply import ReplyBuilder
 from workers.models.sse import ErrorData
-from workers.models.timeouts import Patience
+from workers.models.timeouts import MovingTimeout
 
 MAX_STREAM_BYTES = 256 * 1024 * 1024  # read of one answer: some 300 bytes carry one token
 USAGE_S = 5.0  # from the finish_reason to the usage; the reply is whole without it
@@ -21,7 +21,7 @@ _END_MARKS = frozenset({b"[done]", b'"[done]"', b"done", b"[end]", b"[eos]"})
 _BEATS = frozenset({b"", b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"connected", b"ok"})
 _JSON_BEGINS = (b"{", b"[", b'"')
 
-Hear = Callable[[str], None]
+OnText = Callable[[str], None]
 
 
 class Body(Protocol):
@@ -36,7 +36,13 @@ class WebPage(Malformed):
 
 
 async def read_answer(
-    body: Body, builder: ReplyBuilder, patience: Patience, *, inter_token_s: float, on_text: Hear, on_reasoning: Hear
+    body: Body,
+    builder: ReplyBuilder,
+    wait: MovingTimeout,
+    *,
+    inter_token_s: float,
+    on_text: OnText,
+    on_reasoning: OnText,
 ) -> None:
     """Read to the end of the body, or until there is no more to wait for.
 
@@ -58,20 +64,20 @@ async def read_answer(
         elif parser.is_page:
             break
         elif parser.is_document and not piece.isspace():
-            patience.expect("next piece of the answer", inter_token_s)
+            wait.expect("next piece of the answer", inter_token_s)
         if done:
-            patience.expect("end of the body", END_OF_BODY_S)
+            wait.expect("end of the body", END_OF_BODY_S)
         elif builder.pieces != pieces:  # else, like comments and half an event, it only keeps a connection alive
             pieces = builder.pieces
             if builder.complete:
-                patience.expect("usage", USAGE_S)
+                wait.expect("usage", USAGE_S)
             else:
-                patience.expect("next token", inter_token_s)
+                wait.expect("next token", inter_token_s)
     if not done:
         _take_rest(parser, builder, on_text, on_reasoning)
 
 
-def take(events: list[bytes], builder: ReplyBuilder, on_text: Hear, on_reasoning: Hear) -> bool:
+def take(events: list[bytes], builder: ReplyBuilder, on_text: OnText, on_reasoning: OnText) -> bool:
     """Build on with these events; whether the end mark was among them. What follows a whole answer does not undo it.
 
     Raises:
@@ -129,7 +135,7 @@ def _chunk(data: bytes) -> object:
     return chunk
 
 
-def _take_rest(parser: BodyParser, builder: ReplyBuilder, on_text: Hear, on_reasoning: Hear) -> None:
+def _take_rest(parser: BodyParser, builder: ReplyBuilder, on_text: OnText, on_reasoning: OnText) -> None:
     """The end of the body: what it left open, and what it was if it was no answer."""
     try:
         take(parser.finish(), builder, on_text, on_reasoning)

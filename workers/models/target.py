@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ModelTarget:
     """The provider and model that are asked, with what the configuration or a refusal says of them.
 
     The defaults are those of a model of which nothing is known: it is sent all that a chat-completions API takes.

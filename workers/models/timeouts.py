@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Patience:
+class MovingTimeout:
     """A context that raises :class:`TimeoutError` in its task once nothing came for long enough.
 
     Moving the deadline makes no timer: the one that runs finds at its end that it has to go on.

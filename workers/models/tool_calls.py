@@ -28,7 +28,7 @@ _PLACEHOLDERS = ("", "{}", "null", '""')  # what stands where the arguments are 
 _DECODER = json.JSONDecoder()
 
 
-class _Call:
+class _PartialCall:
     __slots__ = ("attached", "call_id", "name", "pieces")
 
     def __init__(self) -> None:
@@ -60,9 +60,9 @@ class ToolCalls:
 
     def __init__(self, grow: Callable[[int], None]) -> None:
         self._grow = grow
-        self._calls: list[_Call] = []
-        self._at_index: dict[int, _Call] = {}
-        self._with_id: dict[str, _Call] = {}  # the first with each id
+        self._calls: list[_PartialCall] = []
+        self._at_index: dict[int, _PartialCall] = {}
+        self._with_id: dict[str, _PartialCall] = {}  # the first with each id
         self.dropped: list[str] = []  # names of attached fields that are too large
 
     def __bool__(self) -> bool:
@@ -74,7 +74,7 @@ class ToolCalls:
         Raises:
             Malformed: they are no tool calls, or too many or too large ones.
         """
-        touched: list[_Call] = []
+        touched: list[_PartialCall] = []
         for piece in _listed(pieces):
             call_id, name, arguments = _head(piece)
             if not (call_id or name or arguments or piece.keys() - _OF_A_CALL):
@@ -112,7 +112,7 @@ class ToolCalls:
         Raises:
             Malformed: a call with arguments has no name.
         """
-        kept: list[tuple[_Call, str]] = []
+        kept: list[tuple[_PartialCall, str]] = []
         for call in self._calls:
             arguments = joined_arguments(call.pieces)
             if call.name:
@@ -132,7 +132,9 @@ class ToolCalls:
             made.append(ToolCall(call_id=call_id, name=call.name, arguments=arguments, attached=attached))
         return made
 
-    def _call_of(self, index: int | None, call_id: str, name: str, arguments: str, touched: list[_Call]) -> _Call:
+    def _call_of(
+        self, index: int | None, call_id: str, name: str, arguments: str, touched: list[_PartialCall]
+    ) -> _PartialCall:
         """The call that a piece belongs to: by index, else by id, else the last one; a new one where none fits."""
         last = self._calls[-1] if self._calls else None
         if index is not None:
@@ -145,7 +147,9 @@ class ToolCalls:
             found = self._new(index)
         return found
 
-    def _streamed(self, before: list[_Call], at: int, call_id: str, name: str, arguments: str) -> _Call | None:
+    def _streamed(
+        self, before: list[_PartialCall], at: int, call_id: str, name: str, arguments: str
+    ) -> _PartialCall | None:
         """The call of which pieces came before the whole message, by id, else by its place; each is found once."""
         found = next((call for call in before if call_id and call.call_id == call_id and name == call.name), None)
         if found is None and at < len(self._calls) and any(call is self._calls[at] for call in before):
@@ -157,16 +161,16 @@ class ToolCalls:
             before.remove(found)
         return found
 
-    def _new(self, index: int | None) -> _Call:
+    def _new(self, index: int | None) -> _PartialCall:
         if len(self._calls) == MAX_CALLS:
             raise Malformed(f"the answer calls more than {MAX_CALLS} tools")
-        call = _Call()
+        call = _PartialCall()
         self._calls.append(call)
         if index is not None:
             self._at_index[index] = call
         return call
 
-    def _fill(self, call: _Call, call_id: str, name: str) -> None:
+    def _fill(self, call: _PartialCall, call_id: str, name: str) -> None:
         if call_id and not call.call_id:
             call.call_id = self._bounded("id", call_id, MAX_ID_CHARS)
             self._with_id.setdefault(call_id, call)
@@ -177,7 +181,7 @@ class ToolCalls:
         else:  # the first of it, or the next piece of a name that comes in pieces
             call.name = self._bounded("name", call.name + name, MAX_NAME_CHARS)
 
-    def _attach(self, call: _Call, piece: dict[str, Any]) -> None:
+    def _attach(self, call: _PartialCall, piece: dict[str, Any]) -> None:
         own = {name: value for name, value in piece.items() if name not in _OF_A_CALL}
         function = piece.get("function")
         if isinstance(function, dict) and function.keys() - _OF_A_FUNCTION:
@@ -236,7 +240,7 @@ def _once(text: str) -> str | None:
     return said[-1][1] if said and isinstance(said[-1][0], dict) else None
 
 
-def _is_another(found: _Call, call_id: str, name: str, arguments: str, *, again: bool) -> bool:
+def _is_another(found: _PartialCall, call_id: str, name: str, arguments: str, *, again: bool) -> bool:
     """Whether a piece begins another call than the one that is found at its index, or came last.
 
     ``again`` says that a piece of the found call stood in the same chunk already.
@@ -253,7 +257,7 @@ def _is_another(found: _Call, call_id: str, name: str, arguments: str, *, again:
     return again or (found.is_whole and _object_of(arguments) not in (None, _object_of("".join(found.pieces)), {}))
 
 
-def _is_same(call: _Call, arguments: str, other: _Call, its_arguments: str) -> bool:
+def _is_same(call: _PartialCall, arguments: str, other: _PartialCall, its_arguments: str) -> bool:
     if not call.call_id or call.call_id != other.call_id or call.name != other.name:
         return False
     if arguments == its_arguments:
@@ -262,7 +266,7 @@ def _is_same(call: _Call, arguments: str, other: _Call, its_arguments: str) -> b
     return value is not None and value == _object_of(its_arguments)
 
 
-def _continued(call: _Call, nameless: _Call) -> str | None:
+def _continued(call: _PartialCall, nameless: _PartialCall) -> str | None:
     """The arguments of a call, of which the rest came without a name; None: that is no rest of it."""
     joined = joined_arguments([*call.pieces, *nameless.pieces])
     return joined if _object_of(joined) is not None else None

@@ -56,7 +56,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ProbeAnswers:
     """What a model did when it was asked."""
 
     plain: Outcome
@@ -69,7 +69,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ProbedConfig:
     """What the configuration says of the model."""
 
     model: str
@@ -78,7 +78,7 @@ class Wanted:
     vision: bool | None = None
 
 
-def checks_of(seen: Seen, wanted: Wanted) -> Iterator[Check]:
+def checks_of(seen: ProbeAnswers, wanted: ProbedConfig) -> Iterator[Check]:
     """What is to be said of a model, the most important first."""
     yield from _answers(seen, wanted)
     if isinstance(seen.plain, ModelFailure):
@@ -94,7 +94,7 @@ def checks_of(seen: Seen, wanted: Wanted) -> Iterator[Check]:
         yield _wrong_model(seen.wrong_model)
 
 
-def _answers(seen: Seen, wanted: Wanted) -> Iterator[Check]:
+def _answers(seen: ProbeAnswers, wanted: ProbedConfig) -> Iterator[Check]:
     plain = seen.plain
     if isinstance(plain, ModelFailure):
         yield Check(what="answers", level="bad", seen=_failed(plain), remedy=advice_of(plain))
@@ -111,7 +111,7 @@ def _answers(seen: Seen, wanted: Wanted) -> Iterator[Check]:
     yield Check(what="answers", level="ok", seen=f"in {seen.seconds:.1f} s{named}")
 
 
-def _stream(seen: Seen) -> Check:
+def _stream(seen: ProbeAnswers) -> Check:
     if seen.pieces > 1:
         return Check(what="stream", level="ok", seen=f"the answer came in {seen.pieces} pieces")
     return Check(
@@ -133,7 +133,7 @@ def _tokens(plain: ModelReply) -> Check:
     )
 
 
-def _window(stated: int | None, wanted: Wanted) -> Iterator[Check]:
+def _window(stated: int | None, wanted: ProbedConfig) -> Iterator[Check]:
     configured = wanted.context_length
     if stated is None and configured is None:
         yield Check(
@@ -161,7 +161,7 @@ def _window(stated: int | None, wanted: Wanted) -> Iterator[Check]:
         )
 
 
-def _tools(outcome: Outcome, wanted: Wanted) -> Check:
+def _tools(outcome: Outcome, wanted: ProbedConfig) -> Check:
     if isinstance(outcome, ModelFailure):
         if outcome.cause is Cause.TOOLS:
             return Check(
@@ -189,7 +189,7 @@ def _tools(outcome: Outcome, wanted: Wanted) -> Check:
     )
 
 
-def _pictures(outcome: Outcome, wanted: Wanted) -> Check:
+def _pictures(outcome: Outcome, wanted: ProbedConfig) -> Check:
     if isinstance(outcome, ModelReply):
         if "red" in outcome.text.lower():
             return Check(what="pictures", level="ok", seen="taken, and seen")

@@ -11,27 +11,27 @@ from collections.abc import Mapping
 
 import orjson
 
-from hermes_actors.config.model import Config, Endpoint
+from hermes_actors.config.model import Config, ModelEndpoint
 from workers.models import provider_of
 from workers.models.cause import Cause
 from workers.models.provider import ModelFailure, ModelProvider, ModelRequest
-from workers.probe.checks import PING, Outcome, Seen, Wanted
+from workers.probe.checks import PING, Outcome, ProbeAnswers, ProbedConfig
 
 QUESTION_S = 60.0  # for one question; a model that has to be loaded first takes long
 WRONG_MODEL = "hermes-actors-no-such-model"
 PICTURE_SIDE = 32  # pixels; some models refuse smaller pictures
 
 
-def endpoints(config: Config) -> list[tuple[str, Endpoint, Wanted]]:
+def endpoints(config: Config) -> list[tuple[str, ModelEndpoint, ProbedConfig]]:
     """The primary model and its fallbacks: what people call each, where it is, and what is wanted of it."""
     has_tools = any(server.enabled for server in config.mcp_servers.values())
-    named: list[tuple[str, Endpoint, str]] = [("model", config.model, config.model.default)]
+    named: list[tuple[str, ModelEndpoint, str]] = [("model", config.model, config.model.default)]
     named += [(f"fallback {n}", entry, entry.model) for n, entry in enumerate(config.fallback_providers, 1)]
     return [
         (
             name,
             endpoint,
-            Wanted(
+            ProbedConfig(
                 model=model,
                 has_tools=has_tools,
                 context_length=endpoint.context_length,
@@ -42,7 +42,7 @@ def endpoints(config: Config) -> list[tuple[str, Endpoint, Wanted]]:
     ]
 
 
-async def seen_of(endpoint: Endpoint, model: str, environment: Mapping[str, str]) -> Seen:
+async def seen_of(endpoint: ModelEndpoint, model: str, environment: Mapping[str, str]) -> ProbeAnswers:
     """Ask a model everything, each question once."""
     provider = provider_of(endpoint, model, environment, max_retries=0)
     blunt = provider_of(endpoint, model, environment, max_retries=0, max_lessons=0)  # which does not go on without
@@ -52,15 +52,15 @@ async def seen_of(endpoint: Endpoint, model: str, environment: Mapping[str, str]
         await asyncio.gather(provider.close(), blunt.close())
 
 
-async def _asked(provider: ModelProvider, blunt: ModelProvider, model: str, *, pictures: bool) -> Seen:
+async def _asked(provider: ModelProvider, blunt: ModelProvider, model: str, *, pictures: bool) -> ProbeAnswers:
     pieces: list[str] = []
     began = time.monotonic()
     plain = await _ask(provider, _request("Count from 1 to 10, in one line."), pieces)
     seconds = time.monotonic() - began
     if isinstance(plain, ModelFailure):
-        return Seen(plain=plain, seconds=seconds)
+        return ProbeAnswers(plain=plain, seconds=seconds)
     call = _request('Call the tool ping with the text "hello".', tools=True)
-    return Seen(
+    return ProbeAnswers(
         plain=plain,
         pieces=len(pieces),
         seconds=seconds,

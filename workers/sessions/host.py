@@ -14,7 +14,7 @@ from hermes_actors.wire.failpoints import point
 from workers.models.attached import bounded
 from workers.models.chain import ModelLine
 from workers.models.offer import NO_TOOLS, Offer
-from workers.models.provider import Asked, Fit, ModelFailure, ModelReply, ModelRequest, Passage, ToolCall
+from workers.models.provider import Fit, ModelFailure, ModelReply, ModelRequest, Passage, RequestedModel, ToolCall
 from workers.runtimes.runtime import NO_PARAMETERS
 from workers.runtimes.transcript import KeptRows, Misuse
 from workers.sessions.actor import contained
@@ -162,7 +162,7 @@ class TurnHost:
         if self._failed is not None:
             raise self._failed
 
-    async def _fitted(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
+    async def _fitted(self, request: ModelRequest, asked: RequestedModel, *, refused: bool) -> ModelRequest:
         """Have the runtime make its request fit, and count the tokens of what it asks for that."""
 
         async def ask(aside: ModelRequest) -> ModelReply | ModelFailure:

@@ -16,7 +16,7 @@ from workers.sessions.feed import TurnFeed
 from workers.sessions.marks import UNMARKED
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord, SessionRegistry
-from workers.store.shard import Conversation, PastTurn, ShardStore, Summary
+from workers.store.shard import PastTurn, ShardStore, StoredConversation, Summary
 from workers.tools.toolbox import Toolbox
 from workers.turns import Ended, Refusal, Submission
 
@@ -139,7 +139,7 @@ class Session:
         Raises:
             Refusal: ``shard_unavailable``; the session stays as it is.
         """
-        self._go_on_with(await self._registry.reset(self.key, self.shard), Conversation(summary=None, past=[]))
+        self._go_on_with(await self._registry.reset(self.key, self.shard), StoredConversation(summary=None, past=[]))
 
     async def restore(self) -> None:
         """Go back to the transcript that a suspension set aside; the present one is set aside instead.
@@ -156,7 +156,7 @@ class Session:
             conversation = await self.store.conversation(record.session_id)
         self._go_on_with(record, conversation)
 
-    def _go_on_with(self, record: SessionRecord, conversation: Conversation) -> None:
+    def _go_on_with(self, record: SessionRecord, conversation: StoredConversation) -> None:
         self.session_id, self.created_at, self.marks = record.session_id, record.created_at, record.marks
         self.summary, self.past = conversation.summary, conversation.past
 

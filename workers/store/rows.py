@@ -13,8 +13,8 @@ import msgpack
 
 from hermes_actors.wire.records import LatestTurn
 from workers.store.shard import (
-    Conversation,
     PastTurn,
+    StoredConversation,
     StoreFailed,
     Summary,
     TranscriptRow,
@@ -99,7 +99,7 @@ _SET_RIGHT = """
 """
 
 
-class Rows:
+class ShardRows:
     """The operations on one shard's connection; each runs inside a transaction that others began and will commit."""
 
     def __init__(self, connection: sqlite3.Connection, now: Callable[[], float]) -> None:
@@ -237,10 +237,10 @@ class Rows:
         """The turns of a session that have rows, in order."""
         return self._past(session_id, after=0)
 
-    def conversation(self, session_id: str) -> Conversation:
+    def conversation(self, session_id: str) -> StoredConversation:
         """The summary of a session and the turns behind it."""
         n, summary = self._summary(session_id)
-        return Conversation(summary=summary, past=self._past(session_id, after=n))
+        return StoredConversation(summary=summary, past=self._past(session_id, after=n))
 
     def summary(self, session_id: str) -> Summary | None:
         """The summary of a session."""

@@ -71,7 +71,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
+class StoredConversation:
     """What later requests to the model carry of a transcript."""
 
     summary: Summary | None
@@ -139,7 +139,7 @@ class ShardStore(Protocol):
     async def past_turn(self, turn_id: str) -> PastTurn | None:
         """A turn of a transcript, with its messages."""
 
-    async def conversation(self, session_id: str) -> Conversation:
+    async def conversation(self, session_id: str) -> StoredConversation:
         """The last summary of a transcript, and the turns behind it with their messages."""
 
     async def summary(self, session_id: str) -> Summary | None:

@@ -13,11 +13,11 @@ from hermes_actors.disk.sqlite import Durability
 from hermes_actors.wire.records import Found, LatestTurn
 from workers.store.file import ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
-from workers.store.rows import Rows, kept_origin, packed
+from workers.store.rows import ShardRows, kept_origin, packed
 from workers.store.shard import (
-    Conversation,
     PastTurn,
     ShardStore,
+    StoredConversation,
     StoreFailed,
     Summary,
     TranscriptRow,
@@ -72,7 +72,7 @@ class SqliteShard(ShardStore):
         self._journal = journal
         self._submit = journal.submit
         self._file = file
-        self._rows = Rows(file.connection, now)
+        self._rows = ShardRows(file.connection, now)
         self._released: asyncio.Future[None] | None = None
 
     async def admit(
@@ -116,7 +116,7 @@ class SqliteShard(ShardStore):
     async def past_turn(self, turn_id: str) -> PastTurn | None:
         return await self._submit(self._file, self._rows.past_turn, turn_id)
 
-    async def conversation(self, session_id: str) -> Conversation:
+    async def conversation(self, session_id: str) -> StoredConversation:
         return await self._submit(self._file, self._rows.conversation, session_id)
 
     async def summary(self, session_id: str) -> Summary | None:

@@ -21,7 +21,7 @@ class CallOver(Exception):
     """Nobody waits for this any more: the call is over that it was done for."""
 
 
-class Call:
+class ToolInvocation:
     """A call, or all that is done for none."""
 
     __slots__ = ("__weakref__", "_over", "_waits", "answered", "refused")
@@ -56,12 +56,12 @@ class Call:
             scope.cancel()
 
 
-NO_CALL = Call()
-current: ContextVar[Call] = ContextVar("current", default=NO_CALL)
+NO_CALL = ToolInvocation()
+current: ContextVar[ToolInvocation] = ContextVar("current", default=NO_CALL)
 
 
 @contextmanager
-def calling(call: Call) -> Iterator[None]:
+def calling(call: ToolInvocation) -> Iterator[None]:
     """What is sent in this block is sent for the call, and the call is over with it."""
     token = current.set(call)
     try:

@@ -70,7 +70,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class CatalogueTool:
     """A tool on offer."""
 
     name: str  # as the model knows it
@@ -83,7 +83,7 @@ class Catalogue:
     """What one server offers."""
 
     digest: str  # equal digests: equal offers
-    tools: Mapping[str, Tool]  # by the name the model knows
+    tools: Mapping[str, CatalogueTool]  # by the name the model knows
     offered: tuple[OfferedTool, ...]  # as the model is told of them, in order
     left_out: tuple[LeftOut, ...] = ()  # of the chosen tools
     introduction: Introduction = UNKNOWN
@@ -91,7 +91,7 @@ class Catalogue:
     warnings: tuple[str, ...] = ()  # what of the configuration has no effect, for its operator
     _validators: dict[str, Validator] = field(default_factory=dict)
 
-    def fitted(self, tool: Tool, arguments: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    def fitted(self, tool: CatalogueTool, arguments: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """A call's arguments as the tool's schema wants them, and what is wrong with them still, for the model.
 
         A schema that is malformed, or refers to what is not inside it, checks nothing, and what would take long is not
@@ -123,7 +123,7 @@ def catalogue(
         introduction: what the server says of itself.
         resources: offer tools for the server's resources, where it has some.
     """
-    tools: dict[str, Tool] = {}
+    tools: dict[str, CatalogueTool] = {}
     offered: list[OfferedTool] = []
     names: set[str] = set()
     left_out = [each for each in unread if is_chosen(each.name, chosen)]
@@ -138,7 +138,7 @@ def catalogue(
             left_out.append(LeftOut(tool.name, str(error)))
             continue
         names.add(tool.name)
-        tools[name] = Tool(name=name, listed=tool, is_ours=tool in ours)
+        tools[name] = CatalogueTool(name=name, listed=tool, is_ours=tool in ours)
     words = [*names_of(tools), *(f"{each.name}: {each.why}" for each in left_out), repr(introduction)]
     identity = (*(tool.definition for tool in offered), *map(_bytes, words))
     return Catalogue(
@@ -170,7 +170,7 @@ def _validator(schema: dict[str, Any]) -> Validator:
         return ANYTHING
 
 
-def names_of(tools: Mapping[str, Tool]) -> Iterable[str]:
+def names_of(tools: Mapping[str, CatalogueTool]) -> Iterable[str]:
     """The servers' own names of tools, in order."""
     return (tool.listed.name for tool in tools.values())
 

@@ -11,16 +11,16 @@ from typing import Any, Literal, TypeAlias
 from mcp import Client, MCPError
 from pydantic import ValidationError
 
-from workers.tools.calls import Call, calling
+from workers.tools.calls import ToolInvocation, calling
 from workers.tools.catalogue import Listing
 from workers.tools.commons import ServerCommons
 from workers.tools.content import to_tool_result
 from workers.tools.outage import hangs
 from workers.tools.outcomes import CONNECTION_CLOSED, NOT_SENT, SESSION_LOST, failed, kind_of, outcome_of
-from workers.tools.owner import Owner, Unreachable
+from workers.tools.owner import ConnectionTask, Unreachable
 from workers.tools.reasons import MAX_ANSWER_CHARS, words
 from workers.tools.stopping import on_stop
-from workers.tools.target import Target
+from workers.tools.target import ServerTarget
 from workers.tools.toolbox import Outcome, ToolResult
 
 CALL_CAP_S = 3600.0  # a call that reports progress lives no longer than this, or its time-out where that is longer
@@ -31,7 +31,7 @@ RETIRE_TIMEOUT_S = 120.0  # calls may go on this long over a connection whose en
 Sent: TypeAlias = Callable[[Client, Mapping[str, Any]], Awaitable[ToolResult]]  # asks a server something
 
 
-class Connection:
+class ToolConnection:
     """A connection to a server, lazily made.
 
     Args:
@@ -43,7 +43,7 @@ class Connection:
 
     def __init__(
         self,
-        target: Target,
+        target: ServerTarget,
         *,
         commons: ServerCommons,
         session: str | None = None,
@@ -52,13 +52,13 @@ class Connection:
         self.target = target
         self._session = session
         self._commons = commons
-        self._owner = Owner(target, commons=commons, session=session, on_tools=on_tools, on_heard=self._heard)
+        self._owner = ConnectionTask(target, commons=commons, session=session, on_tools=on_tools, on_heard=self._heard)
         self._calls = 0
         self._running = 0  # calls, from their beginning to their end
         self._quiet = asyncio.Event()  # no call runs
         self._quiet.set()
-        self._asked: dict[Call, Client] = {}  # calls in flight
-        self._cut: dict[Call, Client] = {}  # those that were cancelled, until the next is made
+        self._asked: dict[ToolInvocation, Client] = {}  # calls in flight
+        self._cut: dict[ToolInvocation, Client] = {}  # those that were cancelled, until the next is made
         self._mute_calls = 0  # timed out in a row, without a message from the server
 
     @property
@@ -180,7 +180,7 @@ class Connection:
         """One call over one client."""
         self._calls += 1
         self._owner.in_flight += 1
-        call = Call()
+        call = ToolInvocation()
         self._asked[call] = client
         try:
             with calling(call):
@@ -252,6 +252,6 @@ class Connection:
         return failed(outcome, f"MCP server {self.target.name!r}: {why}")
 
 
-async def _all_answered(calls: Iterable[Call]) -> None:
+async def _all_answered(calls: Iterable[ToolInvocation]) -> None:
     for call in calls:
         await call.answered.wait()

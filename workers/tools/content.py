@@ -45,7 +45,7 @@ def to_tool_result(result: CallToolResult) -> ToolResult:
         shown.texts = [text for text in shown.texts if text not in shown.own]
     elif structured is not None and not says(shown.own, structured):
         shown.texts.append(as_json(structured))
-    text = cut("\n".join(text for text in shown.texts if text), MAX_TEXT_CHARS)
+    text = shorten("\n".join(text for text in shown.texts if text), MAX_TEXT_CHARS)
     return ToolResult(
         text=clean(text) or NOTHING,
         images=tuple(shown.images),
@@ -114,7 +114,7 @@ class _Shown:
             self.texts.append(f"{head} holds {size} bytes that are not text and were left out")
 
 
-def cut(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     """The text, at most ``limit`` characters of it; what is missing is said."""
     if len(text) <= limit:
         return text
@@ -140,7 +140,7 @@ def as_json(value: Any) -> str:
 
 
 def _described(uri: str, *, name: str = "", kind: str | None = None, about: str | None = None) -> str:
-    parts = (name, cut(str(uri), MAX_URI_CHARS), f"({kind})" if kind else "", f"- {about}" if about else "")
+    parts = (name, shorten(str(uri), MAX_URI_CHARS), f"({kind})" if kind else "", f"- {about}" if about else "")
     return "[resource] " + " ".join(part for part in parts if part)
 
 

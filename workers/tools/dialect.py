@@ -33,7 +33,7 @@ class NotAnObject(ValueError):
     """The schema is not that of an object, as the arguments of a call are."""
 
 
-class _TooLarge(Exception):
+class _SchemaTooLarge(Exception):
     """The schema without references is too large."""
 
 
@@ -56,7 +56,7 @@ def plain(schema: Mapping[str, Any]) -> Schema:
         return short
     try:
         long = _Making(references, inline=True).whole(schema)
-    except _TooLarge:
+    except _SchemaTooLarge:
         return short
     return long if _length(long) <= GROWTH * _length(short) + ROOM_CHARS else short
 
@@ -124,7 +124,7 @@ class _Making:
             return {}
         self._parts += 1
         if self._inline and self._parts > MAX_PARTS:
-            raise _TooLarge
+            raise _SchemaTooLarge
         self._depth += 1
         try:
             made = mended(schema, self._part)

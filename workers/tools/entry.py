@@ -12,11 +12,11 @@ import structlog
 
 from workers.tools.catalogue import Catalogue, LeftOut, Listing, catalogue
 from workers.tools.commons import ServerCommons, WorkerCommons
-from workers.tools.connection import Connection
-from workers.tools.content import cut
+from workers.tools.connection import ToolConnection
+from workers.tools.content import shorten
 from workers.tools.outage import Outage, worsened
 from workers.tools.owner import Unreachable
-from workers.tools.target import Target
+from workers.tools.target import ServerTarget
 
 TURN_WAIT_S = 5.0  # turns wait this long for a server that is not required to list its tools for the first time
 MAX_CATALOGUES = 64  # different ones of one server, kept for sharing
@@ -37,18 +37,18 @@ class ServerEntry:
 
     def __init__(
         self,
-        target: Target,
+        target: ServerTarget,
         *,
         commons: WorkerCommons,
         known: Catalogue | None = None,
     ) -> None:
         self.target = target
         self.catalogue = known  # what a new connection can be expected to offer
-        self.connections: set[Connection] = set()
+        self.connections: set[ToolConnection] = set()
         self.last_error: str | None = None  # of learning the catalogue
         self.closed = False
         self._commons = ServerCommons(commons)
-        self._shared: Connection | None = None
+        self._shared: ToolConnection | None = None
         self._seen: dict[str, Catalogue] = {}
         self._cut: str | None = None  # why the listing may lack tools, as the log has it
         self._left_out: tuple[LeftOut, ...] = ()  # as the log has it
@@ -79,7 +79,7 @@ class ServerEntry:
             else self.last_error
         )
 
-    def open(self, session: str, on_catalogue: Callable[[Catalogue], None]) -> Connection:
+    def open(self, session: str, on_catalogue: Callable[[Catalogue], None]) -> ToolConnection:
         """The connection for a session, not connected yet: its own, or the shared one.
 
         Args:
@@ -97,7 +97,7 @@ class ServerEntry:
             self._shared = self._opened(None, lambda _: None)
         return self._shared
 
-    async def end(self, connection: Connection) -> None:
+    async def end(self, connection: ToolConnection) -> None:
         """End a connection."""
         try:
             await connection.close()
@@ -121,7 +121,7 @@ class ServerEntry:
         self.closed = True
         await asyncio.gather(*map(self.end, tuple(self.connections)))
 
-    async def learn(self, open_own: Callable[[], Connection]) -> None:
+    async def learn(self, open_own: Callable[[], ToolConnection]) -> None:
         """Return when the catalogue is known, or when there is no use in waiting for it now.
 
         One session at a time tries, with a connection that it keeps; the others wait for that one, all of them until it
@@ -147,7 +147,7 @@ class ServerEntry:
                 return
             await asyncio.wait({self._learning}, timeout=left_s)
 
-    async def _learn(self, connection: Connection) -> None:
+    async def _learn(self, connection: ToolConnection) -> None:
         try:
             await connection.up()
         except Unreachable as error:
@@ -160,7 +160,7 @@ class ServerEntry:
         finally:
             self._learning = None
 
-    def _opened(self, session: str | None, on_catalogue: Callable[[Catalogue], None]) -> Connection:
+    def _opened(self, session: str | None, on_catalogue: Callable[[Catalogue], None]) -> ToolConnection:
         def listed(listing: Listing, fresh: bool) -> None:
             if listing.cut != self._cut:
                 self._cut = listing.cut
@@ -182,7 +182,7 @@ class ServerEntry:
                 self.last_error, self._outage = None, Outage()
             on_catalogue(offered)
 
-        connection = Connection(
+        connection = ToolConnection(
             self.target,
             commons=self._commons,
             session=session,
@@ -195,7 +195,7 @@ class ServerEntry:
         """Log which tools no model gets, and why, as often as that changes."""
         if tools and tools != self._left_out:
             self._left_out = tools
-            whys = [cut(f"{tool.name}: {tool.why}", MAX_LEFT_OUT_CHARS) for tool in tools[:MAX_LEFT_OUT_TOLD]]
+            whys = [shorten(f"{tool.name}: {tool.why}", MAX_LEFT_OUT_CHARS) for tool in tools[:MAX_LEFT_OUT_TOLD]]
             log.warning("mcp tools left out", server=self.name, count=len(tools), tools=whys)
 
     def _log_warnings(self, warnings: tuple[str, ...]) -> None:

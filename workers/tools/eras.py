@@ -35,7 +35,7 @@ class Eras:
         """Whether a server was last seen to speak the older protocol alone.
 
         Args:
-            server: :attr:`workers.tools.target.Target.offer`.
+            server: :attr:`workers.tools.target.ServerTarget.offer`.
         """
         if not self._read:
             self._read = True

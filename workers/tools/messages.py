@@ -43,24 +43,24 @@ _VERSION = b'"jsonrpc"'
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OutputLine:
     """What a line of a server's output holds."""
 
     messages: tuple[JSONRPCMessage, ...] = ()
     noise: str = ""  # the rest
 
 
-def read(line: bytes) -> Line:
+def read(line: bytes) -> OutputLine:
     """The messages in a line, however it stands with JSON-RPC; an answer that cannot be read is an error instead."""
     if is_too_dense(line):
-        return Line(_unusable(line, TOO_MUCH))
+        return OutputLine(_unusable(line, TOO_MUCH))
     try:
-        return Line((tidied(jsonrpc_message_adapter.validate_json(line, by_name=False)),))
+        return OutputLine((tidied(jsonrpc_message_adapter.validate_json(line, by_name=False)),))
     except ValueError:
         pass
     text = line.decode(errors="replace").strip()
     if _VERSION not in line:
-        return Line(noise=text)
+        return OutputLine(noise=text)
     messages: list[JSONRPCMessage] = []
     rest: list[str] = []
     broken = False
@@ -73,7 +73,7 @@ def read(line: bytes) -> Line:
             rest.append(found.strip() if isinstance(found, str) else json.dumps(found))
             broken |= isinstance(found, str) and '"jsonrpc"' in found
     unread = _unusable(line, UNREADABLE) if broken and not messages else ()
-    return Line((*messages, *unread), " ".join(part for part in rest if part))
+    return OutputLine((*messages, *unread), " ".join(part for part in rest if part))
 
 
 def skipped(first: bytes, last: bytes) -> tuple[JSONRPCMessage, ...]:

@@ -37,7 +37,7 @@ from workers.tools.pages import by_tool
 from workers.tools.reasons import kind, last_words, size_of, why_not_connected
 from workers.tools.stdio import ServerProcess
 from workers.tools.streamable_http import http_streams
-from workers.tools.target import Target
+from workers.tools.target import ServerTarget
 
 PATIENCE_S = 5.0  # a caller waits for the next attempt where that is due this soon, else fails at once
 CLEANUP_S = 10.0  # what ending a server may take: the ladder of signals, the group's grace, a sweep
@@ -55,7 +55,7 @@ class Unreachable(Exception):
     """The server cannot be reached now; the text says which and why, for people."""
 
 
-class Owner:
+class ConnectionTask:
     """Owns the client of a connection.
 
     Args:
@@ -68,7 +68,7 @@ class Owner:
 
     def __init__(
         self,
-        target: Target,
+        target: ServerTarget,
         *,
         commons: ServerCommons,
         session: str | None,

@@ -21,7 +21,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse
 
 from workers.tools.bounds import EDGE_BYTES, MAX_MESSAGE_BYTES
-from workers.tools.calls import NO_CALL, Call, current
+from workers.tools.calls import NO_CALL, ToolInvocation, current
 from workers.tools.messages import read, skipped
 
 MAX_SKIPPED_BYTES = 256 * 1024 * 1024  # a server whose line is longer than this is left
@@ -66,7 +66,7 @@ class Pipes:
         self._stdout = stdout
         self._on_heard = on_heard
         self._on_noise = on_noise
-        self._asked: WeakValueDictionary[str | int, Call] = WeakValueDictionary()  # by the id of its request
+        self._asked: WeakValueDictionary[str | int, ToolInvocation] = WeakValueDictionary()  # by the id of its request
         self._inward, self.read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         written, self._outward = anyio.create_memory_object_stream[SessionMessage](MAX_QUEUED)
         self.write_stream = _Written(written, self._asked)
@@ -155,7 +155,9 @@ class Pipes:
 class _Written(ObjectSendStream[SessionMessage]):
     """What the client writes to; it notes, in the context of the sender, for which call a request is."""
 
-    def __init__(self, stream: MemoryObjectSendStream[SessionMessage], asked: MutableMapping[str | int, Call]) -> None:
+    def __init__(
+        self, stream: MemoryObjectSendStream[SessionMessage], asked: MutableMapping[str | int, ToolInvocation]
+    ) -> None:
         self._stream = stream
         self._asked = asked
 

@@ -24,14 +24,14 @@ CONTINUE = "Go on."  # the user's word after a prompt that ends with one of the 
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptArguments:
     """What a prompt was asked with, or what is wrong with that."""
 
     arguments: Mapping[str, str]
     problem: str = ""
 
 
-def asked(prompt: Prompt, text: str) -> Asked:
+def asked(prompt: Prompt, text: str) -> PromptArguments:
     """The arguments in the text behind a command."""
     text = text.strip()
     names = [argument.name for argument in prompt.arguments]
@@ -39,11 +39,11 @@ def asked(prompt: Prompt, text: str) -> Asked:
     if pairs is not None:
         given = pairs
     elif not names:
-        return Asked({}, f"It takes no arguments, and got {text[:40]!r}.")
+        return PromptArguments({}, f"It takes no arguments, and got {text[:40]!r}.")
     else:
         given = {names[0]: _unquoted(text)}
     missing = [argument.name for argument in prompt.arguments if argument.required and not given.get(argument.name)]
-    return Asked(given, f"It needs {' and '.join(missing)}." if missing else "")
+    return PromptArguments(given, f"It needs {' and '.join(missing)}." if missing else "")
 
 
 def usage(word: str, prompt: Prompt) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mcp import MCPError
 
-from workers.tools.content import clean, cut
+from workers.tools.content import clean, shorten
 from workers.tools.outcomes import CONNECTION_CLOSED, kind_of
 from workers.tools.stdio import NotStarted
-from workers.tools.target import Target
+from workers.tools.target import ServerTarget
 
 MAX_ERROR_CHARS = 500
 MAX_ANSWER_CHARS = 4_000  # of an error that is a server's answer to a call
@@ -25,7 +25,7 @@ TAIL_BYTES = 8 * 1024  # of the log that are looked at for them
 
 def words(error: BaseException, limit: int = MAX_ERROR_CHARS) -> str:
     """An error as text of at most ``limit`` characters."""
-    return cut(clean(str(error)) or type(error).__name__, limit)
+    return shorten(clean(str(error)) or type(error).__name__, limit)
 
 
 def kind(error: BaseException) -> str:
@@ -41,7 +41,7 @@ def first(error: BaseException) -> BaseException:
     return error
 
 
-def why_not_connected(error: BaseException, target: Target) -> str:
+def why_not_connected(error: BaseException, target: ServerTarget) -> str:
     """Why an attempt to connect failed, for people and models."""
     error = first(error)
     if isinstance(error, NotStarted):

@@ -16,9 +16,9 @@ from workers.json_depth import MAX_DEPTH, is_too_deep
 from workers.models.offer import Offer
 from workers.models.provider import ToolCall
 from workers.tools import prompts, resources
-from workers.tools.catalogue import Catalogue, Tool
-from workers.tools.connection import Connection
-from workers.tools.content import cut
+from workers.tools.catalogue import Catalogue, CatalogueTool
+from workers.tools.connection import ToolConnection
+from workers.tools.content import shorten
 from workers.tools.entry import ServerEntry
 from workers.tools.introduction import Prompt, instructions_for_model
 from workers.tools.outcomes import failed, knows_no_tool
@@ -50,7 +50,7 @@ class SessionTools:
         self._configured = configured
         self._entries = configured()
         self._joined = joined
-        self._connections: dict[ServerEntry, Connection] = {}
+        self._connections: dict[ServerEntry, ToolConnection] = {}
         self._own: dict[ServerEntry, Catalogue] = {}  # what the session's own connection offers
         self._unsettled = list(self._entries)  # catalogue not known, or required and not connected yet
         self._closed = False
@@ -68,7 +68,7 @@ class SessionTools:
         whys = "; ".join(why for why in absent if why)
         if not whys:
             return None
-        return cut(f"Some tools are missing now, because their servers cannot be reached: {whys}", MAX_NOTICE_CHARS)
+        return shorten(f"Some tools are missing now, because their servers cannot be reached: {whys}", MAX_NOTICE_CHARS)
 
     @property
     def instructions(self) -> str:
@@ -216,7 +216,7 @@ class SessionTools:
         with suppress(Unreachable):  # it is closing
             await self._connection(entry).refresh(at_once=at_once)
 
-    def _connection(self, entry: ServerEntry) -> Connection:
+    def _connection(self, entry: ServerEntry) -> ToolConnection:
         """The session's connection to a server; opened here, connected when it is used.
 
         Raises:
@@ -235,7 +235,7 @@ class SessionTools:
     def _catalogues(self) -> Iterable[Catalogue]:
         return (known for entry in self._entries if (known := self._catalogue(entry)) is not None)
 
-    def _find(self, name: str) -> tuple[ServerEntry, Catalogue, Tool] | None:
+    def _find(self, name: str) -> tuple[ServerEntry, Catalogue, CatalogueTool] | None:
         for entry in self._entries:
             offered = self._catalogue(entry)
             if offered is not None and (tool := offered.tools.get(name)) is not None:
@@ -246,7 +246,7 @@ class SessionTools:
         names = [name for offered in self._catalogues() for name in offered.tools]
         close = get_close_matches(name, names)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        return cut(f"There is no tool {name!r}.{hint} {self.notice or ''}".rstrip(), MAX_NOTICE_CHARS)
+        return shorten(f"There is no tool {name!r}.{hint} {self.notice or ''}".rstrip(), MAX_NOTICE_CHARS)
 
 
 def _read(text: str) -> dict[str, Any]:

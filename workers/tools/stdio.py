@@ -24,7 +24,7 @@ from workers.tools import launch
 from workers.tools.pipes import ENDLESS, Pipes, opened
 from workers.tools.server_logs import append
 from workers.tools.sweep import Sweeper
-from workers.tools.target import Target
+from workers.tools.target import ServerTarget
 
 EXIT_GRACE_S = 2.0  # for a server to end, after the end of its input and again after SIGTERM; then SIGKILL
 TERM_GRACE_S = 0.5  # between SIGTERM and SIGKILL for what a server that has ended left in its group
@@ -55,7 +55,7 @@ class ServerProcess:
 
     def __init__(
         self,
-        target: Target,
+        target: ServerTarget,
         mark: str,
         *,
         environment: Mapping[str, str],

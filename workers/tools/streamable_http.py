@@ -17,11 +17,11 @@ import orjson
 from mcp.client.streamable_http import streamable_http_client
 
 from workers.tools.bounds import MAX_MESSAGE_BYTES, TOO_MUCH, is_too_dense
-from workers.tools.calls import NO_CALL, Call, CallOver, current
+from workers.tools.calls import NO_CALL, CallOver, ToolInvocation, current
 from workers.tools.messages import mended
 from workers.tools.outcomes import CUT, FAILED, NOT_SENT, REFUSED, SESSION_LOST, UNUSABLE
 from workers.tools.reasons import shown
-from workers.tools.target import Target
+from workers.tools.target import ServerTarget
 
 CONNECT_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
@@ -48,7 +48,7 @@ _UNSENT = (
 
 @asynccontextmanager
 async def http_streams(
-    target: Target, *, on_pushes: Callable[[bool], None], on_refused: Callable[[str], None]
+    target: ServerTarget, *, on_pushes: Callable[[bool], None], on_refused: Callable[[str], None]
 ) -> AsyncIterator[Any]:
     """The SDK's stream pair to a server. Waiting for answers is bounded by the calls, not here.
 
@@ -60,13 +60,13 @@ async def http_streams(
     timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, read=None, pool=None)
     limits = httpx2.Limits(max_connections=None)  # how many calls run is for others to bound
     async with (
-        _Client(on_pushes, on_refused, headers=dict(target.headers), timeout=timeout, limits=limits) as client,
+        _HttpClient(on_pushes, on_refused, headers=dict(target.headers), timeout=timeout, limits=limits) as client,
         streamable_http_client(target.url, http_client=client, max_sse_event_size=2 * MAX_MESSAGE_BYTES) as streams,
     ):
         yield streams
 
 
-class _Client(httpx2.AsyncClient):
+class _HttpClient(httpx2.AsyncClient):
     """Answers a POST that failed, or whose answer is too large, with a JSON-RPC error; ends what is sent for a call.
 
     The SDK ends a request that is given up in the newest protocol alone. In the older ones it would stay as long as the
@@ -90,7 +90,9 @@ class _Client(httpx2.AsyncClient):
         except CallOver:
             return httpx2.Response(httpx2.codes.OK, headers=_EVENT_STREAM, content=_OVER_EVENT, request=request)
 
-    async def _answered(self, request: httpx2.Request, call: Call, options: Mapping[str, Any]) -> httpx2.Response:
+    async def _answered(
+        self, request: httpx2.Request, call: ToolInvocation, options: Mapping[str, Any]
+    ) -> httpx2.Response:
         try:
             response = await super().send(request, **options)
             if request.method == "GET":
@@ -121,7 +123,7 @@ def _wants_answer(request: httpx2.Request) -> bool:
 
 
 async def _bounded(
-    request: httpx2.Request, response: httpx2.Response, call: Call, on_refused: Callable[[str], None]
+    request: httpx2.Request, response: httpx2.Response, call: ToolInvocation, on_refused: Callable[[str], None]
 ) -> httpx2.Response:
     """The response, of which no more is taken than a message may cost, and nothing once its call is over."""
     kind = response.headers.get("content-type", "").lower()
@@ -154,7 +156,7 @@ async def _read(response: httpx2.Response) -> bytes | None:
 class _Events(httpx2.AsyncByteStream):
     """The events of a response; one that is too large is an error for the request instead."""
 
-    def __init__(self, response: httpx2.Response, call: Call) -> None:
+    def __init__(self, response: httpx2.Response, call: ToolInvocation) -> None:
         self._response = response
         self._call = call
 

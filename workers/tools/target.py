@@ -18,7 +18,7 @@ _OF_CALLS = frozenset({"timeout", "connect_timeout", "required", "on_stop"})  # 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ServerTarget:
     """How to reach a server. Its texts may hold secrets, so it does not show them."""
 
     name: str
@@ -33,7 +33,7 @@ class Target:
     offer: str  # equal ones: the same tools, as far as the configuration decides that
 
 
-def target(name: str, entry: McpServer, variables: Mapping[str, str], *, logs: Path) -> Target:
+def target(name: str, entry: McpServer, variables: Mapping[str, str], *, logs: Path) -> ServerTarget:
     """Fill in an entry.
 
     Args:
@@ -58,7 +58,7 @@ def target(name: str, entry: McpServer, variables: Mapping[str, str], *, logs: P
     own, headers = values(entry.env), values(entry.headers)
     said = entry.model_dump(mode="json")
     filled_in = [name, command, directory, own, url, headers]
-    return Target(
+    return ServerTarget(
         name=name,
         entry=entry,
         command=command,

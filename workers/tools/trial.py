@@ -14,10 +14,10 @@ from hermes_actors.config.model import McpServer, ToolFilter
 from workers.models.gauge import TOKENS_PER_BYTE
 from workers.tools.catalogue import Catalogue, LeftOut, ListedTool, Listing, catalogue, is_chosen
 from workers.tools.commons import ServerCommons, WorkerCommons
-from workers.tools.connection import Connection
+from workers.tools.connection import ToolConnection
 from workers.tools.introduction import MAX_INSTRUCTIONS_CHARS
 from workers.tools.owner import Unreachable
-from workers.tools.target import Target, target
+from workers.tools.target import ServerTarget, target
 
 HIDDEN = "hidden by tools.include or tools.exclude"
 
@@ -79,7 +79,7 @@ async def trial(name: str, entry: McpServer, environment: Mapping[str, str], *, 
             return Trial(server=name, ok=False, took_s=0.0, steps=(found,))
         listings: list[Listing] = []
         commons = ServerCommons(WorkerCommons(mark, home))
-        connection = Connection(at, commons=commons, on_tools=lambda listing, _: listings.append(listing))
+        connection = ToolConnection(at, commons=commons, on_tools=lambda listing, _: listings.append(listing))
         began = time.monotonic()
         try:
             await connection.up()
@@ -96,7 +96,7 @@ async def trial(name: str, entry: McpServer, environment: Mapping[str, str], *, 
             await connection.close()
 
 
-def _found(at: Target) -> Step:
+def _found(at: ServerTarget) -> Step:
     """Where the server is."""
     if not at.command:
         return Step(what="address", seen=at.entry.url or "")  # as configured: values may be secrets

@@ -19,7 +19,7 @@ from workers.models.cause import Cause
 from workers.models.content import text_of
 from workers.models.context import fitted, passage_size, room_bytes, rows_size, size_of, with_room_for_answer
 from workers.models.gauge import Gauge
-from workers.models.provider import Asked, ModelReply, ModelRequest, Passage
+from workers.models.provider import ModelReply, ModelRequest, Passage, RequestedModel
 from workers.runtimes.runtime import Memory
 from workers.store.shard import PastTurn, StoreFailed, Summary
 
@@ -72,12 +72,12 @@ class Fitting:
         self._past = past
         self._clock = clock
 
-    async def fit(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
+    async def fit(self, request: ModelRequest, asked: RequestedModel, *, refused: bool) -> ModelRequest:
         """As :class:`workers.models.provider.Fit` says."""
         fitting = await self._smaller(request, asked, refused=refused)
         return with_room_for_answer(fitting, asked.gauge())
 
-    async def _smaller(self, request: ModelRequest, asked: Asked, *, refused: bool) -> ModelRequest:
+    async def _smaller(self, request: ModelRequest, asked: RequestedModel, *, refused: bool) -> ModelRequest:
         gauge = asked.gauge()
         most = room_bytes(gauge, FULL_SHARE, request.parameters)
         if refused:
@@ -92,7 +92,7 @@ class Fitting:
             request = await self._compacted(request, asked, min(room, most) - fixed)
         return fitted(request, most)
 
-    async def _compacted(self, request: ModelRequest, asked: Asked, room: int) -> ModelRequest:
+    async def _compacted(self, request: ModelRequest, asked: RequestedModel, room: int) -> ModelRequest:
         """The request with a summary of the oldest turns; ``room`` is what all turns may have, in bytes."""
         memory = self._memory
         assert self._settings is not None
@@ -115,7 +115,7 @@ class Fitting:
         return replace(request, past=self._past())
 
 
-async def compact(memory: Memory, asked: Asked, turns: int) -> None:
+async def compact(memory: Memory, asked: RequestedModel, turns: int) -> None:
     """Replace the oldest turns in memory, and any earlier summary, by a summary that is on disk.
 
     Args:
@@ -139,7 +139,7 @@ async def compact(memory: Memory, asked: Asked, turns: int) -> None:
     log.info("conversation summarised", session=memory.key, turns=covered, kept=len(memory.past))
 
 
-async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: Asked) -> str:
+async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: RequestedModel) -> str:
     share = PIECE_SHARE
     while True:
         most = summary_chars(asked.gauge())  # an earlier summary may be another model's, with a larger window
