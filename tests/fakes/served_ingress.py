@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import orjson
 from fakes.gateway import FakeGateway
+from fakes.virtual_time import step
 
 from hermes_actors.config.model import ApiServerConfig
 from workers.ingress.http import ClientLimits, HttpIngress
@@ -88,14 +89,14 @@ class Served:
     async def reading(self) -> None:
         """Until a request has arrived that is not answered."""
         async with asyncio.timeout(BOUND_S):
-            while all(connection.idle for connection in self.ingress._connections()):  # noqa: ASYNC110  # nothing is told
-                await asyncio.sleep(0)
+            while all(connection.idle for connection in self.ingress._connections()):  # nothing is told
+                await step()
 
     async def accepted(self) -> None:
         """Until a connection has been accepted."""
         async with asyncio.timeout(BOUND_S):
-            while not self.ingress._connections():  # noqa: ASYNC110  # nothing is told
-                await asyncio.sleep(0)
+            while not self.ingress._connections():  # nothing is told
+                await step()
 
     async def deserted(self) -> None:
         """Until the server has seen that every client is gone."""

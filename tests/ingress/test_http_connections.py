@@ -10,6 +10,7 @@ import orjson
 import pytest
 from fakes.gateway import FakeGateway, completed
 from fakes.served_ingress import BOUND_S, CHAT, HI, http_request, read_reply, read_to_end, serving
+from fakes.virtual_time import in_virtual_time, step, time_passes
 from structlog.testing import capture_logs
 
 from workers.ingress.http import ClientLimits
@@ -34,15 +35,16 @@ async def test_a_client_that_does_not_get_its_head_across_is_hung_up_on(sent: by
         assert await read_to_end(reader) == b""
 
 
+@in_virtual_time
 async def test_dripping_bytes_into_a_head_buys_no_time() -> None:
-    async with serving(limits=ClientLimits(idle_s=0.1)) as served:
+    async with serving(limits=ClientLimits(idle_s=3.0)) as served:
         reader, writer = await served.raw()
         writer.write(b"GET /health HTTP/1.1\r\nX: ")
 
         async def drip() -> None:
             while True:
                 writer.write(b"a")
-                await asyncio.sleep(0.01)
+                await time_passes(0.5)
 
         dripping = asyncio.create_task(drip())
         assert await read_to_end(reader) == b""
@@ -168,7 +170,7 @@ async def test_a_client_that_resets_the_connection_is_no_bug(request_: bytes) ->
                     if turns % 2:
                         await served.accepted()
                 for _ in range(turns):
-                    await asyncio.sleep(0)
+                    await step()
                 await served.deserted()
 
     assert {line["log_level"] for line in logged} <= {"info", "debug"}
@@ -246,23 +248,22 @@ async def test_a_connection_ends_with_its_answer_while_the_gateway_drains() -> N
         assert await read_to_end(reader) == b""
 
 
+@in_virtual_time
 async def test_a_client_that_has_just_connected_gets_its_answer_though_the_ingress_closes() -> None:
     async with serving() as served:
         reader, writer = await served.raw()
         await served.accepted()
 
         closing = asyncio.create_task(served.ingress.close(BOUND_S))
-        await asyncio.sleep(0)
+        await step()
         writer.write(REQUEST)
 
         assert (await read_reply(reader)).status == 200
         await closing
 
 
-async def test_a_client_that_connects_and_says_nothing_does_not_hold_up_the_close(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("workers.ingress.http.server.FRESH_S", 0.01)
+@in_virtual_time
+async def test_a_client_that_connects_and_says_nothing_does_not_hold_up_the_close() -> None:
     async with serving() as served:
         reader, _ = await served.raw()
         await served.accepted()
@@ -272,18 +273,20 @@ async def test_a_client_that_connects_and_says_nothing_does_not_hold_up_the_clos
         assert await read_to_end(reader) == b""
 
 
+@in_virtual_time
 async def test_a_request_that_outlives_the_grace_is_cut_off_and_abandoned() -> None:
     async with serving(FakeGateway(held=True)) as served:
         reader, writer = await served.raw()
         writer.write(STREAM)
         await served.gateway.submitted.wait()
 
-        await served.ingress.close(0.01)
+        await served.ingress.close(3.0)
 
         assert served.gateway.turns[0].abandoned.is_set()
         assert b"[DONE]" not in await read_to_end(reader)
 
 
+@in_virtual_time
 async def test_a_stream_that_began_before_closing_ends_as_it_should() -> None:
     async with serving(FakeGateway(held=True)) as served:
         reader, writer = await served.raw()
@@ -291,7 +294,7 @@ async def test_a_stream_that_began_before_closing_ends_as_it_should() -> None:
         async with asyncio.timeout(BOUND_S):
             await reader.readuntil(b'"role":"assistant"')
         closing = asyncio.create_task(served.ingress.close(BOUND_S))
-        await asyncio.sleep(0)
+        await step()
         served.gateway.turns[0].go()
 
         assert b"data: [DONE]" in await read_to_end(reader)

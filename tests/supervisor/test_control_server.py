@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.gateway_process import BOUND_S, exchange
+from fakes.gateway_process import exchange
+from fakes.virtual_time import in_virtual_time
 
 from hermes_actors.core.events import Event, OperatorAsked
 from hermes_actors.operators import server as control
@@ -20,6 +21,8 @@ from hermes_actors.operators.messages import ControlReply, ControlRequest
 from hermes_actors.wire import frames
 from hermes_actors.wire.codec import encode
 from hermes_actors.wire.link import FrameLink
+
+BOUND_S = 100.0  # for anything that a test waits for; more than an idle client gets
 
 
 class Operator:
@@ -110,10 +113,10 @@ async def test_one_client_may_only_have_so_many_requests_waiting(server: Server)
     assert (refused.request, refused.error) == (control.MOST_WAITING, "busy")
 
 
+@in_virtual_time
 async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server,
 ) -> None:
-    monkeypatch.setattr(control, "IDLE_S", 0.05)
     idle, draining = await server.operator(), await server.operator()
     draining.ask(1, "drain")
     event = await server.next()
@@ -150,10 +153,10 @@ def test_the_last_reply_reaches_its_client_though_the_loop_ends(home_root: Path)
         assert asyncio.run(live()).result(BOUND_S).data == data
 
 
+@in_virtual_time
 async def test_a_client_that_does_not_read_does_not_hold_up_the_end(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server,
 ) -> None:
-    monkeypatch.setattr(control, "LAST_WORDS_S", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
         deaf.setblocking(False)
         await asyncio.get_running_loop().sock_connect(deaf, str(server.path))

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.gateway_process import BOUND_S
+from fakes.virtual_time import in_virtual_time, until_idle
 
 from hermes_actors.background import Background
 from hermes_actors.core.events import Event, WorkerExited, WorkerSpawned
@@ -123,6 +124,7 @@ async def test_a_worker_that_sends_more_than_can_be_handled_is_cut_off(made: Mad
         made.pool._heard(child, Ready())
 
 
+@in_virtual_time
 async def test_an_error_in_the_background_is_not_lost() -> None:
     failures: list[BaseException] = []
 
@@ -130,7 +132,6 @@ async def test_an_error_in_the_background_is_not_lost() -> None:
         raise KeyError("bug")
 
     Background(failures.append).start(bug())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until_idle()
 
     assert [type(error) for error in failures] == [KeyError]

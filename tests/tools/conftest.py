@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from fakes.mcp_counting import Counting
+from fakes.virtual_time import loop_factories
 
 from workers.tools.servers import ToolServers
 
@@ -17,10 +17,7 @@ OWNER_MARK = f"test-{os.getpid()}:boot:0:1:"  # tests in other processes sweep t
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that workers run on; the other one too for tests whose mark names it."""
-    factories = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-    mark = item.get_closest_marker("asyncio")
-    chosen = mark.kwargs.get("loop_factories") if mark else None
-    return {name: factories[name] for name in chosen or ("uvloop",)}
+    return loop_factories(item, "uvloop")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from aiohttp import web
 from fakes.mcp_counting import BOUND_S, Counting, call, free_port, until
+from fakes.virtual_time import step
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer
@@ -334,7 +335,7 @@ async def test_an_answer_that_is_cut_or_swells_costs_its_call_alone(serve: Serve
 
         assert said in (await call(toolbox, tool)).text
 
-        await asyncio.sleep(0)
+        await step()
         assert servers.live == 1
         released.set()
         assert (await running).text == "slow but sure"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes.mcp_counting import Counting, call, runs, until
+from fakes.virtual_time import step
 from structlog.testing import capture_logs
 
 from hermes_actors.config.model import McpServer, ToolFilter
@@ -106,7 +107,7 @@ async def test_a_close_that_is_cancelled_goes_on(
     toolbox = serve(count=counting.entry("stubborn")).toolbox("a")
     await toolbox.definitions()
     closing = asyncio.create_task(toolbox.close())
-    await asyncio.sleep(0)
+    await step()
 
     closing.cancel()
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from fakes.virtual_time import step
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,7 +133,7 @@ async def test_a_frame_that_comes_byte_by_byte_is_one_message(half: tuple[End, s
     end, other = half
     for byte in frame(Drained(number=15)):
         await put(other, bytes([byte]))
-        await asyncio.sleep(0)
+        await step()
 
     await end.until(lambda end: len(end.messages) == 1)
 
@@ -210,7 +211,7 @@ async def test_a_loss_is_told_once_and_then_nothing_can_be_sent(pair: tuple[End,
     ours.link.close()
     ours.link.close()
     for _ in range(5):
-        await asyncio.sleep(0)
+        await step()
 
     with pytest.raises(LinkClosed):
         ours.link.send(Drained(number=1))
@@ -247,15 +248,15 @@ async def test_who_does_not_read_is_waited_for_and_then_dropped(
     monkeypatch.setattr(link_module, "MAX_UNSENT_BYTES", 3_000_000)
     piece = Sample(number=1, data={"x": b"\0" * 1_000_000})
     end.link.send(piece)
-    await asyncio.sleep(0)
+    await step()
     drained = asyncio.ensure_future(end.link.drained())
-    await asyncio.sleep(0)
+    await step()
     assert not drained.done()
 
     for _ in range(5):
         if not end.link.closed:
             end.link.send(piece)
-        await asyncio.sleep(0)
+        await step()
 
     assert "unread" in await end.lost()
     with pytest.raises(LinkClosed):
