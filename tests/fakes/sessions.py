@@ -249,6 +249,7 @@ class Bench:
         compaction: Compaction | None = None,
         model: FakeModel | None = None,
         runtime: Runtime | None = None,
+        store: FakeShardStore | None = None,
     ) -> None:
         self.model = model or FakeModel()
         self.fallback = FakeModel("spare", "fake-2")
@@ -256,7 +257,7 @@ class Bench:
         self.drained: list[int] = []  # for each time it was told: how many turns ran
         self.restarts_wanted: list[str] = []
         self.registry = registry or FakeRegistry()
-        self.store = FakeShardStore()
+        self.store = store or FakeShardStore()
         self.shard = OwnedShard(number=0, fence=1, store=self.store)
         self.toolboxes: list[FakeToolbox] = []
         self.toolbox_class = FakeToolbox  # of the sessions to come

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ import pytest
 from fakes.pydantic_runtime import PydanticRuntime
 from fakes.sessions import Bench, FakeToolbox
 from fakes.virtual_time import loop_factories
+from structlog.testing import capture_logs
 
 from hermes_actors.config.model import SessionsConfig
 from workers.models.offer import Offer, OfferedTool, offer
@@ -49,6 +50,13 @@ async def closed(bench: Bench) -> None:
     await bench.sessions.close()
     for ref in pykka.ActorRegistry.get_by_class(AgentActor):
         pykka.ActorRegistry.unregister(ref)
+
+
+@pytest.fixture(autouse=True)
+def unprinted_logs() -> Iterator[None]:
+    """A traceback through a library with its variables takes half a minute to print for a terminal."""
+    with capture_logs():
+        yield
 
 
 @pytest.fixture(params=RUNTIMES)

@@ -37,7 +37,7 @@ class KeptRows:
         """Add messages, in order.
 
         Raises:
-            Misuse: a result without a call, or another message while a call has no result. It is not added.
+            Misuse: a result without a call, or another message while a call has no result. Those before it are added.
         """
         for row in rows:
             if b'"tool_call' in row:  # only then is a look inside worth it
@@ -64,12 +64,14 @@ class KeptRows:
         """Note that these calls are made now.
 
         Raises:
-            Misuse: no message that was kept calls one of them, or it was made before.
+            Misuse: no message that was kept calls one of them, or it was made before. None counts as made.
         """
+        uncalled = self._uncalled.copy()
         for call in calls:
-            if call.call_id not in self._uncalled:
+            if call.call_id not in uncalled:
                 raise Misuse(f"{call.call_id!r} is called, which no message calls, or which was called before")
-            self._uncalled.remove(call.call_id)
+            uncalled.remove(call.call_id)
+        self._uncalled = uncalled
 
     def send(self) -> Sequence[bytes]:
         """The messages that are to be committed now; from here on they count as sent, however the commit goes."""

@@ -23,6 +23,7 @@ from workers.sessions.notes import remarks_on
 from workers.sessions.session import Session
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import ToolResult
+from workers.turns import Submission
 
 log = structlog.get_logger(__name__)
 
@@ -34,18 +35,18 @@ class TurnHost:
     """The host of one turn.
 
     Args:
-        turn_id: the turn, which is on disk as running.
+        submission: of the turn, which is on disk as running.
         session: whose turn it is.
         feed: what the turn's listeners hear.
         line: where the session's agent stands in its chain of models.
     """
 
-    def __init__(self, turn_id: str, session: Session, feed: TurnFeed, line: ModelLine) -> None:
+    def __init__(self, submission: Submission, session: Session, feed: TurnFeed, line: ModelLine) -> None:
         self.rows = KeptRows()
         self.usage: Counter[str] = Counter()  # tokens of all requests so far; empty where the provider does not tell
         self.model = ""  # that answered last; empty before the first answer
         self.remarks: list[str] = []  # of the gateway, for the caller, behind the model's words
-        self._turn_id = turn_id
+        self._submission = submission
         self._session = session
         self._feed = feed
         self._line = line
@@ -55,6 +56,7 @@ class TurnHost:
         self._free: asyncio.Semaphore | None = None  # once a tool was called
         self._commits = 0  # that the store was given
         self._committed = 0  # of these, how many are done: they are done in the order of the calls
+        self._in_doubt = False  # an act was cancelled while the store had its commit, so nothing told how that went
         self._failed: StoreFailed | None = None
         self._over = False
 
@@ -63,13 +65,15 @@ class TurnHost:
         """What the model thought aloud in the turn so far, bounded."""
         return "\n\n".join(self._thoughts)[:MAX_REASONING_CHARS]
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """The runtime is through, or was cut: it may do nothing more.
 
         Raises:
             StoreFailed: some of what it kept is not on disk, whatever it made of that.
         """
         self._over = True
+        if self._in_doubt:
+            await self._look()
         if self._failed is not None:
             raise self._failed
 
@@ -77,7 +81,7 @@ class TurnHost:
         """The turn's end is on disk and told, or could not be stored."""
         self._line.turn_ended(succeeded)
         if succeeded and self._line.position > 0:
-            self._session.fell_back(self._turn_id, self._line.provider, self._line.model)
+            self._session.fell_back(self._submission.turn_id, self._line.provider, self._line.model)
 
     # -- for the runtime ------------------------------------------------------------------------------------------
     async def ask(
@@ -152,15 +156,34 @@ class TurnHost:
             self._commits = number = self._commits + 1
             point("turn.append")
             try:
-                await self._session.store.append(self._turn_id, self._session.session_id, rows)
+                await self._session.store.append(self._submission.turn_id, self._session.session_id, rows)
             except StoreFailed as error:
                 self._failed = error
                 raise
+            except asyncio.CancelledError:
+                self._in_doubt = True
+                raise
             self._committed = max(self._committed, number)
             point("turn.appended")
-            self._refuse_if_over()  # an act that the runtime left behind may have waited here
+        if self._in_doubt:
+            await self._look()
         if self._failed is not None:
             raise self._failed
+        self._refuse_if_over()  # an act that the runtime left behind may have waited here
+
+    async def _look(self) -> None:
+        """See whether everything that was sent is on disk, where a commit was not waited for to its end.
+
+        Raises:
+            StoreFailed: the disk does not answer.
+        """
+        turn_id, sent = self._submission.turn_id, len(self.rows.sent)
+        if not self._submission.stateless:  # of such a turn nothing is kept
+            past = await self._session.store.transcript(self._session.session_id)
+            on_disk = next((len(turn.rows) for turn in reversed(past) if turn.turn_id == turn_id), 0)
+            if on_disk - len(self._submission.messages) < sent:
+                self._failed = self._failed or StoreFailed("what an act of the turn was to commit is not on disk")
+        self._in_doubt = False
 
     async def _fitted(self, request: ModelRequest, asked: RequestedModel, *, refused: bool) -> ModelRequest:
         """Have the runtime make its request fit, and count the tokens of what it asks for that."""

@@ -70,7 +70,7 @@ class TurnRun(Work):
 
     async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Work | None:
         """Run the turn to its end, commit that, and tell it. What fails is the turn's failure, never the actor's."""
-        self._host = TurnHost(self.submission.turn_id, session, self.feed, line)
+        self._host = TurnHost(self.submission, session, self.feed, line)
         self._opening = opening(session.marks, threshold=agent_config.stuck_threshold)
         if self._opening:
             self.feed.text(f"{self._opening}\n\n")
@@ -121,7 +121,7 @@ class TurnRun(Work):
         except Exception:  # a bug, ours or the runtime's, must cost this turn, not the session's actor
             log.exception("turn failed by a bug", session=session.key, turn=self.submission.turn_id)
             finish = _Finish(state="failed", outcome=Outcome(reason="error", error=bug_error()))
-        self._host.leave()
+        await self._host.leave()
         if finish is None or (self._task is not None and self._task.cancelling()):  # whatever a runtime makes of a cut
             return await self._cut_short(session)
         return finish
