@@ -28,10 +28,14 @@ IMPURE |= {"pykka", "msgpack", "filelock", "structlog", "uvloop", "aiohttp", "mu
 PURE_FLOOR = (
     "hermes_actors.times",
     *(f"hermes_actors.wire.{name}" for name in ("messages", "records", "refusals", "tags", "sharding")),
+    *(f"hermes_actors.operations.{name}" for name in ("operation", "plain", "requests", "results", "workers")),
 )
 FLOORS: tuple[tuple[str, ...], ...] = (  # a room imports of the floors below its own only
     (
-        *(f"hermes_actors.{room}" for room in ("background", "home", "terminal", "times", "tracebacks", "wire")),
+        *(
+            f"hermes_actors.{room}"
+            for room in ("background", "home", "operations", "terminal", "times", "tracebacks", "wire")
+        ),
         *(f"workers.{room}" for room in ("json_depth", "kept_json", "session_keys", "turn_ids")),
     ),
     ("hermes_actors.core", "hermes_actors.disk", "hermes_actors.logs", "workers.turns"),
@@ -41,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # a room imports of the floors below it
     ("hermes_actors.supervisor", "workers.runtimes"),
     ("hermes_actors.cli", "workers.sessions"),
     ("workers.routing",),
+    ("workers.duties",),
     ("workers.worker",),
     ("workers.main",),
 )
@@ -50,6 +55,7 @@ NAMING_WORKERS = ("pool.py", "probe.py")  # they start processes whose code is i
 SHARED_WITH_WORKERS = (
     "hermes_actors.background",
     "hermes_actors.disk",
+    "hermes_actors.operations",
     "hermes_actors.times",
     "hermes_actors.wire",
     "hermes_actors.config.model",

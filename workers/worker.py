@@ -6,13 +6,16 @@ import contextlib
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 
 from hermes_actors.background import Background
 from hermes_actors.config.model import Config, from_plain
 from hermes_actors.home import Home
+from hermes_actors.operations import plain
+from hermes_actors.operations import workers as requests
+from hermes_actors.operations.results import DONE
 from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import (
     Answer,
@@ -179,33 +182,36 @@ class Worker:
 
     # -- operators ------------------------------------------------------------------------------------------------
     async def answer(self, query: Query) -> None:
-        """What an operator asked through the supervisor."""
-        data: dict[str, Any] = {}
-        found = True
+        """Do what the supervisor requests for an operator, and respond."""
         try:
-            match query.about:
-                case "session":
-                    number = shard_of(query.key, self._table.shards)
-                    view = await self._local.ask(number, DescribeSession(key=query.key))
-                    data = {**view}
-                    data["mcp"] = [row for row in self._tools.connections() if row.get("session") in (query.key, None)]
-                case "mcp":
-                    data = {"mcp": self._tools.connections()}
-                case "restart_mcp":
-                    data = {"restarted": sum(row["server"] == query.key for row in self._tools.connections())}
-                    self._background.start(self._restart_server(query.key))  # it may take longer than anybody waits
-                case "running":
-                    data = {"turns": await running_turns(self._sessions), "queued": self._sessions.waiting}
-                case "stop_turn":
-                    resident = await self._sessions.present(query.key)
-                    data = {"stopped": resident is not None and await stop_turn(resident)}
-                case "evict":
-                    await self._sessions.evict(query.key)
-                case _:
-                    raise ValueError(f"a worker cannot be asked about {query.about!r}")
+            result = await self._result(requests.read(query.operation, query.arguments))
         except Refusal:
-            found = False
-        self._tell(Answer(request=query.request, found=found, data=data))
+            self._tell(Answer(request=query.request, found=False, data={}))
+        else:
+            self._tell(Answer(request=query.request, found=True, data=plain.to_plain(result)))
+
+    async def _result(self, request: requests.WorkerRequest) -> Any:
+        match request:
+            case requests.InspectSession(key=key):
+                known = await self._local.ask(shard_of(key, self._table.shards), DescribeSession(key=key))
+                rows = [row for row in self._tools.connections() if row["session"] in (key, None)]
+                return plain.from_plain(requests.SessionKnown, {**known, "mcp": rows})
+            case requests.InspectConnections():
+                return plain.from_plain(requests.WorkerConnections, {"connections": self._tools.connections()})
+            case requests.RestartConnections(server=server):
+                self._background.start(self._restart_server(server))  # it may take longer than an operator waits
+                return requests.Count(count=sum(row["server"] == server for row in self._tools.connections()))
+            case requests.InspectTurns():
+                turns = [{"worker": self._table.slot, **turn} for turn in await running_turns(self._sessions)]
+                return plain.from_plain(requests.WorkerTurns, {"turns": turns, "queued": self._sessions.waiting})
+            case requests.StopRunning(key=key):
+                resident = await self._sessions.present(key)
+                return requests.Count(count=int(resident is not None and await stop_turn(resident)))
+            case requests.EvictSession(key=key):
+                await self._sessions.evict(key)
+                return DONE
+            case _:
+                assert_never(request)
 
     async def _restart_server(self, name: str) -> None:
         try:

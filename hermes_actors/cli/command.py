@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from enum import IntEnum
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +12,18 @@ import click
 
 from hermes_actors.config.problems import ConfigError
 from hermes_actors.home import Home, default_home
-from hermes_actors.operators.client import ControlFailed, NoAnswer, NotRunning, ask, connect
+from hermes_actors.operations.operation import Operation
+from hermes_actors.operations.plain import to_plain
+from hermes_actors.operations.results import Collected
+from hermes_actors.operators.client import NoAnswer, NotRunning, RequestFailed, ask
+from hermes_actors.wire.refusals import RefusalCode
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
+C = TypeVar("C", bound=Collected)
+
+READ = "read from the disk"
+CHANGED = "changed on the disk"
 
 
 class Exit(IntEnum):
@@ -75,8 +83,8 @@ class Command(click.Command):
             raise NoSupervisor("no_answer", str(error)) from error
         except ConfigError as error:
             raise BadConfiguration("configuration", str(error)) from error
-        except ControlFailed as error:
-            if error.code == "configuration":
+        except RequestFailed as error:
+            if error.code == RefusalCode.CONFIGURATION:
                 raise BadConfiguration(error.code, f"{error}\nNothing changed.") from error
             raise Failed(error.code, str(error)) from error
 
@@ -122,58 +130,44 @@ def print_json(document: Any) -> None:
 def show(data: Any, as_json: bool, draw: Callable[[Any], Any]) -> None:
     """``data`` for machines, or what ``draw`` makes with :mod:`hermes_actors.cli.render` for people."""
     if as_json:
-        print_json(data)
+        print_json(to_plain(data))
         return
     from hermes_actors.cli import render
 
     render.write(draw(render))
 
 
-def knowing(home: Home) -> Callable[..., dict[str, Any]]:
-    """Whom to ask about sessions: the supervisor, or the disk where none runs, which stderr says then.
+def request(home: Home, operation: Operation[R], *, done: str = READ) -> R:
+    """Request something of the supervisor; where none runs, do it on the disk, and say so on stderr.
+
+    Args:
+        home: whose.
+        operation: one that :func:`hermes_actors.cli.disk.request` can do.
+        done: what is said of the disk.
 
     Raises:
-        NotRunning: nothing is there at all.
-        NoAnswer, ControlFailed: see :func:`hermes_actors.operators.client.connect`.
+        NotRunning: there is no such home.
+        NoAnswer, RequestFailed: see :func:`hermes_actors.operators.client.ask`.
     """
-    asked, absent = _asked(home)
-    if absent is not None:
-        click.echo(f"{absent}: read from the disk", err=True)
-    return asked
-
-
-def changed(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
-    """Have something changed by the supervisor, or on the disk where none runs, which stderr says once it is done.
-
-    Raises:
-        Failed, NotRunning, NoAnswer, ControlFailed: as :func:`knowing` and whom it returns.
-    """
-    asked, absent = _asked(home)
-    data = asked(operation, **arguments)
-    if absent is not None:
-        click.echo(f"{absent}: changed on the disk", err=True)
-    return data
-
-
-def _asked(home: Home) -> tuple[Callable[..., dict[str, Any]], NotRunning | None]:
-    """Who answers, and why it is not the supervisor if it is not."""
     try:
-        with connect(home):
-            return partial(ask, home), None
-    except NotRunning as error:
+        return ask(home, operation)
+    except NotRunning as absent:
         if not home.root.is_dir():
             raise
         from hermes_actors.cli import disk
 
-        return partial(disk.ask, home), error
+        result = disk.request(home, operation)
+        if done:
+            click.echo(f"{absent}: {done}", err=True)
+        return result
 
 
-def workers_asked(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
-    """What the supervisor learns from its workers; those that said nothing are told."""
-    data = ask(home, operation, **arguments)
-    for slot in data.get("missing", ()):
+def from_workers(home: Home, operation: Operation[C]) -> C:
+    """Request something that the supervisor collects from its workers; stderr names those that did not answer."""
+    result = ask(home, operation)
+    for slot in result.missing:
         click.echo(f"worker {slot} gave no answer", err=True)
-    return data
+    return result
 
 
 def example(*lines: str) -> str:

@@ -19,18 +19,19 @@ from hermes_actors.cli.command import (
     Command,
     Failed,
     example,
+    from_workers,
     home_option,
     json_option,
-    knowing,
     print_json,
+    request,
     show,
-    workers_asked,
 )
 from hermes_actors.cli.drain import drain, restart, stop
 from hermes_actors.cli.ledger import ledger
 from hermes_actors.cli.mcp import mcp
 from hermes_actors.cli.why import why
 from hermes_actors.home import Home
+from hermes_actors.operations.requests import ListAllSessions, Reload, ShowSession, ShowStatus
 from hermes_actors.operators import client
 
 PAGE = 50
@@ -61,7 +62,7 @@ def ctl() -> None:
 @json_option
 def status(home: Home, as_json: bool) -> None:
     """Show the supervisor, its workers, and what is broken."""
-    data = client.ask(home, "status")
+    data = client.ask(home, ShowStatus())
     show(data, as_json, lambda render: render.status(data, time.time()))
 
 
@@ -70,7 +71,7 @@ def status(home: Home, as_json: bool) -> None:
 @json_option
 def workers(home: Home, as_json: bool) -> None:
     """Show the worker processes: their state, load and restarts."""
-    rows = client.ask(home, "status")["workers"]
+    rows = client.ask(home, ShowStatus()).workers
     show({"workers": rows}, as_json, lambda render: render.workers(rows))
 
 
@@ -94,15 +95,14 @@ def sessions() -> None:
 @json_option
 def list_sessions(limit: int, after: str | None, everything: bool, home: Home, as_json: bool) -> None:
     """List sessions, those active last first."""
-    ask = knowing(home)
-    page = ask("sessions.list", limit=LARGEST_PAGE if everything else limit, after=after)
-    rows = list(page["sessions"])
-    while everything and page["next"]:
-        page = ask("sessions.list", limit=LARGEST_PAGE, after=page["next"])
-        rows += page["sessions"]
-    show({**page, "sessions": rows}, as_json, lambda render: render.sessions(rows, time.time()))
-    if page["next"]:
-        click.echo(f"more: add --after {page['next']}", err=True)
+    page = request(home, ListAllSessions(limit=LARGEST_PAGE if everything else limit, after=after))
+    rows = page.sessions
+    while everything and page.next:
+        page = request(home, ListAllSessions(limit=LARGEST_PAGE, after=page.next), done="")
+        rows += page.sessions
+    show({"sessions": rows, "next": page.next}, as_json, lambda render: render.sessions(rows, time.time()))
+    if page.next:
+        click.echo(f"more: add --after {page.next}", err=True)
 
 
 @sessions.command(
@@ -116,7 +116,7 @@ def list_sessions(limit: int, after: str | None, everything: bool, home: Home, a
 @json_option
 def show_session(session: str, home: Home, as_json: bool) -> None:
     """Show one session: SESSION is its key, or a last part that only one key has."""
-    data = knowing(home)("sessions.show", session=session)
+    data = request(home, ShowSession(session=session))
     show(data, as_json, lambda render: render.session(data, time.time()))
 
 
@@ -125,8 +125,8 @@ def show_session(session: str, home: Home, as_json: bool) -> None:
 @json_option
 def reload(home: Home, as_json: bool) -> None:
     """Take a changed configuration over, and say what changes when. A bad one changes nothing."""
-    data = workers_asked(home, "reload")
-    show(data, as_json, lambda render: render.changes(data["changes"]))
+    data = from_workers(home, Reload())
+    show(data, as_json, lambda render: render.changes(data.changes))
 
 
 for change in (marks.suspend, marks.resume, marks.reset, marks.stop):

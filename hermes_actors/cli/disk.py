@@ -8,19 +8,30 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 import click
 import structlog
 
-from hermes_actors.cli.command import Failed
 from hermes_actors.config.load import stored
 from hermes_actors.core.operators.views import session_line, session_shown
 from hermes_actors.core.sessions.ledger import Ledger
 from hermes_actors.core.sessions.marks import resume
+from hermes_actors.core.sessions.names import MOST_SOUGHT, NotOne, only
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.home import Home
+from hermes_actors.operations.operation import Operation
+from hermes_actors.operations.requests import (
+    ClearStrikes,
+    ListAllSessions,
+    ResetSession,
+    ResumeSession,
+    ShowSession,
+    SuspendSession,
+)
+from hermes_actors.operations.results import SessionShown, SessionsListed, StrikesCleared
+from hermes_actors.operators.client import RequestFailed
 from hermes_actors.pool.cores import usable_cores, usual_shards
 from hermes_actors.records.ledger_file import LedgerFile, LedgerUnusable, read
 from hermes_actors.records.registry import BadCursor, Registry, find_sessions
@@ -28,59 +39,73 @@ from hermes_actors.records.registry_file import MIGRATIONS, RegistryUnusable
 from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
 from hermes_actors.supervisor.marking import Marking
 from hermes_actors.supervisor.ownership import as_owner
+from hermes_actors.wire.refusals import RefusalCode
 
-NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
+R = TypeVar("R")
 
 
-def ask(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
-    """What :func:`hermes_actors.operators.client.ask` would return for the operations of :data:`OPERATIONS`.
+def request(home: Home, operation: Operation[R]) -> R:
+    """What :func:`hermes_actors.operators.client.ask` would return, for operations on sessions and strikes.
 
     Raises:
-        Failed: it cannot be done; with the error codes of the supervisor where it has them.
+        RequestFailed: it cannot be done; with the codes of the supervisor where it has them.
     """
-    return OPERATIONS[operation](home, **arguments)
+    result: Any
+    match operation:
+        case ListAllSessions(limit=limit, after=after):
+            result = list_sessions(home, limit, after)
+        case ShowSession(session=session):
+            result = show_session(home, session)
+        case SuspendSession(session=session):
+            result = change_session(home, Marking.suspend, session)
+        case ResumeSession(session=session):
+            result = change_session(home, Marking.resume, session)
+        case ResetSession(session=session):
+            result = change_session(home, Marking.reset, session)
+        case ClearStrikes(session=key):
+            result = clear_strikes(home, key)
+        case _:
+            raise NotImplementedError(f"{operation.name} needs a supervisor")
+    return cast("R", result)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def list_sessions(home: Home, *, limit: int, after: str | None) -> dict[str, Any]:
-    """A page of all sessions, as ``sessions.list`` of the control socket."""
+def list_sessions(home: Home, limit: int, after: str | None) -> SessionsListed:
+    """A page of all sessions."""
     if not home.registry.exists():
-        return {"sessions": [], "next": None}
+        return SessionsListed(sessions=(), next=None)
     ledger = strikes(home)
     try:
         with opened(home) as registry:
             entries, following = registry.page(None, after, limit)
             owners = registry.owners()
     except BadCursor as error:
-        raise Failed("bad_request", f"after: {error}") from error
-    return {
-        "sessions": [session_line(entry, owners, (), ledger.count(entry.key)) for entry in entries],
-        "next": following,
-    }
+        raise RequestFailed(RefusalCode.BAD_REQUEST, f"after: {error}") from error
+    lines = (session_line(entry, owners, (), ledger.count(entry.key)) for entry in entries)
+    return SessionsListed(sessions=tuple(lines), next=following)
 
 
-def show_session(home: Home, *, session: str) -> dict[str, Any]:
-    """One session, as ``sessions.show`` of the control socket; no worker is there to tell more."""
+def show_session(home: Home, session: str) -> SessionShown:
+    """One session; no worker is there to tell more."""
     with opened(home) as registry:
         entry = found(home, session)
-        return session_shown(entry, registry.owners(), (), strikes(home).count(entry.key), {})
+        return session_shown(entry, registry.owners(), (), strikes(home).count(entry.key), None)
 
 
 def found(home: Home, session: str) -> SessionEntry:
     """The one session with this key or last part of one.
 
     Raises:
-        Failed: there is none, or several, or the registry cannot be read.
+        RequestFailed: there is none, or several, or the registry cannot be read.
     """
     with opened(home):
-        entries = find_sessions(home.registry, session, NAMES_SHOWN)
-    if not entries:
-        raise Failed("not_found", f"no session is named {session!r}, nor ends with it")
-    if len(entries) > 1:
-        raise Failed("ambiguous", f"{session!r} may mean {', '.join(entry.key for entry in entries)}")
-    return entries[0]
+        entries = find_sessions(home.registry, session, MOST_SOUGHT)
+    try:
+        return only(session, entries)
+    except NotOne as error:
+        raise RequestFailed(error.code, str(error)) from error
 
 
 @contextlib.contextmanager
@@ -88,10 +113,10 @@ def opened(home: Home) -> Iterator[Registry]:
     """The registry, opened so that it cannot be written.
 
     Raises:
-        Failed: there is none, or it cannot be read.
+        RequestFailed: there is none, or it cannot be read.
     """
     if not home.registry.exists():
-        raise Failed("not_found", f"{home.root} has no sessions")
+        raise RequestFailed(RefusalCode.NOT_FOUND, f"{home.root} has no sessions")
     try:
         with contextlib.closing(sqlite3.connect(f"{home.registry.as_uri()}?mode=ro", uri=True)) as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -101,10 +126,10 @@ def opened(home: Home) -> Iterator[Registry]:
                     if version > len(MIGRATIONS)
                     else "an earlier one: start the gateway once, it adapts it"
                 )
-                raise Failed("unreadable", f"{home.registry} is not of this release, but of {why}")
+                raise RequestFailed("unreadable", f"{home.registry} is not of this release, but of {why}")
             yield Registry(database, home.registry)
     except sqlite3.Error as error:
-        raise Failed("unreadable", f"{home.registry} cannot be read: {error}") from error
+        raise RequestFailed("unreadable", f"{home.registry} cannot be read: {error}") from error
 
 
 def strikes(home: Home) -> Ledger:
@@ -119,20 +144,22 @@ def strikes(home: Home) -> Ledger:
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
-def change_session(home: Home, change: Callable[[Marking, str], object], session: str) -> dict[str, Any]:
-    """Change how a session stands, as ``sessions.suspend``, ``.resume`` and ``.reset`` of the control socket."""
+def change_session(home: Home, change: Callable[[Marking, str], object], session: str) -> SessionShown:
+    """Change how a session stands."""
     entry = found(home, session)
     if change is Marking.resume and resume(entry.marks, entry.session_id) is None:
-        raise Failed("not_suspended", f"{entry.key} is not suspended, and no transcript of it was set aside")
+        raise RequestFailed(
+            RefusalCode.NOT_SUSPENDED, f"{entry.key} is not suspended, and no transcript of it was set aside"
+        )
     with _held(home) as marking:
         change(marking, entry.key)
-    return show_session(home, session=entry.key)
+    return show_session(home, entry.key)
 
 
-def clear_strikes(home: Home, *, session: str | None) -> dict[str, Any]:
-    """Forget strikes, as ``ledger.clear`` of the control socket."""
+def clear_strikes(home: Home, key: str | None) -> StrikesCleared:
+    """Clear the strikes of a session, or all."""
     with _held(home) as marking:
-        return {"cleared": list(marking.clear(None if session is None else [session]))}
+        return StrikesCleared(cleared=tuple(marking.clear(None if key is None else [key])))
 
 
 @contextlib.contextmanager
@@ -154,22 +181,12 @@ def _held(home: Home) -> Iterator[Marking]:
                 click.echo(f"{file.aside.why}; it was moved to {file.aside.path}, and its strikes are gone", err=True)
             yield marking
             marking.commit()
-            fault = marking.facts()["fault"]
+            fault = marking.facts().fault
     except HomeBusy as error:
-        raise Failed("busy", f"{error}; try again") from error
+        raise RequestFailed(RefusalCode.BUSY, f"{error}; try again") from error
     except (HomeUnusable, RegistryUnusable, LedgerUnusable) as error:
-        raise Failed("unreadable", str(error)) from error
+        raise RequestFailed("unreadable", str(error)) from error
     except sqlite3.Error as error:
-        raise Failed("not_written", f"{home.registry} cannot be written: {error}; nothing changed") from error
+        raise RequestFailed("not_written", f"{home.registry} cannot be written: {error}; nothing changed") from error
     if fault is not None:
-        raise Failed("not_written", fault)
-
-
-OPERATIONS: Mapping[str, Callable[..., dict[str, Any]]] = {
-    "sessions.list": list_sessions,
-    "sessions.show": show_session,
-    "sessions.suspend": lambda home, session: change_session(home, Marking.suspend, session),
-    "sessions.resume": lambda home, session: change_session(home, Marking.resume, session),
-    "sessions.reset": lambda home, session: change_session(home, Marking.reset, session),
-    "ledger.clear": clear_strikes,
-}
+        raise RequestFailed("not_written", fault)

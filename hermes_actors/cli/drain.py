@@ -15,13 +15,16 @@ from hermes_actors.cli.command import (
     Exit,
     Failed,
     example,
+    from_workers,
     home_option,
     json_option,
     print_json,
     show,
-    workers_asked,
 )
 from hermes_actors.home import Home
+from hermes_actors.operations.plain import fields_of, to_plain
+from hermes_actors.operations.requests import BeginDrain, CancelDrain, PlanDrain, ShowDrain, ShowStatus
+from hermes_actors.operations.results import Drained, DrainShown, Status, Then
 from hermes_actors.operators import client
 from hermes_actors.wire.ownership import HOME_VARIABLE, SESSION_VARIABLE
 
@@ -37,7 +40,7 @@ LONGEST_S = 366 * 86_400.0  # of a time on a command line
 LET_GO = "No longer waiting; the drain goes on. Look: hermes-ctl status. Cancel: hermes-ctl drain --cancel"
 UNTOLD = "the supervisor ended without saying how it went; see: hermes-ctl ledger show"
 
-_ENDED = {"stop": "stopped", "restart": "restarted", "hold": "held"}
+_ENDED = {Then.STOP: "stopped", Then.RESTART: "restarted", Then.HOLD: "held"}
 
 
 class Seconds(click.FloatRange):
@@ -87,12 +90,12 @@ def drain(
     if cancel and (plan or timeout is not None):
         raise click.UsageError("--cancel takes neither --plan nor --timeout")
     if cancel:
-        client.ask(home, "drain.cancel")
+        client.ask(home, CancelDrain())
         show({"cancelled": True}, as_json, lambda _: "cancelled: turns begin again")
     elif plan:
         _show_plan(home, timeout, as_json)
     else:
-        _drain(home, timeout, "restart" if restart else "hold" if hold else "stop", as_json)
+        _drain(home, timeout, Then.RESTART if restart else Then.HOLD if hold else Then.STOP, as_json)
 
 
 @click.command(cls=Command, epilog=example("hermes-ctl restart", "hermes-ctl restart --timeout 0"))
@@ -101,7 +104,7 @@ def drain(
 @json_option
 def restart(timeout: float | None, home: Home, as_json: bool) -> None:
     """Start the gateway anew in place, as drain --restart does. No connection is refused."""
-    _drain(home, timeout, "restart", as_json)
+    _drain(home, timeout, Then.RESTART, as_json)
 
 
 @click.command(cls=Command, epilog=example("hermes-ctl stop", "hermes-ctl stop --now --timeout 20"))
@@ -122,59 +125,75 @@ def stop(now: bool, timeout: float, home: Home, as_json: bool) -> None:
     No turn is begun any more; running ones get the configured time to finish.
     """
     deadline = time.monotonic() + timeout
-    asker = asking_session(home, os.environ)
+    operation = _operation(home, 0.0 if now else None, Then.STOP)
     with client.connect(home) as control:
-        control.begin("drain", timeout=0.0 if now else None, then="stop", asker=asker)
-        if asker is not None:
-            _begun(home, control, as_json)
+        control.begin(operation)
+        if operation.asker is not None:
+            _begun(home, control, operation, as_json)
             return
-        over = _watched(home, control.answered, timeout, as_json, extends=False)
-        data = _stopped(control) if over else {}
+        over = _watched(home, control.responded, timeout, as_json, extends=False)
+        drained = _stopped(control, operation) if over else None
         gone = over and control.wait_closed(max(0.0, deadline - time.monotonic()))
     if not gone or not client.wait_free(home, deadline - time.monotonic()):
         raise Failed("timeout", f"not gone after {timeout:g} s; it goes on stopping. Look with: hermes-ctl status")
     if as_json:
-        print_json({"stopped": True, **data})
+        print_json({"stopped": True, **_plain(drained, Then.STOP)})
     else:
-        click.echo(_outcome(home, data))
+        click.echo(_outcome(home, drained, Then.STOP))
 
 
 def _show_plan(home: Home, timeout: float | None, as_json: bool) -> None:
-    data = workers_asked(home, "drain.plan", timeout=timeout)
+    data = from_workers(home, PlanDrain(timeout=timeout))
     from hermes_actors.cli import drain_view
 
     show(data, as_json, lambda _: drain_view.plan(data))
 
 
-def _drain(home: Home, timeout: float | None, then: str, as_json: bool) -> None:
-    """Drain, see to it that what was to follow did, and tell both."""
-    asker = asking_session(home, os.environ)
+def _operation(home: Home, timeout: float | None, then: Then) -> BeginDrain:
+    return BeginDrain(timeout=timeout, then=then, asker=asking_session(home, os.environ))
+
+
+def _drain(home: Home, timeout: float | None, then: Then, as_json: bool) -> None:
+    """Drain, see to it that what was to follow did, and report both."""
+    operation = _operation(home, timeout, then)
     with client.connect(home) as control:
-        before = control.ask("status")
-        control.begin("drain", timeout=timeout, then=then, asker=asker)
-        if asker is not None:
-            _begun(home, control, as_json)
+        before = control.ask(ShowStatus())
+        control.begin(operation)
+        if operation.asker is not None:
+            _begun(home, control, operation, as_json)
             return
-        data = _told(home, control, then, as_json)
-        _followed(home, control, data, before["boot"])
-    if data["marked"] is None and data["pid"] != before["pid"]:  # in place it is one process: somebody ended that one
-        raise Failed("ended", f"{UNTOLD}. Another one serves by now (pid {data['pid']})")
+        drained = _drained(home, control, operation, as_json)
+        ended = then if drained is None else drained.then
+        successor = _followed(home, control, ended, before.boot, said=drained is not None)
+    if drained is None and successor is not None and successor.pid != before.pid:  # in place it is one process
+        raise Failed("ended", f"{UNTOLD}. Another one serves by now (pid {successor.pid})")
     if not as_json:
-        click.echo(_outcome(home, data))
-    if data["then"] != then:
-        ended = f"The gateway was {_ENDED[data['then']]}, not {_ENDED[then]}: a stronger drain was asked for"
-        raise Failed("overruled", ended)
+        click.echo(_outcome(home, drained, ended))
+    if ended is not then:
+        was, wanted = _ENDED[ended], _ENDED[then]
+        raise Failed("overruled", f"The gateway was {was}, not {wanted}: a stronger drain was asked for")
     if as_json:
-        print_json(data)
-    if data["marked"] or data.get("silent"):
+        serves = {} if successor is None else {name: getattr(successor, name) for name in ("boot", "pid", "version")}
+        print_json({**_plain(drained, then), **serves})
+    if drained is not None and (drained.marked or drained.silent):
         click.get_current_context().exit(Exit.MARKED)
 
 
-def _outcome(home: Home, data: Mapping[str, Any]) -> str:
+def _plain(drained: Drained | None, then: Then) -> dict[str, Any]:
+    """How a drain went, for machines; without a word of the supervisor all but ``then`` is None."""
+    if drained is None:
+        return {**dict.fromkeys(one.name for one in fields_of(Drained)), "then": then.value}
+    plain: dict[str, Any] = to_plain(drained)
+    return plain
+
+
+def _outcome(home: Home, drained: Drained | None, then: Then) -> str:
     from hermes_actors.cli import drain_view
     from hermes_actors.config.load import stored
 
-    return drain_view.outcome(data, stored(home).supervisor.stuck_threshold)
+    if drained is None:
+        return drain_view.unsaid(then)
+    return drain_view.outcome(drained, stored(home).supervisor.stuck_threshold)
 
 
 def asking_session(home: Home, environ: Mapping[str, str]) -> str | None:
@@ -185,56 +204,53 @@ def asking_session(home: Home, environ: Mapping[str, str]) -> str | None:
     return environ.get(SESSION_VARIABLE) or None
 
 
-def _begun(home: Home, control: client.Control, as_json: bool) -> None:
-    """Wait until the drain has begun, not for its end: that waits for whoever waits for this command."""
+def _begun(home: Home, control: client.Control, operation: BeginDrain, as_json: bool) -> None:
+    """Wait until the drain has begun, not for its end: it ends after the turn that waits for this command."""
     deadline = time.monotonic() + BEGIN_S
-    while not control.answered(client.LOCK_POLL_S):
-        if (_status(home) or {}).get("then") is not None:
+    while not control.responded(client.LOCK_POLL_S):
+        shown = _shown(home)
+        if shown is not None and shown.then is not None:
             break
         if time.monotonic() > deadline:
             raise Failed("timeout", f"the drain has not begun within {BEGIN_S:g} s; look with: hermes-ctl status")
     else:
-        control.answer()  # it was refused, or is over already
+        control.result(operation)  # it was refused, or is over already
     words = "the drain begins; it does not wait for the turn that asked for it"
     show({"begun": True}, as_json, lambda _: words)
 
 
-def _told(home: Home, control: client.Control, then: str, as_json: bool) -> dict[str, Any]:
-    """How the drain went; None for what a supervisor that began anew did not come to say."""
+def _drained(home: Home, control: client.Control, operation: BeginDrain, as_json: bool) -> Drained | None:
+    """How the drain went; None where a supervisor that restarts ended before it said so."""
     try:
-        if not _watched(home, control.answered, BEGIN_S + MARGIN_S, as_json):
+        if not _watched(home, control.responded, BEGIN_S + MARGIN_S, as_json):
             raise Failed("timeout", "the supervisor does not say how it went; look with: hermes-ctl status")
-        return control.answer()
+        return control.result(operation)
     except client.NoAnswer as error:
-        if then == "restart":
-            return _unsaid(then)
+        if operation.then is Then.RESTART:
+            return None
         raise Failed("ended", UNTOLD) from error
 
 
-def _stopped(control: client.Control) -> dict[str, Any]:
-    """How a stop went; what nobody came to say, because somebody else ended it, does not make it fail."""
+def _stopped(control: client.Control, operation: BeginDrain) -> Drained | None:
+    """How a stop went; it has not failed where the supervisor was killed before it said so."""
     try:
-        return control.answer()
+        return control.result(operation)
     except client.NoAnswer:
-        return _unsaid("stop")
+        return None
 
 
-def _unsaid(then: str) -> dict[str, Any]:
-    """In place of a reply that a supervisor did not come to give."""
-    return {**dict.fromkeys(("marked", "cut", "stateless", "waiting", "silent", "suspended", "took_s")), "then": then}
-
-
-def _followed(home: Home, control: client.Control, data: dict[str, Any], boot: str) -> None:
-    """Return once the supervisor is gone, or the next one serves."""
-    if data["then"] == "stop" and not (control.wait_closed(END_S) and client.wait_free(home, END_S)):
+def _followed(home: Home, control: client.Control, then: Then, boot: str, *, said: bool) -> Status | None:
+    """Return once the supervisor is gone, or the next one serves; with the status of that one."""
+    if then is Then.STOP and not (control.wait_closed(END_S) and client.wait_free(home, END_S)):
         raise Failed("timeout", f"drained, but not gone after {END_S:g} s. Look with: hermes-ctl status")
-    if data["then"] == "restart":
-        successor = client.wait_successor(home, boot, SUCCESSOR_S)
-        if successor is None and data["marked"] is None:
-            raise Failed("ended", UNTOLD)
-        if successor is None:
-            raise Failed("timeout", "drained, but no new supervisor serves; see its log")
-        data |= {name: successor[name] for name in ("boot", "pid", "version")}
+    if then is not Then.RESTART:
+        return None
+    successor = client.wait_successor(home, boot, SUCCESSOR_S)
+    if successor is None and said:
+        raise Failed("timeout", "drained, but no new supervisor serves; see its log")
+    if successor is None:
+        raise Failed("ended", UNTOLD)
+    return successor
 
 
 def _watched(
@@ -259,19 +275,19 @@ def _watched(
             while not over(min(POLL_S, max(0.0, deadline - time.monotonic()))):
                 if time.monotonic() >= deadline:
                     return False
-                status = _status(home)
-                if status is not None:
-                    shown(status)
-                    if extends and status.get("left_s"):
-                        deadline = max(deadline, time.monotonic() + status["left_s"] + MARGIN_S)
+                drain = _shown(home)
+                if drain is not None:
+                    shown(drain)
+                    if extends and drain.left_s:
+                        deadline = max(deadline, time.monotonic() + drain.left_s + MARGIN_S)
     except KeyboardInterrupt as let_go:
         raise Failed("interrupted", LET_GO) from let_go
     return True
 
 
-def _status(home: Home) -> dict[str, Any] | None:
-    """What is known of the drain; None where nobody says."""
+def _shown(home: Home) -> DrainShown | None:
+    """What is known of the drain; None where no supervisor says."""
     try:
-        return client.ask(home, "drain.status")
-    except (client.NotRunning, client.NoAnswer, client.ControlFailed):  # who waits learns by other means
+        return client.ask(home, ShowDrain())
+    except (client.NotRunning, client.NoAnswer, client.RequestFailed):  # who waits learns by other means
         return None

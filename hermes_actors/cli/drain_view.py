@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import click
 from rich.console import Group, RenderableType
@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hermes_actors.cli.render import Rows, console, drain_line, slots, span
+from hermes_actors.cli.render import Rows, console, left, slots, span
+from hermes_actors.operations.results import Drained, DrainPlanned, DrainShown, PlannedTurn, RunningTurn, Then
 from hermes_actors.terminal import printable
 
 TURNS_SHOWN = 10  # of those that still run, the oldest
@@ -24,7 +25,7 @@ LEDGER = "hermes-ctl ledger show"
 PREPARING = "a new start is prepared; nothing drains yet"
 NOT_BEGUN = "nothing drains yet"
 
-Show: TypeAlias = Callable[[Mapping[str, Any]], None]
+Show: TypeAlias = Callable[[DrainShown], None]
 
 _OUTCOMES = {"finishes": ("finishes", "green"), "cut": ("is cut", "red"), "unknown": ("unknown", "yellow")}
 
@@ -36,81 +37,81 @@ _COUNTED = (
 )
 
 
-def plan(data: Mapping[str, Any]) -> RenderableType:
-    """The reply to ``drain.plan``."""
-    counts = ", ".join(f"{data[name]} {words}" for name, words in _COUNTED if data.get(name))
-    head = Text(f"with {span(data['timeout_s'])}: {counts or 'nothing runs'}", style="bold")
-    if not data["turns"]:
+def plan(data: DrainPlanned) -> RenderableType:
+    """The result of ``drain.plan``."""
+    counts = ", ".join(f"{count} {words}" for name, words in _COUNTED if (count := getattr(data, name)))
+    head = Text(f"with {span(data.timeout_s)}: {counts or 'nothing runs'}", style="bold")
+    if not data.turns:
         return head
     table = Rows("session", "worker", "running for", "usually takes", "outcome", "strikes")
-    for turn in data["turns"]:
-        words, style = _OUTCOMES.get(turn["outcome"], (turn["outcome"], ""))
-        would = "would be" if turn["outcome"] == "cut" else "if cut, it is"
-        suspends = f", {would} suspended" if turn.get("suspends") else ""
+    for turn in data.turns:
+        words, style = _OUTCOMES[turn.outcome]
+        would = "would be" if turn.outcome == "cut" else "if cut, it is"
         table.add(
             _label(turn),
-            Text(str(turn["worker"])),
-            Text(span(turn["age_s"])),
-            Text(_usual(turn.get("usual_s"))),
+            Text(str(turn.worker)),
+            Text(span(turn.age_s)),
+            Text(_usual(turn.usual_s)),
             Text(words, style),
-            Text(f"{turn.get('strikes', 0)}{suspends}"),
+            Text(f"{turn.strikes}{f', {would} suspended' if turn.suspends else ''}"),
         )
     return Group(head, Text(), table)
 
 
-def running(data: Mapping[str, Any], now: float) -> RenderableType:
-    """The reply to ``drain.status``: what is waited for; ``now`` in seconds since the epoch."""
-    if data.get("then") is None:
+def running(data: DrainShown, now: float) -> RenderableType:
+    """The result of ``drain.status``: what is waited for; ``now`` in seconds since the epoch."""
+    if data.then is None:
         return Text(_before(data), style="dim")
-    turns = data.get("turns") or []
-    if not turns:
+    if not data.turns:
         return Text(summary(data))
     table = Table.grid(padding=(0, 2))
     for _ in range(3):
         table.add_column(no_wrap=True, overflow="ellipsis")
-    for turn in turns[:TURNS_SHOWN]:
-        runs = f"runs for {span(now - turn['started_at'])}"
-        table.add_row(_label(turn), Text(f"worker {turn['worker']}", style="dim"), Text(runs))
-    more = data.get("count", len(turns)) - min(len(turns), TURNS_SHOWN)
+    for turn in data.turns[:TURNS_SHOWN]:
+        runs = f"runs for {span(now - turn.started_at)}"
+        table.add_row(_label(turn), Text(f"worker {turn.worker}", style="dim"), Text(runs))
+    more = data.count - min(len(data.turns), TURNS_SHOWN)
     return Group(Text(summary(data)), table, *([Text(f"and {more} more", style="dim")] if more > 0 else ()))
 
 
-def _before(data: Mapping[str, Any]) -> str:
-    return PREPARING if data.get("preparing", True) else NOT_BEGUN
+def _before(data: DrainShown) -> str:
+    return PREPARING if data.preparing else NOT_BEGUN
 
 
-def summary(data: Mapping[str, Any]) -> str:
+def summary(data: DrainShown) -> str:
     """The same in one line."""
-    return f"{data.get('phase')}: {drain_line({**data, 'then': None})}"
+    count = data.count
+    runs = "1 turn runs" if count == 1 else f"{count or 'no'} turn{'s run' if count else ' runs'}"
+    queued = f", {data.queued} wait for afterwards" if data.queued else ""
+    missing = f", no answer from {slots(data.missing)}" if data.missing else ""
+    return f"{data.phase}: {runs}{queued}{missing}{left(data)}"
 
 
-def outcome(data: Mapping[str, Any], threshold: int) -> str:
-    """How it went: the reply to ``drain``, with what became of the gateway.
+def outcome(drained: Drained, threshold: int) -> str:
+    """How it went, with what became of the gateway.
 
     Args:
-        data: the reply.
+        drained: the result of ``drain``.
         threshold: with how many cuts in a row a session is suspended.
     """
-    lines = [_END[data["then"]]]
-    if data.get("marked") is None:
-        return f"{lines[0]}\nthe supervisor did not come to say whom it cut; see: {LEDGER}"
-    suspended = data.get("suspended") or []
-    resumed = [key for key in data.get("cut") or () if key not in set(suspended)]
-    count = data["marked"] - len(suspended)
+    lines = [ENDS[drained.then]]
+    suspended = drained.suspended
+    resumed = [key for key in drained.cut if key not in set(suspended)]
+    count = drained.marked - len(suspended)
     if count > 0:
         lines.append(f"cut at the deadline and marked, to go on with the next message: {_named(count, resumed)}")
-    elif not suspended and not data.get("silent"):
+    elif not suspended and not drained.silent:
         lines.append("no session was cut")
-    if data.get("silent"):
-        who = slots(data["silent"])
+    if drained.silent:
+        who = slots(drained.silent)
         lines.append(f"{who} died or gave no answer: what ran there is cut as by a crash; see: {LEDGER}")
-    if data.get("waiting"):
-        sessions = "1 session" if data["waiting"] == 1 else f"{data['waiting']} sessions"
+    if drained.waiting:
+        sessions = "1 session" if drained.waiting == 1 else f"{drained.waiting} sessions"
         lines.append(f"messages that wait in {sessions} are kept, and run once the gateway serves")
-    if data.get("stateless"):
-        lines.append(f"cut conversations without a session: {data['stateless']}")
+    if drained.stateless:
+        lines.append(f"cut conversations without a session: {drained.stateless}")
     if suspended:
-        fresh = "will start fresh after the next restart" if data["then"] == "hold" else "starts fresh"
+        fresh = "will start fresh after the next restart" if drained.then is Then.HOLD else "starts fresh"
         lines.append(
             f"cut {threshold} times in a row: {_named(len(suspended), suspended)}: "
             f"the next message {fresh}; hermes-ctl sessions resume brings it back"
@@ -118,7 +119,12 @@ def outcome(data: Mapping[str, Any], threshold: int) -> str:
     return "\n".join(lines)
 
 
-_END = {
+def unsaid(then: Then) -> str:
+    """The same where the supervisor ended before it said how it went."""
+    return f"{ENDS[then]}\nthe supervisor did not come to say whom it cut; see: {LEDGER}"
+
+
+ENDS = {
     "stop": "stopped",
     "restart": "restarted",
     "hold": "held: no turn begins until it is cancelled, with: hermes-ctl drain --cancel",
@@ -146,14 +152,14 @@ class Lines:
         self._told: tuple[object, ...] = ()
         self._told_at = -LINE_INTERVAL_S
 
-    def show(self, data: Mapping[str, Any]) -> None:
+    def show(self, data: DrainShown) -> None:
         """Tell it if it is new; before the drain has begun, once that it is prepared."""
-        if data.get("then") is None:
+        if data.then is None:
             if not self._told:
                 self._told = (None,)
                 self._write(_before(data))
             return
-        news = tuple(data.get(name) for name in ("phase", "count", "queued"))
+        news = (data.phase, data.count, data.queued)
         if news != self._told and self._clock() - self._told_at >= LINE_INTERVAL_S:
             self._told, self._told_at = news, self._clock()
             self._write(summary(data))
@@ -165,11 +171,11 @@ def _usual(seconds: float | None) -> str:
     return span(seconds) if seconds >= 1 else "<1 s"
 
 
-def _label(turn: Mapping[str, Any]) -> Text:
-    return Text("(no session)" if turn.get("stateless") else printable(turn["key"]))
+def _label(turn: RunningTurn | PlannedTurn) -> Text:
+    return Text("(no session)" if turn.stateless else printable(turn.key))
 
 
-def _named(count: int, keys: list[str]) -> str:
+def _named(count: int, keys: Sequence[str]) -> str:
     shown = [printable(key) for key in keys[:KEYS_SHOWN]]
     if count > len(shown):
         shown.append(f"and {count - len(shown)} more")

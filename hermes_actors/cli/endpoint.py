@@ -13,6 +13,7 @@ from hermes_actors.config.model import API_SERVER_KEY, DEFAULT_PRINCIPAL
 from hermes_actors.config.pasted import is_plain_name, looks_like_key
 from hermes_actors.config.problems import LOOKS_LIKE_KEY, ConfigError
 from hermes_actors.home import Home
+from hermes_actors.operations.requests import ShowStatus
 from hermes_actors.operators.client import ask
 
 
@@ -28,14 +29,13 @@ def public_url(home: Home) -> str:
     """The address that the running supervisor of a home tells.
 
     Raises:
-        NotRunning, NoAnswer, ControlFailed: see :func:`hermes_actors.operators.client.ask`.
+        NotRunning, NoAnswer, RequestFailed: see :func:`hermes_actors.operators.client.ask`.
         Failed: it does not listen yet.
     """
-    http = ask(home, "status").get("http") or {}
-    found = url(http.get("host"), http.get("port"))
-    if found is None:
+    http = ask(home, ShowStatus()).http
+    if http is None:
         raise Failed("not_listening", "the supervisor runs, but does not listen for HTTP yet; try again")
-    return found
+    return url(http.host, http.port)
 
 
 def api_key(home: Home, key_env: str | None, environ: Mapping[str, str]) -> ApiKey:

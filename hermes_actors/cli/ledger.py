@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hermes_actors.cli.command import Command, Failed, changed, example, home_option, json_option, show
+from hermes_actors.cli.command import CHANGED, Command, Failed, example, home_option, json_option, request, show
 from hermes_actors.home import Home
+from hermes_actors.operations.requests import ClearStrikes
 from hermes_actors.operators.client import NotRunning
 
 if TYPE_CHECKING:
     from hermes_actors.core.sessions.ledger import Entry
-
-NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
 
 
 @click.group(short_help="See and clear strikes: what restarts and crashes cut.")
@@ -53,9 +52,8 @@ def clear(session: str | None, everything: bool, home: Home, as_json: bool) -> N
     if (session is None) == (not everything):
         raise click.UsageError("name one session, or say --all")
     key = None if session is None else _meant(home, session, _entries(home))
-    data = changed(home, "ledger.clear", session=key)
-    cleared = data["cleared"]
-    show(data, as_json, lambda render: render.plain(f"cleared: {', '.join(cleared) or 'there were no strikes'}"))
+    data = request(home, ClearStrikes(session=key), done=CHANGED)
+    show(data, as_json, lambda render: render.plain(f"cleared: {', '.join(data.cleared) or 'there were no strikes'}"))
 
 
 def _entries(home: Home) -> dict[str, Entry]:
@@ -79,15 +77,18 @@ def _meant(home: Home, session: str, entries: dict[str, Entry]) -> str:
     """The key that is named, in full or by a last part: of a session with strikes, else of any.
 
     Raises:
-        Failed: there is none, or several.
+        Failed, RequestFailed: there is none, or several.
     """
+    from hermes_actors.core.sessions.names import ambiguous
+
     found = [session] if session in entries else sorted(key for key in entries if key.endswith(f":{session}"))
     if not found:
         from hermes_actors.cli import disk
 
         return disk.found(home, session).key
     if len(found) > 1:
-        raise Failed("ambiguous", f"{session!r} may mean {', '.join(found[:NAMES_SHOWN])}")
+        several = ambiguous(session, found)
+        raise Failed(several.code, str(several))
     return found[0]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from hermes_actors.cli.command import Command, changed, example, home_option, json_option, show, workers_asked
+from hermes_actors.cli.command import CHANGED, Command, example, from_workers, home_option, json_option, request, show
 from hermes_actors.home import Home
+from hermes_actors.operations.requests import ResetSession, ResumeSession, SessionChange, StopTurn, SuspendSession
 
 
 @click.command(cls=Command, epilog=example("hermes-ctl sessions suspend cli"))
@@ -16,7 +15,7 @@ from hermes_actors.home import Home
 @json_option
 def suspend(session: str, home: Home, as_json: bool) -> None:
     """Suspend SESSION: its next message begins a fresh transcript. The present one is kept."""
-    _change(home, "suspend", session, as_json, "{key} is suspended; its transcript {session_id} is kept")
+    _change(home, SuspendSession(session=session), as_json, "{key} is suspended; its transcript {session_id} is kept")
 
 
 @click.command(cls=Command, epilog=example("hermes-ctl sessions resume api:default:cli"))
@@ -25,7 +24,7 @@ def suspend(session: str, home: Home, as_json: bool) -> None:
 @json_option
 def resume(session: str, home: Home, as_json: bool) -> None:
     """Give SESSION the transcript back that a suspension set aside."""
-    _change(home, "resume", session, as_json, "{key} goes on with its transcript {session_id}")
+    _change(home, ResumeSession(session=session), as_json, "{key} goes on with its transcript {session_id}")
 
 
 @click.command(
@@ -38,7 +37,7 @@ def resume(session: str, home: Home, as_json: bool) -> None:
 @json_option
 def reset(session: str, home: Home, as_json: bool) -> None:
     """Begin a fresh transcript in SESSION, without marks and strikes, as /reset does."""
-    _change(home, "reset", session, as_json, "{key} goes on with a fresh transcript, {session_id}")
+    _change(home, ResetSession(session=session), as_json, "{key} goes on with a fresh transcript, {session_id}")
 
 
 @click.command(cls=Command, epilog=example("hermes-ctl sessions stop cli"))
@@ -47,10 +46,10 @@ def reset(session: str, home: Home, as_json: bool) -> None:
 @json_option
 def stop(session: str, home: Home, as_json: bool) -> None:
     """Stop the turn that runs in SESSION, as /stop does."""
-    data = workers_asked(home, "sessions.stop", session=session)
-    show(data, as_json, lambda _: "stopped" if data["stopped"] else "no turn runs in it")
+    data = from_workers(home, StopTurn(session=session))
+    show(data, as_json, lambda _: "stopped" if data.stopped else "no turn runs in it")
 
 
-def _change(home: Home, what: str, session: str, as_json: bool, words: str) -> None:
-    data: dict[str, Any] = changed(home, f"sessions.{what}", session=session)
-    show(data, as_json, lambda render: render.plain(words.format_map(data)))
+def _change(home: Home, change: SessionChange, as_json: bool, words: str) -> None:
+    data = request(home, change, done=CHANGED)
+    show(data, as_json, lambda render: render.plain(words.format(key=data.key, session_id=data.session_id)))

@@ -17,12 +17,13 @@ from hermes_actors.cli.command import (
     Group,
     config_option,
     example,
+    from_workers,
     home_option,
     json_option,
     show,
-    workers_asked,
 )
 from hermes_actors.home import Home
+from hermes_actors.operations.requests import ListConnections, RestartServer
 
 MOST_TOOLS = 128  # that OpenAI and Azure take in one request: OpenAI's API reference, chat completions, tools
 
@@ -45,8 +46,8 @@ def mcp(context: click.Context, home: Home, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         context.default_map = {context.invoked_subcommand: {"home": home.root, "as_json": as_json}}
         return
-    data = workers_asked(home, "mcp")
-    show(data, as_json, lambda render: render.connections(data["connections"], time.time()))
+    data = from_workers(home, ListConnections())
+    show(data, as_json, lambda render: render.connections(data.connections, time.time()))
 
 
 @mcp.command("restart", cls=Command, epilog=example("hermes-ctl mcp restart files"))
@@ -58,8 +59,8 @@ def restart_mcp(name: str, home: Home, as_json: bool) -> None:
 
     What they started ends too; they are made again when a turn needs them.
     """
-    data = workers_asked(home, "mcp.restart", server=name)
-    show(data, as_json, lambda _: f"connections of {name} restarted: {data['restarted']}")
+    data = from_workers(home, RestartServer(server=name))
+    show(data, as_json, lambda _: f"connections of {name} restarted: {data.restarted}")
 
 
 @mcp.command("test", cls=Command, epilog=example("hermes-ctl mcp test files"))

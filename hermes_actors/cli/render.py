@@ -1,4 +1,4 @@
-"""Data to what people see: pure functions from replies of the control socket to rich renderables."""
+"""Data to what people see: pure functions from results of operations to rich renderables."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hermes_actors.core.sessions.why import Story
+from hermes_actors.operations.plain import to_plain
+from hermes_actors.operations.results import (
+    BrokenShard,
+    Change,
+    Connection,
+    DrainFacts,
+    LedgerFacts,
+    Loss,
+    SessionLine,
+    SessionShown,
+    Status,
+    WorkerShown,
+)
 from hermes_actors.terminal import printable
 
 PIPE_COLUMNS = 240  # width where there is no terminal: `grep` wants a row on one line
@@ -65,47 +78,30 @@ def write(drawn: RenderableType) -> None:
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def status(data: Mapping[str, Any], now: float) -> RenderableType:
-    """The reply to ``status``; ``now`` in seconds since the epoch."""
-    http = data.get("http") or {}
-    shards = data.get("shards") or {}
-    broken = shards.get("broken") or []
-    total = shards.get("total")
+def status(data: Status, now: float) -> RenderableType:
+    """The result of ``status``; ``now`` in seconds since the epoch."""
+    total, broken = data.shards.total, data.shards.broken
     head = _facts(
         (
-            ("phase", _state(data.get("phase"))),
-            ("version", _text(data.get("version"))),
-            ("pid", _text(data.get("pid"))),
-            ("up", _text(span(now - data["started_at"]) if data.get("started_at") else None)),
-            ("home", _text(data.get("home"))),
-            ("http", _text(url(http.get("host"), http.get("port")))),
-            *((("restart", _text("is being prepared", "yellow")),) if data.get("preparing") else ()),
-            *((("drain", _text(drain_line(data["drain"]), "yellow")),) if data.get("drain") else ()),
+            ("phase", _state(data.phase)),
+            ("version", _text(data.version)),
+            ("pid", _text(data.pid)),
+            ("up", _text(span(now - data.started_at))),
+            ("home", _text(data.home)),
+            ("http", _text(data.http and url(data.http.host, data.http.port))),
+            *((("restart", _text("is being prepared", "yellow")),) if data.preparing else ()),
+            *((("drain", _text(f"then {data.drain.then}{left(data.drain)}", "yellow")),) if data.drain else ()),
             ("sessions", _text(_counted(data))),
             ("shards", _text(f"{total}, {len(broken)} broken" if broken else total)),
         )
     )
-    faults = (
-        *(_broken(shard) for shard in broken),
-        *map(_loss, data.get("losses") or ()),
-        *_ledger_faults(data.get("ledger") or {}),
-    )
-    return Group(head, *faults, Text(), workers(data.get("workers") or []))
+    faults = (*map(_broken, broken), *map(_loss, data.losses), *_ledger_faults(data.ledger))
+    return Group(head, *faults, Text(), workers(data.workers))
 
 
-def drain_line(data: Mapping[str, Any]) -> str:
-    """A drain in one line, as ``drain.status`` tells it."""
-    count, left_s = data.get("count"), data.get("left_s")
-    parts = [f"then {data['then']}"] if data.get("then") else []
-    if count is not None:
-        parts.append("1 turn runs" if count == 1 else f"{count or 'no'} turn{'s run' if count else ' runs'}")
-    if data.get("queued"):
-        parts.append(f"{data['queued']} wait for afterwards")
-    if data.get("missing"):
-        parts.append(f"no answer from {slots(data['missing'])}")
-    if left_s:
-        parts.append(f"{round(left_s)} s left")
-    return ", ".join(parts)
+def left(drain: DrainFacts) -> str:
+    """How long a drain waits, behind what else is said of it."""
+    return f", {round(drain.left_s)} s left" if drain.left_s else ""
 
 
 def slots(numbers: Sequence[int]) -> str:
@@ -113,35 +109,35 @@ def slots(numbers: Sequence[int]) -> str:
     return f"worker{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def workers(rows: Iterable[Mapping[str, Any]]) -> Rows:
-    """The workers of a ``status`` reply."""
+def workers(rows: Iterable[WorkerShown]) -> Rows:
+    """The workers of a status."""
     counts = ("resident", "running", "queued", "turns", "mcp")
     table = Rows("worker", "pid", "state", "shards", *counts, "heartbeat", "restarts", "last exit")
     for row in rows:
-        age_s = row.get("heartbeat_age_s")
+        age_s = row.heartbeat_age_s
         table.add(
-            _text(row.get("slot")),
-            _text(row.get("pid")),
-            _state(row.get("state")),
-            _text(len(row.get("shards") or ())),
-            *(_text(row.get(name)) for name in counts),
+            _text(row.slot),
+            _text(row.pid),
+            _state(row.state),
+            _text(len(row.shards)),
+            *(_text(getattr(row, name)) for name in counts),
             _text(None if age_s is None else f"{age_s:.1f} s ago"),
-            _text(row.get("restarts")),
-            _text(row.get("last_exit")),
+            _text(row.restarts),
+            _text(row.last_exit),
         )
     return table
 
 
-def sessions(rows: Iterable[Mapping[str, Any]], now: float) -> Rows:
+def sessions(rows: Iterable[SessionLine], now: float) -> Rows:
     """A page of ``sessions list``."""
     table = Rows("session", "id", "worker", "state", "mark", "strikes", "last active")
     for row in rows:
         table.add(
-            *(_text(row.get(name)) for name in ("key", "session_id", "worker")),
-            _state(row.get("state")),
-            _mark(row),
-            _text(row.get("strikes") or None),
-            _text(ago(row.get("last_active_at"), now)),
+            *map(_text, (row.key, row.session_id, row.worker)),
+            _state(row.state),
+            _text(*_mark(row)),
+            _text(row.strikes or None),
+            _text(ago(row.last_active_at, now)),
         )
     return table
 
@@ -160,27 +156,27 @@ def strikes(rows: Iterable[Mapping[str, Any]], now: float) -> Rows:
     return table
 
 
-def session(data: Mapping[str, Any], now: float) -> RenderableType:
+def session(data: SessionShown, now: float) -> RenderableType:
     """One session of ``sessions show``, with what its worker knows."""
-    former = (data.get("marks") or {}).get("former_id")
+    words, style = _mark(data)
+    since = (ago(data.marks.at, now), data.marks.turn_id) if words else ()
     facts = [
-        *((name, _fact(name, value, now)) for name, value in data.items() if name not in _TOLD_APART),
-        ("mark", _mark(data, now)),
-        *((("earlier transcript", _text(former)),) if former else ()),
+        *((name, _fact(name, value, now)) for name, value in to_plain(data).items() if name not in _TOLD_APART),
+        ("mark", _text(", ".join(filter(None, (words, *since))) or None, style)),
+        *((("earlier transcript", _text(data.marks.former_id)),) if data.marks.former_id else ()),
     ]
-    known = data.get("mcp") or []
-    return Group(_facts(facts), Text(), connections(known, now)) if known else _facts(facts)
+    return Group(_facts(facts), Text(), connections(data.mcp, now)) if data.mcp else _facts(facts)
 
 
-def connections(rows: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
-    """The reply to ``mcp``: a table, and below it why connections failed, each reason once."""
+def connections(rows: Sequence[Connection], now: float) -> RenderableType:
+    """The result of ``mcp``: a table, and below it why connections failed, each reason once."""
     if not rows:
         return plain("no connections")
-    known = [{name: value for name, value in row.items() if name not in _TOLD_BELOW} for row in rows]
+    known = [{name: value for name, value in to_plain(row).items() if name not in _TOLD_BELOW} for row in rows]
     parts: list[RenderableType] = [_servers(known, now)]
-    whys = {(row["last_error"], row.get("detail")): row for row in rows if row.get("last_error")}
-    for (why, detail), row in whys.items():
-        parts += [Text(), plain(f"{why} ({ago(row['since'], now)})"), *quoted(detail)]
+    whys = {(row.last_error, row.detail): row.since for row in rows if row.last_error}
+    for (why, detail), since in whys.items():
+        parts += [Text(), plain(f"{why} ({ago(since, now)})"), *quoted(detail)]
     return Group(*parts)
 
 
@@ -191,17 +187,17 @@ def quoted(detail: str | None) -> Iterable[RenderableType]:
         yield plain("\n".join(f"  | {line}" for line in detail.splitlines()))
 
 
-def changes(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The reply to ``reload``, by when it takes effect."""
+def changes(rows: Sequence[Change]) -> RenderableType:
+    """The result of ``reload``, by when each change applies."""
     if not rows:
         return _text("nothing changed")
     table = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2))
     for when, title in _WHEN.items():
-        found = [row for row in rows if row.get("when") == when]
+        found = [row for row in rows if row.when == when]
         if found:
             table.add_row(_text(title, "bold"))
         for row in found:
-            table.add_row(_text(f"  {row.get('key')}"), _text(row.get("what")))
+            table.add_row(_text(f"  {row.key}"), _text(row.what))
     return table
 
 
@@ -240,10 +236,8 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     return _facts((name, _text(value)) for name, value in rows)
 
 
-def url(host: str | None, port: int | None) -> str | None:
+def url(host: str, port: int) -> str:
     """Where a client on this machine finds a listener of ours."""
-    if not host or not port:
-        return None
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared with, not bound
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
@@ -282,17 +276,11 @@ def _state(value: Any) -> Text:
     return _text(value, _STATE_STYLES.get(str(value), ""))
 
 
-def _mark(row: Mapping[str, Any], now: float | None = None) -> Text:
-    """How a session stands; with a time, also since when, and for which turn."""
-    if row.get("suspended"):
-        words, style = "suspended", "red"
-    elif row.get("resume_pending"):
-        words, style = f"resume pending ({row.get('resume_reason')})", "yellow"
-    else:
-        return _text(None)
-    marks = row.get("marks") or {}
-    since = () if now is None else (ago(marks.get("at"), now), marks.get("turn_id"))
-    return _text(", ".join(filter(None, (words, *since))), style)
+def _mark(row: SessionLine) -> tuple[str | None, str]:
+    """How a session stands, in words and style; None where it is not marked."""
+    if row.suspended:
+        return "suspended", "red"
+    return (f"resume pending ({row.resume_reason})", "yellow") if row.resume_pending else (None, "")
 
 
 def _fact(name: str, value: Any, now: float) -> Text:
@@ -328,35 +316,36 @@ def _servers(rows: Sequence[Any], now: float) -> Rows:
     return table
 
 
-def _counted(data: Mapping[str, Any]) -> str | None:
+def _counted(data: Status) -> str:
     """How many sessions there are, and how many of them are marked."""
-    if data.get("sessions") is None:
-        return None
-    marked = (f"{data[name]} {_words(name)}" for name in ("suspended", "resume_pending") if data.get(name))
-    return ", ".join((str(data["sessions"]), *marked))
+    marked = (("suspended", data.suspended), ("resume pending", data.resume_pending))
+    return ", ".join((str(data.sessions), *(f"{count} {words}" for words, count in marked if count)))
 
 
-def _ledger_faults(ledger: Mapping[str, Any]) -> Iterator[Text]:
-    if ledger.get("fault"):
-        yield _text(f"strikes are only remembered until the end of this supervisor: {ledger['fault']}", "red")
-    if ledger.get("set_aside"):
-        yield _text(f"the ledger was corrupt and began anew; the broken file is kept as {ledger['set_aside']}", "red")
-
-
-def _broken(shard: Mapping[str, Any]) -> Text:
-    kept = f"; the broken file is kept as {shard['set_aside']}" if shard.get("set_aside") else ""
-    serves = "goes on with what is left" if shard.get("serving") else "does not serve"
-    return _text(f"shard {shard.get('shard')} {serves}: {shard.get('why')}{kept}", "red")
-
-
-def _loss(loss: Mapping[str, Any]) -> Text:
-    """Something that a file lost, as ``status`` tells it."""
-    when = _when(loss["at"])
-    kept = f"; the damaged file is kept as {loss['set_aside']}" if loss.get("set_aside") else ""
-    if loss.get("shard") is None:
-        found = f"{loss.get('sessions') or 'no'} session{'' if loss.get('sessions') == 1 else 's'}"
-        return _text(
-            f"{when}: the registry was behind: {loss.get('why')}; {found} found in the shard files{kept}", "red"
+def _ledger_faults(ledger: LedgerFacts) -> Iterator[Text]:
+    if ledger.fault:
+        yield _text(f"strikes are only remembered until the end of this supervisor: {ledger.fault}", "red")
+    if ledger.set_aside:
+        yield _text(
+            f"the ledger was corrupt; it starts empty, and the broken file is kept as {ledger.set_aside}", "red"
         )
-    gone = "all it had" if loss.get("what") == "all" else "its end"
-    return _text(f"{when}: shard {loss['shard']} lost {gone}: {loss.get('why')}{kept}", "red")
+
+
+def _broken(shard: BrokenShard) -> Text:
+    serves = "goes on with what is left" if shard.serving else "does not serve"
+    return _text(f"shard {shard.shard} {serves}: {shard.why}{_kept('broken', shard.set_aside)}", "red")
+
+
+def _loss(loss: Loss) -> Text:
+    """Something that a file lost."""
+    kept = _kept("damaged", loss.set_aside)
+    if loss.shard is None:
+        found = f"{loss.sessions or 'no'} session{'' if loss.sessions == 1 else 's'}"
+        what = f"the registry was behind: {loss.why}; {found} found in the shard files"
+    else:
+        what = f"shard {loss.shard} lost {'all it had' if loss.what == 'all' else 'its end'}: {loss.why}"
+    return _text(f"{_when(loss.at)}: {what}{kept}", "red")
+
+
+def _kept(how: str, path: str | None) -> str:
+    return f"; the {how} file is kept as {path}" if path else ""

@@ -21,7 +21,7 @@ _LEFT_OUT = ("API", "supervisor")  # of the configuration's summary: said otherw
 def welcome(settings: Settings, home: Home, serving: Serving, environ: Mapping[str, str]) -> RenderableType:
     """What is said at a terminal once the workers serve; print it with ``soft_wrap``, for commands are copied."""
     workers = f"{serving.workers} worker{'s' if serving.workers > 1 else ''}"
-    address = url(serving.host, serving.port) or ""
+    address = url(serving.host, serving.port)
     variable = next(iter(settings.config.api_server.key_variables.values()))
     rows = [
         ("home", str(home.root)),

@@ -7,7 +7,7 @@ the rest is kept as it is, and told, until the gateway is started again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from hermes_actors.config.model import OFF, FallbackProvider, McpServer, Princip
 from hermes_actors.config.problems import shown
 from hermes_actors.config.resolve import interpolated
 from hermes_actors.config.variables import variables_in
+from hermes_actors.operations.results import Change
 
 When = Literal["now", "next_turn", "restart"]
 
@@ -41,15 +42,6 @@ _KEYS: Mapping[When, str] = {
 RULES: Mapping[str, When] = {key: when for when, keys in _KEYS.items() for key in keys.split()}
 
 _Told: TypeAlias = Iterator[tuple[str, str]]  # key and words of each change
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One difference between two configurations."""
-
-    key: str  # dotted; of an MCP server or a caller with its name: mcp_servers.files, api_server.keys.alice
-    when: When  # it takes effect; next_turn: a turn that runs goes on with what it began with
-    what: str  # for people; no value of a variable, and nothing else that may be a secret
 
 
 def changes(old: Settings, new: Settings) -> tuple[Change, ...]:

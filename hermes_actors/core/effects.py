@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from hermes_actors.core.drain.plan import Plan
 from hermes_actors.core.sessions.ledger import Cause
-from hermes_actors.core.state import Owner, Process, SessionEntry, Then
+from hermes_actors.core.state import Owner, Process, SessionEntry, State
+from hermes_actors.operations.requests import OnSession, SessionChange
+from hermes_actors.operations.results import DONE, Drained, Then
+from hermes_actors.operations.workers import SessionKnown, WorkerRequest
 from hermes_actors.wire.records import CutTurn, Found, LatestTurn
 from hermes_actors.wire.refusals import RefusalCode
-
-About = Literal["session", "mcp", "restart_mcp", "running", "stop_turn", "evict"]
-SessionChange = Literal["suspend", "resume", "reset"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class NoteReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSession:
-    """Suspend, resume or reset a session at an operator's wish."""
+    """Suspend, resume or reset a session for an operator."""
 
     key: str
     change: SessionChange
@@ -222,11 +222,11 @@ class PageForOperator(AnswersOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplySession(AnswersOperator):
-    """Answer an operator with a session as it is now; ``known``: by its worker, empty where that knows nothing."""
+    """Answer an operator with a session as it is now."""
 
     entry: SessionEntry  # as it was found
-    changed: bool = False  # an operator's wish changed it since
-    known: Mapping[str, Any]
+    changed: bool = False  # the operator's request changed it since
+    known: SessionKnown | None  # by its worker
     owners: tuple[Owner, ...]
     up: tuple[int, ...]
 
@@ -235,7 +235,7 @@ class ReplySession(AnswersOperator):
 class ReplyDrained(AnswersOperator):
     """Answer an operator with how a drain ended; the ledger adds who of the cut will be suspended."""
 
-    data: Mapping[str, Any]
+    drained: Drained
     cut: tuple[str, ...]  # session keys
 
 
@@ -248,9 +248,10 @@ class ReplyPlan(AnswersOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStatus(AnswersOperator):
-    """Answer an operator with the status; the registry adds its count."""
+    """Answer an operator with the status; the registry adds what it knows."""
 
-    data: Mapping[str, Any]
+    state: State
+    now: float
 
 
 # -- on processes and links ------------------------------------------------------------------------------------------
@@ -339,11 +340,10 @@ class SendRestartActor(OnProcess):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendQuery(OnProcesses):
-    """Ask workers something; :class:`~hermes_actors.core.events.QueryAnswered` follows from each."""
+    """Request something of workers; :class:`~hermes_actors.core.events.QueryAnswered` follows from each."""
 
     request: int
-    about: About
-    key: str  # the session's; the server's name
+    operation: WorkerRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,15 +370,14 @@ class Reply(AnswersOperator):
 
     error: RefusalCode | None = None
     why: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    result: Any = DONE  # of the class that the operation names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindSessions(AnswersOperator):
-    """Find the sessions whose key is this, or ends with it, in the committed registry; SessionsFound follows."""
+    """Find the sessions whose key is the operation's, or ends with it; SessionsFound follows."""
 
-    wanted: str
-    operation: str  # what is to be done with it
+    operation: OnSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hermes_actors.core.state import Limits, SessionEntry
+from hermes_actors.operations.requests import OnSession, Request
+from hermes_actors.operations.results import Change
 from hermes_actors.wire.records import CutTurn, Found, LatestTurn, Load
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -236,8 +238,7 @@ class OperatorAsked:
 
     client: int
     request: int
-    operation: str
-    arguments: Mapping[str, Any]
+    operation: Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,8 +247,7 @@ class SessionsFound:
 
     client: int
     request: int
-    wanted: str
-    operation: str  # what the operator wants of it
+    operation: OnSession
     found: tuple[SessionEntry, ...]
 
 
@@ -262,7 +262,7 @@ class SettingsLoaded:
 
     client: int | None
     request: int
-    changes: tuple[Mapping[str, Any], ...]  # key, when, what
+    changes: tuple[Change, ...]
     limits: Limits
     servers: tuple[str, ...]  # names of the configured MCP servers
 

@@ -1,37 +1,15 @@
-"""What the supervisor knows: workers, the shard table, and the requests that wait for a worker's answer."""
+"""What the supervisor knows: workers, the shard table, and the requests that wait for workers' responses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from hermes_actors.core.sessions.marks import UNMARKED, Marks
+from hermes_actors.operations.requests import ListConnections, OnSession, PlanDrain, Reload, RestartServer, ShowDrain
+from hermes_actors.operations.results import Change, Phase, Then, WorkerState
 from hermes_actors.wire.records import CutTurn, Load
-
-
-class Phase(StrEnum):
-    """Where the gateway is in its life."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    DRAINING = "draining"  # turns that run may end, none begins
-    HELD = "held"  # drained: nothing runs until an operator says what follows
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-class WorkerState(StrEnum):
-    """Where a slot's worker is in its life."""
-
-    STARTING = "starting"  # spawned or being spawned, not ready yet
-    READY = "ready"
-    STOPPING = "stopping"  # asked to stop in order
-    KILLED = "killed"  # SIGKILL is sent, or its link ended; its exit is awaited
-    RESTARTING = "restarting"  # gone; its replacement comes at ``retry_at``
-    GIVEN_UP = "given_up"  # gone, and its replacements too, too often: tried slowly
-    STOPPED = "stopped"  # gone for good
 
 
 class Owner(NamedTuple):
@@ -107,66 +85,18 @@ class Process(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowSession:
-    """What its worker knows of this session."""
+class Pending:
+    """A request of an operator that waits for the responses of workers."""
 
-    entry: SessionEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
-    """Whether its worker let go of a session that an operator changed."""
-
-    entry: SessionEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopTurn:
-    """Whether a turn of a session was ended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListConnections:
-    """The MCP connections of all workers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartServer:
-    """How many connections to an MCP server were restarted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconfigured:
-    """Whether every worker has the new configuration."""
-
-    changes: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShowDrain:
-    """What still runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanDrain:
-    """What a drain would come to."""
-
-    timeout_s: float
-
-
-Wanted = ShowSession | Changed | StopTurn | ListConnections | RestartServer | Reconfigured | ShowDrain | PlanDrain
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What waits for the answers of workers."""
-
-    client: int | None  # of the control socket; None: a signal asked
+    client: int | None  # of the control socket; None: a signal requested it
     request: int
-    wanted: Wanted
-    deadline: float
-    waiting: frozenset[Process]  # they were asked and have not answered
-    answers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by slot
+    operation: OnSession | ListConnections | RestartServer | Reload | ShowDrain | PlanDrain
+    response: type[Any] | None = None  # what each worker answers with; None: that it is done
+    waiting: frozenset[Process]  # they have not responded yet
+    responses: Mapping[int, Any] = field(default_factory=dict)  # by slot; each a ``response``
+    deadline: float = 0.0
+    entry: SessionEntry | None = None  # the session that it is about
+    changes: tuple[Change, ...] = ()  # of the configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,14 +107,6 @@ class Limits:
     max_restarts: int
     restart_window_s: float
     drain_timeout_s: float
-
-
-class Then(StrEnum):
-    """What follows a drain."""
-
-    HOLD = "hold"
-    RESTART = "restart"
-    STOP = "stop"
 
 
 class Waiting(NamedTuple):
@@ -271,8 +193,8 @@ class State:
     servers: tuple[str, ...] = ()  # names of the configured MCP servers
     phase: Phase = Phase.STARTING
     broken: Mapping[int, ShardFault] = field(default_factory=dict)  # by shard
-    questions: Mapping[int, Question] = field(default_factory=dict)  # by the request id that the workers got
-    asked: int = 0  # questions so far
+    pending: Mapping[int, Pending] = field(default_factory=dict)  # by the number that the workers got
+    asked: int = 0  # requests to workers so far
     drains: int = 0  # so far
     unheard: frozenset[int] = frozenset()  # shards that no worker of this life has opened yet
     unread: frozenset[int] = frozenset()  # of those that were, which could not be read

@@ -49,12 +49,13 @@ from hermes_actors.core.events import (
     WorkerSealed,
     WorkerSpawned,
 )
-from hermes_actors.core.operators import questions, reload, requests
+from hermes_actors.core.operators import pending, reload, requests
 from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.pool.placement import covered
 from hermes_actors.core.sessions import records
-from hermes_actors.core.state import Phase, Process, State, WorkerState
+from hermes_actors.core.state import Process, State
+from hermes_actors.operations.results import Phase, WorkerState
 
 _OPEN = (Phase.SERVING, Phase.DRAINING, Phase.HELD)  # new turns are taken, or refused with an answer
 
@@ -70,7 +71,7 @@ def step(state: State, event: Event, now: float) -> Result:
     after, effects = _react(state, event, now)
     after = drain.died(state, after)
     after, drained = drain.settle(after, now)
-    after, answers = questions.settle(after, now)
+    after, answers = pending.settle(after, now)
     after, announced = _announced(after)
     ended = drain.ended(after, now) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
     return after, (*effects, *drained, *answers, *_changes(state, after), *announced, *ended)
@@ -105,7 +106,7 @@ def _react(state: State, event: Event, now: float) -> Result:
         case RestartRefused():
             return preparation.refused(state, event)
         case QueryAnswered():
-            return questions.answered(state, event)
+            return pending.responded(state, event)
         case OperatorAsked():
             return requests.operator_asked(state, event, now)
         case SessionsFound():
@@ -175,7 +176,7 @@ def _react_to_record(state: State, event: RecordEvent, now: float) -> Result:
 def _alarms(state: State) -> Iterator[lifecycle.Alarm]:
     yield from lifecycle.alarms(state)
     yield from drain.alarms(state)
-    yield from questions.alarms(state)
+    yield from pending.alarms(state)
 
 
 def _tick(state: State, event: Tick, now: float) -> Result:

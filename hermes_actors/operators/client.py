@@ -13,10 +13,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 from hermes_actors.home import Home
-from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.operations.operation import Operation
+from hermes_actors.operations.plain import Misfit, from_plain, to_plain
+from hermes_actors.operations.requests import ShowStatus
+from hermes_actors.operations.results import Phase, Status
+from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.wire.codec import ProtocolError, decode
 from hermes_actors.wire.frames import HEADER_BYTES, body_bytes, framed
 from hermes_actors.wire.peer import peer_of
@@ -24,6 +28,9 @@ from hermes_actors.wire.peer import peer_of
 ANSWER_S = 5.0  # a supervisor that is well answers within milliseconds
 LOCK_POLL_S = 0.05  # between two looks at the lock of a supervisor that is ending
 VACANT_S = 15.0  # without anybody in the home, after which no next supervisor is expected: service managers are faster
+
+
+R = TypeVar("R")
 
 
 class NotRunning(Exception):
@@ -34,8 +41,8 @@ class NoAnswer(Exception):
     """A supervisor holds this home, but does not answer: it starts, ends or hangs."""
 
 
-class ControlFailed(Exception):
-    """The request could not be done. ``code``: the reply's ``error``, ``forbidden``, ``unreachable``, ``protocol``."""
+class RequestFailed(Exception):
+    """The request was not done. ``code``: the response's ``error``, ``forbidden``, ``unreachable`` or ``protocol``."""
 
     def __init__(self, code: str, why: str) -> None:
         super().__init__(why)
@@ -50,47 +57,48 @@ class Control:
         self._who = f"the supervisor of {home.root} (pid {peer_of(connection).pid})"
         self._asked = 0
 
-    def ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """One request, and the data of its reply (:mod:`hermes_actors.operators.messages`).
+    def ask(self, operation: Operation[R]) -> R:
+        """One request, and its result.
 
         Raises:
             NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
-            ControlFailed: the supervisor refused, or did not speak our protocol.
+            RequestFailed: the supervisor refused, or did not speak our protocol.
         """
-        self.begin(operation, **arguments)
-        return self.answer()
+        self.begin(operation)
+        return self.result(operation)
 
-    def begin(self, operation: str, **arguments: Any) -> None:
-        """Send a request whose answer may take long: see :meth:`answered`, then :meth:`answer`.
+    def begin(self, operation: Operation[R]) -> None:
+        """Send a request whose response may take long: see :meth:`responded`, then :meth:`result`.
 
         Raises:
             NoAnswer: the connection ended, or takes nothing for :data:`ANSWER_S`.
         """
         self._asked += 1
-        frame = framed(ControlRequest(request=self._asked, operation=operation, arguments=arguments))
+        frame = framed(OperatorRequest(request=self._asked, operation=operation.name, arguments=to_plain(operation)))
         with self._told_of_silence():
             self._connection.settimeout(ANSWER_S)
             self._connection.sendall(b"".join(frame))
 
-    def answered(self, within_s: float) -> bool:
-        """Whether the answer came within the time, or the end of the connection."""
+    def responded(self, within_s: float) -> bool:
+        """Whether the response came within the time, or the end of the connection."""
         return bool(select.select([self._connection], [], [], within_s)[0])
 
-    def answer(self) -> dict[str, Any]:
-        """The data of the reply to the last request.
+    def result(self, operation: Operation[R]) -> R:
+        """The result of the last request, which was for this operation.
 
         Raises:
             NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
-            ControlFailed: the supervisor refused, or did not speak our protocol.
+            RequestFailed: the supervisor refused, or did not speak our protocol.
         """
-        with self._told_of_silence():
-            try:
-                reply = self._reply(time.monotonic() + ANSWER_S)
-            except ProtocolError as error:
-                raise ControlFailed("protocol", f"{self._who} is not of this release: {error}") from error
-        if reply.error is not None:
-            raise ControlFailed(reply.error, reply.why)
-        return reply.data
+        try:
+            with self._told_of_silence():
+                response = self._response(time.monotonic() + ANSWER_S)
+            if response.error is not None:
+                raise RequestFailed(response.error, response.why)
+            result: R = from_plain(operation.result, response.data, operation.name)
+        except (ProtocolError, Misfit) as error:
+            raise RequestFailed("protocol", f"{self._who} is not of this release: {error}") from error
+        return result
 
     @contextmanager
     def _told_of_silence(self) -> Iterator[None]:
@@ -113,12 +121,12 @@ class Control:
             pass
         return True
 
-    def _reply(self, deadline: float) -> ControlReply:
+    def _response(self, deadline: float) -> OperatorResponse:
         length = body_bytes(self._exactly(HEADER_BYTES, deadline))
-        reply = decode(self._exactly(length, deadline))
-        if not isinstance(reply, ControlReply) or reply.request != self._asked:
-            raise ProtocolError(f"unexpected {type(reply).__name__}")
-        return reply
+        response = decode(self._exactly(length, deadline))
+        if not isinstance(response, OperatorResponse) or response.request != self._asked:
+            raise ProtocolError(f"unexpected {type(response).__name__}")
+        return response
 
     def _exactly(self, wanted: int, deadline: float) -> bytes:
         received = bytearray()
@@ -144,7 +152,7 @@ def connect(home: Home) -> Iterator[Control]:
     Raises:
         NotRunning: there is none.
         NoAnswer: there is one, without a control socket that listens.
-        ControlFailed: the socket is another user's, or cannot be reached.
+        RequestFailed: the socket is another user's, or cannot be reached.
     """
     held = f"a supervisor holds {home.root}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -159,16 +167,16 @@ def connect(home: Home) -> Iterator[Control]:
             raise NoAnswer(f"{held}, but accepts no connection") from error
         except PermissionError as error:
             why = f"{home.control} belongs to another user; run this as its owner"
-            raise ControlFailed("forbidden", why) from error
+            raise RequestFailed("forbidden", why) from error
         except OSError as error:  # a path longer than a socket's may be, a loop of links
-            raise ControlFailed("unreachable", f"{home.control}: {error.strerror or error}") from error
+            raise RequestFailed("unreachable", f"{home.control}: {error.strerror or error}") from error
         yield Control(home, connection)
 
 
-def ask(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
+def ask(home: Home, operation: Operation[R]) -> R:
     """One request on a connection of its own; see :func:`connect` and :meth:`Control.ask`."""
     with connect(home) as control:
-        return control.ask(operation, **arguments)
+        return control.ask(operation)
 
 
 def wait_free(home: Home, timeout_s: float) -> bool:
@@ -181,8 +189,8 @@ def wait_free(home: Home, timeout_s: float) -> bool:
     return True
 
 
-def wait_successor(home: Home, boot: str, timeout_s: float) -> dict[str, Any] | None:
-    """The ``status`` of the supervisor that serves after that of ``boot``.
+def wait_successor(home: Home, boot: str, timeout_s: float) -> Status | None:
+    """The status of the supervisor that serves after that of ``boot``.
 
     Returns:
         None where none does within the time, or where nobody held the home for :data:`VACANT_S`.
@@ -190,14 +198,14 @@ def wait_successor(home: Home, boot: str, timeout_s: float) -> dict[str, Any] | 
     deadline = time.monotonic() + timeout_s
     vacant_until = time.monotonic() + VACANT_S
     while time.monotonic() < min(deadline, vacant_until):
-        status: dict[str, Any] = {}
+        status: Status | None = None
         try:
             with contextlib.suppress(NoAnswer):  # it is between two lives
-                status = ask(home, "status")
+                status = ask(home, ShowStatus())
             vacant_until = time.monotonic() + VACANT_S
         except NotRunning:
             pass
-        if status.get("boot", boot) != boot and status["phase"] != "starting":
+        if status is not None and status.boot != boot and status.phase is not Phase.STARTING:
             return status
         time.sleep(LOCK_POLL_S)
     return None

@@ -1,4 +1,4 @@
-"""The control socket: operators' requests in, replies out. It decides nothing."""
+"""The control socket: operators' requests in, responses out. It checks them, and decides nothing."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ import structlog
 
 from hermes_actors.core.events import Event, OperatorAsked
 from hermes_actors.home import PRIVATE_FILE
-from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.operations.plain import Misfit
+from hermes_actors.operations.requests import Request, read
+from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.peer import peer_of
 from hermes_actors.wire.refusals import RefusalCode
 
 MOST_CLIENTS = 32
-MOST_WAITING = 16  # requests of one client without a reply
-IDLE_S = 60.0  # without a request or the wait for a reply, after which a client is let go
-LAST_WORDS_S = 2.0  # for clients to read their replies when the gateway ends
+MOST_WAITING = 16  # requests of one client without a response
+IDLE_S = 60.0  # without a request or the wait for a response, after which a client is let go
+LAST_WORDS_S = 2.0  # for clients to read their responses when the gateway ends
 BACKLOG = 16
 
 log = structlog.get_logger(__name__)
@@ -71,7 +73,7 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     async def close(self) -> None:
-        """Remove the socket and let all clients go, when they have their replies."""
+        """Remove the socket and let all clients go, when they have their responses."""
         if self._server is not None:
             self._server.close()
         with contextlib.suppress(OSError):  # gone already, or the disk became read-only: the next start replaces it
@@ -82,11 +84,11 @@ class ControlServer:
         if clients:
             await asyncio.wait([client.left for client in clients], timeout=LAST_WORDS_S)
 
-    def reply(self, client: int, reply: ControlReply) -> None:
+    def respond(self, client: int, response: OperatorResponse) -> None:
         """Answer a client, if it is still there."""
         waiting = self._clients.get(client)
         if waiting is not None:
-            waiting.reply(reply)
+            waiting.respond(response)
 
     # -- for clients -------------------------------------------------------------------------------------------------
     def join(self, client: _Client) -> bool:
@@ -100,16 +102,9 @@ class ControlServer:
         """The client is gone."""
         self._clients.pop(client.number, None)
 
-    def ask(self, client: _Client, request: ControlRequest) -> None:
+    def ask(self, client: _Client, request: int, operation: Request) -> None:
         """Pass a request on."""
-        self._tell(
-            OperatorAsked(
-                client=client.number,
-                request=request.request,
-                operation=request.operation,
-                arguments=request.arguments,
-            )
-        )
+        self._tell(OperatorAsked(client=client.number, request=request, operation=operation))
 
 
 class _Client(FrameLink):
@@ -130,33 +125,40 @@ class _Client(FrameLink):
             log.warning("refused a control connection of another user", uid=uid)
             self.close()
         elif not self._server.join(self):
-            why = f"{MOST_CLIENTS} clients are connected already"
-            self.send(ControlReply(request=0, error=RefusalCode.BUSY, why=why, data={}))
+            self._refuse(0, RefusalCode.BUSY, f"{MOST_CLIENTS} clients are connected already")
             self.close()
         else:
             self._expect()
 
-    def reply(self, reply: ControlReply) -> None:
+    def respond(self, response: OperatorResponse) -> None:
         """Answer one request."""
         self._waiting -= 1
         self._expect()
         with contextlib.suppress(LinkClosed):
             try:
-                self.send(reply)
+                self.send(response)
             except ProtocolError as error:
-                self.send(ControlReply(request=reply.request, error=RefusalCode.TOO_LARGE, why=str(error), data={}))
+                self._refuse(response.request, RefusalCode.TOO_LARGE, str(error))
 
     def _asked(self, message: object) -> None:
         if not _well_formed(message):
             raise ProtocolError("a request has a number, an operation and arguments")
-        assert isinstance(message, ControlRequest)
+        assert isinstance(message, OperatorRequest)
         if self._waiting >= MOST_WAITING:
-            why = f"{MOST_WAITING} requests wait for a reply already"
-            self.send(ControlReply(request=message.request, error=RefusalCode.BUSY, why=why, data={}))
+            self._refuse(message.request, RefusalCode.BUSY, f"{MOST_WAITING} requests wait for a response already")
+            return
+        try:
+            operation = read(message.operation, message.arguments)
+        except Misfit as error:
+            self._expect()
+            self._refuse(message.request, RefusalCode.BAD_REQUEST, str(error))
             return
         self._waiting += 1
         self._expect()
-        self._server.ask(self, message)
+        self._server.ask(self, message.request, operation)
+
+    def _refuse(self, request: int, code: RefusalCode, why: str) -> None:
+        self.send(OperatorResponse(request=request, error=code, why=why, data={}))
 
     def _left(self, _why: str) -> None:
         if self._timer is not None:
@@ -165,7 +167,7 @@ class _Client(FrameLink):
         self.left.set_result(None)
 
     def _expect(self) -> None:
-        """Let it go after a while, unless it waits: every request has its reply, that of a drain at its end."""
+        """Let it go after a while, unless it waits: every request has its response, that of a drain at its end."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if self._waiting else asyncio.get_running_loop().call_later(IDLE_S, self.close)
@@ -173,7 +175,7 @@ class _Client(FrameLink):
 
 def _well_formed(message: object) -> bool:
     return (
-        isinstance(message, ControlRequest)
+        isinstance(message, OperatorRequest)
         and isinstance(message.request, int)
         and isinstance(message.operation, str)
         and isinstance(message.arguments, dict)

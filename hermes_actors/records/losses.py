@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 
-from hermes_actors.core.sessions.losses import Known, Loss, What
+from hermes_actors.core.sessions.losses import Known, What
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.operations.results import Loss
 
 KEPT = 200  # losses
 

@@ -19,8 +19,9 @@ import pykka
 
 from hermes_actors.core.effects import Effect
 from hermes_actors.core.events import Event
-from hermes_actors.core.state import Phase, State
+from hermes_actors.core.state import State
 from hermes_actors.core.step import due, recorded, step
+from hermes_actors.operations.results import Phase
 from hermes_actors.supervisor.recorder import NotWritable, Outgoing, Recorder
 
 MOST_WAITING = 100_000  # events; workers that make more have lost their mind

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -20,6 +19,7 @@ from hermes_actors.core.sessions.ledger import Cause
 from hermes_actors.core.sessions.lives import Incident, What
 from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.operations.results import LedgerFacts
 from hermes_actors.records.ledger_file import LedgerFile, LedgerNotWritten, LedgerUnusable
 from hermes_actors.records.registry import Registry
 from hermes_actors.records.session_ids import new_session_id
@@ -215,11 +215,11 @@ class Marking:
         """How many strikes suspend."""
         return self._threshold()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> LedgerFacts:
         """The ledger in the status."""
         fault = self._not_written or (str(self._file.fault) if self._file.fault else None)
         aside = str(self._file.aside.path) if self._file.aside else None
-        return {"sessions": len(self._ledger.entries), "fault": fault, "set_aside": aside}
+        return LedgerFacts(sessions=len(self._ledger.entries), fault=fault, set_aside=aside)
 
     # -- the disk ---------------------------------------------------------------------------------------------------
     def commit(self) -> None:

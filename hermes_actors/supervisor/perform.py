@@ -15,10 +15,11 @@ import structlog
 from hermes_actors.background import Background
 from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event, SessionsFound
-from hermes_actors.core.operators.requests import NAMES_SHOWN
+from hermes_actors.core.sessions.names import MOST_SOUGHT
 from hermes_actors.core.state import Process
 from hermes_actors.home import Home
-from hermes_actors.operators.messages import ControlReply
+from hermes_actors.operations.plain import to_plain
+from hermes_actors.operators.messages import OperatorResponse
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool import reaper
 from hermes_actors.pool.pool import Pool
@@ -169,7 +170,9 @@ class Performer:
                 log.info("restarting an agent actor", worker=effect.slot, session=effect.key, why=effect.reason)
                 return wire.RestartActor(key=effect.key)
             case core.SendQuery():
-                return wire.Query(request=effect.request, about=effect.about, key=effect.key)
+                return wire.Query(
+                    request=effect.request, operation=effect.operation.name, arguments=to_plain(effect.operation)
+                )
             case core.SendReconfigure():
                 return self._reconfigure(effect.request)
             case core.SendRefused():
@@ -178,8 +181,9 @@ class Performer:
                 assert_never(effect)
 
     def _reply(self, effect: core.Reply) -> None:
-        reply = ControlReply(request=effect.request, error=effect.error, why=effect.why, data=dict(effect.data))
-        self._control.reply(effect.client, reply)
+        data = {} if effect.error else to_plain(effect.result)
+        response = OperatorResponse(request=effect.request, error=effect.error, why=effect.why, data=data)
+        self._control.respond(effect.client, response)
 
     # -- what takes longer -------------------------------------------------------------------------------------------
     async def _sweep(self, effect: core.Sweep) -> None:
@@ -195,7 +199,7 @@ class Performer:
 
     async def _find(self, effect: core.FindSessions) -> None:
         try:
-            found = await asyncio.to_thread(find_sessions, self._home.registry, effect.wanted, NAMES_SHOWN + 1)
+            found = await asyncio.to_thread(find_sessions, self._home.registry, effect.operation.session, MOST_SOUGHT)
         except sqlite3.Error as error:
             why = f"the registry cannot be searched: {error}"
             self._reply(core.Reply(client=effect.client, request=effect.request, error=RefusalCode.BUSY, why=why))
@@ -204,7 +208,6 @@ class Performer:
             SessionsFound(
                 client=effect.client,
                 request=effect.request,
-                wanted=effect.wanted,
                 operation=effect.operation,
                 found=found,
             )

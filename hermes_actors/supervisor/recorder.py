@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 import structlog
 
 from hermes_actors.core import effects as core
 from hermes_actors.core.drain.plan import shown as plan_shown
-from hermes_actors.core.operators.views import session_line, session_shown
+from hermes_actors.core.operators.views import session_line, session_shown, status
 from hermes_actors.core.pool.policy import restart_after
 from hermes_actors.core.sessions.lives import strikes_kept_since
 from hermes_actors.core.sessions.marks import told
 from hermes_actors.core.state import NEVER_RESTARTED, SessionEntry
 from hermes_actors.disk.sqlite import is_short_of_space
+from hermes_actors.operations.plain import parts
+from hermes_actors.operations.requests import ResetSession, ResumeSession, SuspendSession
+from hermes_actors.operations.results import ProcessFacts, RegistryFacts, SessionsListed, StoredFacts, StrikesCleared
 from hermes_actors.records.ledger_file import LedgerNotWritten
 from hermes_actors.records.rebuilding import Rebuilding
 from hermes_actors.records.registry import BadCursor, Registry
@@ -59,7 +62,7 @@ class Recorder:
         facts: what the status says of the process itself.
     """
 
-    def __init__(self, registry: Registry, marking: Marking, facts: Mapping[str, Any]) -> None:
+    def __init__(self, registry: Registry, marking: Marking, facts: ProcessFacts) -> None:
         self._registry = registry
         self._marking = marking
         self._rebuilding = Rebuilding(registry, lambda: marking.threshold)
@@ -238,19 +241,24 @@ class Recorder:
             case core.NoteReady():
                 chronicle.reached("ready_at", time.time())
             case core.ChangeSession():
-                change = {"suspend": marking.suspend, "resume": marking.resume, "reset": marking.reset}[effect.change]
-                change(effect.key)
+                changes = {
+                    SuspendSession: marking.suspend,
+                    ResumeSession: marking.resume,
+                    ResetSession: marking.reset,
+                }
+                changes[type(effect.change)](effect.key)
                 return effect.then
             case core.ClearStrikes():
                 cleared = marking.clear(None if effect.key is None else [effect.key])
-                return core.Reply(client=effect.client, request=effect.request, data={"cleared": list(cleared)})
+                done = StrikesCleared(cleared=tuple(cleared))
+                return core.Reply(client=effect.client, request=effect.request, result=done)
             case core.ReplyDrained():
                 stuck = [key for key in effect.cut if marking.strikes(key) >= marking.threshold]
-                data = {**effect.data, "suspended": stuck[:NAMED]}
-                return core.Reply(client=effect.client, request=effect.request, data=data)
+                drained = replace(effect.drained, suspended=tuple(stuck[:NAMED]))
+                return core.Reply(client=effect.client, request=effect.request, result=drained)
             case core.ReplyPlan():
-                data = plan_shown(effect.plan, marking.strikes, marking.threshold)
-                return core.Reply(client=effect.client, request=effect.request, data=data)
+                planned = plan_shown(effect.plan, marking.strikes, marking.threshold)
+                return core.Reply(client=effect.client, request=effect.request, result=planned)
             case _:
                 assert_never(effect)
         return None
@@ -276,28 +284,29 @@ class Recorder:
             entries, cursor = self._registry.page(None, effect.after, effect.limit)
         except BadCursor as error:
             return core.Reply(client=client, request=request, error=RefusalCode.BAD_REQUEST, why=f"after: {error}")
-        lines = [session_line(entry, effect.owners, effect.up, self._marking.strikes(entry.key)) for entry in entries]
-        return core.Reply(client=client, request=request, data={"sessions": lines, "next": cursor})
+        lines = (session_line(entry, effect.owners, effect.up, self._marking.strikes(entry.key)) for entry in entries)
+        return core.Reply(client=client, request=request, result=SessionsListed(sessions=tuple(lines), next=cursor))
 
     def _session(self, effect: core.ReplySession) -> Outgoing | None:
         entry = self._registry.session(effect.entry.key) or effect.entry
         if effect.changed and entry == effect.entry and self._fault is not None:
             return _refused(effect)
         strikes = self._marking.strikes(entry.key)
-        data = session_shown(entry, effect.owners, effect.up, strikes, effect.known)
-        return core.Reply(client=effect.client, request=effect.request, data=data)
+        shown = session_shown(entry, effect.owners, effect.up, strikes, effect.known)
+        return core.Reply(client=effect.client, request=effect.request, result=shown)
 
     def _status(self, effect: core.ReplyStatus) -> core.Reply:
-        data = {
-            **self._facts,
-            **effect.data,
-            **self._registry.standing(),
-            "sessions": self._registry.count(),
-            "ledger": self._marking.facts(),
-            "registry": {"fault": self._fault},
-            "losses": [loss._asdict() for loss in self._registry.losses.latest(LOSSES_SHOWN)],
-        }
-        return core.Reply(client=effect.client, request=effect.request, data=data)
+        standing = self._registry.standing()
+        stored = StoredFacts(
+            **parts(self._facts),
+            suspended=standing["suspended"],
+            resume_pending=standing["resume_pending"],
+            sessions=self._registry.count(),
+            ledger=self._marking.facts(),
+            registry=RegistryFacts(fault=self._fault),
+            losses=self._registry.losses.latest(LOSSES_SHOWN),
+        )
+        return core.Reply(client=effect.client, request=effect.request, result=status(effect.state, stored, effect.now))
 
 
 _INDISPENSABLE = (core.CommitTable, core.RecordCuts, core.ProveWritable)  # nobody may act before they are durable

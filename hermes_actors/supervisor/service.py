@@ -27,6 +27,7 @@ from hermes_actors.core.sessions.lives import Life, begins_by_itself, young_deat
 from hermes_actors.core.state import Owner, State, Worker
 from hermes_actors.disk.sqlite import is_damage, is_large, mark_suspect
 from hermes_actors.home import Home
+from hermes_actors.operations.results import Listening, ProcessFacts
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool import fork_server, reaper
 from hermes_actors.pool.cores import usable_cores, usual_shards
@@ -428,15 +429,15 @@ class _Gateway:
             api_keys=dict(settings.api_keys),
         )
 
-    def _facts(self, serving: Serving) -> dict[str, object]:
-        return {
-            "version": importlib.metadata.version("hermes-actors"),
-            "pid": serving.pid,
-            "boot": self._boot,
-            "home": str(self._home.root),
-            "started_at": time.time(),
-            "http": {"host": serving.host, "port": serving.port},
-        }
+    def _facts(self, serving: Serving) -> ProcessFacts:
+        return ProcessFacts(
+            version=importlib.metadata.version("hermes-actors"),
+            pid=serving.pid,
+            boot=self._boot,
+            home=str(self._home.root),
+            started_at=time.time(),
+            http=Listening(host=serving.host, port=serving.port),
+        )
 
     # -- what nobody may leave behind ---------------------------------------------------------------------------------
     def _mark(self, boot: str) -> str:

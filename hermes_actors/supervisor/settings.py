@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
 
 import structlog
 
@@ -15,6 +13,7 @@ from hermes_actors.config.problems import ConfigError
 from hermes_actors.config.reload import changes, reloaded
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
 from hermes_actors.core.state import Limits
+from hermes_actors.operations.results import Change
 from hermes_actors.wire.refusals import RefusalCode
 
 READ_TIMEOUT_S = 1.5  # for the files; with the workers' answers it is less than hermes-ctl waits
@@ -60,12 +59,12 @@ class LiveSettings:
             servers=tuple(self.current.config.mcp_servers),
         )
 
-    def _take_over(self, new: Settings) -> tuple[dict[str, Any], ...]:
-        """What changes, as plain data."""
+    def _take_over(self, new: Settings) -> tuple[Change, ...]:
+        """What changes."""
         old = self.current
         logs.protect([*new.api_keys.values(), *new.environment.values()])
         self.current = reloaded(old, new)
-        return tuple(asdict(change) for change in changes(old, new))
+        return changes(old, new)
 
 
 def limits(settings: Settings) -> Limits:

@@ -24,7 +24,7 @@ from hermes_actors.config.model import ApiServerConfig
 from hermes_actors.core.events import Event, OperatorAsked
 from hermes_actors.disk.sqlite import is_short_of_space
 from hermes_actors.home import PRIVATE_FILE, Home
-from hermes_actors.operators.messages import ControlReply
+from hermes_actors.operators.messages import OperatorResponse
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool.listeners import open_listeners
 from hermes_actors.records.ledger_file import LedgerNotWritten
@@ -147,8 +147,8 @@ def _control(home: Home, why: str) -> ControlServer:
     def refuse(event: Event) -> None:
         assert isinstance(event, OperatorAsked)
         words = f"the gateway has not started yet, since the disk cannot be written: {why}"
-        control.reply(
-            event.client, ControlReply(request=event.request, error=RefusalCode.STORE_FAILED, why=words, data={})
+        control.respond(
+            event.client, OperatorResponse(request=event.request, error=RefusalCode.STORE_FAILED, why=words, data={})
         )
 
     control = ControlServer(home.control, refuse)

@@ -154,11 +154,11 @@ class Reconfigure:
 
 @message("query")
 class Query:
-    """The supervisor asks a worker something on behalf of an operator."""
+    """The supervisor requests something of a worker on behalf of an operator."""
 
     request: int
-    about: str  # session | mcp | restart_mcp | running | stop_turn | evict
-    key: str  # the session's; the server's name; empty where it is about all
+    operation: str  # a name of hermes_actors.operations.workers
+    arguments: dict[str, Any]  # its fields
 
 
 @message("stop")

@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 import pytest
 from fakes.control_peer import BOUND_S, HEADER, Behaviour, FakeSupervisor, answer, answering
+from fakes.operations import ask
 
 from hermes_actors.home import Home
+from hermes_actors.operations.requests import BeginDrain, CancelDrain, ShowStatus
+from hermes_actors.operations.results import DONE, Status, Then
 from hermes_actors.operators import client
-from hermes_actors.operators.client import ControlFailed, NoAnswer, NotRunning
-from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.operators.client import NoAnswer, NotRunning, RequestFailed
+from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.wire.codec import encode
 
 Start = Callable[[Behaviour], FakeSupervisor]
@@ -22,37 +25,50 @@ Hold = Callable[[], Callable[[], None]]
 NEXT = {"boot": "b2", "phase": "serving"}
 
 
+def served(status: Status | None) -> dict[str, str]:
+    assert status is not None
+    return {"boot": status.boot, "phase": status.phase}
+
+
 def test_the_data_of_a_reply_is_returned_as_it_is(home: Home, supervisor: Start) -> None:
     fake = supervisor(answering({"sessions.list": {"sessions": [], "next": "c"}}))
 
-    assert client.ask(home, "sessions.list", limit=3, after=None) == {"sessions": [], "next": "c"}
-    assert fake.requests[0].arguments == {"limit": 3, "after": None}
+    assert ask(home, "sessions.list", limit=3, after=None) == {"sessions": [], "next": "c"}
+    assert fake.requests[0].arguments == {"limit": 3}
+
+
+def test_a_result_with_a_field_of_another_type_is_another_release(home: Home, supervisor: Start) -> None:
+    supervisor(answering({"sessions.list": {"sessions": [{"strikes": "three"}], "next": None}}))
+
+    with pytest.raises(RequestFailed, match=r"sessions\.list\.sessions\[0\]\.strikes must be a whole number") as caught:
+        ask(home, "sessions.list")
+    assert caught.value.code == "protocol"
 
 
 def test_a_connection_carries_several_requests(home: Home, supervisor: Start) -> None:
     supervisor(answering({"status": {"pid": 1}, "drain.cancel": {}}))
 
     with client.connect(home) as control:
-        assert control.ask("status") == {"pid": 1}
-        assert control.ask("drain.cancel") == {}
+        assert control.ask(ShowStatus()).pid == 1
+        assert control.ask(CancelDrain()) == DONE
 
 
 def test_a_refusal_carries_the_code_and_words_of_the_supervisor(home: Home, supervisor: Start) -> None:
     supervisor(lambda connection, request: answer(connection, request, {}, "ambiguous", "cli may mean a:cli, b:cli"))
 
-    with pytest.raises(ControlFailed, match="cli may mean a:cli, b:cli") as caught:
-        client.ask(home, "sessions.show", session="cli")
+    with pytest.raises(RequestFailed, match="cli may mean a:cli, b:cli") as caught:
+        ask(home, "sessions.show", session="cli")
     assert caught.value.code == "ambiguous"
 
 
 def test_a_home_without_socket_has_no_supervisor(home: Home) -> None:
     with pytest.raises(NotRunning, match=str(home.root)):
-        client.ask(home, "status")
+        ask(home, "status")
 
 
 def test_a_home_that_is_not_there_has_no_supervisor(home: Home) -> None:
     with pytest.raises(NotRunning):
-        client.ask(Home(home.root / "nowhere"), "status")
+        ask(Home(home.root / "nowhere"), "status")
 
 
 def test_a_socket_that_a_dead_supervisor_left_is_no_supervisor(home: Home) -> None:
@@ -60,12 +76,12 @@ def test_a_socket_that_a_dead_supervisor_left_is_no_supervisor(home: Home) -> No
         listener.bind(str(home.control))
 
     with pytest.raises(NotRunning):
-        client.ask(home, "status")
+        ask(home, "status")
 
 
 def test_a_path_that_no_socket_can_have_is_told(home: Home) -> None:
-    with pytest.raises(ControlFailed, match="path too long") as caught:
-        client.ask(Home(home.root / ("x" * 120)), "status")
+    with pytest.raises(RequestFailed, match="path too long") as caught:
+        ask(Home(home.root / ("x" * 120)), "status")
     assert caught.value.code == "unreachable"
 
 
@@ -73,7 +89,7 @@ def test_a_held_lock_without_a_listener_is_told_apart_from_not_running(home: Hom
     hold_lock()
 
     with pytest.raises(NoAnswer, match=r"holds .* but does not listen"):
-        client.ask(home, "status")
+        ask(home, "status")
 
 
 def test_silence_is_bounded_and_names_the_process(
@@ -83,7 +99,7 @@ def test_silence_is_bounded_and_names_the_process(
     supervisor(lambda connection, request: None)
 
     with pytest.raises(NoAnswer, match=rf"pid {os.getpid()}\) gave no answer within 0.05 s"):
-        client.ask(home, "status")
+        ask(home, "status")
 
 
 def test_a_reply_that_trickles_in_does_not_stretch_the_bound(
@@ -92,7 +108,7 @@ def test_a_reply_that_trickles_in_does_not_stretch_the_bound(
     monkeypatch.setattr(client, "ANSWER_S", 0.2)
     gone = threading.Event()
 
-    def trickle(connection: socket.socket, request: ControlRequest) -> None:
+    def trickle(connection: socket.socket, request: OperatorRequest) -> None:
         connection.sendall(HEADER.pack(1_000_000))
         while not gone.wait(0.01):
             connection.sendall(b"x")
@@ -100,7 +116,7 @@ def test_a_reply_that_trickles_in_does_not_stretch_the_bound(
     supervisor(trickle)
     try:
         with pytest.raises(NoAnswer, match="no answer within"):
-            client.ask(home, "status")
+            ask(home, "status")
     finally:
         gone.set()
 
@@ -119,33 +135,36 @@ def test_garbage_is_another_release_and_never_an_exception_of_ours(
 ) -> None:
     supervisor(lambda connection, request: connection.sendall(garbage))
 
-    with pytest.raises(ControlFailed, match="is not of this release") as caught:
-        client.ask(home, "status")
+    with pytest.raises(RequestFailed, match="is not of this release") as caught:
+        ask(home, "status")
     assert caught.value.code == "protocol"
 
 
 @pytest.mark.parametrize(
     "other",
-    [ControlRequest(request=1, operation="x", arguments={}), ControlReply(request=99, error=None, why="", data={})],
+    [
+        OperatorRequest(request=1, operation="x", arguments={}),
+        OperatorResponse(request=99, error=None, why="", data={}),
+    ],
 )
 def test_what_is_no_reply_to_our_request_is_not_taken_for_one(home: Home, supervisor: Start, other: object) -> None:
     body = encode(other)
     supervisor(lambda connection, request: connection.sendall(HEADER.pack(len(body)) + body))
 
-    with pytest.raises(ControlFailed, match=f"unexpected {type(other).__name__}"):
-        client.ask(home, "status")
+    with pytest.raises(RequestFailed, match=f"unexpected {type(other).__name__}"):
+        ask(home, "status")
 
 
 @pytest.mark.parametrize("sent", [b"", HEADER.pack(100) + b"half"])
 def test_an_end_of_the_connection_instead_of_an_answer_is_no_answer(home: Home, supervisor: Start, sent: bytes) -> None:
-    def hang_up(connection: socket.socket, request: ControlRequest) -> None:
+    def hang_up(connection: socket.socket, request: OperatorRequest) -> None:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_RDWR)
 
     supervisor(hang_up)
 
     with pytest.raises(NoAnswer, match="ended the connection without an answer"):
-        client.ask(home, "status")
+        ask(home, "status")
 
 
 def test_the_end_of_a_connection_may_take_longer_than_an_answer(
@@ -153,14 +172,14 @@ def test_the_end_of_a_connection_may_take_longer_than_an_answer(
 ) -> None:
     monkeypatch.setattr(client, "ANSWER_S", 0.1)
 
-    def end_later(connection: socket.socket, request: ControlRequest) -> None:
+    def end_later(connection: socket.socket, request: OperatorRequest) -> None:
         answer(connection, request, {})
         threading.Timer(0.3, connection.shutdown, [socket.SHUT_RDWR]).start()
 
     supervisor(end_later)
 
     with client.connect(home) as control:
-        control.ask("drain")
+        control.ask(BeginDrain())
         assert not control.wait_closed(0.05)
         assert control.wait_closed(BOUND_S)
 
@@ -171,18 +190,18 @@ def test_an_answer_may_be_waited_for_longer_than_one_usually_takes(
     monkeypatch.setattr(client, "ANSWER_S", 0.1)
     released = threading.Event()
 
-    def answer_late(connection: socket.socket, request: ControlRequest) -> None:
+    def answer_late(connection: socket.socket, request: OperatorRequest) -> None:
         assert released.wait(BOUND_S)
         answer(connection, request, {"then": "stop"})
 
     supervisor(answer_late)
 
     with client.connect(home) as control:
-        control.begin("drain")
-        assert not control.answered(0.2)
+        control.begin(BeginDrain())
+        assert not control.responded(0.2)
         released.set()
-        assert control.answered(BOUND_S)
-        assert control.answer() == {"then": "stop"}
+        assert control.responded(BOUND_S)
+        assert control.result(BeginDrain()).then is Then.STOP
 
 
 def test_a_home_is_free_once_its_lock_is(home: Home, hold_lock: Hold) -> None:
@@ -201,7 +220,7 @@ def test_a_successor_is_whoever_serves_under_another_boot_id(home: Home, supervi
     ]
     fake = supervisor(lambda connection, request: answer(connection, request, said[len(fake.requests) - 1]))
 
-    assert client.wait_successor(home, "b1", BOUND_S) == said[-1]
+    assert served(client.wait_successor(home, "b1", BOUND_S)) == said[-1]
 
 
 def test_a_successor_is_waited_for_while_somebody_holds_the_home(
@@ -213,7 +232,7 @@ def test_a_successor_is_waited_for_while_somebody_holds_the_home(
     later = threading.Timer(0.5, lambda: fakes.append(FakeSupervisor(home, answering({"status": NEXT}))))
     later.start()
     try:
-        assert client.wait_successor(home, "b1", BOUND_S) == NEXT
+        assert served(client.wait_successor(home, "b1", BOUND_S)) == NEXT
     finally:
         later.join()
         fakes[0].close()

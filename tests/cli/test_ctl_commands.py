@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from fakes.commands import at_terminal, piped, python
 from fakes.commands import ctl as ctl_line
 from fakes.control_peer import Behaviour, FakeSupervisor, answer, answering
+from fakes.operations import filled_result
 
 from hermes_actors.cli.ctl import ctl
 from hermes_actors.core.state import Owner
@@ -82,7 +83,7 @@ def test_status_shows_people_that_a_restart_is_prepared(home: Home, supervisor: 
 def test_status_gives_machines_the_data_as_it_is(home: Home, supervisor: Start) -> None:
     supervisor(answering({"status": STATUS}))
 
-    assert json.loads(run(home, "status", "--json").stdout) == STATUS
+    assert json.loads(run(home, "status", "--json").stdout) == filled_result("status", STATUS)
 
 
 def test_workers_shows_and_gives_only_the_workers(home: Home, supervisor: Start) -> None:
@@ -108,7 +109,7 @@ def test_all_sessions_are_asked_for_page_by_page(home: Home, supervisor: Start) 
         None: {"sessions": [SESSION], "next": "c1"},
         "c1": {"sessions": [{**SESSION, "key": "b"}], "next": None},
     }
-    supervisor(lambda connection, request: answer(connection, request, pages[request.arguments["after"]]))
+    supervisor(lambda connection, request: answer(connection, request, pages[request.arguments.get("after")]))
 
     got = json.loads(run(home, "sessions", "list", "--all", "--json").stdout)
 
@@ -167,7 +168,7 @@ def test_a_row_is_not_folded_at_a_narrow_terminal(home: Home, supervisor: Start)
 
 CONNECTION = {
     "worker": 1, "server": "files", "scope": "session", "session": "api:default:cli", "state": "waiting",
-    "since": NOW - 9000, "starts": 3, "calls": 12, "last_error": "its command ended", "pid": None,
+    "since": NOW - 9000, "starts": 3, "calls": 12, "last_error": "its command ended", "detail": None, "pid": None,
 }  # fmt: skip
 
 
@@ -178,14 +179,14 @@ def test_mcp_shows_every_connection(home: Home, supervisor: Start) -> None:
     people, machines = run(home, "mcp"), run(home, "mcp", "--json")
 
     head, _, files, time_, _, why = people.stdout.splitlines()
-    in_rows = [name for name in CONNECTION if name != "last_error"]
+    in_rows = [name for name in CONNECTION if name not in ("last_error", "detail")]
     assert re.split(r" {2,}", head.strip()) == in_rows
     assert why == "its command ended (2 h ago)"
     for text in ("files", "api:default:cli", "waiting", "2 h ago"):
         assert text in files
     for text in ("time", "worker", "up", "4712"):
         assert text in time_
-    assert json.loads(machines.stdout) == {"connections": [CONNECTION, shared]}
+    assert json.loads(machines.stdout) == {"connections": [CONNECTION, shared], "missing": []}
 
 
 def test_mcp_says_that_there_is_no_connection(home: Home, supervisor: Start) -> None:
@@ -194,7 +195,7 @@ def test_mcp_says_that_there_is_no_connection(home: Home, supervisor: Start) -> 
     people, machines = run(home, "mcp"), run(home, "mcp", "--json")
 
     assert (people.exit_code, people.stdout) == (0, "no connections\n")
-    assert (machines.exit_code, json.loads(machines.stdout)) == (0, {"connections": []})
+    assert (machines.exit_code, json.loads(machines.stdout)) == (0, {"connections": [], "missing": []})
 
 
 def test_mcp_restart_names_the_server_and_tells_how_many_connections_it_had(home: Home, supervisor: Start) -> None:
@@ -203,7 +204,7 @@ def test_mcp_restart_names_the_server_and_tells_how_many_connections_it_had(home
     people, machines = run(home, "mcp", "restart", "files"), run(home, "mcp", "restart", "files", "--json")
 
     assert (people.exit_code, people.stdout) == (0, "connections of files restarted: 3\n")
-    assert json.loads(machines.stdout) == {"restarted": 3}
+    assert json.loads(machines.stdout) == {"restarted": 3, "missing": []}
     assert [request.operation for request in fake.requests] == ["mcp.restart", "mcp.restart"]
     assert fake.requests[0].arguments == {"server": "files"}
 
@@ -264,7 +265,7 @@ def test_a_reload_tells_in_groups_what_changes_when(home: Home, supervisor: Star
         "only after a restart",
         "supervisor.workers 2 → 4",
     ]
-    assert json.loads(machines.stdout) == {"changes": CHANGES}
+    assert json.loads(machines.stdout) == {"changes": CHANGES, "missing": []}
 
 
 def test_a_reload_of_nothing_new_says_so(home: Home, supervisor: Start) -> None:

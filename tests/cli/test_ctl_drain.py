@@ -16,13 +16,17 @@ from click.testing import CliRunner, Result
 from fakes.commands import at_terminal, piped
 from fakes.commands import ctl as ctl_line
 from fakes.control_peer import BOUND_S, Behaviour, FakeSupervisor, answer, answering
+from fakes.operations import made
 
 from hermes_actors.cli import drain as command
 from hermes_actors.cli.ctl import ctl
 from hermes_actors.cli.drain_view import LINE_INTERVAL_S, Lines, outcome, plan, running, summary
 from hermes_actors.cli.render import console
 from hermes_actors.home import Home
-from hermes_actors.operators.messages import ControlRequest
+from hermes_actors.operations.plain import to_plain
+from hermes_actors.operations.requests import BeginDrain
+from hermes_actors.operations.results import Drained, DrainPlanned, DrainShown, Then
+from hermes_actors.operators.messages import OperatorRequest
 
 Start = Callable[[Behaviour], FakeSupervisor]
 
@@ -44,7 +48,7 @@ DONE = {
     "then": "stop",
 }
 CUT = {**DONE, "marked": 2, "cut": ["api:default:a", "api:default:b"], "stateless": 1, "suspended": ["api:default:b"]}
-PLAN = {
+PLAN: dict[str, Any] = {
     "timeout_s": 60.0, "finishes": 1, "cut": 1, "unknown": 0, "queued": 2, "missing": [1],
     "turns": [
         {**TURN, "age_s": 95.0, "usual_s": 300.0, "outcome": "cut", "strikes": 2, "suspends": True},
@@ -65,7 +69,7 @@ class Draining:
         self._reply = reply
         self._until_looked_at = until_looked_at
 
-    def __call__(self, connection: socket.socket, request: ControlRequest) -> None:
+    def __call__(self, connection: socket.socket, request: OperatorRequest) -> None:
         match request.operation:
             case "status":
                 answer(connection, request, {"boot": self.boot, "pid": 7, "version": "9", "phase": "serving"})
@@ -77,7 +81,7 @@ class Draining:
                 self.asked.append(request.arguments)
                 threading.Thread(target=self._end, args=(connection.dup(), request)).start()
 
-    def _end(self, connection: socket.socket, request: ControlRequest) -> None:
+    def _end(self, connection: socket.socket, request: OperatorRequest) -> None:
         with contextlib.suppress(OSError), connection:  # the client may have let go
             assert self.over.wait(BOUND_S)
             self.boot = "two"
@@ -132,7 +136,7 @@ def test_a_drain_asks_for_what_its_options_say(
     fake = draining({**DONE, "then": then})
 
     assert run(home, *words).exit_code == 0
-    assert fake.asked == [{"timeout": timeout, "then": then, "asker": None}]
+    assert fake.asked == [to_plain(BeginDrain(timeout=timeout, then=Then(then)))]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +209,7 @@ def test_a_drain_that_had_to_mark_sessions_exits_3_and_names_them(
 def test_a_long_list_of_cut_sessions_is_shortened() -> None:
     keys = [f"api:default:{number:04}" for number in range(1000)]
 
-    told = outcome({**CUT, "marked": 1501, "cut": keys}, 3)
+    told = outcome(made(Drained, {**CUT, "marked": 1501, "cut": keys}), 3)
 
     assert "1500 (api:default:0000, " in told
     assert "api:default:0019, and 1480 more)" in told
@@ -214,11 +218,13 @@ def test_a_long_list_of_cut_sessions_is_shortened() -> None:
 def test_a_session_that_was_cut_too_often_does_not_go_on() -> None:
     stuck = {**DONE, "marked": 1, "cut": ["api:default:b"], "suspended": ["api:default:b"]}
 
-    assert outcome({**stuck, "then": "restart"}, 5).splitlines() == [
+    assert outcome(made(Drained, {**stuck, "then": "restart"}), 5).splitlines() == [
         "restarted",
         f"cut 5 times in a row: 1 (api:default:b): the next message starts fresh; {BACK}",
     ]
-    assert "the next message will start fresh after the next restart" in outcome({**stuck, "then": "hold"}, 3)
+    assert "the next message will start fresh after the next restart" in outcome(
+        made(Drained, {**stuck, "then": "hold"}), 3
+    )
 
 
 def test_a_worker_that_had_to_be_killed_is_told_and_does_not_pass_for_an_end_without_cuts(
@@ -234,7 +240,7 @@ def test_a_worker_that_had_to_be_killed_is_told_and_does_not_pass_for_an_end_wit
 
 
 def test_what_a_silent_worker_runs_does_not_pass_for_nothing() -> None:
-    line = summary({**STATUS, "turns": [], "count": 0, "queued": 0, "missing": [1]})
+    line = summary(made(DrainShown, {**STATUS, "turns": [], "count": 0, "queued": 0, "missing": [1]}))
 
     assert "no turn runs, no answer from worker 1" in line
 
@@ -290,7 +296,7 @@ def test_a_drain_returns_only_when_the_home_is_free(
 
 
 def test_a_drain_that_is_cancelled_meanwhile_fails_with_the_supervisors_words(home: Home, supervisor: Start) -> None:
-    def cancelled(connection: socket.socket, request: ControlRequest) -> None:
+    def cancelled(connection: socket.socket, request: OperatorRequest) -> None:
         error = "cancelled" if request.operation == "drain" else None
         answer(connection, request, {"boot": "one"}, error, "an operator cancelled the drain")
 
@@ -303,7 +309,7 @@ def test_a_drain_that_is_cancelled_meanwhile_fails_with_the_supervisors_words(ho
 
 
 def test_a_supervisor_that_dies_in_the_drain_is_no_end_in_order(home: Home, supervisor: Start) -> None:
-    def die(connection: socket.socket, request: ControlRequest) -> None:
+    def die(connection: socket.socket, request: OperatorRequest) -> None:
         if request.operation == "drain":
             connection.shutdown(socket.SHUT_RDWR)
         else:
@@ -326,7 +332,7 @@ class Vanishing:
         self._in_place = in_place
         self._restarts = restarts
 
-    def __call__(self, connection: socket.socket, request: ControlRequest) -> None:
+    def __call__(self, connection: socket.socket, request: OperatorRequest) -> None:
         if request.operation == "drain":
             self.boot = "two" if self._restarts else "one"
             connection.shutdown(socket.SHUT_RDWR)
@@ -392,7 +398,7 @@ def test_the_wait_is_bounded_where_the_supervisor_says_no_end(
     monkeypatch.setattr(command, "MARGIN_S", 0.05)
     looks = 0
 
-    def silent(connection: socket.socket, request: ControlRequest) -> None:
+    def silent(connection: socket.socket, request: OperatorRequest) -> None:
         nonlocal looks
         match request.operation:
             case "status":
@@ -462,27 +468,27 @@ def test_lines_come_for_changes_alone_and_not_more_often_than_bearable() -> None
     now, lines = 0.0, list[str]()
     shown = Lines(lines.append, clock=lambda: now)
 
-    shown.show(STATUS)
+    shown.show(made(DrainShown, STATUS))
     now = LINE_INTERVAL_S / 2
-    shown.show({**STATUS, "count": 1})
+    shown.show(made(DrainShown, {**STATUS, "count": 1}))
     assert len(lines) == 1
     now = LINE_INTERVAL_S
-    shown.show({**STATUS, "left_s": 5})
+    shown.show(made(DrainShown, {**STATUS, "left_s": 5}))
     assert len(lines) == 1
-    shown.show({**STATUS, "count": 1, "queued": 0, "left_s": 36.4})
+    shown.show(made(DrainShown, {**STATUS, "count": 1, "queued": 0, "left_s": 36.4}))
 
     assert lines[1:] == ["draining: 1 turn runs, 36 s left"]
 
 
 def test_before_a_drain_has_begun_no_turn_is_told_of_but_that_it_is_prepared() -> None:
-    lines, before = list[str](), {**STATUS, "phase": "serving", "then": None, "left_s": None}
+    lines, before = list[str](), {**STATUS, "phase": "serving", "preparing": True, "then": None, "left_s": None}
     screen = console()
     with screen.capture() as captured:
-        screen.print(running(before, NOW))
+        screen.print(running(made(DrainShown, before), NOW))
     shown = Lines(lines.append)
-    shown.show(before)
-    shown.show(before)
-    shown.show(STATUS)
+    shown.show(made(DrainShown, before))
+    shown.show(made(DrainShown, before))
+    shown.show(made(DrainShown, STATUS))
 
     prepared = "a new start is prepared; nothing drains yet"
     assert captured.get() == f"{prepared}\n"
@@ -492,7 +498,7 @@ def test_before_a_drain_has_begun_no_turn_is_told_of_but_that_it_is_prepared() -
 def test_more_turns_than_fit_are_counted() -> None:
     screen = console()
     with screen.capture() as captured:
-        screen.print(running({**STATUS, "turns": [TURN] * 25, "count": 300}, NOW))
+        screen.print(running(made(DrainShown, {**STATUS, "turns": [TURN] * 25, "count": 300}), NOW))
 
     assert captured.get().count("api:default:cli") == 10
     assert "and 290 more" in captured.get()
@@ -501,10 +507,10 @@ def test_more_turns_than_fit_are_counted() -> None:
 def test_the_key_of_a_session_cannot_command_the_terminal() -> None:
     screen = console()
     with screen.capture() as captured:
-        screen.print(running({**STATUS, "turns": [{**TURN, "key": "\x1b[2J[red]"}]}, NOW))
+        screen.print(running(made(DrainShown, {**STATUS, "turns": [{**TURN, "key": "\x1b[2J[red]"}]}), NOW))
 
     assert "\\x1b[2J[red]" in captured.get()
-    assert "\x1b[2J" not in outcome({**CUT, "cut": ["\x1b[2J", "b"]}, 3)
+    assert "\x1b[2J" not in outcome(made(Drained, {**CUT, "cut": ["\x1b[2J", "b"]}), 3)
 
 
 # -- from inside a turn -----------------------------------------------------------------------------------------------
@@ -530,7 +536,7 @@ def test_a_refusal_reaches_the_tool_that_asked(home: Home, supervisor: Start, mo
     monkeypatch.setenv("HERMES_ACTORS_HOME", str(home.root))
     monkeypatch.setenv("HERMES_ACTORS_SESSION", "api:default:cli")
 
-    def refuse(connection: socket.socket, request: ControlRequest) -> None:
+    def refuse(connection: socket.socket, request: OperatorRequest) -> None:
         refused = ("configuration", "agent.max_turn: unknown key") if request.operation == "drain" else ()
         answer(connection, request, {"boot": "one", "phase": "serving"}, *refused)
 
@@ -550,7 +556,7 @@ def test_a_tool_of_another_gateway_is_nobody_here(
     monkeypatch.setenv("HERMES_ACTORS_SESSION", "api:default:cli")
 
     assert run(home, "drain").stdout.startswith("stopped\n")
-    assert fake.asked[0]["asker"] is None
+    assert fake.asked[0].get("asker") is None
 
 
 def test_a_home_by_another_name_is_the_same_home(home: Home, tmp_path: Any) -> None:
@@ -577,14 +583,15 @@ def test_a_plan_says_who_would_finish_and_who_would_be_cut(home: Home, superviso
         assert text in cut
     for text in ("api:default:b", "2 s", "4 s", "finishes", "0"):
         assert text in finishes
-    assert json.loads(machines.stdout) == PLAN
-    assert [request.arguments for request in fake.requests] == [{"timeout": 60.0}, {"timeout": None}]
+    lines = [{name: value for name, value in turn.items() if name != "started_at"} for turn in PLAN["turns"]]
+    assert json.loads(machines.stdout) == {**PLAN, "turns": lines}
+    assert [request.arguments for request in fake.requests] == [{"timeout": 60.0}, {}]
 
 
 def test_a_usual_time_below_a_second_is_not_none_at_all() -> None:
     screen = console()
     with screen.capture() as captured:
-        screen.print(plan({**PLAN, "turns": [{**PLAN["turns"][0], "usual_s": 0.02}]}))  # type: ignore[index]  # a list
+        screen.print(plan(made(DrainPlanned, {**PLAN, "turns": [{**PLAN["turns"][0], "usual_s": 0.02}]})))
 
     assert "<1 s" in captured.get()
 
@@ -592,7 +599,7 @@ def test_a_usual_time_below_a_second_is_not_none_at_all() -> None:
 def test_a_plan_of_nothing_says_so() -> None:
     screen = console()
     with screen.capture() as captured:
-        screen.print(plan({"timeout_s": 0.0, "turns": [], "finishes": 0, "cut": 0, "unknown": 0, "queued": 0}))
+        screen.print(plan(made(DrainPlanned, {"timeout_s": 0.0})))
 
     assert captured.get() == "with 0 s: nothing runs\n"
 
@@ -611,7 +618,7 @@ def test_a_stop_waits_until_the_supervisor_is_gone_and_says_whom_it_cut(
     assert (people.exit_code, machines.exit_code) == (0, 0)
     assert people.stdout.startswith("stopped\ncut at the deadline and marked")
     assert "messages that wait in 1 session are kept" in people.stdout
-    assert fake.asked == [{"timeout": timeout, "then": "stop", "asker": None}] * 2
+    assert fake.asked == [to_plain(BeginDrain(timeout=timeout))] * 2
     assert json.loads(machines.stdout) == {"stopped": True, **CUT, "waiting": 1}
 
 

@@ -9,22 +9,26 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from fakes.control_peer import Behaviour, FakeSupervisor, answering
 
 from hermes_actors.cli import disk
-from hermes_actors.cli.command import Failed
 from hermes_actors.cli.ctl import ctl
 from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.home import Home
+from hermes_actors.operations import requests
+from hermes_actors.operations.operation import Operation
+from hermes_actors.operators.client import RequestFailed
 from hermes_actors.records import registry_file
 from hermes_actors.records.ledger_file import LedgerFile, LedgerNotWritten, read
 from hermes_actors.records.registry import Registry
 from hermes_actors.supervisor.home_lock import hold
 from hermes_actors.supervisor.marking import Marking
 from hermes_actors.wire.records import CutTurn
+from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 
 Start = Callable[[Behaviour], FakeSupervisor]
@@ -177,7 +181,7 @@ def test_strikes_are_cleared_by_the_supervisor_that_runs(kept: Home, supervisor:
 
     assert (told.exit_code, told.stdout) == (0, f"cleared: {CUT_ONCE}\n")
     assert all_of_them.exit_code == 0
-    assert [request.arguments for request in fake.requests] == [{"session": CUT_ONCE}, {"session": None}]
+    assert [request.arguments for request in fake.requests] == [{"session": CUT_ONCE}, {}]
     assert standing(kept, CUT_ONCE)[1] == 1
 
 
@@ -271,10 +275,11 @@ def test_a_home_that_somebody_holds_is_not_changed_behind_its_back(kept: Home) -
 @pytest.mark.parametrize("asked", [("sessions.suspend", "calm"), ("ledger.clear", None)])
 def test_a_supervisor_that_starts_meanwhile_keeps_its_home(kept: Home, asked: tuple[str, str | None]) -> None:
     operation, session = asked
-    with hold(kept), pytest.raises(Failed, match="already running") as refused:
-        disk.ask(kept, operation, session=session)
+    wanted: Operation[Any] = requests.read(operation, {"session": session})
+    with hold(kept), pytest.raises(RequestFailed, match="already running") as refused:
+        disk.request(kept, wanted)
 
-    assert refused.value.error == "busy"
+    assert refused.value.code == RefusalCode.BUSY
     assert standing(kept, CALM) == (Standing.CLEAR, 0)
 
 

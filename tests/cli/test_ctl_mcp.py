@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from fakes.operations import made
 from rich.console import Console
 
 from hermes_actors.cli import mcp_view, render
 from hermes_actors.cli.ctl import ctl
 from hermes_actors.home import Home
+from hermes_actors.operations.results import Connection
 
 SCRIPT = Path(__file__).parents[1] / "fakes/mcp_offering_server.py"
 KEY = "a-key-that-is-long-enough"
@@ -118,8 +120,9 @@ def test_a_table_of_tools_fits_80_columns_and_says_what_was_renamed_or_left_out(
 
 def test_why_connections_failed_stands_below_them_once_for_each_reason() -> None:
     row = {"worker": 0, "server": "s", "state": "waiting", "since": 90.0, "last_error": "it is away", "detail": "a\nb"}
+    rows = [made(Connection, one) for one in (row, {**row, "worker": 1}, {**row, "last_error": None})]
 
-    lines = drawn(render.connections([row, {**row, "worker": 1}, {**row, "last_error": None}], 100.0), 120)
+    lines = drawn(render.connections(rows, 100.0), 120)
 
     assert sum("it is away (10 s ago)" in line for line in lines) == 1
     assert "  the server said:" in lines

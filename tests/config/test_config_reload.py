@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.config.model import Config, Section, Settings, from_plain, to_plain
-from hermes_actors.config.reload import RULES, Change, changes, reloaded
+from hermes_actors.config.reload import RULES, changes, reloaded
 from hermes_actors.config.resolve import resolve
+from hermes_actors.operations.results import Change
 
 _PAGE = Path(__file__).parents[2] / "docs/howto/change-the-configuration.md"
 

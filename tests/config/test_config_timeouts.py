@@ -11,8 +11,8 @@ from hermes_actors.cli import drain as command
 from hermes_actors.config import timeouts
 from hermes_actors.config.model import MAX_SECONDS, AgentSection, Config
 from hermes_actors.core.drain import drain
-from hermes_actors.core.drain import requests as drain_requests
 from hermes_actors.core.pool import lifecycle
+from hermes_actors.operations.requests import LONGEST_TIMEOUT_S
 from hermes_actors.pool import pool, reaper
 from workers.sessions import command_run, turn
 from workers.store import rows
@@ -81,7 +81,7 @@ def test_the_bounds_of_an_end_lie_within_each_other() -> None:
 
 
 def test_the_longest_drain_is_the_same_in_the_file_on_the_command_line_and_on_the_socket() -> None:
-    assert command.LONGEST_S == drain_requests.MOST_TIMEOUT_S == MAX_SECONDS
+    assert command.LONGEST_S == LONGEST_TIMEOUT_S == MAX_SECONDS
 
 
 def test_a_key_is_remembered_as_long_as_the_rule_believes() -> None:

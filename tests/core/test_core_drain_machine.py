@@ -27,7 +27,9 @@ from hermes_actors.core.events import (
     WorkerSpawned,
 )
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
-from hermes_actors.core.state import Drain, Phase, Process, Then
+from hermes_actors.core.state import Drain, Process
+from hermes_actors.operations.requests import read
+from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -230,7 +232,7 @@ class Draining(RuleBasedStateMachine):
     def ask(self, operation: str, **arguments: object) -> None:
         self.requests += 1
         self.waiting.add(self.requests)
-        self.tell(OperatorAsked(client=1, request=self.requests, operation=operation, arguments=arguments))
+        self.tell(OperatorAsked(client=1, request=self.requests, operation=read(operation, arguments)))
 
     @rule(full=st.sampled_from([False, False, True]))
     def the_disk_fills_or_gets_room(self, full: bool) -> None:

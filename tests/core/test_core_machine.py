@@ -25,11 +25,13 @@ from hermes_actors.core.events import (
     WorkerExited,
     WorkerLost,
 )
-from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
 from hermes_actors.core.pool.policy import restart_after
-from hermes_actors.core.state import NEVER_RESTARTED, Owner, Phase, WorkerState
+from hermes_actors.core.state import NEVER_RESTARTED, Owner
 from hermes_actors.core.step import due
+from hermes_actors.operations.requests import read
+from hermes_actors.operations.results import Change, Phase, WorkerState
 from hermes_actors.wire.records import Load
 
 SLOTS = 3
@@ -51,7 +53,7 @@ class World(RuleBasedStateMachine):
         self.stop_by: float | None = None
         self.actor = NEVER_RESTARTED  # of the one session that falls back
         self.restarted: list[str] = []  # by which turns
-        self.questions: list[tuple[tuple[int, int], int]] = []  # who was asked, and the number
+        self.pending: list[tuple[tuple[int, int], int]] = []  # who was asked, and the number
         self.asked: dict[int, float] = {}  # an operator's request that has no reply -> when it was made
         self.requests = 0
 
@@ -78,7 +80,7 @@ class World(RuleBasedStateMachine):
                 case fx.SendQuery() | fx.SendReconfigure():
                     assert effect.to
                     assert all(self.alive.get(slot) == generation for slot, generation in effect.to)
-                    self.questions += ((process, effect.request) for process in effect.to)
+                    self.pending += ((process, effect.request) for process in effect.to)
                 case fx.Reply():
                     del self.asked[effect.request]  # it has one reply
                 case _:
@@ -186,12 +188,12 @@ class World(RuleBasedStateMachine):
     @rule(operation=st.sampled_from(["mcp", "mcp.restart"]))
     def an_operator_asks(self, operation: str) -> None:
         self.ask(
-            lambda request: OperatorAsked(client=1, request=request, operation=operation, arguments={"server": "time"})
+            lambda request: OperatorAsked(client=1, request=request, operation=read(operation, {"server": "time"}))
         )
 
     @rule()
     def the_configuration_was_read_again(self) -> None:
-        change = {"key": "k", "when": "now", "what": "w"}
+        change = Change(key="k", when="now", what="w")
         self.ask(
             lambda request: SettingsLoaded(
                 client=1, request=request, changes=(change,), limits=self.desk.limits, servers=("time",)
@@ -200,8 +202,8 @@ class World(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 9), found=st.booleans())
     def a_worker_answers(self, which: int, found: bool) -> None:
-        if which < len(self.questions):
-            (slot, generation), number = self.questions[which]  # maybe not for the first time, maybe it is dead
+        if which < len(self.pending):
+            (slot, generation), number = self.pending[which]  # maybe not for the first time, maybe it is dead
             self.tell(
                 lambda: QueryAnswered(
                     slot=slot, generation=generation, request=number, found=found, data={"mcp": [], "restarted": 1}
@@ -240,7 +242,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def no_operator_waits_for_long(self) -> None:
-        assert all(self.desk.now < made + QUERY_TIMEOUT_S for made in self.asked.values())
+        assert all(self.desk.now < made + RESPONSE_TIMEOUT_S for made in self.asked.values())
 
     @invariant()
     def the_killed_are_not_asked_to_serve(self) -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from hermes_actors.core.drain.plan import MOST_SHOWN, Plan, RunningTurn, judge, queued, running, shown
+from hermes_actors.core.drain.plan import MOST_SHOWN, Plan, judge, queued, running
+from hermes_actors.core.drain.plan import shown as planned
+from hermes_actors.operations.plain import to_plain
+from hermes_actors.operations.results import RunningTurn
+from hermes_actors.operations.workers import WorkerTurns
+
+
+def shown(plan: Plan, strikes: Callable[[str], int], threshold: int) -> dict[str, Any]:
+    plain: dict[str, Any] = to_plain(planned(plan, strikes, threshold))
+    return plain
+
 
 TURN = RunningTurn(worker=0, key="api:default:a", turn_id="turn_1", started_at=100.0, stateless=False, usual_s=10.0)
 PLAN = Plan(timeout_s=60.0, at=105.0, turns=(TURN,), queued=0, missing=())
@@ -84,14 +96,8 @@ def test_all_turns_count_though_not_all_are_shown() -> None:
 
 
 def test_what_workers_tell_is_joined_oldest_first() -> None:
-    told = {
-        "key": "k",
-        "turn_id": "turn_1",
-        "started_at": 5.0,
-        "stateless": False,
-        "usual_s": None,
-    }
-    answers = {0: {"turns": [told], "queued": 1}, 1: {"turns": [{**told, "started_at": 3.0}], "queued": 2}, 2: {}}
+    turns = [replace(TURN, worker=0, started_at=5.0), replace(TURN, worker=1, started_at=3.0)]
+    responses = {turn.worker: WorkerTurns(turns=(turn,), queued=turn.worker + 1) for turn in turns}
 
-    assert [(turn.worker, turn.started_at) for turn in running(answers)] == [(1, 3.0), (0, 5.0)]
-    assert queued(answers) == 3
+    assert [(turn.worker, turn.started_at) for turn in running(responses)] == [(1, 3.0), (0, 5.0)]
+    assert queued(responses) == 3

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes.core_desk import Desk, of, reply, serving
+from fakes.core_desk import Desk, of, reply, serving, shown
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.drain.drain import MOST_WAITING
 from hermes_actors.core.events import OperatorAsked, RestartPrepared, RestartRefused, RestartWanted
-from hermes_actors.core.state import Phase
+from hermes_actors.operations.requests import BeginDrain, read
+from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire.refusals import RefusalCode
 
 KEY = "api:default:a"
@@ -27,7 +28,7 @@ def ask(
 ) -> tuple[fx.Effect, ...]:
     """For a restart, unless it says what else."""
     arguments |= {"then": then}
-    return desk.tell(OperatorAsked(client=1, request=request, operation=operation, arguments=arguments))
+    return desk.tell(OperatorAsked(client=1, request=request, operation=read(operation, arguments)))
 
 
 def preparing(*requests: int) -> Desk:
@@ -62,7 +63,7 @@ def answers(effects: tuple[fx.Effect, ...]) -> dict[int, RefusalCode | None]:
 @pytest.mark.parametrize(
     "wish",
     [
-        OperatorAsked(client=1, request=1, operation="drain", arguments={"then": "restart"}),
+        OperatorAsked(client=1, request=1, operation=BeginDrain(then=Then.RESTART)),
         RestartWanted(slot=0, generation=1, key=KEY),
     ],
 )
@@ -170,12 +171,12 @@ def test_it_is_seen_that_a_restart_is_prepared() -> None:
     desk.answer(0, question.request, {"turns": [], "queued": 0})
     told = reply(desk.answer(1, question.request, {"turns": [], "queued": 0}))
 
-    assert (status.data["preparing"], status.data["drain"]) == (True, None)
+    assert (shown(status)["preparing"], shown(status)["drain"]) == (True, None)
     assert (told.data["preparing"], told.data["then"]) == (True, None)
 
     prepared(desk)
     (status,) = of(fx.ReplyStatus, desk.operator("status"))
-    assert not status.data["preparing"]
+    assert not shown(status)["preparing"]
 
 
 def test_a_cancel_ends_the_preparation_for_all_who_wait() -> None:
@@ -219,16 +220,6 @@ def test_a_signal_wins_over_a_restart_that_is_prepared() -> None:
     assert answers(desk.stop()) == {1: "overruled"}
 
     assert of(fx.Finish, restarted(desk)) == [fx.Finish(restart=False)]
-
-
-def test_a_request_that_cannot_be_used_disturbs_no_preparation() -> None:
-    desk = preparing(1)
-
-    assert answers(ask(desk, 2, then="dance")) == {2: "bad_request"}
-    assert answers(ask(desk, 3, "drain", timeout="soon")) == {3: "bad_request"}
-    assert answers(ask(desk, 4, timeout="soon")) == {4: "bad_request"}
-
-    assert of(fx.SendDrain, prepared(desk))
 
 
 def test_a_preparation_that_was_dropped_counts_for_no_later_wish() -> None:

@@ -11,6 +11,8 @@ from hermes_actors.core import effects as fx
 from hermes_actors.core.events import RestoreWanted, SessionsFound, ShardBroke, ShardRecovered, TurnSucceeded
 from hermes_actors.core.sessions import marks
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.operations.requests import OnSession, read
+from hermes_actors.operations.workers import EvictSession, StopRunning
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -130,7 +132,9 @@ def test_a_session_gets_its_earlier_transcript_back_through_its_owner() -> None:
 
 
 def found(operation: str, entry: SessionEntry = ENTRY) -> SessionsFound:
-    return SessionsFound(client=3, request=9, wanted="x", operation=operation, found=(entry,))
+    wanted = read(operation, {"session": "x"})
+    assert isinstance(wanted, OnSession)
+    return SessionsFound(client=3, request=9, operation=wanted, found=(entry,))
 
 
 @pytest.mark.parametrize(
@@ -143,10 +147,10 @@ def test_a_change_is_recorded_before_its_worker_lets_go_and_answered_after(opera
     (change,) = desk.tell(found(operation, entry))
 
     assert isinstance(change, fx.ChangeSession)
-    assert (change.key, change.change) == ("api:a:x", operation.partition(".")[2])
+    assert (change.key, change.change.name) == ("api:a:x", operation)
     query = change.then
     assert query is not None
-    assert (query.about, query.key, query.to) == ("evict", "api:a:x", ((1, 1),))
+    assert (query.operation, query.to) == (EvictSession(key="api:a:x"), ((1, 1),))
     (answer,) = of(fx.ReplySession, desk.answer(1, query.request, {}))
     assert (answer.client, answer.request) == (3, 9)
 
@@ -173,9 +177,9 @@ def test_a_turn_is_stopped_by_its_worker() -> None:
     desk = serving()
     (query,) = of(fx.SendQuery, desk.tell(found("sessions.stop")))
 
-    answer = reply(desk.answer(1, query.request, {"stopped": True}))
+    answer = reply(desk.answer(1, query.request, {"count": 1}))
 
-    assert query.about == "stop_turn"
+    assert query.operation == StopRunning(key="api:a:x")
     assert answer.data == {"stopped": True, "missing": []}
 
 

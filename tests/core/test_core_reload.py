@@ -9,11 +9,12 @@ from fakes.core_desk import Desk, of, reply, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ReloadAsked, SettingsLoaded, SettingsRefused
-from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
 from hermes_actors.core.state import Process
+from hermes_actors.operations.results import Change
 from hermes_actors.wire.refusals import RefusalCode
 
-CHANGE = {"key": "agent.max_turns", "when": "next_turn", "what": "90 → 5"}
+CHANGE = Change(key="agent.max_turns", when="next_turn", what="90 → 5")
 
 
 def loaded(desk: Desk, *, client: int | None = 3, nothing: bool = False) -> SettingsLoaded:
@@ -46,14 +47,14 @@ def test_what_changes_is_told_when_every_worker_has_it() -> None:
 
     answer = reply(desk.answer(1, question.request, {}))
 
-    assert (answer.error, answer.data) == (None, {"changes": [CHANGE], "missing": []})
+    assert (answer.error, answer.data) == (None, {"changes": [CHANGE._asdict()], "missing": []})
 
 
 def test_a_worker_that_does_not_say_that_it_has_it_is_named() -> None:
     desk = serving()
     desk.answer(1, sent(desk.tell(loaded(desk))).request, {})
 
-    assert reply(desk.wait(QUERY_TIMEOUT_S)).data["missing"] == [0]
+    assert reply(desk.wait(RESPONSE_TIMEOUT_S)).data["missing"] == [0]
 
 
 def test_the_supervisor_goes_by_its_new_limits_and_server_names() -> None:
@@ -90,7 +91,7 @@ def test_a_signal_leaves_what_changes_in_the_log() -> None:
 
     (line,) = of(fx.Log, effects)
     assert line.fields == {"changes": ["agent.max_turns: 90 → 5 (next_turn)"]}
-    later = desk.wait(QUERY_TIMEOUT_S)
+    later = desk.wait(RESPONSE_TIMEOUT_S)
     assert [line.fields for line in of(fx.Log, later)] == [{"missing": [0, 1]}]
     assert not of(fx.Reply, (*effects, *later))
 

@@ -7,7 +7,7 @@ from fakes.core_desk import Desk, of, serving
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import Started, WorkerLost
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S
-from hermes_actors.core.state import Phase, WorkerState
+from hermes_actors.operations.results import Phase, WorkerState
 
 
 def stopping(slots: int = 2) -> Desk:

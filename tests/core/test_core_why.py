@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from hermes_actors.core.sessions import marks as marking
 from hermes_actors.core.sessions.lives import Incident, Life, What
-from hermes_actors.core.sessions.losses import Loss
 from hermes_actors.core.sessions.marks import BY_OPERATOR, UNMARKED, Marks, Standing
 from hermes_actors.core.sessions.why import Records, Story, story
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.operations.results import Loss
 
 KEY = "api:default:cli"
 NOW = 100_000.0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from fakes.core_desk import Desk, of, serving
+from fakes.core_desk import Desk, of, serving, shown
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ShardBroke, Started, StopAsked, Tick, WorkerBeat, WorkerExited, WorkerLost
-from hermes_actors.core.operators.views import status
 from hermes_actors.core.pool.lifecycle import HEARTBEATS_MISSED, LOST_EXIT_S, READY_TIMEOUT_S, RECORD_RETRY_S
-from hermes_actors.core.state import Owner, Phase, Process, WorkerState
+from hermes_actors.core.state import Owner, Process
 from hermes_actors.core.step import due
+from hermes_actors.operations.results import Phase, WorkerState
 from hermes_actors.wire.records import Load
 
 
@@ -254,15 +256,20 @@ def test_activity_is_passed_on_in_one_piece_and_only_when_there_is_some() -> Non
     )
 
 
+def status_of(desk: Desk) -> dict[str, Any]:
+    (status,) = of(fx.ReplyStatus, desk.operator("status"))
+    return shown(status)
+
+
 def test_a_broken_shard_stands_in_the_status_until_its_worker_is_replaced() -> None:
     desk = serving()
     desk.tell(ShardBroke(slot=0, generation=1, shard=2, why="torn page", set_aside="/x", serving=True))
-    broken = status(desk.state, desk.now)["shards"]["broken"]
+    broken = status_of(desk)["shards"]["broken"]
     assert broken == [{"shard": 2, "why": "torn page", "set_aside": "/x", "serving": True}]
 
     desk.die(0)
 
-    assert status(desk.state, desk.now)["shards"]["broken"] == []
+    assert status_of(desk)["shards"]["broken"] == []
 
 
 @pytest.mark.parametrize("exitcode", [0, 3, -9, None])

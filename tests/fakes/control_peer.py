@@ -9,21 +9,23 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fakes.operations import filled_result
+
 from hermes_actors.home import Home
-from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.wire.codec import decode, encode
 
 BOUND_S = 30.0
 HEADER = struct.Struct(">I")
 
-Behaviour = Callable[[socket.socket, ControlRequest], None]
+Behaviour = Callable[[socket.socket, OperatorRequest], None]
 
 
 class FakeSupervisor:
     """Answers each connection's requests with ``behave`` until it closes the connection."""
 
     def __init__(self, home: Home, behave: Behaviour) -> None:
-        self.requests: list[ControlRequest] = []
+        self.requests: list[OperatorRequest] = []
         self._behave = behave
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(home.control))
@@ -58,10 +60,15 @@ class FakeSupervisor:
 
 
 def answer(
-    connection: socket.socket, request: ControlRequest, data: Mapping[str, Any], error: str | None = None, why: str = ""
+    connection: socket.socket,
+    request: OperatorRequest,
+    data: Mapping[str, Any],
+    error: str | None = None,
+    why: str = "",
 ) -> None:
-    """Send the reply to a request."""
-    body = encode(ControlReply(request=request.request, error=error, why=why, data=dict(data)))
+    """Send the response to a request; what ``data`` does not say of the result is empty."""
+    result = {} if error else filled_result(request.operation, data)
+    body = encode(OperatorResponse(request=request.request, error=error, why=why, data=result))
     connection.sendall(HEADER.pack(len(body)) + body)
 
 

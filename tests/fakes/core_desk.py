@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from hermes_actors.core.effects import CommitTable, Effect, PrepareRestart, Reply
+from fakes.operations import filled, made
+
+from hermes_actors.core.effects import CommitTable, Effect, PrepareRestart, Reply, ReplyStatus
 from hermes_actors.core.events import (
     Event,
     OperatorAsked,
@@ -22,10 +24,15 @@ from hermes_actors.core.events import (
     WorkerSealed,
     WorkerSpawned,
 )
+from hermes_actors.core.operators import views
 from hermes_actors.core.pool.placement import place
-from hermes_actors.core.state import Limits, Owner, Phase, State, Worker, WorkerState
+from hermes_actors.core.state import Limits, Owner, State, Worker
 from hermes_actors.core.step import due, step
+from hermes_actors.operations.plain import to_plain
+from hermes_actors.operations.requests import read
+from hermes_actors.operations.results import Phase, StoredFacts, WorkerState
 from hermes_actors.wire.records import CutTurn, Load
+from hermes_actors.wire.refusals import RefusalCode
 
 E = TypeVar("E")
 SHARDS = 8
@@ -102,6 +109,8 @@ class Desk:
 
     def answer(self, slot: int, request: int, data: dict[str, Any], *, found: bool = True) -> tuple[Effect, ...]:
         generation = self.generation(slot)
+        pending = self.state.pending.get(request)
+        data = {} if pending is None or pending.response is None else filled(pending.response, data)
         return self.tell(QueryAnswered(slot=slot, generation=generation, request=request, found=found, data=data))
 
     def drained(self, slot: int) -> tuple[Effect, ...]:
@@ -130,7 +139,7 @@ class Desk:
 
     def operator(self, operation: str, **arguments: Any) -> tuple[Effect, ...]:
         """An operator asks; :func:`reply` finds the answer."""
-        return self.tell(OperatorAsked(client=3, request=9, operation=operation, arguments=arguments))
+        return self.tell(OperatorAsked(client=3, request=9, operation=read(operation, arguments)))
 
     def wait(self, seconds: float) -> tuple[Effect, ...]:
         """Let time pass, with every tick that is wanted meanwhile at its time."""
@@ -159,11 +168,25 @@ class Desk:
         return effects
 
 
-def reply(effects: Iterable[object]) -> Reply:
+class Answer(NamedTuple):
+    """What an operator gets."""
+
+    error: RefusalCode | None
+    why: str
+    data: dict[str, Any]
+
+
+def reply(effects: Iterable[object]) -> Answer:
     """The one answer to :meth:`Desk.operator`."""
     (only,) = of(Reply, effects)
     assert (only.client, only.request) == (3, 9)
-    return only
+    return Answer(only.error, only.why, to_plain(only.result))
+
+
+def shown(status: ReplyStatus) -> dict[str, Any]:
+    """The status that an operator gets, without what the records say."""
+    plain: dict[str, Any] = to_plain(views.status(status.state, made(StoredFacts, {}), status.now))
+    return plain
 
 
 def serving(slots: int = 2, **limits: float) -> Desk:

@@ -17,6 +17,7 @@ import aiohttp
 from fakes.failure_table import Row
 from fakes.mcp_counting import RAW_SCRIPT, SCRIPT, Counting, free_port
 from fakes.model_server import ModelServer
+from fakes.operations import ask
 from fakes.running_gateway import BOUND_S, KEY, Answer, RunningGateway
 
 from hermes_actors.home import Home
@@ -265,8 +266,8 @@ class Stage:
         """The session as an operator is shown it; one that is not there yet has done nothing."""
         home, key = Home(self.gateway.home), f"api:default:{self.session}"
         try:
-            return await asyncio.to_thread(client.ask, home, "sessions.show", session=key)
-        except client.ControlFailed as error:
+            return await asyncio.to_thread(ask, home, "sessions.show", session=key)
+        except client.RequestFailed as error:
             if error.code != "not_found":
                 raise
             return {"mcp": [], "actor": {"restarts": 0}}

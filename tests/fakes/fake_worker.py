@@ -41,7 +41,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from fakes.operations import filled
 
+from hermes_actors.operations import workers as requests
 from hermes_actors.wire.link import FrameLink
 from hermes_actors.wire.messages import (
     Activate,
@@ -125,8 +127,9 @@ class FakeWorker:
                 self.configure = dataclasses.replace(self.configure, settings=message.settings)
                 self.answer(message.request, {})
             case Query():
-                if not message.key.endswith("silent"):
-                    self.answer(message.request, self.known(message))
+                request = requests.read(message.operation, message.arguments)
+                if not getattr(request, "key", "").endswith("silent"):
+                    self.answer(message.request, self.known(request))
             case Drain():
                 self.draining = message.number
                 self.drains.append(f"{message.reason} {message.asker}")
@@ -168,14 +171,16 @@ class FakeWorker:
         if not self.path("silent").exists():
             self.link.send(Answer(request=request, found=True, data=data))
 
-    def known(self, query: Query) -> dict[str, Any]:
+    def known(self, request: requests.WorkerRequest) -> dict[str, Any]:
         servers = self.configure.settings.config["mcp_servers"]
-        match query.about:
-            case "mcp":
-                return {"mcp": [{"server": name, "pid": pid} for name in servers for pid in (1, 2)]}
-            case "running":
+        match request:
+            case requests.InspectConnections():
+                rows = [{"server": name, "pid": pid} for name in servers for pid in (1, 2)]
+                return self.filled(request, {"connections": rows})
+            case requests.InspectTurns():
                 turns = [
                     {
+                        "worker": self.configure.slot,
                         "key": key,
                         "turn_id": turn,
                         "started_at": 0.0,
@@ -185,10 +190,14 @@ class FakeWorker:
                     for key, turn in self.running.items()
                 ]
                 return {"turns": turns, "queued": len(self.queued)}
-            case "restart_mcp":
-                return {"restarted": 2 if query.key in servers else 0}
+            case requests.RestartConnections(server=server):
+                return {"count": 2 if server in servers else 0}
             case _:
-                return {"actor": {"slot": self.configure.slot}, "session_id": None}
+                return self.filled(request, {"state": f"on worker {self.configure.slot}"})
+
+    def filled(self, request: requests.WorkerRequest, known: dict[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = filled(request.result, known)
+        return plain
 
     async def listen(self, slots: set[int]) -> None:
         for slot in set(self.servers) - slots:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from hermes_actors.home import Home
-from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.pool import reaper
 from hermes_actors.wire.codec import decode, encode
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
@@ -155,7 +155,7 @@ class GatewayProcess:
             raise
         return control
 
-    def ask(self, operation: str, **arguments: Any) -> ControlReply:
+    def ask(self, operation: str, **arguments: Any) -> OperatorResponse:
         """One request over the control socket."""
         with self.connect() as control:
             return exchange(control, operation, **arguments)
@@ -185,17 +185,17 @@ def owned_by(slot: int, prefix: str = "api:default:s") -> str:
     return next(key for n in range(100) if shard_of(key := f"{prefix}{n}", 8) // 4 == slot)
 
 
-def exchange(control: socket.socket, operation: str, request: int = 1, **arguments: Any) -> ControlReply:
+def exchange(control: socket.socket, operation: str, request: int = 1, **arguments: Any) -> OperatorResponse:
     """Send a request and read frames until its reply."""
     send(control, operation, request, **arguments)
     reply = receive(control)
-    assert isinstance(reply, ControlReply)
+    assert isinstance(reply, OperatorResponse)
     return reply
 
 
 def send(control: socket.socket, operation: str, request: int = 1, **arguments: Any) -> None:
     """Send a request and do not wait."""
-    body = encode(ControlRequest(request=request, operation=operation, arguments=arguments))
+    body = encode(OperatorRequest(request=request, operation=operation, arguments=arguments))
     control.sendall(struct.pack(">I", len(body)) + body)
 
 

@@ -17,9 +17,10 @@ import aiohttp
 import openai
 import psutil
 import yaml
+from fakes.operations import ask
 
 from hermes_actors.home import Home
-from hermes_actors.operators.client import NoAnswer, NotRunning, ask
+from hermes_actors.operators.client import NoAnswer, NotRunning
 
 BOUND_S = 30.0  # the one bound of every wait for a gateway
 POLL_S = 0.02

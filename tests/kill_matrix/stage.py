@@ -24,7 +24,7 @@ from kill_matrix.desk import Desk
 from kill_matrix.expected import Window
 
 from hermes_actors.home import Home
-from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.wire.codec import decode, encode
 from hermes_actors.wire.failpoints import VARIABLE
 
@@ -54,7 +54,7 @@ async def ask(home: Home, operation: str, bound_s: float = ANSWER_S, **arguments
         async with asyncio.timeout(bound_s):
             reader, writer = await asyncio.open_unix_connection(home.control)
             try:
-                body = encode(ControlRequest(request=next(_request), operation=operation, arguments=arguments))
+                body = encode(OperatorRequest(request=next(_request), operation=operation, arguments=arguments))
                 writer.write(_HEADER.pack(len(body)) + body)
                 (length,) = _HEADER.unpack(await reader.readexactly(_HEADER.size))
                 reply = decode(await reader.readexactly(length))
@@ -62,7 +62,7 @@ async def ask(home: Home, operation: str, bound_s: float = ANSWER_S, **arguments
                 writer.close()
     except (OSError, EOFError, TimeoutError) as error:
         raise ControlLost(f"{operation}: {error!r}") from error
-    assert isinstance(reply, ControlReply)
+    assert isinstance(reply, OperatorResponse)
     if reply.error is not None:
         raise ControlLost(f"{operation}: {reply.error}: {reply.why}")
     return reply.data

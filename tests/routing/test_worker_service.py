@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 from hermes_actors import logs
 from hermes_actors.config.model import from_plain, to_plain
 from hermes_actors.home import Home
+from hermes_actors.operations.plain import Misfit
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink
 from hermes_actors.wire.messages import (
@@ -280,20 +281,20 @@ def patient(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> asyncio.
 async def test_an_operator_is_answered_during_a_stop(supervisor: Supervisor, patient: asyncio.Event) -> None:
     await supervisor.serve()
     await turn(supervisor, "sleep 60")
-    supervisor.say(Stop(), Query(request=7, about="session", key=KEY))
+    supervisor.say(Stop(), query(7, "session", key=KEY))
 
     answer = await supervisor.until_heard(Answer)
 
     assert (answer.request, answer.found, answer.data["turns"]["running"]) == (7, True, 1)
-    supervisor.say(Query(request=8, about="session", key="api:default:unknown"))
+    supervisor.say(query(8, "session", key="api:default:unknown"))
     await until(lambda: any(isinstance(told, Answer) and not told.found for told in supervisor.heard))
     patient.set()
     assert await supervisor.exit_code() == EXIT_STOPPED
 
 
 async def test_a_question_that_a_worker_does_not_know_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="cannot be asked about 'the weather'"):
-        await Worker.answer(object.__new__(Worker), Query(request=1, about="the weather", key=""))
+    with pytest.raises(Misfit, match="unknown request 'the weather'"):
+        await Worker.answer(object.__new__(Worker), query(1, "the weather"))
 
 
 async def test_a_worker_without_a_supervisor_leaves_what_runs_to_be_told_by_its_next_owner_and_ends(
@@ -471,7 +472,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_with_its_sessions_next_mes
     await left_waiting(supervisor, "hello")
 
     await supervisor.serve()
-    supervisor.say(Query(request=1, about="mcp", key=""))
+    supervisor.say(query(1, "mcp"))
     await supervisor.until_heard(Answer)
     assert not any(isinstance(told, Activate) for told in supervisor.heard)
 
@@ -546,6 +547,10 @@ async def test_a_success_in_a_marked_session_is_told_to_the_supervisor(superviso
 
 
 # -- drain --------------------------------------------------------------------------------------------------------
+
+
+def query(request: int, operation: str, **arguments: str) -> Query:
+    return Query(request=request, operation=operation, arguments=arguments)
 
 
 def drain(*, asker: str | None = None) -> Drain:
@@ -631,7 +636,7 @@ async def test_a_seal_is_answered_whatever_order_takes_long(
 
 
 async def test_a_worker_that_is_not_configured_yet_answers_the_supervisor(supervisor: Supervisor) -> None:
-    supervisor.say(drain(), Query(request=1, about="running", key=""), Seal(request=2), Cut(reason="crash", at=0.0))
+    supervisor.say(drain(), query(1, "running"), Seal(request=2), Cut(reason="crash", at=0.0))
 
     assert await supervisor.until_heard(Answer) == Answer(request=1, found=False, data={})
     assert await supervisor.until_heard(Sealed) == Sealed(request=2, cut=[], busy=[], stateless=0)
@@ -669,20 +674,20 @@ async def test_an_operator_sees_stops_and_evicts_what_runs(supervisor: Superviso
     await end_of(await turn(supervisor, "hello"))
     first = await turn(supervisor, "sleep 60")
 
-    async def answer(request: int, about: Any, key: str = KEY) -> dict[str, Any]:
-        supervisor.say(Query(request=request, about=about, key=key))
+    async def answer(request: int, operation: str, **arguments: Any) -> dict[str, Any]:
+        supervisor.say(query(request, operation, **arguments))
         await until(lambda: any(isinstance(told, Answer) and told.request == request for told in supervisor.heard))
         return next(told.data for told in supervisor.heard if isinstance(told, Answer) and told.request == request)
 
-    told = await answer(1, "running", "")
+    told = await answer(1, "running")
     (runs,) = told["turns"]
     assert (runs["key"], runs["turn_id"], runs["stateless"], told["queued"]) == (KEY, "turn_sleep 60", False, 0)
     assert runs["usual_s"] is not None
-    assert await answer(2, "stop_turn") == {"stopped": True}
-    assert await answer(3, "stop_turn") == {"stopped": False}
-    assert await answer(4, "stop_turn", "api:default:unknown") == {"stopped": False}
+    assert await answer(2, "stop_turn", key=KEY) == {"count": 1}
+    assert await answer(3, "stop_turn", key=KEY) == {"count": 0}
+    assert await answer(4, "stop_turn", key="api:default:unknown") == {"count": 0}
     assert (await end_of(first)).state == "cancelled"
-    assert await answer(5, "evict") == {}
+    assert await answer(5, "evict", key=KEY) == {}
     assert supervisor.worker._sessions.resident == 0
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import orjson
 import uvloop
+from fakes.operations import ask
 from scaling.http1 import Connection, ConnectionClosed, completion_request
 
 from hermes_actors.home import Home
@@ -91,10 +92,10 @@ class Cutting:
             return False
 
     def _running(self) -> int:
-        return sum(worker["running"] for worker in client.ask(self._home, "status")["workers"])
+        return sum(worker["running"] for worker in ask(self._home, "status")["workers"])
 
     def _drain(self) -> None:
-        client.ask(self._home, "drain", timeout=0.0, then="stop", asker=None)
+        ask(self._home, "drain", timeout=0.0, then="stop", asker=None)
 
     def _durable(self) -> float:
         with self._registry() as registry:
@@ -129,7 +130,7 @@ def main() -> None:
         outcome = uvloop.run(Cutting(plan).run())
     except TimeoutError:
         sys.exit("the turns did not all come to run, or their marks not to disk")
-    except (client.NoAnswer, client.ControlFailed, OSError) as error:
+    except (client.NoAnswer, client.RequestFailed, OSError) as error:
         sys.exit(str(error))
     sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))
 

@@ -22,6 +22,8 @@ import uvloop
 from scaling.http1 import Connection, ConnectionClosed, completion_request
 
 from hermes_actors.home import Home
+from hermes_actors.operations.requests import BeginDrain, ShowStatus
+from hermes_actors.operations.results import Then
 from hermes_actors.operators import client
 
 RESTART_S = 60.0  # the longest that a restart takes, its preparation included
@@ -120,14 +122,15 @@ def restart_in_place(home: Home) -> None:
 
     Raises:
         TimeoutError: none does.
-        NotRunning, NoAnswer, ControlFailed: see :mod:`hermes_actors.operators.client`.
+        NotRunning, NoAnswer, RequestFailed: see :mod:`hermes_actors.operators.client`.
     """
     with client.connect(home) as control:
-        boot = control.ask("status")["boot"]
-        control.begin("drain", timeout=None, then="restart", asker=None)
-        if not control.answered(RESTART_S):
+        boot = control.ask(ShowStatus()).boot
+        operation = BeginDrain(then=Then.RESTART)
+        control.begin(operation)
+        if not control.responded(RESTART_S):
             raise TimeoutError
-        control.answer()
+        control.result(operation)
     if client.wait_successor(home, boot, RESTART_S) is None:
         raise TimeoutError
 
@@ -139,7 +142,7 @@ def main() -> None:
         outcome = uvloop.run(Restarting(plan, partial(restart_in_place, Home(Path(plan.home)))).run())
     except* TimeoutError:
         sys.exit("no successor served, or requests hung")
-    except* (client.NotRunning, client.NoAnswer, client.ControlFailed, OSError) as errors:
+    except* (client.NotRunning, client.NoAnswer, client.RequestFailed, OSError) as errors:
         sys.exit(str(errors.exceptions[0]))
     sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))
 

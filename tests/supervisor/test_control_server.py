@@ -17,7 +17,7 @@ from fakes.virtual_time import in_virtual_time
 
 from hermes_actors.core.events import Event, OperatorAsked
 from hermes_actors.operators import server as control
-from hermes_actors.operators.messages import ControlReply, ControlRequest
+from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.wire import frames
 from hermes_actors.wire.codec import encode
 from hermes_actors.wire.link import FrameLink
@@ -41,7 +41,7 @@ class Operator:
             return await self.heard.get()
 
     def ask(self, request: int, operation: str = "status") -> None:
-        self.link.send(ControlRequest(request=request, operation=operation, arguments={}))
+        self.link.send(OperatorRequest(request=request, operation=operation, arguments={}))
 
 
 class Server:
@@ -73,7 +73,7 @@ async def test_a_request_becomes_an_event_and_its_reply_finds_the_client(server:
     second.ask(8)
     first.ask(7)
     for event in (await server.next(), await server.next()):
-        server.control.reply(event.client, ControlReply(request=event.request, error=None, why="", data={}))
+        server.control.respond(event.client, OperatorResponse(request=event.request, error=None, why="", data={}))
 
     assert (await first.next()).request == 7
     assert (await second.next()).request == 8
@@ -86,7 +86,7 @@ async def test_a_reply_to_a_client_that_left_is_dropped(server: Server) -> None:
     operator.link.close()
     await operator.next()
 
-    server.control.reply(event.client, ControlReply(request=1, error=None, why="", data={}))
+    server.control.respond(event.client, OperatorResponse(request=1, error=None, why="", data={}))
 
 
 async def test_a_reply_that_no_frame_holds_becomes_an_error_and_the_client_stays(
@@ -97,7 +97,7 @@ async def test_a_reply_that_no_frame_holds_becomes_an_error_and_the_client_stays
     for data in ({"connections": "x" * 1000}, {}):
         operator.ask(1)
         event = await server.next()
-        server.control.reply(event.client, ControlReply(request=1, error=None, why="", data=data))
+        server.control.respond(event.client, OperatorResponse(request=1, error=None, why="", data=data))
 
     assert (await operator.next()).error == "too_large"
     assert (await operator.next()).error is None
@@ -126,7 +126,7 @@ async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
     again = await server.operator()
     assert await again.next() == "closed by the other end"
     assert draining.heard.empty()
-    server.control.reply(event.client, ControlReply(request=1, error="cancelled", why="", data={}))
+    server.control.respond(event.client, OperatorResponse(request=1, error="cancelled", why="", data={}))
     assert (await draining.next()).error == "cancelled"
     assert await draining.next() == "closed by the other end", "it waits for nothing any more"
 
@@ -134,18 +134,18 @@ async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
 def test_the_last_reply_reaches_its_client_though_the_loop_ends(home_root: Path) -> None:
     data = {"cut": ["k" * 1000] * 5000}  # more than a socket takes at once
 
-    def ask() -> ControlReply:
+    def ask() -> OperatorResponse:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as operator:
             operator.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(BOUND_S), 0))
             operator.connect(str(home_root / "s"))
             return exchange(operator, "drain")
 
-    async def live() -> Future[ControlReply]:
+    async def live() -> Future[OperatorResponse]:
         server = Server(home_root / "s")
         await server.control.open()
         asked = operators.submit(ask)
         event = await server.next()
-        server.control.reply(event.client, ControlReply(request=1, error=None, why="", data=data))
+        server.control.respond(event.client, OperatorResponse(request=1, error=None, why="", data=data))
         await server.control.close()
         return asked
 
@@ -160,16 +160,18 @@ async def test_a_client_that_does_not_read_does_not_hold_up_the_end(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
         deaf.setblocking(False)
         await asyncio.get_running_loop().sock_connect(deaf, str(server.path))
-        body = encode(ControlRequest(request=1, operation="drain", arguments={}))
+        body = encode(OperatorRequest(request=1, operation="drain", arguments={}))
         await asyncio.get_running_loop().sock_sendall(deaf, struct.pack(">I", len(body)) + body)
         event = await server.next()
-        server.control.reply(event.client, ControlReply(request=1, error=None, why="", data={"cut": ["k"] * 10**6}))
+        server.control.respond(
+            event.client, OperatorResponse(request=1, error=None, why="", data={"cut": ["k"] * 10**6})
+        )
 
         async with asyncio.timeout(BOUND_S):
             await server.control.close()
 
 
-@pytest.mark.parametrize("message", [ControlReply(request=1, error=None, why="", data={})])
+@pytest.mark.parametrize("message", [OperatorResponse(request=1, error=None, why="", data={})])
 async def test_a_client_that_says_what_no_client_says_is_let_go(server: Server, message: Any) -> None:
     operator = await server.operator()
 

@@ -30,7 +30,7 @@ async def test_what_can_change_is_in_force_at_once_and_the_rest_is_told_only() -
 
     assert isinstance(told, SettingsLoaded)
     assert (told.client, told.request, told.servers, told.limits.drain_timeout_s) == (3, 9, ("time",), 7.0)
-    assert [change["key"] for change in told.changes] == [
+    assert [change.key for change in told.changes] == [
         "agent.restart_drain_timeout",
         "mcp_servers.time",
         "supervisor.workers",

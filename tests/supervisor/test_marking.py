@@ -381,12 +381,12 @@ def test_a_ledger_that_cannot_be_written_is_told_remembered_and_tried_again(
     with monkeypatch.context() as disk:
         disk.setattr(ledger_file, "_replace", full)
         book.marking.commit()
-        assert book.marking.facts()["fault"] == "no space left"
+        assert book.marking.facts().fault == "no space left"
         assert book.standing == ("resume_pending", "crash", 1)
 
     book.marking.commit()
 
-    assert book.marking.facts()["fault"] is None
+    assert book.marking.facts().fault is None
     assert ledger_file.read(book.home.ledger).count(KEY) == 1
 
 
@@ -399,7 +399,7 @@ def test_a_ledger_that_cannot_be_used_is_remembered_and_told(book: Book) -> None
     book.marking.commit()
 
     assert book.standing == ("resume_pending", "crash", 1)
-    assert str(book.home.ledger) in book.marking.facts()["fault"]
+    assert str(book.home.ledger) in (book.marking.facts().fault or "")
     with pytest.raises(LedgerUnreadable):
         ledger_file.read(book.home.ledger)
 
@@ -411,8 +411,8 @@ def test_a_corrupt_ledger_is_set_aside_and_told(book: Book) -> None:
     book.open()
 
     facts = book.marking.facts()
-    assert (facts["sessions"], facts["fault"]) == (0, None)
-    assert Path(facts["set_aside"]).read_text() == "{"
+    assert (facts.sessions, facts.fault) == (0, None)
+    assert Path(facts.set_aside or "").read_text() == "{"
 
 
 # -- whatever happens --------------------------------------------------------------------------------------------------

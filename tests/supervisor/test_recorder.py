@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.operations import made
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.state import Owner, Process, SessionEntry
+from hermes_actors.core.state import Limits, Owner, Process, SessionEntry, State
 from hermes_actors.home import Home
+from hermes_actors.operations.plain import to_plain
+from hermes_actors.operations.requests import SuspendSession
+from hermes_actors.operations.results import Drained, ProcessFacts
+from hermes_actors.operations.workers import EvictSession
 from hermes_actors.records import ledger_file
 from hermes_actors.records.registry import Registry
 from hermes_actors.records.registry_file import BUSY_TIMEOUT_S
@@ -26,6 +31,11 @@ SHARDS = 8
 KNOWN = "api:a:known"
 
 
+STATE = State(
+    limits=Limits(heartbeat_s=5.0, max_restarts=3, restart_window_s=60.0, drain_timeout_s=60.0), workers=(), owners=()
+)
+
+
 class Desk:
     """A recorder, whose disk can be full."""
 
@@ -35,7 +45,7 @@ class Desk:
         self.path = home.registry
         self.registry = Registry.open(home, shards=SHARDS, usual_shards=SHARDS, durability="process")
         self.marking = Marking(self.registry, open_ledger(home.ledger), lambda: 3)
-        self.recorder = Recorder(self.registry, self.marking, {"version": "1"})
+        self.recorder = Recorder(self.registry, self.marking, made(ProcessFacts, {"version": "1"}))
         self.registry.chronicle.begin_life("boot", 1.0)
         self.registry.add(KNOWN, "a", 3, 1.0)
         self.marking.commit()
@@ -55,15 +65,16 @@ class Desk:
         return fx.ActivateSession(slot=0, generation=1, request=7, key=key, principal="a", shard=3, create=True)
 
     def status(self) -> dict[str, Any]:
-        (reply,) = self.recorder.record([fx.ReplyStatus(client=1, request=1, data={})])
+        (reply,) = self.recorder.record([fx.ReplyStatus(client=1, request=1, state=STATE, now=0.0)])
         assert isinstance(reply, fx.Reply)
-        return dict(reply.data)
+        plain: dict[str, Any] = to_plain(reply.result)
+        return plain
 
 
 def shown(entry: SessionEntry) -> fx.ReplySession:
     """What an operator hears after a change."""
     return fx.ReplySession(
-        client=1, request=1, entry=entry, changed=True, known={}, owners=(Owner(0, 1),) * SHARDS, up=()
+        client=1, request=1, entry=entry, changed=True, known=None, owners=(Owner(0, 1),) * SHARDS, up=()
     )
 
 
@@ -124,7 +135,9 @@ def test_an_operator_whose_change_could_not_be_written_is_told_so(desk: Desk) ->
     entry = desk.registry.session(KNOWN)
     assert entry is not None
     desk.full(True)
-    desk.recorder.record([fx.ChangeSession(key=KNOWN, change="suspend", then=None), desk.activate(NEW)])
+    desk.recorder.record(
+        [fx.ChangeSession(key=KNOWN, change=SuspendSession(session=KNOWN), then=None), desk.activate(NEW)]
+    )
 
     (reply,) = desk.recorder.record([shown(entry)])
 
@@ -145,8 +158,8 @@ def test_what_is_shown_of_a_session_is_answered_on_a_full_disk(desk: Desk) -> No
 
 
 def test_a_worker_lets_go_of_a_session_only_once_the_change_is_recorded(desk: Desk) -> None:
-    evict = fx.SendQuery(to=(Process(0, 1),), request=1, about="evict", key=KNOWN)
-    change = fx.ChangeSession(key=KNOWN, change="suspend", then=evict)
+    evict = fx.SendQuery(to=(Process(0, 1),), request=1, operation=EvictSession(key=KNOWN))
+    change = fx.ChangeSession(key=KNOWN, change=SuspendSession(session=KNOWN), then=evict)
     desk.full(True)
 
     assert desk.recorder.record([change, desk.activate(NEW)])[:-1] == []
@@ -161,7 +174,9 @@ def test_damage_is_no_lack_of_space(desk: Desk) -> None:
     desk.full(True)
 
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        desk.recorder.record([desk.activate(NEW), fx.ChangeSession(key=KNOWN, change="suspend", then=None)])
+        desk.recorder.record(
+            [desk.activate(NEW), fx.ChangeSession(key=KNOWN, change=SuspendSession(session=KNOWN), then=None)]
+        )
 
 
 def test_the_fault_is_over_when_the_disk_has_room_again(desk: Desk) -> None:
@@ -271,7 +286,9 @@ def test_who_of_the_cut_was_cut_too_often_is_told_with_the_end_of_a_drain(desk: 
     for number in range(3):
         desk.marking.cut([CutTurn(KNOWN, f"turn_{number}")], "shutdown_timeout")
 
-    (reply,) = desk.recorder.record([fx.ReplyDrained(client=1, request=1, data={"marked": 1}, cut=(KNOWN, "b"))])
+    (reply,) = desk.recorder.record(
+        [fx.ReplyDrained(client=1, request=1, drained=made(Drained, {"marked": 1}), cut=(KNOWN, "b"))]
+    )
 
     assert isinstance(reply, fx.Reply)
-    assert reply.data == {"marked": 1, "suspended": [KNOWN]}
+    assert (reply.result.marked, reply.result.suspended) == (1, (KNOWN,))

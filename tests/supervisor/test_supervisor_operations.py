@@ -52,7 +52,7 @@ def test_a_turn_that_succeeded_on_a_fallback_restarts_its_actor_once_and_that_is
 
     assert told(gateway, 1)["restarted"] == [key]
     actor = shown(gateway, key)
-    assert (actor["generation"], actor["restarts"], actor["slot"]) == (2, 1, 1)
+    assert (actor["generation"], actor["restarts"]) == (2, 1)
     assert actor["last_restart_reason"] == "turn_1 succeeded on fallback custom (http://spare/v1)/fake-2"
     assert actor["last_restart_at"] > 1e9
     gateway.process.kill()
@@ -183,7 +183,7 @@ def test_a_hangup_reloads_and_the_log_tells_what_changed(gateway: GatewayProcess
 
     (line,) = logged(gateway, "configuration reloaded")
     assert line["changes"] == ["agent.max_turns: 90 → 5 (next_turn)"]
-    assert logged(gateway, "workers told of the configuration")[0]["missing"] == []
+    assert logged(gateway, "the workers have the configuration")[0]["missing"] == []
     assert told(gateway, 0)["config"]["agent"]["max_turns"] == 5
 
 

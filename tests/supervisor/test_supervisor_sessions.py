@@ -84,7 +84,7 @@ def test_operators_list_and_show_sessions_by_a_unique_last_part(gateway: Gateway
     assert [session["worker"] for session in rest.data["sessions"]] == [0]
     shown = gateway.ask("sessions.show", session=one.removeprefix("api:")).data
     assert (shown["key"], shown["session_id"], shown["worker"]) == (one, session_id, 1)
-    assert (shown["actor"]["slot"], shown["actor"]["restarts"]) == (1, 0)
+    assert (shown["state"], shown["actor"]["restarts"]) == ("on worker 1", 0)
     assert gateway.ask("sessions.show", session="nobody").error == "not_found"
 
 

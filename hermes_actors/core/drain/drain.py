@@ -32,18 +32,8 @@ from hermes_actors.core.effects import (
 from hermes_actors.core.events import RestartWanted, ShardRecovered, StopAsked, WorkerDrained, WorkerSealed
 from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S, Alarm, Result
-from hermes_actors.core.state import (
-    Drain,
-    Phase,
-    Process,
-    Seal,
-    SealedTurns,
-    State,
-    Then,
-    Waiting,
-    Wish,
-    WorkerState,
-)
+from hermes_actors.core.state import Drain, Process, Seal, SealedTurns, State, Waiting, Wish
+from hermes_actors.operations.results import Phase, Then, WorkerState
 from hermes_actors.wire.refusals import RefusalCode
 
 SEAL_ANSWER_S = 2.0  # for a worker to tell what runs; one that is silent is killed, and recovered at the next start

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hermes_actors.core.effects import Effect, Log, RecordCuts, Reply, ReplyDrained
 from hermes_actors.core.sessions.ledger import Cause
-from hermes_actors.core.state import Drain, Then, Waiting
+from hermes_actors.core.state import Drain, Waiting
+from hermes_actors.operations.results import Drained, Then
 from hermes_actors.wire.refusals import RefusalCode
 
 CUT_SHOWN = 1000  # keys of sessions in a reply; all are counted
@@ -44,13 +45,13 @@ def replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
         return tuple(
             Reply(client=one, request=request, error=RefusalCode.STORE_FAILED, why=UNMARKED) for one, request in to
         )
-    data = {
-        "marked": len(drain.cut),
-        "cut": list(drain.cut[:CUT_SHOWN]),
-        "stateless": drain.stateless,
-        "waiting": drain.kept,
-        "silent": list(drain.silent),
-        "took_s": round(drain.took_s, 3),
-        "then": drain.then.value,
-    }
-    return tuple(ReplyDrained(client=client, request=request, data=data, cut=drain.cut) for client, request in to)
+    drained = Drained(
+        marked=len(drain.cut),
+        cut=drain.cut[:CUT_SHOWN],
+        stateless=drain.stateless,
+        waiting=drain.kept,
+        silent=drain.silent,
+        took_s=round(drain.took_s, 3),
+        then=drain.then,
+    )
+    return tuple(ReplyDrained(client=client, request=request, drained=drained, cut=drain.cut) for client, request in to)

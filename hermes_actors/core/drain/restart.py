@@ -14,7 +14,8 @@ from hermes_actors.core.drain.drain import MOST_WAITING
 from hermes_actors.core.effects import DropNextLife, Effect, Log, PrepareRestart, ProveWritable, Reply
 from hermes_actors.core.events import RestartPrepared, RestartRefused
 from hermes_actors.core.pool.lifecycle import Result
-from hermes_actors.core.state import Phase, Preparation, State, Then, Waiting, Wish
+from hermes_actors.core.state import Preparation, State, Waiting, Wish
+from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire.refusals import RefusalCode
 
 

@@ -1,4 +1,4 @@
-"""A new configuration for a gateway that runs: read, taken over, given to the workers."""
+"""A new configuration for a gateway that runs: read, applied, given to the workers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from hermes_actors.core.effects import Effect, LoadSettings, Log, Reply, SendReconfigure
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
-from hermes_actors.core.operators.questions import await_answers
+from hermes_actors.core.operators.pending import wait
 from hermes_actors.core.pool.lifecycle import Result
-from hermes_actors.core.state import Phase, Reconfigured, State
+from hermes_actors.core.state import Pending, State
+from hermes_actors.operations.requests import Reload
+from hermes_actors.operations.results import Phase
 from hermes_actors.wire.refusals import RefusalCode
 
 
@@ -23,7 +25,7 @@ def asked(state: State, client: int | None, request: int) -> Result:
 
 
 def refused(state: State, event: SettingsRefused) -> Result:
-    """Tell why everything stays as it is."""
+    """Say why everything stays as it is."""
     effects: tuple[Effect, ...] = (
         Log(level="error", text="configuration not reloaded; nothing changed", fields={"why": event.why}),
     )
@@ -33,10 +35,13 @@ def refused(state: State, event: SettingsRefused) -> Result:
 
 
 def loaded(state: State, event: SettingsLoaded, now: float) -> Result:
-    """Go by the new limits, and give the workers what changed; who asked hears of it when they have it."""
-    told = [f"{change['key']}: {change['what']} ({change['when']})" for change in event.changes]
-    log = Log(level="info", text="configuration reloaded", fields={"changes": told})
+    """Apply the new limits, and give the workers what changed; the operator's response comes when they have it."""
+    changes = [f"{change.key}: {change.what} ({change.when})" for change in event.changes]
+    log = Log(level="info", text="configuration reloaded", fields={"changes": changes})
     to = state.live if event.changes else ()
     state = replace(state, limits=event.limits, servers=event.servers)
-    state, number = await_answers(state, event.client, event.request, Reconfigured(changes=event.changes), to, now)
+    pending = Pending(
+        client=event.client, request=event.request, operation=Reload(), waiting=frozenset(to), changes=event.changes
+    )
+    state, number = wait(state, pending, now)
     return state, (log, SendReconfigure(to=to, request=number)) if to else (log,)

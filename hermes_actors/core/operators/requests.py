@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hermes_actors.core.drain import requests as drain_requests
+from typing import assert_never
+
+from hermes_actors.core.drain import restart as preparation
 from hermes_actors.core.effects import (
     ActivateSession,
     ClearStrikes,
@@ -30,17 +32,24 @@ from hermes_actors.core.events import (
     TurnFellBack,
 )
 from hermes_actors.core.operators import reload
-from hermes_actors.core.operators.arguments import BadArgument, text
-from hermes_actors.core.operators.questions import query
-from hermes_actors.core.operators.views import status
+from hermes_actors.core.operators.pending import send
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.sessions import records
-from hermes_actors.core.state import ListConnections, Owner, Process, RestartServer, ShowSession, State
+from hermes_actors.core.sessions.names import NotOne, only
+from hermes_actors.core.state import Owner, Pending, Process, SessionEntry, State, Waiting, Wish
+from hermes_actors.operations import requests as op
+from hermes_actors.operations.requests import OnSession
+from hermes_actors.operations.workers import (
+    InspectConnections,
+    InspectSession,
+    InspectTurns,
+    RestartConnections,
+    StopRunning,
+    WorkerRequest,
+)
 from hermes_actors.wire.refusals import RefusalCode
 
 PAGE_MOST = 1000  # sessions
-PAGE_USUAL = 100  # sessions
-NAMES_SHOWN = 5  # of sessions that an ambiguous name may mean
 
 
 # -- workers -----------------------------------------------------------------------------------------------------------
@@ -111,73 +120,87 @@ def refusal(state: State, event: FromOwner) -> Effect | None:
 
 def operator_asked(state: State, event: OperatorAsked, now: float) -> Result:
     """One request of the control socket."""
-    client, request, arguments = event.client, event.request, event.arguments
-    try:
-        match event.operation:
-            case "status":
-                return state, (ReplyStatus(client=client, request=request, data=status(state, now)),)
-            case "sessions.list":
-                return state, (_page(state, event),)
-            case "sessions.show" | "sessions.suspend" | "sessions.resume" | "sessions.reset" | "sessions.stop":
-                wanted = text(arguments, "session")
-                find = FindSessions(client=client, request=request, wanted=wanted, operation=event.operation)
-                return state, (find,)
-            case "ledger.clear":
-                key = None if arguments.get("session") is None else text(arguments, "session")
-                return state, (ClearStrikes(client=client, request=request, key=key),)
-            case "mcp":
-                return query(state, event, ListConnections(), _serving(state), "mcp", "", now)
-            case "mcp.restart":
-                return _restart_server(state, event, now)
-            case "reload":
-                return reload.asked(state, client, request)
-            case operation if operation in drain_requests.OPERATIONS:
-                return drain_requests.answer(state, event, now)
-            case unknown:
-                raise BadArgument(f"unknown operation {unknown!r}")
-    except BadArgument as error:
-        return state, (Reply(client=client, request=request, error=RefusalCode.BAD_REQUEST, why=str(error)),)
+    client, request = event.client, event.request
+    match event.operation:
+        case op.ShowStatus():
+            return state, (ReplyStatus(client=client, request=request, state=state, now=now),)
+        case op.ListAllSessions(limit=limit, after=after):
+            page = PageForOperator(
+                client=client, request=request, after=after, limit=limit, owners=state.owners, up=state.up
+            )
+            return state, (page,)
+        case op.ShowSession() | op.SuspendSession() | op.ResumeSession() | op.ResetSession() | op.StopTurn() as found:
+            return state, (FindSessions(client=client, request=request, operation=found),)
+        case op.ClearStrikes(session=key):
+            return state, (ClearStrikes(client=client, request=request, key=key),)
+        case op.ListConnections() as listing:
+            return _collect(state, event, listing, _serving(state), InspectConnections(), now)
+        case op.RestartServer() as restart:
+            return _restart_server(state, event, restart, now)
+        case op.Reload():
+            return reload.asked(state, client, request)
+        case op.BeginDrain() | op.CancelDrain() as drain:
+            return _drain(state, drain, Waiting(client, request), now)
+        case op.ShowDrain() | op.PlanDrain() as drain:
+            return _collect(state, event, drain, state.live, InspectTurns(), now)
+        case _:
+            assert_never(event.operation)
 
 
 def sessions_found(state: State, event: SessionsFound, now: float) -> Result:
-    """Ask the session's worker for the rest, when the name means exactly one session."""
-    client, request, found = event.client, event.request, event.found
-    if not found:
-        why = f"no session is named {event.wanted!r}, nor ends with it"
-        return state, (Reply(client=client, request=request, error=RefusalCode.NOT_FOUND, why=why),)
-    if len(found) > 1:
-        names = ", ".join(entry.key for entry in found[:NAMES_SHOWN])
-        more = ", …" if len(found) > NAMES_SHOWN else ""
-        why = f"{event.wanted!r} may mean {names}{more}"
-        return state, (Reply(client=client, request=request, error=RefusalCode.AMBIGUOUS, why=why),)
-    (entry,) = found
-    if event.operation in records.CHANGES:
-        return records.change(state, event, entry, records.CHANGES[event.operation], now)
-    if event.operation == "sessions.stop":
-        return records.stop_turn(state, event, entry, now)
-    to = records.owner_of(state, entry)
-    return query(state, event, ShowSession(entry=entry), to, "session", entry.key, now)
+    """Go on with the request, if the name means exactly one session."""
+    client, request, operation = event.client, event.request, event.operation
+    try:
+        entry = only(operation.session, event.found)
+    except NotOne as error:
+        return state, (Reply(client=client, request=request, error=error.code, why=str(error)),)
+    if isinstance(operation, op.SuspendSession | op.ResumeSession | op.ResetSession):
+        return records.change(state, client, request, operation, entry, now)
+    asked = StopRunning(key=entry.key) if isinstance(operation, op.StopTurn) else InspectSession(key=entry.key)
+    return _collect(state, event, operation, records.owner_of(state, entry), asked, now, entry)
 
 
-def _restart_server(state: State, event: OperatorAsked, now: float) -> Result:
-    server = text(event.arguments, "server")
+def _collect(
+    state: State,
+    asker: OperatorAsked | SessionsFound,
+    operation: OnSession | op.ListConnections | op.RestartServer | op.ShowDrain | op.PlanDrain,
+    to: tuple[Process, ...],
+    request: WorkerRequest,
+    now: float,
+    entry: SessionEntry | None = None,
+) -> Result:
+    """Send workers a request, and answer the operator when they have responded."""
+    pending = Pending(
+        client=asker.client,
+        request=asker.request,
+        operation=operation,
+        response=request.result,
+        waiting=frozenset(to),
+        entry=entry,
+    )
+    return send(state, pending, request, now)
+
+
+def _restart_server(state: State, event: OperatorAsked, restart: op.RestartServer, now: float) -> Result:
+    server = restart.server
     if server in state.servers:
-        return query(state, event, RestartServer(), _serving(state), "restart_mcp", server, now)
+        return _collect(state, event, restart, _serving(state), RestartConnections(server=server), now)
     why = f"no MCP server is named {server!r}; configured: {', '.join(state.servers) or 'none'}"
     return state, (Reply(client=event.client, request=event.request, error=RefusalCode.NOT_FOUND, why=why),)
 
 
+def _drain(state: State, operation: op.BeginDrain | op.CancelDrain, waiting: Waiting, now: float) -> Result:
+    if isinstance(operation, op.CancelDrain):
+        return preparation.cancel(state, waiting)
+    wish = Wish(
+        then=operation.then,
+        timeout_s=operation.timeout,
+        by="hermes-ctl",
+        asker=operation.asker,
+        waiting=waiting,
+    )
+    return preparation.asked(state, wish, now)
+
+
 def _serving(state: State) -> tuple[Process, ...]:
     return tuple(map(state.process, state.up))
-
-
-def _page(state: State, event: OperatorAsked) -> Effect:
-    limit = event.arguments.get("limit", PAGE_USUAL)
-    after = event.arguments.get("after")
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= PAGE_MOST:
-        raise BadArgument(f"limit: a number from 1 to {PAGE_MOST} is wanted")
-    if after is not None and not isinstance(after, str):
-        raise BadArgument("after: the text of an earlier page's next is wanted")
-    return PageForOperator(
-        client=event.client, request=event.request, after=after, limit=limit, owners=state.owners, up=state.up
-    )

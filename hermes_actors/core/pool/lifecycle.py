@@ -25,7 +25,8 @@ from hermes_actors.core.effects import (
 from hermes_actors.core.events import ShardBroke, WorkerBeat, WorkerExited, WorkerLost, WorkerSpawned
 from hermes_actors.core.pool.policy import Intensity, Verdict, judge, restart_delay_s, slow_delay_s
 from hermes_actors.core.sessions.lives import begins_by_itself
-from hermes_actors.core.state import Owner, Phase, ShardFault, State, Worker, WorkerState
+from hermes_actors.core.state import Owner, ShardFault, State, Worker
+from hermes_actors.operations.results import Phase, WorkerState
 from hermes_actors.wire.records import Load
 
 HEARTBEATS_MISSED = 3  # after which a worker counts as hung

@@ -17,19 +17,6 @@ What = Literal["all", "end", "names"]
 NOT_KNOWN = -1  # the last turn of a shard that an earlier release served
 
 
-class Loss(NamedTuple):
-    """Something that a file lost."""
-
-    n: int  # losses are numbered as they are noticed
-    at: float  # when it was noticed; seconds since the epoch, like all times here
-    shard: int | None  # whose file; None: the registry's
-    what: What  # of a shard's conversations: all, or the end; names: sessions that the registry did not know any more
-    why: str  # in words, for operators
-    set_aside: str | None  # the path that a damaged file has now
-    until: float | None  # of an end: when the last thing that is left was written
-    sessions: int  # of names: how many were found again
-
-
 class Known(NamedTuple):
     """What the registry knows of a shard's file."""
 

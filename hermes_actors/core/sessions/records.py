@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from hermes_actors.core.drain import drain
@@ -15,30 +14,23 @@ from hermes_actors.core.effects import (
     Reply,
     RestoreSession,
     SendQuery,
-    SessionChange,
     SettleStart,
 )
 from hermes_actors.core.events import (
     RestoreWanted,
     SessionsAttested,
-    SessionsFound,
     ShardOpened,
     ShardRecovered,
     TurnSucceeded,
 )
-from hermes_actors.core.operators.questions import await_answers, query
+from hermes_actors.core.operators.pending import wait
 from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.sessions import marks
-from hermes_actors.core.state import Changed, Process, SessionEntry, State, StopTurn
+from hermes_actors.core.state import Pending, Process, SessionEntry, State
+from hermes_actors.operations.requests import ResumeSession, SessionChange
+from hermes_actors.operations.workers import EvictSession
 from hermes_actors.wire.refusals import RefusalCode
-
-CHANGES: Mapping[str, SessionChange] = {
-    "sessions.suspend": "suspend",
-    "sessions.resume": "resume",
-    "sessions.reset": "reset",
-}
-
 
 # -- workers -----------------------------------------------------------------------------------------------------------
 
@@ -114,20 +106,18 @@ def restore_wanted(state: State, event: RestoreWanted) -> Result:
 # -- operators ---------------------------------------------------------------------------------------------------------
 
 
-def change(state: State, event: SessionsFound, entry: SessionEntry, what: SessionChange, now: float) -> Result:
-    """Change a session's marks, then have its worker let go of what it knows: its next message reads it anew."""
-    if what == "resume" and marks.resume(entry.marks, entry.session_id) is None:
+def change(
+    state: State, client: int, request: int, operation: SessionChange, entry: SessionEntry, now: float
+) -> Result:
+    """Change a session's marks, then have its worker evict the session: its next message reads it again."""
+    if isinstance(operation, ResumeSession) and marks.resume(entry.marks, entry.session_id) is None:
         why = f"{entry.key} is not suspended, and no transcript of it was set aside"
-        return state, (Reply(client=event.client, request=event.request, error=RefusalCode.NOT_SUSPENDED, why=why),)
+        return state, (Reply(client=client, request=request, error=RefusalCode.NOT_SUSPENDED, why=why),)
     to = owner_of(state, entry)
-    state, number = await_answers(state, event.client, event.request, Changed(entry=entry), to, now)
-    evict = SendQuery(to=to, request=number, about="evict", key=entry.key) if to else None
-    return state, (ChangeSession(key=entry.key, change=what, then=evict),)
-
-
-def stop_turn(state: State, event: SessionsFound, entry: SessionEntry, now: float) -> Result:
-    """End the turn that runs in a session."""
-    return query(state, event, StopTurn(), owner_of(state, entry), "stop_turn", entry.key, now)
+    pending = Pending(client=client, request=request, operation=operation, waiting=frozenset(to), entry=entry)
+    state, number = wait(state, pending, now)
+    evict = SendQuery(to=to, request=number, operation=EvictSession(key=entry.key)) if to else None
+    return state, (ChangeSession(key=entry.key, change=operation, then=evict),)
 
 
 def owner_of(state: State, entry: SessionEntry) -> tuple[Process, ...]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
 from hermes_actors.core.sessions.lives import Incident, Life
-from hermes_actors.core.sessions.losses import Loss
 from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.operations.results import Loss
 from hermes_actors.times import moment
 
 _DRAINS = {

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes.core_desk import Desk, of, reply, serving
+from fakes.core_desk import Answer, Desk, of, reply, serving
+from fakes.operations import made
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import QueryAnswered, SessionsFound
-from hermes_actors.core.operators.questions import QUERY_TIMEOUT_S
+from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
 from hermes_actors.core.state import SessionEntry
+from hermes_actors.operations.requests import ShowSession
+from hermes_actors.operations.workers import InspectSession, RestartConnections, SessionKnown
 
 ENTRY = SessionEntry(
     key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0
@@ -18,7 +21,7 @@ ENTRY = SessionEntry(
 
 
 def found() -> SessionsFound:
-    return SessionsFound(client=3, request=9, wanted="x", operation="sessions.show", found=(ENTRY,))
+    return SessionsFound(client=3, request=9, operation=ShowSession(session="x"), found=(ENTRY,))
 
 
 def ask(desk: Desk, operation: str = "mcp", **arguments: object) -> int:
@@ -32,7 +35,7 @@ def show() -> tuple[Desk, int]:
     desk = serving()
     (query,) = desk.tell(found())
     assert isinstance(query, fx.SendQuery)
-    assert (query.to, query.about, query.key) == (((1, 1),), "session", "api:a:x")
+    assert (query.to, query.operation) == (((1, 1),), InspectSession(key="api:a:x"))
     return desk, query.request
 
 
@@ -42,7 +45,7 @@ def show() -> tuple[Desk, int]:
 def shown(desk: Desk, *effects: object) -> fx.ReplySession:
     (answer,) = of(fx.ReplySession, effects)
     assert (answer.client, answer.request, answer.entry) == (3, 9, ENTRY)
-    assert desk.state.questions == {}
+    assert desk.state.pending == {}
     return answer
 
 
@@ -51,14 +54,14 @@ def test_what_a_worker_knows_of_its_session_is_shown_with_it() -> None:
 
     answer = shown(desk, *desk.answer(1, number, {"turns": {"completed": 2}}))
 
-    assert answer.known == {"turns": {"completed": 2}}
+    assert answer.known == made(SessionKnown, {"turns": {"completed": 2}})
     assert answer.up == (0, 1)
 
 
 def test_a_worker_that_does_not_answer_in_time_is_left_out() -> None:
     desk, number = show()
 
-    assert shown(desk, *desk.wait(QUERY_TIMEOUT_S)).known == {}
+    assert shown(desk, *desk.wait(RESPONSE_TIMEOUT_S)).known is None
     assert desk.answer(1, number, {}) == ()
 
 
@@ -75,42 +78,50 @@ def test_a_session_of_a_worker_that_is_down_is_shown_from_the_registry_alone() -
 
     answer = shown(desk, *desk.tell(found()))
 
-    assert (answer.known, answer.up) == ({}, (0,))
+    assert (answer.known, answer.up) == (None, (0,))
 
 
 # -- all workers -------------------------------------------------------------------------------------------------------
 
 
+def connections(answer: Answer) -> list[tuple[int, str]]:
+    return [(row["worker"], row["server"]) for row in answer.data["connections"]]
+
+
+def test_a_response_that_no_worker_of_this_release_sends_counts_as_none() -> None:
+    desk = serving(1)
+    number = ask(desk)
+
+    effects = desk.tell(QueryAnswered(slot=0, generation=1, request=number, found=True, data={"connections": "none"}))
+
+    assert connections(reply(effects)) == []
+    assert any("connections must be a list" in str(line.fields) for line in of(fx.Log, effects))
+
+
 def test_the_connections_of_all_workers_are_one_list() -> None:
     desk = serving()
     number = ask(desk)
-    assert desk.answer(1, number, {"mcp": [{"server": "b"}]}) == ()
+    assert desk.answer(1, number, {"connections": [{"server": "b"}]}) == ()
 
-    answer = reply(desk.answer(0, number, {"mcp": [{"server": "a"}, {"server": "b"}]}))
+    answer = reply(desk.answer(0, number, {"connections": [{"server": "a"}, {"server": "b"}]}))
 
-    assert answer.data == {
-        "connections": [
-            {"worker": 0, "server": "a"},
-            {"worker": 0, "server": "b"},
-            {"worker": 1, "server": "b"},
-        ],
-        "missing": [],
-    }
+    assert connections(answer) == [(0, "a"), (0, "b"), (1, "b")]
+    assert answer.data["missing"] == []
 
 
 def test_who_says_nothing_until_the_deadline_is_named() -> None:
     desk = serving()
-    desk.answer(1, ask(desk), {"mcp": [{"server": "b"}]})
+    desk.answer(1, ask(desk), {"connections": [{"server": "b"}]})
 
-    answer = reply(desk.wait(QUERY_TIMEOUT_S))
+    answer = reply(desk.wait(RESPONSE_TIMEOUT_S))
 
-    assert answer.data == {"connections": [{"worker": 1, "server": "b"}], "missing": [0]}
+    assert (connections(answer), answer.data["missing"]) == ([(1, "b")], [0])
 
 
 def test_nobody_waits_for_a_worker_that_died() -> None:
     desk = serving()
     number = ask(desk)
-    desk.answer(0, number, {"mcp": []})
+    desk.answer(0, number, {"connections": []})
 
     answer = reply(desk.die(1))
 
@@ -125,11 +136,11 @@ def test_the_first_answer_of_a_worker_counts_and_none_of_who_was_not_asked() -> 
     desk.spawned(2)
     (query,) = of(fx.SendQuery, desk.operator("mcp"))
     for slot, server in ((0, "first"), (0, "second"), (2, "third")):
-        desk.answer(slot, query.request, {"mcp": [{"server": server}]})
+        desk.answer(slot, query.request, {"connections": [{"server": server}]})
 
-    answer = reply(desk.answer(1, query.request, {"mcp": []}))
+    answer = reply(desk.answer(1, query.request, {"connections": []}))
 
-    assert answer.data == {"connections": [{"worker": 0, "server": "first"}], "missing": []}
+    assert (connections(answer), answer.data["missing"]) == ([(0, "first")], [])
 
 
 def test_nobody_is_asked_where_no_worker_is_up() -> None:
@@ -161,8 +172,8 @@ def desk() -> Desk:
 def test_a_server_is_restarted_on_every_worker_and_the_connections_are_counted(desk: Desk) -> None:
     effects = desk.operator("mcp.restart", server="time")
     (query,) = of(fx.SendQuery, effects)
-    assert (query.to, query.about, query.key) == (desk.state.live, "restart_mcp", "time")
-    desk.answer(0, query.request, {"restarted": 2})
+    assert (query.to, query.operation) == (desk.state.live, RestartConnections(server="time"))
+    desk.answer(0, query.request, {"count": 2})
 
     answer = reply(desk.answer(1, query.request, {}, found=False))
 

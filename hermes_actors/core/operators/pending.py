@@ -1,0 +1,129 @@
+"""Requests of operators that wait for workers: answered when all have responded, have died, or are late."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, assert_never
+
+from hermes_actors.core.drain import plan
+from hermes_actors.core.effects import Effect, Log, Reply, ReplyPlan, ReplySession, SendQuery
+from hermes_actors.core.events import QueryAnswered
+from hermes_actors.core.operators.views import drain_shown
+from hermes_actors.core.pool.lifecycle import Alarm, Result
+from hermes_actors.core.state import Pending, Process, State
+from hermes_actors.operations.plain import Misfit, from_plain
+from hermes_actors.operations.requests import (
+    ListConnections,
+    PlanDrain,
+    Reload,
+    ResetSession,
+    RestartServer,
+    ResumeSession,
+    ShowDrain,
+    ShowSession,
+    StopTurn,
+    SuspendSession,
+)
+from hermes_actors.operations.results import ConfigurationReloaded, ConnectionsListed, ServerRestarted, TurnStopped
+from hermes_actors.operations.workers import WorkerRequest
+
+RESPONSE_TIMEOUT_S = 3.0  # for the workers' responses
+
+
+def send(state: State, pending: Pending, request: WorkerRequest, now: float) -> Result:
+    """Send a request to the workers that ``pending`` waits for, and wait."""
+    state, number = wait(state, pending, now)
+    if not pending.waiting:
+        return state, ()
+    return state, (SendQuery(to=tuple(sorted(pending.waiting)), request=number, operation=request),)
+
+
+def wait(state: State, pending: Pending, now: float) -> tuple[State, int]:
+    """Wait for the responses of workers; with the number that they are to repeat."""
+    number = state.asked + 1
+    pending = replace(pending, deadline=now + RESPONSE_TIMEOUT_S)
+    return replace(state, asked=number, pending={**state.pending, number: pending}), number
+
+
+def responded(state: State, event: QueryAnswered) -> Result:
+    """Keep a worker's response; drop one that comes too late, or from a worker that was not asked."""
+    pending = state.pending.get(event.request)
+    process = Process(event.slot, event.generation)
+    if pending is None or process not in pending.waiting:
+        return state, ()
+    responses, effects = pending.responses, list[Effect]()
+    if event.found and pending.response is not None:
+        try:
+            responses = {**responses, event.slot: from_plain(pending.response, event.data)}
+        except Misfit as error:
+            effects.append(Log(level="error", text="a worker's response is not used", fields={"why": str(error)}))
+    heard = replace(pending, waiting=pending.waiting - {process}, responses=responses)
+    return replace(state, pending={**state.pending, event.request: heard}), tuple(effects)
+
+
+def settle(state: State, now: float) -> Result:
+    """Answer the operators whose requests wait for no live worker any more, or have waited long enough."""
+    live = frozenset(state.live)
+    over = {number: one for number, one in state.pending.items() if now >= one.deadline or one.waiting.isdisjoint(live)}
+    if not over:
+        return state, ()
+    left = {number: one for number, one in state.pending.items() if number not in over}
+    return replace(state, pending=left), tuple(_concluded(state, one, now) for one in over.values())
+
+
+def alarms(state: State) -> list[Alarm]:
+    """When requests are answered without the workers that are late: :func:`settle` does it, after every event."""
+    return [(one.deadline, lambda later, _: (later, ())) for one in state.pending.values()]
+
+
+def _concluded(state: State, pending: Pending, now: float) -> Effect:
+    responses = dict(sorted(pending.responses.items()))
+    missing = tuple(sorted(slot for slot, _ in pending.waiting))
+    result: Any
+    match pending.operation:
+        case ShowSession() | SuspendSession() | ResumeSession() | ResetSession():
+            return _session(state, pending)
+        case PlanDrain(timeout=timeout_s):
+            return _plan(state, pending, state.limits.drain_timeout_s if timeout_s is None else timeout_s, now)
+        case ShowDrain():
+            result = drain_shown(state, plan.running(responses), plan.queued(responses), missing, now)
+        case StopTurn():
+            result = TurnStopped(stopped=any(one.count for one in responses.values()), missing=missing)
+        case ListConnections():
+            rows = (replace(row, worker=slot) for slot, one in responses.items() for row in one.connections)
+            result = ConnectionsListed(connections=tuple(rows), missing=missing)
+        case RestartServer():
+            result = ServerRestarted(restarted=sum(one.count for one in responses.values()), missing=missing)
+        case Reload():
+            result = ConfigurationReloaded(changes=pending.changes, missing=missing)
+        case _:
+            assert_never(pending.operation)
+    if pending.client is None:
+        return Log(level="info", text="the workers have the configuration", fields={"missing": list(missing)})
+    return Reply(client=pending.client, request=pending.request, result=result)
+
+
+def _session(state: State, pending: Pending) -> Effect:
+    assert pending.client is not None
+    assert pending.entry is not None
+    return ReplySession(
+        client=pending.client,
+        request=pending.request,
+        entry=pending.entry,
+        changed=not isinstance(pending.operation, ShowSession),
+        known=pending.responses.get(state.owners[pending.entry.shard].slot),
+        owners=state.owners,
+        up=state.up,
+    )
+
+
+def _plan(state: State, pending: Pending, timeout_s: float, now: float) -> Effect:
+    assert pending.client is not None
+    planned = plan.Plan(
+        timeout_s=timeout_s,
+        at=state.wall(now),
+        turns=plan.running(pending.responses),
+        queued=plan.queued(pending.responses),
+        missing=tuple(sorted(slot for slot, _ in pending.waiting)),
+    )
+    return ReplyPlan(client=pending.client, request=pending.request, plan=planned)
