@@ -21,7 +21,7 @@ HISTORY_HASH_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
+class StatelessConversation:
     """How a stateless request finds the agent that already knows its history."""
 
     principal: str
@@ -55,11 +55,11 @@ def assistant_message(text: str) -> bytes:
 
 
 def history_hash(messages: Sequence[bytes]) -> bytes:
-    """The hash of canonical messages, ``b""`` of none. JSON objects tell where they end, so they are just joined."""
+    """The hash of canonical messages, ``b""`` of none. A JSON object shows where it ends, so they are just joined."""
     return blake2b(b"".join(messages), digest_size=HISTORY_HASH_BYTES).digest() if messages else b""
 
 
-def follow_ups(submission: Submission, replies: Iterable[str]) -> list[Conversation]:
+def follow_ups(submission: Submission, replies: Iterable[str]) -> list[StatelessConversation]:
     """How the requests that go on from a finished turn find its agent.
 
     Args:
@@ -69,7 +69,7 @@ def follow_ups(submission: Submission, replies: Iterable[str]) -> list[Conversat
     """
     origin = submission.origin
     return [
-        Conversation(
+        StatelessConversation(
             principal=submission.principal,
             user=origin.user,
             history=history_hash([*submission.messages, assistant_message(reply)]),

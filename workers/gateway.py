@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, NotRequired, Protocol, TypedDict
 
-from workers.conversations import Conversation
+from workers.conversations import StatelessConversation
 from workers.turns import NumberedEvent, Submission, TurnEvent
 
 
@@ -90,13 +90,13 @@ class Gateway(Protocol):
         """
 
     async def stop(self, principal: str, turn_id: str) -> bool:
-        """Cancel a turn; whether it was not over. Its end comes to who hears it.
+        """Cancel a turn; whether it was not over. All who hear it hear its end.
 
         Raises:
             Refusal: ``turn_not_found``; ``shard_unavailable``.
         """
 
-    async def conversation_key(self, conversation: Conversation) -> str:
+    async def conversation_key(self, conversation: StatelessConversation) -> str:
         """The session key of a stateless conversation: that of the actor that knows the history, else a new one."""
 
     async def list_sessions(

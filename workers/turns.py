@@ -1,9 +1,9 @@
-"""The vocabulary of a turn: what goes in, what is told while it runs, how it ends, why it may be refused.
+"""The vocabulary of a turn: what goes in, what is heard while it runs, how it ends, why it may be refused.
 
 Ingress makes a :class:`Submission`; the owner of the session answers with :class:`Delta`, :class:`Reasoning`,
 :class:`ToolProgress`, :class:`GatewayDraining` and one :class:`Ended`; or with a :class:`Refusal`, and then nothing of
-the turn is kept; or with :class:`Parked`; or nobody knows what it did: :class:`TurnUnknown`. The same objects travel
-from worker to worker.
+the turn is kept; or with :class:`Parked`. Where it does not answer, the caller gets :class:`TurnUnknown`. The same
+objects travel from worker to worker.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Submission:
     idempotency_key: str | None
     fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
     origin: Origin
-    park: bool = False  # during a drain: keep the message for later, and nobody waits; not kept on disk
+    park: bool = False  # during a drain: keep the message for later, and let its caller go; not kept on disk
     deadline: float = math.inf  # by this process's time.monotonic(): its caller gives up; do not begin it later
 
 
@@ -131,7 +131,7 @@ class TurnError:
 
 
 class Parked(Exception):
-    """The message is on disk and waits for the end of a drain, as its sender wanted; nobody waits for its turn here."""
+    """The message is on disk and waits for the end of a drain, as its sender wanted; no caller waits for its turn."""
 
     def __init__(self, turn_id: str, retry_after_s: float) -> None:
         super().__init__(f"turn {turn_id} waits for the end of the drain")

@@ -5,11 +5,14 @@ Both ends run the same release, so a field list is an array, not a map. A messag
 
 from __future__ import annotations
 
+from threading import local
 from typing import Any
 
 import msgpack
 
 from hermes_actors.wire.tags import CLASSES, FIELDS
+
+KEPT_BUFFER_BYTES = 1024 * 1024  # of a packer; larger messages are few
 
 _INNER = 1  # extension type: a message inside another one
 
@@ -41,9 +44,29 @@ def from_parts(parts: Any) -> Any:
     return cls(*parts[1:])
 
 
+class _Packers(local):
+    """The packers of a thread, one for each depth of messages inside messages: to make one costs more than to pack."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.made: list[msgpack.Packer] = []
+
+
+_packers = _Packers()
+
+
 def encode(instance: Any) -> bytes:
     """One message as the body of one frame."""
-    packed: bytes = msgpack.packb(to_parts(instance), default=_inner)
+    depth = _packers.depth
+    if depth == len(_packers.made):
+        _packers.made.append(msgpack.Packer(default=_inner, autoreset=True))
+    _packers.depth = depth + 1
+    try:
+        packed: bytes = _packers.made[depth].pack(to_parts(instance))
+    finally:
+        _packers.depth = depth
+    if len(packed) > KEPT_BUFFER_BYTES:  # its packer keeps a buffer of that size
+        del _packers.made[depth:]
     return packed
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, cast
 
 from hermes_actors.wire.refusals import RefusalCode
-from workers.conversations import Conversation
+from workers.conversations import StatelessConversation
 from workers.gateway import SessionView, TranscriptPage, TurnReading
 from workers.turn_ids import new_turn_id
 from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent, TurnUnknown
@@ -93,7 +93,7 @@ class FakeGateway:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
         self.submissions: list[Submission] = []
-        self.conversations: list[Conversation] = []
+        self.conversations: list[StatelessConversation] = []
         self.turns: list[FakeTurn] = []
         self.before_accept: Callable[[], Any] | None = None
         self.submitted = asyncio.Event()
@@ -133,7 +133,7 @@ class FakeGateway:
     async def stop(self, principal: str, turn_id: str) -> bool:
         raise NotImplementedError  # no route stops turns
 
-    async def conversation_key(self, conversation: Conversation) -> str:
+    async def conversation_key(self, conversation: StatelessConversation) -> str:
         self.conversations.append(conversation)
         return f"conv:{conversation.principal}:{len(self.conversations)}"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from workers.conversations import Conversation
+from workers.conversations import StatelessConversation
 from workers.routing.conversations import ConversationIndex
 
 
-def conversation(principal: str = "anna", user: str = "", history: bytes = b"\x01") -> Conversation:
-    return Conversation(principal=principal, user=user, history=history, idempotency_key=None)
+def conversation(principal: str = "anna", user: str = "", history: bytes = b"\x01") -> StatelessConversation:
+    return StatelessConversation(principal=principal, user=user, history=history, idempotency_key=None)
 
 
 def test_a_pointer_is_claimed_once() -> None:

@@ -13,16 +13,16 @@ from fakes.virtual_time import until_idle
 
 from hermes_actors.wire import frames
 from hermes_actors.wire.sharding import shard_of
-from workers.conversations import Conversation
+from workers.conversations import StatelessConversation
 from workers.models.provider import ModelReply, ModelRequest
 from workers.turns import Delta, Ended, Refusal, TurnUnknown
 
 MakeCluster = Callable[[float], Awaitable[Cluster]]
 
 
-def conversation(history: bytes = b"h", **fields: Any) -> Conversation:
+def conversation(history: bytes = b"h", **fields: Any) -> StatelessConversation:
     given: dict[str, Any] = {"principal": "default", "user": "", "history": history, "idempotency_key": None}
-    return Conversation(**(given | fields))
+    return StatelessConversation(**(given | fields))
 
 
 # -- turns that stay and turns that travel ------------------------------------------------------------------------

@@ -43,6 +43,14 @@ def test_a_message_inside_a_message_comes_back_as_what_it_was() -> None:
     assert decode(encode(sent)) == sent
 
 
+def test_a_message_that_does_not_travel_does_not_hinder_the_next() -> None:
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            encode(Answer(request=1, found=True, data={"a": Answer(request=2, found=True, data={"b": object()})}))
+        inside = Answer(request=1, found=True, data={"a": Drained(number=1)})
+        assert decode(encode(inside)) == inside
+
+
 def test_what_is_neither_plain_nor_a_message_does_not_travel() -> None:
     with pytest.raises(TypeError, match="object does not travel"):
         encode(Answer(request=1, found=True, data={"a": object()}))

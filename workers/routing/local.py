@@ -9,6 +9,7 @@ import structlog
 from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.conversations import ConversationIndex
 from workers.routing.messages import (
+    CancelTurn,
     ClaimConversation,
     DeleteSession,
     DescribeSession,
@@ -16,13 +17,12 @@ from workers.routing.messages import (
     ReadTranscript,
     ReadTurn,
     ShardRequest,
-    StopTurn,
 )
 from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.rereading import readable, stop_turn, turn_of
+from workers.sessions.rereading import cancel_turn, readable, turn_of
 from workers.sessions.residents import Sessions
 from workers.store.shard import StoreFailed
 from workers.turn_errors import STORE_FAILED_WORDS
@@ -85,9 +85,9 @@ class LocalShards:
                 return await self._sessions.messages(request.key, shard, request.after, request.limit)
             case DeleteSession():
                 return await self._sessions.delete(request.key, shard)
-            case StopTurn():
+            case CancelTurn():
                 row = await turn_of(request.principal, request.turn_id, shard)
-                return await stop_turn(row, shard, self._admission, self._sessions)
+                return await cancel_turn(row, shard, self._admission, self._sessions)
             case _:
                 raise TypeError(f"{type(request).__name__} is no request about a shard")
 

@@ -59,8 +59,8 @@ class OfferConversation(ShardRequest[None]):
     key: str
 
 
-@message("stop_turn")
-class StopTurn(ShardRequest[bool]):
+@message("cancel_turn")
+class CancelTurn(ShardRequest[bool]):
     """Cancel a turn of a principal. The result: whether it was not over."""
 
     principal: str

@@ -79,7 +79,7 @@ class Peer:
 
 
 class _LinkedOwner:
-    """The other worker over one link, from its start to its loss: a late word of an old link meets nobody."""
+    """The other worker over one link, from its start to its loss: a late message of an old link reaches no caller."""
 
     def __init__(self, on_cut: Callable[[PendingTurn[Any]], None]) -> None:
         self.link = FrameLink(self._received, self._lost)
@@ -140,7 +140,7 @@ class _LinkedOwner:
                         del self._accepted[message.request]
             case TurnAccepted():
                 if message.parked_s is None:
-                    self._accept(message)  # not left to the one who waits: the link may be lost before its turn comes
+                    self._accept(message)  # at once: the link may be lost before the waiting task runs
                 self._requests.answer(message)
             case PeerResponse() | PeerRefusal():
                 self._requests.answer(message)

@@ -9,7 +9,7 @@ from hermes_actors.wire.link import Link, LinkClosed
 
 
 class Requests:
-    """Numbers requests and hands each answer to who waits for it; one for each link."""
+    """Numbers requests and gives each response to the task that waits for it; one for each link."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -37,13 +37,13 @@ class Requests:
             self._waiting.pop(request.request, None)
 
     def answer(self, message: Any) -> None:
-        """An answer came; one that nobody waits for any more is dropped."""
+        """A response came; it is dropped where its task has stopped waiting."""
         waiting = self._waiting.get(message.request)
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
     def lost(self, why: str) -> None:
-        """The link is gone: nobody gets an answer any more."""
+        """The link is gone: every task that waits gets an error."""
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(LinkClosed(why))

@@ -1,8 +1,9 @@
 """The gateway as an ingress sees it: every session is here or one hop away.
 
 A request whose owner is down waits for the next owner, up to :data:`OWNER_WAIT_S`. However often a turn is handed over
-it runs once: it carries its id, and an owner that is asked again attaches to what it knows of it. It also carries until
-when it is wanted, so that a late owner does not begin what was given up; where one may have, that is what is told.
+it runs once: it carries its id, and an owner that is asked again attaches to what it knows of it. It also carries for
+how long its caller waits, so that a late owner does not begin what was given up; where one may have begun it, the
+caller gets :class:`workers.turns.TurnUnknown`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import structlog
 from hermes_actors.background import Background
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
-from workers.conversations import Conversation
+from workers.conversations import StatelessConversation
 from workers.gateway import SessionView, TranscriptPage
 from workers.routing.listening_turn import ListeningTurn, ReadingTurn
 from workers.routing.local import LocalShards
 from workers.routing.messages import (
+    CancelTurn,
     ClaimConversation,
     DeleteSession,
     DescribeSession,
@@ -30,7 +32,6 @@ from workers.routing.messages import (
     ReadTranscript,
     ReadTurn,
     ShardRequest,
-    StopTurn,
 )
 from workers.routing.owner import OwnerGone, PendingTurn, ShardOwner
 from workers.routing.peers import Peer
@@ -56,7 +57,7 @@ R = TypeVar("R")
 
 
 class Router:
-    """Implements :class:`workers.gateway.Gateway` on the shard table.
+    """The :class:`workers.gateway.Gateway` of this worker, on its shard table.
 
     Args:
         local: the shards of this worker.
@@ -131,7 +132,7 @@ class Router:
         await self._at_turn(turn.turn_id, lambda number, owner: owner.submit(number, pending, again=False))
 
     async def stop(self, principal: str, turn_id: str) -> bool:
-        wanted = StopTurn(principal=principal, turn_id=turn_id)
+        wanted = CancelTurn(principal=principal, turn_id=turn_id)
         return await self._at_turn(turn_id, lambda number, owner: owner.ask(number, wanted))
 
     async def _at_turn(self, turn_id: str, do: Callable[[int, ShardOwner], Awaitable[R]]) -> R:
@@ -172,7 +173,7 @@ class Router:
             _tell_lost(turn, refusal.why, cut_error("crash"))
 
     # -- sessions -------------------------------------------------------------------------------------------------
-    async def conversation_key(self, conversation: Conversation) -> str:
+    async def conversation_key(self, conversation: StatelessConversation) -> str:
         if conversation.idempotency_key is not None:  # a repeated request must meet the first one
             return named_conversation(conversation.principal, conversation.user, conversation.idempotency_key)
         if conversation.history:
@@ -190,7 +191,7 @@ class Router:
                 break
         return key
 
-    def offer(self, key: str, follow_ups: Iterable[Conversation]) -> None:
+    def offer(self, key: str, follow_ups: Iterable[StatelessConversation]) -> None:
         """Send the workers that keep the index that the agent of ``key`` now knows these histories."""
         for conversation in follow_ups:
             self._background.start(self._offer(OfferConversation(name=conversation.name, key=key)))

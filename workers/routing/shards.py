@@ -55,7 +55,7 @@ class ShardTable:
         self.changed()
 
     def changed(self) -> None:
-        """Wake who waits for an owner."""
+        """Wake the requests that wait for an owner."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -80,7 +80,7 @@ class ShardFiles:
 
     Args:
         directory: of the shard files.
-        report: told of each shard whose file cannot be used, or had to be set aside.
+        report: called with each shard whose file cannot be used, or had to be set aside.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ShardFiles:
         self._report = report
         self._following = asyncio.Lock()
         self._closed = False
-        self._reached: dict[int, int] = {}  # by shard: as it was told
+        self._reached: dict[int, int] = {}  # by shard: as the supervisor knows it
 
     @property
     def missing(self) -> bool:
@@ -160,12 +160,12 @@ class ShardFiles:
                 await shard.store.close()
                 raise
         except StoreFailed as error:
-            told = self._table.unusable.get(number)
+            known = self._table.unusable.get(number)
             if isinstance(error, StaleFence | NotRecorded):
                 self._table.unusable.pop(number, None)
             else:
                 self._table.unusable[number] = str(error)
-            if told != str(error):
+            if known != str(error):
                 self._broken(number, str(error), aside, serving=False)
             return None
         if self._closed:  # meanwhile
@@ -184,7 +184,7 @@ class ShardFiles:
         """
         try:
             since, lost = await self._registry.opened(shard, found)
-            if lost is not None:  # reported before its turns are: nobody can say who of it was idle
+            if lost is not None:  # reported before its turns are: it is not known which of its sessions were idle
                 self._broken(shard.number, lost, found.set_aside, serving=True)
             if found.flaw is not None:
                 await shard.store.reported()
@@ -216,7 +216,7 @@ class ShardFiles:
 
 
 def _with_reason(turn: LatestTurn) -> LatestTurn:
-    """With the reason of its cut instead of what its caller was told."""
+    """With the reason of its cut instead of what its caller read."""
     return turn if turn.cut_by is None else replace(turn, cut_by=cut_reason(turn.cut_by))
 
 

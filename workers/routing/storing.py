@@ -1,4 +1,4 @@
-"""Whether what is sent to this worker can be stored, found out when somebody asks for it."""
+"""Whether what is sent to this worker can be stored, found out when an ingress asks for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class Storing:
-    """Writes something that nobody reads to one of the worker's shards, where that was not done just now."""
+    """Writes something without meaning to one of the worker's shards, where that was not done just now."""
 
     def __init__(self, table: ShardTable, now: Callable[[], float] = time.monotonic) -> None:
         self._table = table

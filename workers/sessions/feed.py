@@ -1,4 +1,4 @@
-"""What a running turn tells, and to whom: the one who sent it, and those who sent it again with its Idempotency-Key."""
+"""What a running turn says, and who hears it: its caller, callers with the same Idempotency-Key, and readers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Answer(NamedTuple):
 
 
 class TurnFeed:
-    """The events of one turn, told to its listeners as they happen, on the worker's loop."""
+    """The events of one turn, as its listeners hear them, on the worker's loop."""
 
     __slots__ = (
         "_answers",
@@ -47,13 +47,13 @@ class TurnFeed:
         self.turn_id = turn_id
         self.fingerprint = fingerprint
         self.ended: Ended | None = None
-        self.on_abandoned: Callable[[], None] | None = None  # nobody listens any more
+        self.on_abandoned: Callable[[], None] | None = None  # its last listener left
         self._listeners: list[tuple[Listener, bool]] = []
         self._texts: list[str] = []
         self._kept = 0  # of the texts: what was said before the answer that comes now
         self._thoughts: list[str] = []
         self._kept_thoughts = 0  # the same of them
-        self._heard = False  # somebody has text of that answer
+        self._heard = False  # a listener has text of that answer
         self._draining: GatewayDraining | None = None
         self._answers = [_Answer(1, 0, 0, 0)]
         self._progress: list[NumberedEvent] = []  # of tools
@@ -71,7 +71,7 @@ class TurnFeed:
             self._heard = True
 
     def reasoning(self, piece: str) -> None:
-        """The model thought more; who heard it may well hear it again, from the next try."""
+        """The model thought more; a listener may hear it again, from the next try."""
         self._thoughts.append(piece)
         if self._listeners:
             self._tell(Reasoning(text=piece))
@@ -86,7 +86,7 @@ class TurnFeed:
             self._answers.append(_Answer(self._seq, self._kept, self._kept_thoughts, len(self._progress)))
 
     def take_back(self) -> bool:
-        """Forget the text of the answer that broke off; False: somebody has some of it, so it stands."""
+        """Forget the text of the answer that broke off; False: a listener has some of it, so it stays."""
         if not self._heard:
             del self._texts[self._kept :]
             del self._thoughts[self._kept_thoughts :]
@@ -102,21 +102,21 @@ class TurnFeed:
         if self._listeners:
             self._tell(event)
 
-    def draining(self, told: GatewayDraining | None) -> None:
-        """The gateway drains, as who comes later to the stream is told too; or not any more. Nothing is said twice."""
-        if told is not None and told != self._draining:
-            self._tell(told)
-        self._draining = told
+    def draining(self, news: GatewayDraining | None) -> None:
+        """The gateway drains, or no longer does. Late listeners hear it too, and none hears it twice."""
+        if news is not None and news != self._draining:
+            self._tell(news)
+        self._draining = news
 
     def send_away(self, ended: Ended) -> None:
-        """Nobody shall wait for the turn any more, though it is not over; who comes later waits again."""
+        """Let no listener wait for the turn any longer, though it is not over; those who come later wait."""
         listeners, self._listeners = self._listeners, []
         for listener, _ in listeners:
             listener(ended)
         self.abandon()
 
     def end(self, ended: Ended) -> None:
-        """The turn is over and on disk; what is told later changes nothing."""
+        """The turn is over and on disk; another end changes nothing."""
         if self.ended is not None:
             return
         self.ended = ended
@@ -125,7 +125,7 @@ class TurnFeed:
         self._listeners.clear()
 
     def listen(self, listener: Listener, *, stream: bool) -> None:
-        """Hear the rest of the turn; who streams and comes late first hears the text so far."""
+        """Hear the rest of the turn; a listener who streams and comes late first hears the text so far."""
         if self.ended is not None:
             listener(self.ended)
             return
@@ -182,15 +182,15 @@ class TurnFeed:
         self.abandon()
 
     def abandon(self) -> None:
-        """The caller for whom the turn was accepted went away; where nobody else listens, nobody does any more."""
+        """The caller for whom the turn was accepted went away; without other listeners it is abandoned."""
         if not self._listeners and self.ended is None and self.on_abandoned is not None:
             self.on_abandoned()
 
     def _tell(self, event: TurnEvent) -> bool:
         """Tell those who stream; whether there is any."""
-        told = False
+        heard = False
         for listener, stream in self._listeners:
             if stream:
                 listener(event)
-                told = True
-        return told
+                heard = True
+        return heard

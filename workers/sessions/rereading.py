@@ -46,7 +46,7 @@ async def readable(row: TurnRow, shard: OwnedShard, admission: Admission) -> Tur
     return rebuilt(() if past is None else past.rows, replace(feed.ended, replayed=False))
 
 
-async def stop_turn(row: TurnRow, shard: OwnedShard, admission: Admission, sessions: Sessions) -> bool:
+async def cancel_turn(row: TurnRow, shard: OwnedShard, admission: Admission, sessions: Sessions) -> bool:
     """Cancel a turn that runs or waits; whether it was not over. Its end comes soon.
 
     Raises:
@@ -88,7 +88,7 @@ def rebuilt(rows: Sequence[bytes], ended: Ended) -> TurnFeed:
 
 
 def _after_the_question(rows: Sequence[bytes]) -> list[dict[str, Any]]:
-    """What follows the last message of a person: a prompt may bring several, and answers that nobody gave here."""
+    """What follows the last message of a person: a prompt of a tool server may bring several, and sample answers."""
     messages = [shown(orjson.loads(row)) for row in rows]
     asked = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
     return messages[asked + 1 :]

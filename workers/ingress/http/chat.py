@@ -8,7 +8,7 @@ from typing import assert_never
 
 from aiohttp import web
 
-from workers.conversations import Conversation
+from workers.conversations import StatelessConversation
 from workers.gateway import Gateway, Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import Chunks, completion, error_event
@@ -56,7 +56,7 @@ class ChatRoutes:
 
     Args:
         gateway: runs the turns.
-        slot: of this worker, told in the answer.
+        slot: of this worker, for a header of the answer.
         max_body_bytes: of a request.
         limits: for slow clients.
         clock: seconds since the epoch.
@@ -91,7 +91,7 @@ class ChatRoutes:
         chat = parse_chat(body)
         try:
             submission = await self._submission(call, session_id, chat, park=park)
-            # A client that leaves does not cancel this: once a message may be on disk, somebody has to know its turn.
+            # A client that leaves does not cancel this: where a message may be on disk, this task must know its turn.
             turn = await self._gateway.submit(submission, stream=chat.stream)
         except Refusal as refusal:
             raise refused(refusal) from None
@@ -111,7 +111,7 @@ class ChatRoutes:
         request_id = named(call.request, REQUEST_ID_HEADER)
         if session_id is None:
             key = await self._gateway.conversation_key(
-                Conversation(
+                StatelessConversation(
                     principal=call.principal, user=chat.user, history=chat.history, idempotency_key=idempotency_key
                 )
             )
@@ -148,7 +148,7 @@ class ChatRoutes:
     async def _answer(
         self, request: web.BaseRequest, chat: ChatRequest, turn: Turn, headers: dict[str, str]
     ) -> web.StreamResponse:
-        """Give the answer, or abandon the turn as soon as there is nobody to give it to."""
+        """Give the answer, or abandon the turn as soon as its client is gone."""
         connection = request.protocol
         task = asyncio.current_task()
         assert isinstance(connection, ClientConnection)
@@ -211,9 +211,9 @@ class ChatRoutes:
 
 
 def _parked(parked: Parked, session_id: str | None, headers: dict[str, str]) -> web.Response:
-    """A message that is kept for after a drain: the same answer to a stream, which would have nothing to tell."""
-    told = {"id": parked.turn_id, "object": "hermes.turn", "status": "queued", "session_id": session_id}
-    response = reply(told, 202)
+    """A message that is kept for after a drain: also where a stream was wanted, which would be empty."""
+    kept = {"id": parked.turn_id, "object": "hermes.turn", "status": "queued", "session_id": session_id}
+    response = reply(kept, 202)
     response.headers.update(headers)
     return response
 

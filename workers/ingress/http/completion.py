@@ -11,7 +11,7 @@ import orjson
 from workers.ingress.http.errors import ApiError
 from workers.turns import Ended, GatewayDraining, ToolProgress
 
-MODEL = "hermes-actors"  # the model of the API; which model answered stands in X-Hermes-Model
+MODEL = "hermes-actors"  # the model of the API; X-Hermes-Model names the model that answered
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
@@ -49,7 +49,7 @@ def finish_reason(reason: str) -> str:
 
 
 def usage(counted: Mapping[str, int]) -> dict[str, int]:
-    """Tokens as the API tells them; zero where the provider did not tell."""
+    """Tokens in the fields of the API; zero where the provider named none."""
     return {name: counted.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
 
 
@@ -88,13 +88,13 @@ class Chunks:
 
     def tool(self, progress: ToolProgress) -> bytes:
         """A tool began or ended: a named event, which to a client that heeds no names is a chunk that says nothing."""
-        told = {"tool": progress.tool, "toolCallId": progress.call_id, "status": progress.status}
-        return b"event: hermes.tool.progress\n" + self._delta({}, more=told)
+        fields = {"tool": progress.tool, "toolCallId": progress.call_id, "status": progress.status}
+        return b"event: hermes.tool.progress\n" + self._delta({}, more=fields)
 
     def draining(self, event: GatewayDraining) -> bytes:
         """The gateway drains: a named event likewise."""
-        told = {"reason": event.reason, "deadline": event.deadline, "message": event.text}
-        return b"event: hermes.gateway.draining\n" + self._delta({}, more=told)
+        fields = {"reason": event.reason, "deadline": event.deadline, "message": event.text}
+        return b"event: hermes.gateway.draining\n" + self._delta({}, more=fields)
 
     def end(self, ended: Ended) -> bytes:
         """Why the text ends, the usage if asked for, and the end."""

@@ -34,8 +34,8 @@ class ClientLimits:
 class ClientConnection(web.RequestHandler):
     """One connection of a client.
 
-    ``lost`` is done when the connection is gone. ``on_lost`` is called at that moment, by whoever set it. ``asked`` is
-    set with the first request.
+    ``lost`` is done when the connection is gone. ``on_lost``, where a handler has set it, is called at that moment.
+    ``asked`` is set with the first request.
     """
 
     __slots__ = ("_made_at", "_stall", "_stalled_s", "asked", "lost", "on_lost")

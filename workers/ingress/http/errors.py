@@ -1,4 +1,4 @@
-"""What a caller is told when there is no answer: HTTP statuses, codes and words in OpenAI's error shape."""
+"""What a caller gets when there is no answer: HTTP statuses, codes and words in OpenAI's error shape."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAILED = "The turn failed."
 
 
 class ClientGone(Exception):
-    """There is nobody left to answer."""
+    """The client went away before its answer."""
 
 
 class ApiError(Exception):
@@ -103,7 +103,7 @@ def ended_without_answer(ended: Ended) -> ApiError:
 
 
 def retry_after(seconds: float | None) -> dict[str, str]:
-    """The header that says when to come back, in whole seconds; none where nobody knows."""
+    """The header that says when to come back, in whole seconds; none where that is unknown."""
     if seconds is None or not math.isfinite(seconds):
         return {}
     return {"Retry-After": str(math.ceil(min(max(seconds, 0), LONGEST_RETRY_AFTER_S)))}

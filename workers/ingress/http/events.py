@@ -32,7 +32,7 @@ class EventStream:
         """Send the head.
 
         Raises:
-            ClientGone: there is nobody to read it.
+            ClientGone: the client went away.
         """
         try:
             await self.response.prepare(self._request)
@@ -51,7 +51,7 @@ class EventStream:
         """Write an event; waits where the client reads slowly.
 
         Raises:
-            ClientGone: there is nobody to read it.
+            ClientGone: the client went away.
         """
         try:
             await self.response.write(event)
@@ -64,4 +64,4 @@ class EventStream:
             try:
                 await self.response.write(KEEP_ALIVE)
             except ConnectionError:
-                return  # who sends will hear of it
+                return  # send() raises it

@@ -23,14 +23,14 @@ class Principals:
         for name in api_keys:
             if not name or ":" in name:
                 raise ValueError(f"principal {name!r}: a name must not be empty nor contain a colon")
-        # Digests have one length: what is compared tells nothing of a key's.
+        # Digests have one length: so comparing them reveals nothing of a key's.
         self._digests = tuple((name, _digest(key)) for name, key in api_keys.items())
 
     def identify(self, authorization: str | None) -> str:
         """The principal of an ``Authorization`` header.
 
         Raises:
-            ApiError: 401; none was given, or nobody's.
+            ApiError: 401; none was given, or an unknown one.
         """
         if not authorization:
             raise _unauthorized("No API key was given: send it as `Authorization: Bearer KEY`.")

@@ -23,7 +23,7 @@ class ApiCall:
 
     request: web.BaseRequest
     principal: str  # who calls; "" where the route needs no key
-    parameters: Mapping[str, str]  # what stands in the path at the pattern's parameters, unquoted
+    parameters: Mapping[str, str]  # by name in the pattern: the text of the path, unquoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

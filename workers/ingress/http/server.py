@@ -36,7 +36,7 @@ class HttpIngress:
         gateway: sessions and turns.
         config: the listener's limits.
         api_keys: principal to bearer key.
-        slot: of this worker, told in answers.
+        slot: of this worker, for a header of the answers.
         limits: for slow clients.
         clock: seconds since the epoch.
 
@@ -154,7 +154,7 @@ class HttpIngress:
             response = error.response()
         except ClientGone:
             log.info("client went away", method=request.method)
-            response = web.Response()  # which nobody reads
+            response = web.Response()  # which no client reads
         except ConnectionError:  # from a write of ours; where the client is there, it is a bug
             if request.transport is not None and not request.transport.is_closing():
                 raise
