@@ -83,7 +83,7 @@ class StopTurn(Operation[TurnStopped]):
 class ClearStrikes(Operation[StrikesCleared]):
     """Clear the strikes of a session, or of all."""
 
-    session: Name | None = None  # its key; None: all sessions
+    session: Name | None = None  # its key; without it: all sessions
 
 
 @operation("mcp")
@@ -110,7 +110,7 @@ class BeginDrain(Operation[Drained]):
     Of two drains the nearer deadline counts, and the stronger end: stop before restart before hold.
     """
 
-    timeout: Seconds | None = None  # for turns that run; None: agent.restart_drain_timeout; 0: cut them at once
+    timeout: Seconds | None = None  # for turns that run; without it: agent.restart_drain_timeout; 0 cuts them at once
     then: Then = Then.STOP  # what follows
     asker: Name | None = None  # key of the session whose turn requests this: the drain does not wait for that turn
 
