@@ -174,7 +174,7 @@ class Worker:
 
     def seal(self, order: Seal) -> None:
         """Tell what runs; from now on it does not end but by :meth:`cut`."""
-        self._tell(self._sessions.seal(order.request))
+        self._tell(self._sessions.seal(order))
 
     def cut(self, order: Cut) -> None:
         """Interrupt what was sealed."""

@@ -9,7 +9,7 @@ import pytest
 from fakes.cluster import Cluster, ended, heard
 from fakes.sessions import until
 
-from hermes_actors.wire.messages import Cut, Drain
+from hermes_actors.wire.messages import Cut, Drain, Seal
 from workers.turns import Ended, GatewayDraining, Parked, Refusal
 
 
@@ -77,7 +77,7 @@ async def test_the_caller_of_a_waiting_turn_is_sent_away_at_the_cut_and_its_turn
     waiting = await cluster.nodes[0].router.submit(cluster.message("two", key), stream=False)
     drain(cluster)
 
-    node.bench.sessions.seal(1)
+    node.bench.sessions.seal(Seal(request=1))
     node.bench.sessions.draining.cut(Cut(reason="restart_timeout", at=0.0))
 
     assert [(await ended(turn)).state for turn in (running, waiting)] == ["interrupted", "interrupted"]

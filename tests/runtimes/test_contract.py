@@ -10,7 +10,7 @@ from fakes.model_failures import failed
 from fakes.sessions import Bench, FakeToolbox, bounded, end_of, events_of, text_reply, tool_reply, until
 from runtimes.conftest import TOOLS
 
-from hermes_actors.wire.messages import Cut, Drain
+from hermes_actors.wire.messages import Cut, Drain, Seal
 from workers.models.cause import Cause
 from workers.runtimes.transcript import OUTCOME_UNKNOWN
 from workers.tools.toolbox import Prompted
@@ -171,7 +171,7 @@ async def test_a_turn_that_a_drain_cuts_while_a_tool_runs_is_interrupted_and_the
     await until(lambda: bool(bench.toolboxes) and bench.toolboxes[0].calls == [WRITE])
 
     begin_drain(bench)
-    assert [turn.turn_id for turn in bench.sessions.seal(1).cut] == [feed.turn_id]
+    assert [turn.turn_id for turn in bench.sessions.seal(Seal(request=1)).cut] == [feed.turn_id]
     bench.sessions.draining.cut(Cut(reason="restart_timeout", at=1.0))
     ended = await end_of(feed)
 
@@ -191,7 +191,7 @@ async def test_a_sealed_turn_that_comes_to_its_end_is_cut_and_what_its_tools_gav
     await until(lambda: bool(bench.toolboxes) and bench.toolboxes[0].calls == [READ])
 
     begin_drain(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     bench.toolboxes[0].gate.set()
     await bench.model.until_asked(2)
     assert feed.ended is None

@@ -13,7 +13,7 @@ from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
 from fakes.virtual_time import time_passes
 
 from hermes_actors.config.model import SessionsConfig
-from hermes_actors.wire.messages import Cut, Drain
+from hermes_actors.wire.messages import Cut, Drain, Seal
 from hermes_actors.wire.records import CutTurn, Interrupted
 from workers.routing.listening_turn import ListeningTurn
 from workers.sessions import drain
@@ -353,7 +353,7 @@ async def test_the_seal_names_what_runs_and_what_waits_and_nothing_else(bench: B
     await bench.store.admit(left, "ses_9", "queued")
     bench.sessions.backlog.take_over(bench.shard.number, [left])
 
-    sealed = bench.sessions.seal(7)
+    sealed = bench.sessions.seal(Seal(request=7))
 
     assert sealed.request == 7
     assert sealed.cut == [CutTurn(KEY, runs.turn_id, resident(bench).session.session_id)]
@@ -369,7 +369,7 @@ async def test_the_seal_names_what_runs_and_what_waits_and_nothing_else(bench: B
 async def test_a_sealed_turn_that_comes_to_its_end_waits_with_it_and_is_cut_all_the_same(bench: Bench) -> None:
     feed = await running(bench)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
 
     bench.model.gate.set()
     await a_while()
@@ -391,7 +391,7 @@ async def test_a_sealed_turn_that_comes_to_its_end_waits_with_it_and_is_cut_all_
 async def test_a_cut_session_goes_on_with_a_note_when_the_gateway_stays(bench: Bench) -> None:
     feed = await running(bench)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     cut(bench, "shutdown_timeout")
     assert (await end_of(feed)).state == "interrupted"
     bench.model.gate.set()
@@ -409,7 +409,7 @@ async def test_a_turn_whose_end_is_on_its_way_to_disk_is_not_cut(bench: Bench) -
     await until(lambda: ("finish completed", feed.turn_id) in bench.store.journal)
     begin(bench)
 
-    sealed = bench.sessions.seal(1)
+    sealed = bench.sessions.seal(Seal(request=1))
     cut(bench)
     answer.set()
 
@@ -421,7 +421,7 @@ async def test_a_turn_whose_end_is_on_its_way_to_disk_is_not_cut(bench: Bench) -
 async def test_a_turn_that_is_being_stopped_when_it_is_sealed_is_cut(bench: Bench) -> None:
     feed = await running(bench)
     begin(bench)
-    sealed = bench.sessions.seal(1)
+    sealed = bench.sessions.seal(Seal(request=1))
     stopping = asyncio.ensure_future(bench.talk("/stop"))
     await a_while()
     assert feed.ended is None
@@ -443,7 +443,7 @@ async def test_what_a_sealed_turns_tools_gave_is_kept() -> None:
     bench.model.gate.set()
     await bounded(toolbox.called.wait())
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     toolbox.gate.set()
     await a_while()
 
@@ -459,7 +459,7 @@ async def test_a_message_that_is_sent_again_is_cut_like_any_turn(bench: Bench) -
     feed = await running(bench, "/retry")
     begin(bench)
 
-    sealed = bench.sessions.seal(1)
+    sealed = bench.sessions.seal(Seal(request=1))
     cut(bench)
 
     assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
@@ -474,7 +474,7 @@ async def test_a_message_that_is_sent_again_is_cut_while_it_is_being_stored(benc
     await until(lambda: ("admit running", feed.turn_id) in bench.store.journal)
     begin(bench)
 
-    sealed = bench.sessions.seal(1)
+    sealed = bench.sessions.seal(Seal(request=1))
     cut(bench)
     answer.set()
 
@@ -490,7 +490,7 @@ async def test_a_turn_that_waits_for_the_restart_of_its_actor_is_cut_without_it(
     feed = await spare.send("two")
     begin(spare)
 
-    sealed = spare.sessions.seal(1)
+    sealed = spare.sessions.seal(Seal(request=1))
     cut(spare)
 
     assert sealed.cut == [CutTurn(KEY, feed.turn_id, resident(spare).session.session_id)]
@@ -504,7 +504,7 @@ async def test_a_seal_without_a_cut_gives_way_and_a_success_clears_what_may_be_m
     monkeypatch.setattr(drain, "SEAL_TIMEOUT_S", 0.01)
     feed = await running(bench)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     bench.model.gate.set()
 
     assert (await end_of(feed)).state == "completed"
@@ -516,11 +516,11 @@ async def test_a_seal_without_a_cut_gives_way_and_a_success_clears_what_may_be_m
 async def test_a_turn_that_is_sealed_twice_is_cut_once(bench: Bench) -> None:
     feed = await running(bench)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     bench.model.gate.set()
     await a_while()
 
-    assert bench.sessions.seal(2).cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
+    assert bench.sessions.seal(Seal(request=2)).cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
     cut(bench)
 
     assert (await end_of(feed)).state == "interrupted"
@@ -530,7 +530,7 @@ async def test_a_turn_that_is_sealed_twice_is_cut_once(bench: Bench) -> None:
 async def test_a_cancelled_drain_leaves_nothing_sealed(bench: Bench) -> None:
     feed = await running(bench)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     bench.sessions.draining.over()
     bench.model.gate.set()
 
@@ -542,7 +542,7 @@ async def test_at_the_cut_the_callers_of_what_waits_are_sent_away_and_it_runs_on
     await running(bench, "one")
     waiting = await bench.send("two", idempotency_key="k")
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     caller = asyncio.ensure_future(end_of(waiting))
     await a_while()
     cut(bench)
@@ -567,7 +567,7 @@ async def test_who_asks_again_for_what_waits_after_the_cut_is_told_that_it_is_ke
     submission = bench.message("two", idempotency_key="k")
     waiting = await bench.send(submission)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     cut(bench)
 
     for again, sent in ((False, bench.message("two", idempotency_key="k")), (True, submission)):
@@ -597,7 +597,7 @@ async def test_a_command_that_waits_at_the_cut_is_not_done_and_may_be_sent_again
     await running(bench)
     waiting = await bench.send("/reset", idempotency_key="k")
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     cut(bench)
 
     ended = await end_of(waiting)
@@ -618,7 +618,7 @@ async def test_a_waiting_stateless_turn_whose_caller_was_sent_away_does_not_run(
     second = await bench.send("two", key=CONVERSATION, stateless=True)
     second.listen(lambda _: None, stream=False)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     cut(bench)
     bench.model.gate.set()
 
@@ -634,7 +634,7 @@ async def test_a_stop_after_the_cut_leaves_what_waited_on_disk(bench: Bench) -> 
     waiting = await bench.send("wait")
     begin(bench)
     kept = await parked(bench, key=OTHER)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     cut(bench)
 
     await bounded(bench.sessions.stop("shutdown_timeout"))
@@ -648,7 +648,7 @@ async def test_a_stop_after_the_cut_leaves_what_waited_on_disk(bench: Bench) -> 
 async def test_a_worker_that_loses_its_supervisor_after_the_seal_waits_for_no_cut(bench: Bench) -> None:
     feed = await running(bench)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     bench.model.gate.set()
     await a_while()
 
@@ -993,7 +993,7 @@ async def test_what_is_parked_in_a_session_that_an_operator_changes_begins_after
 
     assert bench.sessions.waiting == 1
     assert bench.sessions.resident == 0
-    assert bench.sessions.seal(1).busy == [KEY]
+    assert bench.sessions.seal(Seal(request=1)).busy == [KEY]
     bench.sessions.draining.over()
     await bounded(bench.sessions.resume(bench.shard))
     await until(lambda: bench.store.rows[kept.turn_id].state == "completed")
@@ -1075,7 +1075,7 @@ async def test_a_cut_ends_what_tools_still_do_where_the_worker_stays(bench: Benc
     await bounded(toolbox.called.wait())
 
     begin(bench, then=then)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
     cut(bench, "restart_timeout" if then == "restart" else "shutdown_timeout")
 
     assert (await end_of(feed)).state == "interrupted"
@@ -1088,7 +1088,7 @@ async def test_a_sealed_turn_whose_actor_dies_waits_for_the_cut_too(bench: Bench
     bench.model.script = [SystemExit()]
     feed = await running(bench)
     begin(bench)
-    bench.sessions.seal(1)
+    bench.sessions.seal(Seal(request=1))
 
     bench.model.gate.set()
     await a_while()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hermes_actors.config.model import SessionsConfig
-from hermes_actors.wire.messages import Cut, Drain
+from hermes_actors.wire.messages import Cut, Drain, Seal
 from hermes_actors.wire.records import CutTurn
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
@@ -319,7 +319,7 @@ class SessionsMachine(RuleBasedStateMachine):
         self.run(self._seal())
 
     async def _seal(self) -> None:
-        self.sealed = self.bench.sessions.seal(1).cut
+        self.sealed = self.bench.sessions.seal(Seal(request=1)).cut
 
     @precondition(lambda self: not self.stopping and self.drain == "sealed")
     @rule()

@@ -13,12 +13,12 @@ import pykka
 from workers.models.chain import ModelChain, ModelLine
 from workers.sessions.actor import LoopActor
 from workers.sessions.agent_config import AgentConfig
+from workers.sessions.item import CutOff
 from workers.sessions.mailbox import (
     Action,
     Arrived,
     Begin,
     Cancelled,
-    CutOff,
     Event,
     Gate,
     Gone,

@@ -18,11 +18,12 @@ from collections.abc import Callable, Collection, Iterable
 import structlog
 
 from hermes_actors.wire.failpoints import point
-from hermes_actors.wire.messages import Cut, Drain, Sealed
+from hermes_actors.wire.messages import Cut, Drain, DrainOver, Seal, Sealed
 from hermes_actors.wire.records import CutTurn, Interrupted
 from hermes_actors.wire.refusals import RefusalCode
 from workers.sessions.agent import Resident
-from workers.sessions.mailbox import Closed, CutOff, CutSealed, DrainBegan, DrainOver, Seal
+from workers.sessions.item import CutOff
+from workers.sessions.mailbox import Closed, CutSealed, DrainBegan
 from workers.sessions.session import Session
 from workers.turn_errors import cut_error
 from workers.turns import GatewayDraining, Refusal
@@ -107,11 +108,11 @@ class Draining:
         for resident in self._resident:
             resident.tell(DrainOver())
 
-    def seal(self, request: int, backlog: Iterable[str]) -> Sealed:
+    def seal(self, order: Seal, backlog: Iterable[str]) -> Sealed:
         """Name the turns that run; those of them that come to their end wait with it for :meth:`cut`.
 
         Args:
-            request: of the :class:`hermes_actors.wire.messages.Seal`.
+            order: of the supervisor.
             backlog: keys of the sessions that are not resident, with turns that an earlier owner left.
         """
         self._awaited.clear()
@@ -120,7 +121,7 @@ class Draining:
         busy = set(backlog)
         stateless = sealed_turns = 0
         for resident in self._resident:
-            resident.tell(Seal())
+            resident.tell(order)
             session, sealed = resident.session, list(resident.mailbox.sealed())
             sealed_turns += len(sealed)
             if session.stateless:
@@ -132,7 +133,7 @@ class Draining:
         if sealed_turns:
             self._no_cut = asyncio.get_running_loop().call_later(SEAL_TIMEOUT_S, self._cut_overdue)
         point("drain.sealed")
-        return Sealed(request=request, cut=cut, busy=sorted(busy), stateless=stateless)
+        return Sealed(request=order.request, cut=cut, busy=sorted(busy), stateless=stateless)
 
     def cut(self, order: Cut) -> None:
         """Interrupt the sealed turns, whose marks are durable; the callers of those that wait are sent away."""

@@ -10,76 +10,21 @@ One gate decides whether the next piece of work may begin. It is open, closed fo
 (``PAUSED``), by a fallback whose actor the supervisor may replace (``HELD``), or by both.
 
 Whatever happens to a session is an event, and :meth:`Mailbox.feed` answers with what is to be done about it, in order.
-A drain ends in two steps: :class:`Seal` names the turns that run, and each of those waits with its end for
-:class:`CutSealed`. So the turns that the supervisor records as cut between the two are exactly those that are cut.
+A drain ends in two steps: after ``Seal`` the turns that run wait with their ends for :class:`CutSealed`. So the turns
+that the supervisor records as cut between the two are exactly those that are cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Flag, IntEnum
+from enum import Flag
 from typing import Generic, Literal, TypeAlias, TypeVar, assert_never
 
+from hermes_actors.wire.messages import DrainOver, Seal
 from hermes_actors.wire.records import Interrupted
-from workers.turns import GatewayDraining, TurnError, TurnState
-
-# -- what a mailbox holds -----------------------------------------------------------------------------------------
-
-
-class Stage(IntEnum):
-    """How far a piece of work has come; it only ever goes on."""
-
-    STORING = 0  # counted in; what there is to store of it is on its way to disk
-    WAITING = 1  # its turn may come
-    RUNNING = 2
-    ENDING = 3  # its end is on its way to disk: no cut changes it any more
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutOff:
-    """A piece of work must end now, whatever it waits for."""
-
-    state: TurnState  # cancelled | interrupted
-    error: TurnError
-    stays: bool = False  # the worker goes on: what the turn's tools still do is to end
-    unrecorded: bool = False  # no mark was made of the cut: on disk the turn stays as it is, for its next owner to tell
-
-
-class Item:
-    """A piece of work, as far as the mailbox decides on it.
-
-    Args:
-        turn_id: its name in the mailbox.
-        queued: it is not on disk as running, so it may wait however long.
-        stored: there is nothing to store of it before it may begin.
-    """
-
-    is_turn = True  # kept on disk and cut by a drain; a command is neither
-
-    def __init__(self, turn_id: str, *, queued: bool, stored: bool = False) -> None:
-        self.turn_id = turn_id
-        self.queued = queued
-        self.stage = Stage.WAITING if stored else Stage.STORING
-        self.left = False  # it does not begin here
-        self.sealed = False  # its end waits for a cut
-        self.recorded = False  # the supervisor recorded its cut: it ends as cut, whatever it came to
-        self.cutoff: CutOff | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether the actor performs it."""
-        return self.stage >= Stage.RUNNING
-
-    @property
-    def begun(self) -> bool:
-        """Whether it runs, or is on disk as running: a drain waits for it."""
-        return self.stage >= Stage.RUNNING or not self.queued
-
-    def ending(self) -> None:
-        """Its end is on its way to disk."""
-        self.stage = Stage.ENDING
-
+from workers.sessions.item import CutOff, Item, Stage
+from workers.turns import GatewayDraining, TurnError
 
 ItemT = TypeVar("ItemT", bound=Item)
 
@@ -130,16 +75,6 @@ class DrainBegan:
     """The gateway drains; ``told`` is for the callers of what runs."""
 
     told: GatewayDraining
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrainOver:
-    """The drain was cancelled."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
-    """The turns that run are about to be cut: their ends wait for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

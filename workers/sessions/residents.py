@@ -14,14 +14,15 @@ import structlog
 
 from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
-from hermes_actors.wire.messages import Sealed
+from hermes_actors.wire.messages import Seal, Sealed
 from workers.gateway import SessionView, TranscriptPage
 from workers.sessions.agent import Resident
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.backlog import Backlog
 from workers.sessions.drain import CUT_TIMEOUT_S, Draining, all_quiet, wind_down
 from workers.sessions.feed import TurnFeed
-from workers.sessions.mailbox import Closed, CutOff, FellBack, Gate, Released, Stage
+from workers.sessions.item import CutOff, Stage
+from workers.sessions.mailbox import Closed, FellBack, Gate, Released
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.passivation import whom_to_passivate
 from workers.sessions.reading import describe, page
@@ -137,9 +138,9 @@ class Sessions:
             asyncio.get_running_loop().call_later(STATELESS_TTL_S, self._passivate_stateless, resident)
 
     # -- what an earlier owner left -------------------------------------------------------------------------------
-    def seal(self, request: int) -> Sealed:
+    def seal(self, order: Seal) -> Sealed:
         """Answer a :class:`hermes_actors.wire.messages.Seal`."""
-        return self.draining.seal(request, self.backlog.sessions)
+        return self.draining.seal(order, self.backlog.sessions)
 
     async def resume(self, shard: OwnedShard, key: str | None = None) -> None:
         """Activate the sessions with inherited turns, or this one if it has any, so that they run."""
@@ -186,13 +187,12 @@ class Sessions:
             shard,
             stateless=stateless,
             registry=self._registry,
-            on_fell_back=lambda turn_id, provider, model: self._fell_back(resident, turn_id, provider, model),
+            on_fell_back=partial(self._fell_back, key),
             on_ended=partial(self._on_stateless_end, key) if stateless else None,
         )
-        resident = Resident(
+        return Resident(
             session, agent_config=lambda: self.agent_config, paused=self.draining.goes_on, on_gone=self._gone
         )
-        return resident
 
     async def present(self, key: str) -> Resident | None:
         """The session of a key where it is resident, or is just being activated; one that is not stays so."""
@@ -232,8 +232,10 @@ class Sessions:
         resident.ready = None
 
     # -- restart after a fallback ---------------------------------------------------------------------------------
-    def _fell_back(self, resident: Resident, turn_id: str, provider: str, model: str) -> None:
+    def _fell_back(self, key: str, turn_id: str, provider: str, model: str) -> None:
         """Hold the session's mail until the supervisor has decided; if it does not, the actor goes on as it is."""
+        if (resident := self._resident.get(key)) is None:  # it is closed meanwhile
+            return
         resident.tell(FellBack())
         asyncio.get_running_loop().call_later(RESTART_TIMEOUT_S, self._restart_overdue, resident, resident.actor)
         self._on_fell_back(resident.session, turn_id, provider, model)

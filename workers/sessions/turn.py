@@ -16,7 +16,7 @@ from workers.sessions.agent_config import AgentConfig
 from workers.sessions.context import prepared
 from workers.sessions.feed import TurnFeed
 from workers.sessions.host import TurnHost
-from workers.sessions.mailbox import CutOff
+from workers.sessions.item import CutOff
 from workers.sessions.notes import opening
 from workers.sessions.session import Session
 from workers.sessions.work import Work

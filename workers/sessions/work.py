@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from workers.models.chain import ModelLine
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.feed import TurnFeed
-from workers.sessions.mailbox import Item
+from workers.sessions.item import Item
 from workers.sessions.session import Session
 from workers.tools.toolbox import Aborted
 from workers.turns import Submission, TurnError
