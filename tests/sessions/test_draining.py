@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fakes.model_failures import failed
 from fakes.sessions import BOUND_S, Bench, bounded, end_of, tool_reply, until
-from fakes.virtual_time import time_passes
+from fakes.virtual_time import time_passes, until_idle
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Cut, Drain, Seal
@@ -56,12 +56,6 @@ def cut(bench: Bench, reason: str = "restart_timeout") -> None:
     bench.sessions.draining.cut(Cut(reason=reason, at=AT))
 
 
-async def a_while() -> None:
-    """Long enough for everything that may happen now to have happened."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
 async def running(bench: Bench, text: str = "run", **fields: Any) -> TurnFeed:
     """A turn that waits for its model."""
     asked = len(bench.model.requests)
@@ -97,12 +91,12 @@ async def test_a_drain_is_told_as_over_once_the_last_turn_is(bench: Bench) -> No
     first, second = await running(bench), await running(bench, key=OTHER)
 
     begin(bench)
-    await a_while()
+    await until_idle()
     assert bench.drained == []
     bench.model.gate.set()
 
     assert {(await end_of(feed)).state for feed in (first, second)} == {"completed"}
-    await a_while()
+    await until_idle()
     assert bench.drained == [0]
 
 
@@ -136,7 +130,7 @@ async def test_the_turn_that_asked_for_the_drain_is_not_waited_for(bench: Bench)
     assert asker.ended is None
     bench.model.gate.set()
     await end_of(asker)
-    await a_while()
+    await until_idle()
     assert bench.drained == [1]
 
 
@@ -147,7 +141,7 @@ async def test_a_drain_that_is_told_again_changes_whom_it_waits_for_and_tells_ca
     begin(bench)
     resident(bench, OTHER).cancel(other.turn_id, cut_error("crash"))
     await end_of(other)
-    await a_while()
+    await until_idle()
     assert bench.drained == []
 
     begin(bench, asker=KEY, left_s=10.0)
@@ -215,7 +209,7 @@ async def test_what_waits_begins_in_order_when_the_drain_is_cancelled_and_not_be
     begin(bench)
     bench.model.gate.set()
     await end_of(first)
-    await a_while()
+    await until_idle()
     assert asked(bench) == ["one"]
     assert state(bench, waiting[0]) == "queued"
 
@@ -286,7 +280,7 @@ async def test_what_an_earlier_owner_left_begins_after_the_drain(bench: Bench) -
     await bounded(bench.sessions.resume(bench.shard))
     assert bench.registry.activations == []
     waiting = await bench.send("left", idempotency_key="k")  # activates its session
-    await a_while()
+    await until_idle()
     assert bench.model.requests == []
     assert waiting.ended is None
 
@@ -303,7 +297,7 @@ async def test_an_actor_that_dies_in_a_drain_leaves_what_waits_waiting(bench: Be
     bench.model.gate.set()
 
     assert (await end_of(first)).state == "interrupted"
-    await a_while()
+    await until_idle()
     assert second.ended is None
     assert bench.drained == [0]
     bench.sessions.draining.over()
@@ -372,7 +366,7 @@ async def test_a_sealed_turn_that_comes_to_its_end_waits_with_it_and_is_cut_all_
     bench.sessions.seal(Seal(request=1))
 
     bench.model.gate.set()
-    await a_while()
+    await until_idle()
     assert bench.store.journal == [("admit running", feed.turn_id)]
     assert feed.ended is None
     cut(bench)
@@ -423,7 +417,7 @@ async def test_a_turn_that_is_being_stopped_when_it_is_sealed_is_cut(bench: Benc
     begin(bench)
     sealed = bench.sessions.seal(Seal(request=1))
     stopping = asyncio.ensure_future(bench.talk("/stop"))
-    await a_while()
+    await until_idle()
     assert feed.ended is None
 
     cut(bench)
@@ -445,7 +439,7 @@ async def test_what_a_sealed_turns_tools_gave_is_kept() -> None:
     begin(bench)
     bench.sessions.seal(Seal(request=1))
     toolbox.gate.set()
-    await a_while()
+    await until_idle()
 
     cut(bench)
 
@@ -518,7 +512,7 @@ async def test_a_turn_that_is_sealed_twice_is_cut_once(bench: Bench) -> None:
     begin(bench)
     bench.sessions.seal(Seal(request=1))
     bench.model.gate.set()
-    await a_while()
+    await until_idle()
 
     assert bench.sessions.seal(Seal(request=2)).cut == [CutTurn(KEY, feed.turn_id, resident(bench).session.session_id)]
     cut(bench)
@@ -544,7 +538,7 @@ async def test_at_the_cut_the_callers_of_what_waits_are_sent_away_and_it_runs_on
     begin(bench)
     bench.sessions.seal(Seal(request=1))
     caller = asyncio.ensure_future(end_of(waiting))
-    await a_while()
+    await until_idle()
     cut(bench)
 
     told = await caller
@@ -552,7 +546,7 @@ async def test_at_the_cut_the_callers_of_what_waits_are_sent_away_and_it_runs_on
     assert "It is kept and runs once" in told.error["text"]
     assert state(bench, waiting) == "queued"
     bench.model.gate.set()
-    await a_while()
+    await until_idle()
     assert asked(bench) == ["one"]
 
     bench.sessions.draining.over()
@@ -605,7 +599,7 @@ async def test_a_command_that_waits_at_the_cut_is_not_done_and_may_be_sent_again
     assert "send it again" in ended.error["text"]
     bench.model.gate.set()
     bench.sessions.draining.over()
-    await a_while()
+    await until_idle()
     assert bench.registry.renamed == 0
 
     assert (await bench.talk("/reset", idempotency_key="k")).state == "completed"
@@ -650,7 +644,7 @@ async def test_a_worker_that_loses_its_supervisor_after_the_seal_waits_for_no_cu
     begin(bench)
     bench.sessions.seal(Seal(request=1))
     bench.model.gate.set()
-    await a_while()
+    await until_idle()
 
     await bounded(bench.sessions.stop("crash"))
 
@@ -669,7 +663,7 @@ async def test_a_stop_without_a_drain_leaves_a_turn_that_had_not_begun(bench: Be
     await until(lambda: bench.sessions.pending == 2)
     bench.store.broken = {"admit running"}
     stopping = asyncio.ensure_future(bench.sessions.stop("shutdown_timeout"))
-    await a_while()
+    await until_idle()
     answer.set()
 
     await bounded(stopping)
@@ -755,7 +749,7 @@ async def test_a_parked_message_is_on_disk_and_runs_once_after_the_drain(bench: 
 
     first = await parked(bench, "later")
     second = await parked(bench, "later")
-    await a_while()
+    await until_idle()
 
     assert first.turn_id == second.turn_id
     assert 20.0 < first.retry_after_s <= 25.0
@@ -956,7 +950,7 @@ async def test_who_is_evicted_by_an_operator_is_told_so_and_reads_its_state_anew
         assert ended.state == "cancelled"
         assert ended.error is not None
         assert "The operator changed this session" in ended.error["text"]
-    await a_while()
+    await until_idle()
     assert bench.registry.activations == [KEY]
     await bench.talk("again")
     assert bench.registry.activations == [KEY, KEY]
@@ -989,7 +983,7 @@ async def test_what_is_parked_in_a_session_that_an_operator_changes_begins_after
     kept = await parked(bench)
 
     await bounded(bench.sessions.evict(KEY))
-    await a_while()
+    await until_idle()
 
     assert bench.sessions.waiting == 1
     assert bench.sessions.resident == 0
@@ -1009,7 +1003,7 @@ async def test_a_message_that_could_not_be_stored_is_not_begun_after_an_operator
     sent = asyncio.ensure_future(bench.send("two"))
     await until(lambda: bench.sessions.pending == 2)
     evicting = asyncio.ensure_future(bench.sessions.evict(KEY))
-    await a_while()
+    await until_idle()
 
     answer.set()
     await bounded(evicting)
@@ -1027,7 +1021,7 @@ async def test_what_waits_in_a_shard_that_is_let_go_is_left_to_its_next_owner(be
     await bounded(bench.sessions.release(bench.shard))
     await bounded(evicting)
     bench.model.gate.set()
-    await a_while()
+    await until_idle()
 
     assert bench.sessions.waiting == bench.sessions.resident == 0
     assert state(bench, waiting) == "queued"
@@ -1050,7 +1044,7 @@ async def test_what_waits_behind_a_turn_that_does_not_react_is_begun_and_found_a
     bench.sessions.backlog.take_over(bench.shard.number, [])
     monkeypatch.setattr(bench.model, "complete", deaf)
     stuck = await bench.send("stuck")
-    await a_while()
+    await until_idle()
     await bench.send("two", idempotency_key="k")
     monkeypatch.setattr(bench.model, "complete", complete)
     bench.model.gate.clear()
@@ -1059,7 +1053,7 @@ async def test_what_waits_behind_a_turn_that_does_not_react_is_begun_and_found_a
     await bench.model.until_asked(1)
     release.set()
     await end_of(stuck)
-    await a_while()
+    await until_idle()
 
     again = await bench.send("two", idempotency_key="k")
     bench.model.gate.set()
@@ -1091,7 +1085,7 @@ async def test_a_sealed_turn_whose_actor_dies_waits_for_the_cut_too(bench: Bench
     bench.sessions.seal(Seal(request=1))
 
     bench.model.gate.set()
-    await a_while()
+    await until_idle()
     assert state(bench, feed) == "running"
     cut(bench)
 
