@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +40,12 @@ MIN_DESCRIPTION_CHARS = 64
 MAX_KEPT_TURNS = 100
 OFF = "off"  # of ``agent.compaction``
 MAX_BODY_BYTES = MAX_FRAME_BYTES - 1024 * 1024  # a body travels to its session's worker in one frame
+
+When: TypeAlias = Literal["now", "next_turn", "restart"]  # a changed key applies; a running turn keeps its own
+T = TypeVar("T")
+Now = Annotated[T, "now"]
+NextTurn = Annotated[T, "next_turn"]
+Restart = Annotated[T, "restart"]
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
@@ -75,16 +81,16 @@ def _openai_key(given: dict[str, Any]) -> str | None:
 class ModelEndpoint(Section):
     """Where a model is reached, and with which key."""
 
-    provider: Provider = "openai"
+    provider: NextTurn[Provider] = "openai"
     """``openai``; ``custom``: anything else that speaks chat completions; ``demo``: the built-in local model."""
-    base_url: BaseUrl = Field(default=OPENAI_URL, repr=False)
+    base_url: NextTurn[BaseUrl] = Field(default=OPENAI_URL, repr=False)
     """URL below which ``/chat/completions`` lies. ``custom`` must give it."""
-    key_env: VariableName | None = Field(default_factory=_openai_key)
+    key_env: NextTurn[VariableName | None] = Field(default_factory=_openai_key)
     """Variable with the API key. ``openai`` must have one; without one, ``custom`` sends no key."""
 
-    context_length: ContextLength | None = None
+    context_length: NextTurn[ContextLength | None] = None
     """The model's window; none: learned from the provider."""
-    vision: bool | None = None
+    vision: NextTurn[bool | None] = None
     """Whether the model takes pictures; none: tried, and learned from a refusal."""
 
     @model_validator(mode="after")
@@ -101,13 +107,13 @@ class ModelEndpoint(Section):
 class ModelConfig(ModelEndpoint):
     """The primary model."""
 
-    default: Name = "gpt-5-mini"
+    default: NextTurn[Name] = "gpt-5-mini"
     """The model's id, as its provider knows it."""
-    connect_timeout: Seconds = 10.0
+    connect_timeout: NextTurn[Seconds] = 10.0
     """How long to wait for a connection to the provider."""
-    first_token_timeout: Seconds = 120.0
+    first_token_timeout: NextTurn[Seconds] = 120.0
     """How long to wait for the first piece of an answer."""
-    inter_token_timeout: Seconds = 60.0
+    inter_token_timeout: NextTurn[Seconds] = 60.0
     """How long to wait between two pieces of an answer."""
 
 
@@ -209,18 +215,20 @@ def _said(compaction: Compaction | None) -> str | dict[str, Any]:
 class AgentSection(Section):
     """How an agent runs a turn, and how long a stop waits for running turns."""
 
-    max_turns: Count = 90
+    max_turns: NextTurn[Count] = 90
     """How many times one turn may call the model."""
-    restart_drain_timeout: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] = 60.0
+    restart_drain_timeout: Now[Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]] = 60.0
     """How long a stop or restart waits for running turns."""
-    system_prompt: str | None = Field(default=None, repr=False)
+    system_prompt: NextTurn[str | None] = Field(default=None, repr=False)
     """The system message of every conversation."""
-    api_max_retries: Number = 3
+    api_max_retries: NextTurn[Number] = 3
     """How often a request to a provider is repeated after 429, 5xx or a lost connection."""
-    compaction: Annotated[
-        Compaction | None,
-        BeforeValidator(_compaction),
-        PlainSerializer(_said),
+    compaction: NextTurn[
+        Annotated[
+            Compaction | None,
+            BeforeValidator(_compaction),
+            PlainSerializer(_said),
+        ]
     ] = Compaction()
     """When a conversation is summarised so that it fits its model; none: never."""
 
@@ -228,30 +236,30 @@ class AgentSection(Section):
 class SupervisorConfig(Section):
     """The pool of workers and when a worker counts as hung or hopeless."""
 
-    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | Literal["auto"] = "auto"
+    workers: Restart[Annotated[int, Field(ge=1, le=MAX_WORKERS)] | Literal["auto"]] = "auto"
     """How many worker processes; ``auto``: one per core."""
-    shards: Annotated[int, AfterValidator(rules.shard_count)] | Literal["auto"] = "auto"
+    shards: Restart[Annotated[int, AfterValidator(rules.shard_count)] | Literal["auto"]] = "auto"
     """Into how many slices sessions fall; ``auto``: twice the cores, a power of two. Fixed when a home is made."""
-    stuck_threshold: Count = 3
+    stuck_threshold: Restart[Count] = 3
     """How many cuts in a row by a restart or crash suspend a session."""
-    heartbeat_seconds: Seconds = 5.0
+    heartbeat_seconds: Restart[Seconds] = 5.0
     """How often a worker says that it lives; after three silent intervals it is replaced."""
-    max_restarts: Number = 5
+    max_restarts: Restart[Number] = 5
     """How many restarts of one worker within ``restart_window_seconds`` are borne before they slow down."""
-    restart_window_seconds: Seconds = 60.0
+    restart_window_seconds: Restart[Seconds] = 60.0
     """The window of ``max_restarts``."""
 
 
 class SessionsConfig(Section):
     """How many agents stay in memory, for how long, and how much mail one may have waiting."""
 
-    max_resident_per_worker: Count = 2000
+    max_resident_per_worker: Now[Count] = 2000
     """How many idle agents a worker keeps in memory; more are put to disk, longest idle first."""
-    idle_ttl_seconds: Seconds = 3600.0
+    idle_ttl_seconds: Now[Seconds] = 3600.0
     """After how long an idle agent is put to disk."""
-    mailbox_limit: Count = 32
+    mailbox_limit: Now[Count] = 32
     """How many messages may wait in one session; one more gets HTTP 429."""
-    resume_fresh_seconds: Seconds = 3600.0
+    resume_fresh_seconds: Now[Seconds] = 3600.0
     """How long after a cut the agent is asked to go on with it; later it is told of it as history."""
 
 
@@ -274,17 +282,17 @@ def _default_admins(given: dict[str, Any]) -> tuple[str, ...]:
 class ApiServerConfig(Section):
     """The public HTTP listener, and who may call it."""
 
-    host: Host = "127.0.0.1"
+    host: Restart[Host] = "127.0.0.1"
     """Address on which to listen."""
-    port: Port = 8642
+    port: Restart[Port] = 8642
     """TCP port; 0: any free one."""
-    keys: Mapping[PrincipalName, PrincipalKey] = Field(default_factory=dict)
+    keys: Now[Mapping[PrincipalName, PrincipalKey]] = Field(default_factory=dict)
     """Callers by name, each with a key of its own. A session belongs to the caller that made it."""
-    key_env: VariableName | None = Field(default_factory=_api_server_key)
+    key_env: Now[VariableName | None] = Field(default_factory=_api_server_key)
     """Variable with the key of the caller ``default``."""
-    admins: tuple[PrincipalName, ...] = Field(default_factory=_default_admins)
+    admins: Now[tuple[PrincipalName, ...]] = Field(default_factory=_default_admins)
     """Callers who may restart the gateway with ``/restart`` in a message."""
-    max_body_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)] = 10 * 1024 * 1024
+    max_body_bytes: Now[Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)]] = 10 * 1024 * 1024
     """Size above which a request gets HTTP 413."""
 
     @model_validator(mode="after")
@@ -305,16 +313,16 @@ class ApiServerConfig(Section):
 class AdminConfig(Section):
     """The admin listener of the supervisor."""
 
-    host: Host = "127.0.0.1"
+    host: Restart[Host] = "127.0.0.1"
     """Address on which to listen."""
-    port: Port = 8643
+    port: Restart[Port] = 8643
     """TCP port; 0: any free one."""
 
 
 class StoreConfig(Section):
     """What a commit survives."""
 
-    durability: Literal["power_loss", "process"] = "power_loss"
+    durability: Restart[Literal["power_loss", "process"]] = "power_loss"
     """``power_loss``: a commit survives power loss. ``process``: it survives the death of every process of ours."""
 
 
@@ -323,9 +331,9 @@ class Config(Section):
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     """The primary model."""
-    fallback_providers: tuple[FallbackProvider, ...] = ()
+    fallback_providers: NextTurn[tuple[FallbackProvider, ...]] = ()
     """Models to try, in order, when the primary one fails."""
-    mcp_servers: Mapping[ServerName, McpServer] = Field(default_factory=dict)
+    mcp_servers: NextTurn[Mapping[ServerName, McpServer]] = Field(default_factory=dict)
     """MCP servers by name; their tools appear as ``mcp__<server>__<tool>``."""
     agent: AgentSection = AgentSection()
     """How an agent runs a turn."""

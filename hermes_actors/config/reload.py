@@ -1,7 +1,7 @@
 """What another configuration means to a gateway that runs: what changes, and when. Pure.
 
-Every key of the configuration has a rule in :data:`RULES`. What can change at once or at the next turn is taken over;
-the rest is kept as it is, and told, until the gateway is started again.
+Each key of the configuration says beside itself when a change of it applies (``Now``, ``NextTurn``, ``Restart``). A key
+that only a restart changes is reported, and keeps its old value until then.
 """
 
 from __future__ import annotations
@@ -9,37 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, get_args
 
-from hermes_actors.config.model import OFF, FallbackProvider, McpServer, PrincipalKey, Section, Settings
+from hermes_actors.config.model import OFF, Config, FallbackProvider, McpServer, PrincipalKey, Section, Settings, When
 from hermes_actors.config.problems import shown
 from hermes_actors.config.resolve import interpolated
 from hermes_actors.config.variables import variables_in
 from hermes_actors.operations.results import Change
 
-When = Literal["now", "next_turn", "restart"]
 
-_KEYS: Mapping[When, str] = {
-    "now": """
-        agent.restart_drain_timeout
-        sessions.max_resident_per_worker sessions.idle_ttl_seconds sessions.mailbox_limit
-        sessions.resume_fresh_seconds
-        api_server.keys api_server.key_env api_server.admins api_server.max_body_bytes
-    """,
-    "next_turn": """
-        model.provider model.default model.base_url model.key_env
-        model.context_length model.vision
-        model.connect_timeout model.first_token_timeout model.inter_token_timeout
-        fallback_providers mcp_servers
-        agent.max_turns agent.system_prompt agent.api_max_retries agent.compaction
-    """,
-    "restart": """
-        supervisor.workers supervisor.shards supervisor.stuck_threshold
-        supervisor.heartbeat_seconds supervisor.max_restarts supervisor.restart_window_seconds
-        api_server.host api_server.port admin.host admin.port store.durability
-    """,
-}
-RULES: Mapping[str, When] = {key: when for when, keys in _KEYS.items() for key in keys.split()}
+def _rules(section: type[Section], above: str = "") -> Iterator[tuple[str, When]]:
+    """Each key below a section, dotted, and when a change of it applies, as the key itself says."""
+    for name, field in section.model_fields.items():
+        when = next((mark for mark in field.metadata if mark in get_args(When)), None)
+        if when is not None:
+            yield f"{above}{name}", when
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _rules(field.annotation, f"{above}{name}.")
+
+
+# What applies at once comes first.
+RULES: Mapping[str, When] = dict(sorted(_rules(Config), key=lambda rule: get_args(When).index(rule[1])))
 
 _Told: TypeAlias = Iterator[tuple[str, str]]  # key and words of each change
 
