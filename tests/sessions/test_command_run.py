@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from fakes.model_failures import failed
-from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply
+from fakes.sessions import BOUND_S, Bench, end_of, text_reply, tool_reply, until
 
 from hermes_actors.wire.records import Interrupted, Suspended
 from workers.sessions.marks import Marks
@@ -305,3 +305,16 @@ async def test_the_agent_of_a_stateless_conversation_sleeps_soon(bench: Bench) -
     async with asyncio.timeout(BOUND_S):
         await bench.toolboxes[0].closed.wait()
     assert bench.sessions.resident == 0
+
+
+async def test_a_restart_whose_sender_gives_up_is_asked_for_as_a_whole(bench: Bench) -> None:
+    gate = bench.store.gates["admit"] = asyncio.Event()
+    sending = asyncio.ensure_future(bench.send("/restart", idempotency_key="k"))
+    await until(lambda: bool(bench.store.journal))
+
+    sending.cancel()
+    await asyncio.wait((sending,))
+    gate.set()
+
+    await until(lambda: bench.restarts_wanted == ["api:default:a"])
+    assert [operation for operation, _ in bench.store.journal] == ["admit running", "finish completed"]

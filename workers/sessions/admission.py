@@ -32,7 +32,7 @@ from workers.turn_errors import (
     unstored_end,
     waiting_error,
 )
-from workers.turns import Parked, Refusal, Submission
+from workers.turns import Ended, Parked, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -192,15 +192,18 @@ class Admission:
         allowed = submission.principal in self._admins
         draining = self._sessions.draining.goes_on
         ended = answer(submission, "", "completed", restart_words(allowed=allowed, draining=draining))
-        if allowed and not draining:
-            if submission.idempotency_key is not None:  # who repeats it may do so after the restart
-                await shard.store.admit(replace(submission, stateless=True), "", "running")  # in no transcript
-                await shard.store.finish(ended, ())
-            log.warning("restart asked for in a message", session=submission.key, principal=submission.principal)
-            self._on_restart_wanted(submission.key)
+        if allowed and not draining:  # as a whole, though its caller goes away: a repeat finds it done
+            await asyncio.shield(asyncio.ensure_future(self._want_restart(submission, shard, ended)))
         feed = TurnFeed(submission.turn_id, submission.fingerprint)
         feed.end(ended)
         return feed
+
+    async def _want_restart(self, submission: Submission, shard: OwnedShard, ended: Ended) -> None:
+        if submission.idempotency_key is not None:  # its sender may repeat it after the restart
+            await shard.store.admit(replace(submission, stateless=True), "", "running")  # in no transcript
+            await shard.store.finish(ended, ())
+        log.warning("restart asked for in a message", session=submission.key, principal=submission.principal)
+        self._on_restart_wanted(submission.key)
 
     async def _mail(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
         """A command that waits for its turn; it is not on disk, what it begins may be."""
