@@ -13,7 +13,7 @@ from hermes_actors.wire.messages import Heartbeat
 from hermes_actors.wire.records import Load
 from workers.routing.shards import ShardFiles, ShardTable
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.store.shard import StoreFailed
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ class Duties:
 
     def __init__(
         self,
-        sessions: Sessions,
+        sessions: Residents,
         table: ShardTable,
         files: ShardFiles,
         *,

@@ -52,7 +52,7 @@ from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.command_run import stop_turn
 from workers.sessions.feed import TurnFeed
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.sessions.running import running_turns
 from workers.sessions.session import Session
 from workers.store.journal import Journal
@@ -93,7 +93,7 @@ class Worker:
             logs=home.logs,
         )
         registry = RemoteRegistry(link, requests)
-        self._sessions = Sessions(
+        self._sessions = Residents(
             config.sessions,
             agent_config=agent_config_of(config, environment, runtime),
             registry=registry,

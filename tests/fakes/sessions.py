@@ -28,7 +28,7 @@ from workers.sessions.feed import TurnFeed
 from workers.sessions.marks import UNMARKED, Marks
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord, SessionRegistry
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.tools.toolbox import Aborted, Prompted, ToolResult
 from workers.turns import Ended, Origin, Refusal, Submission, TurnEvent
 
@@ -263,7 +263,7 @@ class Bench:
         self.toolbox_class = FakeToolbox  # of the sessions to come
         self.stateless_ends: list[str] = []
         models = [self.model, self.fallback] if with_fallback else [self.model]
-        self.sessions = Sessions(
+        self.sessions = Residents(
             config,
             agent_config=AgentConfig(
                 runtime=runtime or ChatRuntime(),

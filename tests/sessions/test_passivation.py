@@ -1,17 +1,17 @@
-"""Who is put to sleep."""
+"""Which sessions are passivated."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.sessions.passivation import whom_to_passivate
+from workers.sessions.passivation import which_to_passivate
 
 
 def chosen(
     resident: list[tuple[str, float, bool]], *, now: float = 100.0, ttl: float = 10.0, limit: int = 100
 ) -> list[str]:
-    return whom_to_passivate(resident, count=len(resident), now=now, idle_ttl_s=ttl, limit=limit)
+    return which_to_passivate(resident, count=len(resident), now=now, idle_ttl_s=ttl, limit=limit)
 
 
 def test_who_was_idle_for_the_time_to_live_goes() -> None:

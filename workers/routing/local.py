@@ -23,7 +23,7 @@ from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.rereading import cancel_turn, readable, turn_of
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.store.shard import StoreFailed
 from workers.turn_errors import STORE_FAILED_WORDS
 from workers.turns import Refusal
@@ -36,7 +36,7 @@ R = TypeVar("R")
 class LocalShards:
     """This worker as a :class:`workers.routing.owner.ShardOwner`, for its own ingress and for the other workers."""
 
-    def __init__(self, table: ShardTable, sessions: Sessions, admission: Admission, index: ConversationIndex) -> None:
+    def __init__(self, table: ShardTable, sessions: Residents, admission: Admission, index: ConversationIndex) -> None:
         self._table = table
         self._sessions = sessions
         self._admission = admission

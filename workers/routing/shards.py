@@ -16,7 +16,7 @@ from hermes_actors.wire.records import Found, LatestTurn
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.recovery import NotRecorded, not_recorded, recover
 from workers.sessions.registry import SessionRegistry
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.store.journal import Journal
 from workers.store.shard import StaleFence, StoreFailed
 from workers.store.sqlite import open_shard
@@ -86,7 +86,7 @@ class ShardFiles:
     def __init__(
         self,
         table: ShardTable,
-        sessions: Sessions,
+        sessions: Residents,
         registry: SessionRegistry,
         *,
         journal: Journal,

@@ -19,7 +19,7 @@ from workers.sessions.command_run import CommandRun, answer, answer_at_once, res
 from workers.sessions.commands import Command, command_in
 from workers.sessions.feed import TurnFeed
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
 from workers.store.shard import StaleFence, StoreFailed, TurnRow
@@ -48,11 +48,11 @@ class Admission:
 
     Args:
         admins: the principals who may restart the gateway.
-        on_restart_wanted: told the session whose message asks for a restart.
+        on_restart_wanted: called with the key of the session whose message asks for a restart.
     """
 
     def __init__(
-        self, sessions: Sessions, *, admins: Collection[str], on_restart_wanted: Callable[[str], None]
+        self, sessions: Residents, *, admins: Collection[str], on_restart_wanted: Callable[[str], None]
     ) -> None:
         self._admins = admins
         self._sessions = sessions
@@ -73,7 +73,7 @@ class Admission:
             again: an owner that died may have had this turn already.
 
         Raises:
-            Refusal: not accepted, nothing is kept; or accepted before, and held back for nobody knows how long.
+            Refusal: not accepted, nothing is kept; or accepted before, and held back for a time that is not known.
             Parked: it waits for the end of a drain, as the sender wanted.
         """
         try:
@@ -129,9 +129,9 @@ class Admission:
     async def feed_of(self, row: TurnRow, shard: OwnedShard) -> TurnFeed:
         """The feed of a turn that is on disk: the living one, or one that tells its end."""
         submission = row.submission
-        told = shard.unstored.end_of(submission)
+        unstored = shard.unstored.end_of(submission)
         feed = self._living(submission)
-        if row.state == "queued" and told is None and feed is None:
+        if row.state == "queued" and unstored is None and feed is None:
             # An earlier owner left it: it runs once its session is here.
             await self._sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
             row = await shard.store.turn(submission.turn_id) or row
@@ -139,7 +139,7 @@ class Admission:
         if feed is None:
             feed = TurnFeed(submission.turn_id, submission.fingerprint)
             why = waiting_error() if row.state == "queued" else cut_error("crash")
-            ended = row.ended or told or unstored_end(submission.turn_id, row.session_id, "interrupted", why)
+            ended = row.ended or unstored or unstored_end(submission.turn_id, row.session_id, "interrupted", why)
             feed.end(replace(ended, replayed=True))
         return feed
 
@@ -285,7 +285,7 @@ def _handle(submission: Submission) -> tuple[str, str]:
 
 
 def _refuse_if_late(submission: Submission) -> None:
-    """Begin nothing that was given up: its sender may send it anew.
+    """Begin nothing that was given up: its sender may send it again.
 
     Raises:
         Refusal: ``too_late``.
@@ -295,7 +295,7 @@ def _refuse_if_late(submission: Submission) -> None:
 
 
 def refusal_of(error: StoreFailed) -> Refusal:
-    """What the caller is told of a store that failed before anything was promised."""
+    """The refusal of a message whose store failed before anything was promised."""
     if isinstance(error, StaleFence):
         return Refusal(RefusalCode.SHARD_UNAVAILABLE, f"The session is moving ({error}).", SHARD_RETRY_AFTER_S)
     return Refusal(RefusalCode.STORE_FAILED, STORE_FAILED_WORDS)

@@ -18,7 +18,7 @@ class Backlog:
 
     @property
     def sessions(self) -> list[str]:
-        """Keys of the sessions to whom something is left; stateless conversations are none."""
+        """Keys of the sessions to which something is left; stateless conversations are none."""
         return [key for by_key in self._left.values() for key, left in by_key.items() if not left[0].stateless]
 
     def has(self, shard: int, key: str) -> bool:

@@ -21,7 +21,7 @@ from workers.sessions.commands import Command, help_text
 from workers.sessions.feed import TurnFeed
 from workers.sessions.notes import status_lines, summary_words, suspended_line
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
@@ -216,8 +216,8 @@ def answer(
     )
 
 
-async def answer_at_once(command: Command, submission: Submission, sessions: Sessions, shard: OwnedShard) -> TurnFeed:
-    """Answer /help, /status or /stop, whatever runs; a session that sleeps goes on sleeping."""
+async def answer_at_once(command: Command, submission: Submission, sessions: Residents, shard: OwnedShard) -> TurnFeed:
+    """Answer /help, /status or /stop, whatever runs; a passivated session stays passivated."""
     if command.word == "help":
         return at_once(submission, "", help_text(await sessions.prompts(submission.key)))
     resident = await sessions.present(submission.key)
@@ -233,7 +233,7 @@ async def answer_at_once(command: Command, submission: Submission, sessions: Ses
     return at_once(submission, *await _asleep(submission, sessions, shard))
 
 
-async def _asleep(submission: Submission, sessions: Sessions, shard: OwnedShard) -> tuple[str, str]:
+async def _asleep(submission: Submission, sessions: Residents, shard: OwnedShard) -> tuple[str, str]:
     """The id of a session that is not in memory, and what it carries, in words."""
     key = f"session   {submission.key}"
     if submission.stateless:
@@ -282,7 +282,7 @@ async def compressed(session: Session, agent_config: AgentConfig, line: ModelLin
 
 
 def restart_words(*, allowed: bool, draining: bool) -> str:
-    """What the one who sent /restart is told, before anything happens."""
+    """The answer to /restart, before anything happens."""
     if not allowed:
         return "Only administrators may restart the gateway: its configuration names them in api_server.admins."
     if draining:
@@ -294,7 +294,7 @@ def restart_words(*, allowed: bool, draining: bool) -> str:
         "The gateway is going to restart. Once it is ready for that, in some seconds, no turn begins any more. Turns "
         "that run may go on for agent.restart_drain_timeout seconds; what is not over then is cut, and its session "
         "goes on with its next message. Nobody waits for a turn of this session. Messages that wait run after the "
-        "restart. If code or configuration cannot be started anew everything goes on, and the gateway's log says why."
+        "restart. If code or configuration cannot be started, everything goes on, and the gateway's log says why."
     )
 
 
@@ -314,8 +314,8 @@ async def stop(resident: Resident) -> str:
 
 def _servers(aborted: Aborted) -> str:
     """What a stop meant for the tool servers whose calls it cancelled, with the state that they keep."""
-    told = {"Ended with it": aborted.ended, "Kept": aborted.kept}
-    return " ".join(f"{what}: {', '.join(names)}." for what, names in told.items() if names)
+    servers = {"Ended with it": aborted.ended, "Kept": aborted.kept}
+    return " ".join(f"{what}: {', '.join(names)}." for what, names in servers.items() if names)
 
 
 async def stop_turn(resident: Resident) -> bool:

@@ -38,7 +38,7 @@ LONGEST_RETRY_AFTER_S = 300.0
 
 
 class Draining:
-    """The drain of a worker, and its stop: whether a turn may begin, whom the drain waits for, who is cut in the end.
+    """The drain of a worker, and its stop: whether turns may begin, which the drain waits for, and which it cuts.
 
     Args:
         resident: the sessions in memory, each time they are gone through.
@@ -78,7 +78,7 @@ class Draining:
         """Hold back what has not begun, tell the callers of what runs, and wait for its end.
 
         The order may come again with another deadline, another end, or another session whose turn is not waited for;
-        callers hear of it where it changes what they were told.
+        callers hear of it where it changes what they heard before.
         """
         again = self._order is not None and self._order.number == order.number
         told_over = again and not self._awaited
@@ -150,7 +150,7 @@ class Draining:
             self._no_cut.cancel()
 
     def _cut_overdue(self) -> None:
-        """The supervisor may have marked the sealed turns all the same: their success is to clear that."""
+        """No cut came. The supervisor may have marked the sealed turns though, and their success is to clear that."""
         turns = sum(1 for resident in self._resident for _ in resident.mailbox.sealed())
         log.error("no cut came after the seal", turns=turns, seconds=SEAL_TIMEOUT_S)
         reason = self._order.reason if self._order else "shutdown_timeout"
@@ -191,7 +191,7 @@ class Draining:
             raise self.refusal(parkable=parkable)
 
     def refusal(self, *, parkable: bool) -> Refusal:
-        """What the sender of a message is told while no turn may begin.
+        """The refusal of a message while no turn may begin.
 
         Args:
             parkable: the message could be kept for later.
@@ -203,7 +203,7 @@ class Draining:
         return self._refused("What to do: send it again", park if parkable else "")
 
     def kept_refusal(self) -> Refusal:
-        """What the sender of a message that was taken before is told while :attr:`is_held`."""
+        """The refusal of a message that was accepted before, while :attr:`is_held`."""
         return self._refused(
             "This message is kept, and runs once as soon as the gateway serves again. "
             "What to do: ask again with the same Idempotency-Key",
@@ -230,7 +230,7 @@ _GOES_ON = {
 
 
 def _told(order: Drain, session: Session) -> GatewayDraining:
-    """What the callers of running turns are told, honestly."""
+    """What the callers of running turns hear: how long their turn has, and what comes then."""
     until = time.strftime("%H:%M:%S UTC", time.gmtime(order.deadline))
     if session.key == order.asker:
         until = f"no other turn runs, and no longer than {until}"

@@ -1,14 +1,14 @@
-"""Who is put to sleep, purely: the idle, and the longest idle where there are too many."""
+"""Which sessions are passivated, purely: the idle, and the longest idle where there are too many."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 
-def whom_to_passivate(
+def which_to_passivate(
     resident: Iterable[tuple[str, float, bool]], *, count: int, now: float, idle_ttl_s: float, limit: int
 ) -> list[str]:
-    """The keys of the sessions to put to sleep.
+    """The keys of the sessions to passivate.
 
     Args:
         resident: (key, last active, busy), the longest idle first; busy ones are never chosen.

@@ -13,7 +13,7 @@ from workers.models.attached import REASONING, shown
 from workers.sessions.admission import Admission
 from workers.sessions.feed import TurnFeed
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.residents import Sessions
+from workers.sessions.residents import Residents
 from workers.store.shard import TurnRow
 from workers.turn_errors import stopped_error
 from workers.turns import Ended, Refusal
@@ -46,7 +46,7 @@ async def readable(row: TurnRow, shard: OwnedShard, admission: Admission) -> Tur
     return rebuilt(() if past is None else past.rows, replace(feed.ended, replayed=False))
 
 
-async def cancel_turn(row: TurnRow, shard: OwnedShard, admission: Admission, sessions: Sessions) -> bool:
+async def cancel_turn(row: TurnRow, shard: OwnedShard, admission: Admission, sessions: Residents) -> bool:
     """Cancel a turn that runs or waits; whether it was not over. Its end comes soon.
 
     Raises:

@@ -24,7 +24,7 @@ from workers.sessions.feed import TurnFeed
 from workers.sessions.item import CutOff, Stage
 from workers.sessions.mailbox import Closed, FellBack, Gate, Released
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.passivation import whom_to_passivate
+from workers.sessions.passivation import which_to_passivate
 from workers.sessions.reading import describe, page
 from workers.sessions.registry import SessionRecord, SessionRegistry
 from workers.sessions.session import Session
@@ -42,15 +42,15 @@ STATELESS_TTL_S = 60.0  # how long the agent of a stateless conversation waits f
 CLOSE_TIMEOUT_S = 10.0  # a session's tool servers end well before; the worker's own end kills what does not
 
 
-class Sessions:
+class Residents:
     """All resident sessions of a worker, the longest idle first.
 
     Args:
         new_toolbox: makes the tools of a session, by its key.
-        on_stateless_end: told when a stateless turn is over, so that its follow-up finds its agent.
-        on_fell_back: told of a session whose turn succeeded on a fallback (turn id, provider, model), so that the
+        on_stateless_end: called when a stateless turn is over, so that its follow-up finds its agent.
+        on_fell_back: called with a session whose turn succeeded on a fallback (turn id, provider, model), so that the
             supervisor decides on its actor.
-        on_drained: told when a drain, by its number, has nothing left to wait for.
+        on_drained: called with the number of a drain that has nothing left to wait for.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class Sessions:
     # -- passivation, deletion, stop ------------------------------------------------------------------------------
     def passivate(self) -> None:
         """Passivate the idle, and the longest idle where there are too many; called now and then."""
-        keys = whom_to_passivate(
+        keys = which_to_passivate(
             ((key, resident.active_at, resident.busy) for key, resident in self._resident.items()),
             count=len(self._resident),
             now=time.monotonic(),

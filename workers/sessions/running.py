@@ -53,6 +53,6 @@ async def _usual_s(sessions: Iterable[Session]) -> dict[str, float]:
 async def _durations(store: ShardStore, keys: list[str]) -> dict[str, list[float]]:
     try:
         return await store.durations(keys, USUAL_TURNS)
-    except StoreFailed as error:  # the turns are told all the same
+    except StoreFailed as error:  # the answer has the turns without it
         log.warning("past turns not read", why=str(error))
         return {}

@@ -95,7 +95,7 @@ class Session:
         return self.shard.store
 
     async def store_unstored(self) -> None:
-        """Store the ends of its turns that were told while the store failed: nothing of it goes on before that.
+        """Store the ends of its turns that callers got while the store failed: nothing of it goes on before that.
 
         Raises:
             StoreFailed: the store still fails.
@@ -161,7 +161,7 @@ class Session:
         self.summary, self.past = conversation.summary, conversation.past
 
     def was_cut(self, resume: Interrupted) -> None:
-        """A drain cut its running turn, and it stays in memory: its next turns are told, as after a start.
+        """A drain cut its running turn, and it stays in memory: its next turns note that for the model.
 
         The supervisor counts the strike, so :meth:`reread_marks` asks it for the strikes.
         """
@@ -183,7 +183,7 @@ class Session:
             self.marks = record.marks
 
     async def succeeded(self, turn_id: str) -> None:
-        """A turn succeeded and is on disk: its marks are cleared before its end is told.
+        """A turn succeeded and is on disk: its marks are cleared before its caller gets its end.
 
         Where the supervisor does not answer the session stays marked, and the next success tries again.
         """
@@ -195,7 +195,7 @@ class Session:
         except Refusal as refusal:
             log.warning("marks not cleared after a success", session=self.key, turn=turn_id, why=refusal.why)
             return
-        if self.marks is marks:  # not marked anew meanwhile
+        if self.marks is marks:  # it was not marked again meanwhile
             self.marks = UNMARKED
 
     async def catch_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Ends of turns that were told and are not on disk, because the store failed.
+"""Ends of turns that callers got and that are not on disk, because the store failed.
 
 On disk such a turn still waits or runs: the next owner would begin it after all, or take it for cut. So its end is
 stored before the session's next turn, or at the latest before its shard is closed.
@@ -21,11 +21,11 @@ class UnstoredEnds:
         self._owed: dict[str, dict[str, tuple[Submission, Ended]]] = {}  # by session key and turn id, in order
 
     def add(self, submission: Submission, ended: Ended) -> None:
-        """This end was told."""
+        """A caller got this end."""
         self._owed.setdefault(submission.key, {})[submission.turn_id] = (submission, ended)
 
     def end_of(self, submission: Submission) -> Ended | None:
-        """The end that was told of a turn, if it is not on disk."""
+        """The end of a turn that callers got, if it is not on disk."""
         _, ended = self._owed.get(submission.key, {}).get(submission.turn_id, (None, None))
         return ended
 
