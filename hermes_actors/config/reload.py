@@ -18,18 +18,18 @@ from hermes_actors.config.variables import variables_in
 from hermes_actors.operations.results import Change
 
 
-def _rules(section: type[Section], above: str = "") -> Iterator[tuple[str, When]]:
+def rules(section: type[Section], above: str = "") -> Iterator[tuple[str, When]]:
     """Each key below a section, dotted, and when a change of it applies, as the key itself says."""
     for name, field in section.model_fields.items():
         when = next((mark for mark in field.metadata if mark in get_args(When)), None)
         if when is not None:
             yield f"{above}{name}", when
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _rules(field.annotation, f"{above}{name}.")
+            yield from rules(field.annotation, f"{above}{name}.")
 
 
 # What applies at once comes first.
-RULES: Mapping[str, When] = dict(sorted(_rules(Config), key=lambda rule: get_args(When).index(rule[1])))
+RULES: Mapping[str, When] = dict(sorted(rules(Config), key=lambda rule: get_args(When).index(rule[1])))
 
 _Told: TypeAlias = Iterator[tuple[str, str]]  # key and words of each change
 
