@@ -67,7 +67,7 @@ class Command(click.Command):
         try:
             return self._work(ctx)
         except Failed as failed:
-            if ctx.params.get("as_json") and ctx.invoked_subcommand is None:  # else that has told it
+            if ctx.params.get("as_json") and ctx.invoked_subcommand is None:  # else the subcommand has printed it
                 print_json({"error": {"code": failed.error, "why": failed.message}})
             raise
 
@@ -97,7 +97,7 @@ def home_option(command: F) -> F:
     """``--home``, as a :class:`Home`."""
     return click.option(
         "--home",
-        type=click.Path(path_type=Path, readable=False),  # whoever reads it has better words
+        type=click.Path(path_type=Path, readable=False),  # the reader has better words
         metavar="DIRECTORY",
         callback=lambda _ctx, _param, path: Home(path.expanduser().absolute()),
         default=default_home,

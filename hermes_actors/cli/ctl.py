@@ -155,7 +155,7 @@ def _session_name(_ctx: click.Context, _param: click.Parameter, value: str) -> s
 def chat(session: str, message: str | None, key_env: str | None, home: Home, as_json: bool) -> None:
     """Talk to SESSION (default: cli) over the gateway's HTTP API.
 
-    Ctrl-C lets go of a reply, Ctrl-D ends. The address comes from the running supervisor, the key from the home.
+    Ctrl-C stops waiting for a reply, Ctrl-D ends. The address comes from the running supervisor, the key from the home.
     """
     if as_json and message is None:
         raise click.UsageError("--json wants one message: use -m")

@@ -70,7 +70,7 @@ timeout_option = click.option(
 )
 @timeout_option
 @click.option(
-    "--restart", is_flag=True, help="Instead of stopping: start anew in place, with the code and configuration on disk."
+    "--restart", is_flag=True, help="Instead of stopping: restart in place, with the code and configuration on disk."
 )
 @click.option("--hold", is_flag=True, help="Instead of stopping: stay up, without turns, until it is cancelled.")
 @click.option("--cancel", is_flag=True, help="Begin turns again, during a drain or after one with --hold.")
@@ -82,8 +82,8 @@ def drain(
 ) -> None:
     """Begin no turn any more, let running ones finish, mark those that do not, then stop.
 
-    Waits until the supervisor is gone, held, or started anew. Exits with 3 if sessions had to be cut.
-    Ctrl-C lets go of it; it goes on.
+    Waits until the supervisor is gone, holds, or has restarted. Exits with 3 if sessions had to be cut.
+    Ctrl-C stops waiting; the drain goes on.
     """
     if restart + hold + cancel > 1:
         raise click.UsageError("--restart, --hold and --cancel exclude each other")
@@ -103,7 +103,7 @@ def drain(
 @home_option
 @json_option
 def restart(timeout: float | None, home: Home, as_json: bool) -> None:
-    """Start the gateway anew in place, as drain --restart does. No connection is refused."""
+    """Restart the gateway in place, as drain --restart does. No connection is refused."""
     _drain(home, timeout, Then.RESTART, as_json)
 
 
@@ -197,7 +197,7 @@ def _outcome(home: Home, drained: Drained | None, then: Then) -> str:
 
 
 def asking_session(home: Home, environ: Mapping[str, str]) -> str | None:
-    """The session of this gateway whose turn runs this command, by way of a tool; nobody waits for that turn."""
+    """The session of this gateway whose turn runs this command in a tool; the drain does not wait for that turn."""
     theirs = environ.get(HOME_VARIABLE)
     if not theirs or Path(theirs).absolute().resolve() != home.root.resolve():
         return None

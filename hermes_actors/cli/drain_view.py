@@ -149,19 +149,19 @@ class Lines:
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
-        self._told: tuple[object, ...] = ()
-        self._told_at = -LINE_INTERVAL_S
+        self._shown: tuple[object, ...] = ()
+        self._shown_at = -LINE_INTERVAL_S
 
     def show(self, data: DrainShown) -> None:
         """Tell it if it is new; before the drain has begun, once that it is prepared."""
         if data.then is None:
-            if not self._told:
-                self._told = (None,)
+            if not self._shown:
+                self._shown = (None,)
                 self._write(_before(data))
             return
         news = (data.phase, data.count, data.queued)
-        if news != self._told and self._clock() - self._told_at >= LINE_INTERVAL_S:
-            self._told, self._told_at = news, self._clock()
+        if news != self._shown and self._clock() - self._shown_at >= LINE_INTERVAL_S:
+            self._shown, self._shown_at = news, self._clock()
             self._write(summary(data))
 
 

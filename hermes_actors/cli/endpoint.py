@@ -26,7 +26,7 @@ class ApiKey:
 
 
 def public_url(home: Home) -> str:
-    """The address that the running supervisor of a home tells.
+    """The address that the running supervisor of a home reports.
 
     Raises:
         NotRunning, NoAnswer, RequestFailed: see :func:`hermes_actors.operators.client.ask`.

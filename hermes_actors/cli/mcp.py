@@ -41,7 +41,7 @@ MOST_TOOLS = 128  # that OpenAI and Azure take in one request: OpenAI's API refe
 def mcp(context: click.Context, home: Home, as_json: bool) -> None:
     """Show the connections to MCP servers, of all workers.
 
-    Below them stands why some failed, with what the server itself said last.
+    Below them it says why some failed, with what the server itself said last.
     """
     if context.invoked_subcommand is not None:
         context.default_map = {context.invoked_subcommand: {"home": home.root, "as_json": as_json}}

@@ -201,24 +201,24 @@ def changes(rows: Sequence[Change]) -> RenderableType:
     return table
 
 
-def story(told: Story) -> RenderableType:
+def story(data: Story) -> RenderableType:
     """The answer to ``why``."""
     head = (
-        f"{told.key}: {_words(told.standing)}, {told.strikes} of {told.threshold} strikes, transcript {told.session_id}"
+        f"{data.key}: {_words(data.standing)}, {data.strikes} of {data.threshold} strikes, transcript {data.session_id}"
     )
     parts: list[RenderableType] = [_text(head, "bold")]
     happened = Table.grid(Column(), Column(overflow="fold"), padding=(0, 2), pad_edge=True)
-    for line in told.lines:
+    for line in data.lines:
         happened.add_row(_text(_when(line.at)), _text(line.what))
         if line.rule:
             happened.add_row("", _text(line.rule, "dim"))
-    if not (told.lines or told.strikes):
+    if not (data.lines or data.strikes):
         happened.add_row(_text("Nothing was ever cut."))
     sections: tuple[tuple[str, Table], ...] = (
         ("what happened", happened),
-        ("what happens next", _pairs((words, "") for words in told.next)),
-        ("what you can do", _pairs((action.do, action.effect) for action in told.actions)),
-        ("what would change it", _pairs((f"{one.key} = {one.value:g}", one.meaning) for one in told.settings)),
+        ("what happens next", _pairs((words, "") for words in data.next)),
+        ("what you can do", _pairs((action.do, action.effect) for action in data.actions)),
+        ("what would change it", _pairs((f"{one.key} = {one.value:g}", one.meaning) for one in data.settings)),
     )
     for title, table in sections:
         if table.row_count:
@@ -277,7 +277,7 @@ def _state(value: Any) -> Text:
 
 
 def _mark(row: SessionLine) -> tuple[str | None, str]:
-    """How a session stands, in words and style; None where it is not marked."""
+    """Whether a session is marked, in words and style; None where it is not marked."""
     if row.suspended:
         return "suspended", "red"
     return (f"resume pending ({row.resume_reason})", "yellow") if row.resume_pending else (None, "")

@@ -60,7 +60,7 @@ class Screen:
         self._notes.print(Text(printable(text), style=style))
 
     def end_line(self) -> None:
-        """Leave the line that a reply stands in, if it does."""
+        """End the line that a reply is printed on, if there is one."""
         if self._in_line:
             self._out.write("\n")
             self._out.flush()
@@ -91,10 +91,10 @@ def collect(endpoint: Endpoint, message: str) -> dict[str, Any]:
 
 
 def converse(endpoint: Endpoint, source: TextIO, screen: Screen) -> None:
-    """Messages, a line each, until end of file. At a terminal Ctrl-C lets go of a reply, and a failure ends nothing.
+    """Messages, a line each, until end of file. At a terminal Ctrl-C ends a reply, and a failure ends nothing.
 
     Raises:
-        ChatFailed, KeyboardInterrupt: a message that no person typed failed or was let go; those after it are not sent.
+        ChatFailed, KeyboardInterrupt: without a terminal, a message failed or was interrupted; no later one is sent.
     """
     interactive = source.isatty()
     for message in _typed(screen) if interactive else (line.strip() for line in source):

@@ -111,12 +111,12 @@ def start(
     except HandoverUnusable as error:
         raise NotRestarted("not_restarted", str(error)) from error
     rehearsed = asked_for()
-    with _failures_told():
+    with _failures_reported():
         refuse_foreign(home)  # a demo key would be written there, and a configuration believed
     command = CommandLine.of_this_process()  # before the environment is hidden from workers while they start
     read = partial(_read, home, config_path, workers, environ=command.environment, demo=demo)
     if rehearsed is not None:
-        with _failures_told():
+        with _failures_reported():
             check(read(), rehearsed)
         return
     log = partial(logs.configure, process="supervisor", directory=home.logs, level=log_level, format=log_format)
@@ -154,7 +154,7 @@ def _live(
         settings = read()
         logs.protect([*settings.api_keys.values(), *settings.environment.values()])
         log()
-        with _failures_told():
+        with _failures_reported():
             return serve(settings, home, ready=ready, reload=read, command=command, inherited=inherited)
     except (ConfigError, Failed) as error:
         if inherited is None or served:
@@ -163,7 +163,7 @@ def _live(
 
 
 @contextlib.contextmanager
-def _failures_told() -> Iterator[None]:
+def _failures_reported() -> Iterator[None]:
     """What a start fails of, with its exit code."""
     try:
         yield

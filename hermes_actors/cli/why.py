@@ -51,5 +51,5 @@ def why(session: str, home: Home, as_json: bool) -> None:
         heartbeat_s=config.supervisor.heartbeat_seconds,
         running=client.lock_held(home),
     )
-    told = story(records, now)
-    show(asdict(told), as_json, lambda render: render.story(told))
+    data = story(records, now)
+    show(asdict(data), as_json, lambda render: render.story(data))

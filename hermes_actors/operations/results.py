@@ -251,7 +251,7 @@ class ActorShown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarksShown:
-    """How a session stands."""
+    """Whether a session is marked, and why."""
 
     standing: Literal["clear", "resume_pending", "suspended"]
     reason: str | None  # what cut its last turn, or ``operator``
@@ -264,7 +264,7 @@ class MarksShown:
 class SummaryShown:
     """The part of a conversation that its model gets as a summary."""
 
-    turns: int  # that it stands for
+    turns: int  # that it summarises
     made_at: float
 
 

@@ -75,7 +75,7 @@ class Control:
         """
         self._asked += 1
         frame = framed(OperatorRequest(request=self._asked, operation=operation.name, arguments=to_plain(operation)))
-        with self._told_of_silence():
+        with self._bounded():
             self._connection.settimeout(ANSWER_S)
             self._connection.sendall(b"".join(frame))
 
@@ -91,7 +91,7 @@ class Control:
             RequestFailed: the supervisor refused, or did not speak our protocol.
         """
         try:
-            with self._told_of_silence():
+            with self._bounded():
                 response = self._response(time.monotonic() + ANSWER_S)
             if response.error is not None:
                 raise RequestFailed(response.error, response.why)
@@ -101,7 +101,7 @@ class Control:
         return result
 
     @contextmanager
-    def _told_of_silence(self) -> Iterator[None]:
+    def _bounded(self) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
@@ -180,7 +180,7 @@ def ask(home: Home, operation: Operation[R]) -> R:
 
 
 def wait_free(home: Home, timeout_s: float) -> bool:
-    """Whether nobody holds the home's lock any more, within the time."""
+    """Wait until no process holds the home's lock; False where that takes longer."""
     deadline = time.monotonic() + timeout_s
     while lock_held(home):
         if time.monotonic() > deadline:
@@ -193,7 +193,7 @@ def wait_successor(home: Home, boot: str, timeout_s: float) -> Status | None:
     """The status of the supervisor that serves after that of ``boot``.
 
     Returns:
-        None where none does within the time, or where nobody held the home for :data:`VACANT_S`.
+        None where none does within the time, or where no process held the home for :data:`VACANT_S`.
     """
     deadline = time.monotonic() + timeout_s
     vacant_until = time.monotonic() + VACANT_S

@@ -25,7 +25,7 @@ from hermes_actors.wire.refusals import RefusalCode
 
 MOST_CLIENTS = 32
 MOST_WAITING = 16  # requests of one client without a response
-IDLE_S = 60.0  # without a request or the wait for a response, after which a client is let go
+IDLE_S = 60.0  # without a request or the wait for a response, after which the server closes the connection
 LAST_WORDS_S = 2.0  # for clients to read their responses when the gateway ends
 BACKLOG = 16
 
@@ -65,7 +65,7 @@ class ControlServer:
         )
 
     def _clear_place(self) -> None:
-        """Whatever stands there must not keep a gateway from starting; what is no socket may be somebody's."""
+        """Make room at the path, so that a gateway starts. A directory is moved aside: it may hold a person's files."""
         if self._path.is_dir() and not self._path.is_symlink():
             aside = self._path.with_name(f"{self._path.name}.aside-{secrets.token_hex(4)}")
             self._path.rename(aside)
