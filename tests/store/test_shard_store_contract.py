@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from fakes.store_samples import KEY, SESSION, Clock, Reopen, ended, submission
+from fakes.virtual_time import step
 
 from workers.store.rows import IDEMPOTENCY_KEPT_S
 from workers.store.shard import PastTurn, ShardStore, StaleFence, StoreFailed, Summary, TurnOver
@@ -536,7 +537,7 @@ async def test_one_that_fails_spoils_no_other(store: ShardStore) -> None:
 
 async def test_a_caller_that_stops_waiting_does_not_undo_its_write(store: ShardStore) -> None:
     admitting = asyncio.create_task(store.admit(submission(), SESSION, "queued"))
-    await asyncio.sleep(0)  # it has submitted
+    await step()  # it has submitted
 
     admitting.cancel()
 

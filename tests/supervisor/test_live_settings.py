@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fakes.gateway_process import BOUND_S
+from fakes.virtual_time import step
 
 from hermes_actors import logs
 from hermes_actors.config.model import Settings, from_plain
@@ -60,7 +61,7 @@ async def test_of_two_reloads_at_once_the_later_reading_stays() -> None:
     live = LiveSettings(settings(), reading)
     both = [asyncio.create_task(live.reload(None, 0)) for _ in range(2)]
     for _ in range(3):
-        await asyncio.sleep(0)
+        await step()
     may_go_on.set()
 
     assert all(isinstance(told, SettingsLoaded) for told in await asyncio.gather(*both))

@@ -12,6 +12,7 @@ from typing import cast
 import psutil
 import pytest
 from fakes.gateway_process import BOUND_S
+from fakes.virtual_time import step
 
 from hermes_actors.background import Background
 from hermes_actors.core.events import Event, RestartPrepared, RestartRefused
@@ -63,8 +64,8 @@ class Made:
 
     async def until_begun(self) -> None:
         async with asyncio.timeout(BOUND_S):
-            while not self.pool.servers:  # noqa: ASYNC110  # nothing is told
-                await asyncio.sleep(0)
+            while not self.pool.servers:  # nothing is told
+                await step()
 
 
 @pytest.fixture
@@ -142,8 +143,8 @@ async def test_a_preparation_that_is_cut_off_leaves_nothing(made: Made) -> None:
     made.background.cancel()
 
     async with asyncio.timeout(BOUND_S):
-        while any(made.pool.alive):  # noqa: ASYNC110  # nothing is told
-            await asyncio.sleep(0.01)
+        while any(made.pool.alive):  # nothing is told
+            await step()
     assert made.events.empty()
 
 
