@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from fakes.rows import assistant, calls, result
 from fakes.sessions import Bench, end_of, text_reply
-from fakes.virtual_time import until
+from fakes.virtual_time import time_passes, until
 from runtimes.conftest import closed
 
 from hermes_actors.config.model import SessionsConfig
@@ -172,7 +172,7 @@ async def test_an_act_waits_for_a_commit_that_another_one_began_and_gave_up(benc
         await until(lambda: any(what == "append" for what, _ in bench.store.journal))
         first.cancel()
         second = asyncio.create_task(host.call([CALL]))
-        await asyncio.sleep(1.0)
+        await time_passes(1.0)
         assert bench.toolboxes[0].calls == []
         bench.store.gates["append"].set()
         await second
@@ -215,7 +215,7 @@ async def test_a_cut_that_a_runtime_goes_on_through_is_a_cut_all_the_same(bench:
 
     runtime.what = goes_on
     feed = await bench.send()
-    await asyncio.sleep(1.0)
+    await time_passes(1.0)
     await bench.talk("/stop")
 
     ended = await end_of(feed)
@@ -233,7 +233,7 @@ async def test_a_cut_that_comes_before_the_news_of_a_failed_commit_fails_the_tur
 
     runtime.what = calls_a_tool
     feed = await bench.send()
-    await asyncio.sleep(1.0)
+    await time_passes(1.0)
     bench.store.broken = set()
     await bench.talk("/stop")
 

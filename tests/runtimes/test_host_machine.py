@@ -10,7 +10,7 @@ from fakes.rows import validate
 from fakes.sessions import Bench, FakeModel, FakeToolbox, bounded, end_of
 from fakes.shard_store import FakeShardStore
 from fakes.valid_request import problems
-from fakes.virtual_time import LOOP_FACTORIES, until
+from fakes.virtual_time import LOOP_FACTORIES, step, time_passes, until
 from fakes.wilful_runtime import ANYTIME, IDS, OF_CALLS, STRAY_S, Act, WilfulRuntime, Will
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,7 +94,7 @@ class WatchedModel(FakeModel):
         watch.expect(not self._answers, "the model is asked two things at a time")
         self._answers = True
         try:
-            await asyncio.sleep(0)  # a model is always elsewhere
+            await step()  # a model is always elsewhere
             return await super().complete(request, on_text)
         finally:
             self._answers = False
@@ -144,7 +144,7 @@ async def _turn(will: Will, cut_after: int | None, fails_at: int | None) -> None
 
     feed.listen(hear, stream=True)
     for _ in range(cut_after or 0):
-        await asyncio.sleep(0)
+        await step()
     hangs = will.end.startswith("hang")
     if hangs and cut_after is None:
         await until(lambda: runtime.hangs or feed.ended is not None)
@@ -165,7 +165,7 @@ async def _turn(will: Will, cut_after: int | None, fails_at: int | None) -> None
         assert stored == ended
         validate(on_disk)
         assert on_disk[1 : 1 + len(runtime.kept)] == runtime.kept
-    await asyncio.sleep(STRAY_S)
+    await time_passes(STRAY_S)
     assert not watch.broken
     assert bench.store.messages.get(feed.turn_id, []) == on_disk
     await asyncio.gather(*runtime.left)

@@ -493,9 +493,8 @@ async def test_a_turn_that_waits_for_the_restart_of_its_actor_is_cut_without_it(
 
 
 async def test_a_seal_without_a_cut_gives_way_and_a_success_clears_what_may_be_marked(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
 ) -> None:
-    monkeypatch.setattr(drain, "SEAL_TIMEOUT_S", 0.01)
     feed = await running(bench)
     begin(bench)
     bench.sessions.seal(Seal(request=1))
@@ -1031,7 +1030,6 @@ async def test_what_waits_in_a_shard_that_is_let_go_is_left_to_its_next_owner(be
 async def test_what_waits_behind_a_turn_that_does_not_react_is_begun_and_found_all_the_same(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.sessions.residents.CUT_TIMEOUT_S", 0.01)
     release, complete = asyncio.Event(), bench.model.complete
 
     async def deaf(*_: object) -> object:

@@ -12,6 +12,7 @@ import orjson
 import pykka
 from fakes.model_failures import failed
 from fakes.sessions import Bench, text_reply, tool_reply
+from fakes.virtual_time import step
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -255,7 +256,7 @@ class SessionsMachine(RuleBasedStateMachine):
 
     async def _tick(self, ticks: int) -> None:
         for _ in range(ticks):
-            await asyncio.sleep(0)
+            await step()
 
     @rule()
     def idle_sessions_sleep(self) -> None:
@@ -399,7 +400,7 @@ class SessionsMachine(RuleBasedStateMachine):
             self.model.answer("text", 0)
             for key in SESSIONS + CONVERSATIONS:
                 self.bench.sessions.restart_actor(key)
-            await asyncio.sleep(0)
+            await step()
 
     def _busy(self) -> bool:
         sessions = self.bench.sessions
@@ -449,10 +450,10 @@ class SessionsMachine(RuleBasedStateMachine):
             if not self.stopping:
                 await sessions.stop("shutdown_timeout")
             await sessions.close()
-            while pykka.ActorRegistry.get_by_class(AgentActor):  # noqa: ASYNC110  # Pykka has no event for it
-                await asyncio.sleep(0)
-            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110
-                await asyncio.sleep(0)
+            while pykka.ActorRegistry.get_by_class(AgentActor):  # Pykka has no event for it
+                await step()
+            while len(asyncio.all_tasks()) > 1:
+                await step()
         assert all(toolbox.closed.is_set() for toolbox in self.bench.toolboxes)
         assert sessions.resident == sessions.pending == len(sessions.background) == 0
         assert sessions._ending == {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakes.mcp_counting import Counting, call, until
+from fakes.virtual_time import in_virtual_time, time_passes
 
 from workers.tools import eras
 from workers.tools.eras import Eras
@@ -58,10 +59,11 @@ def test_what_one_worker_learns_the_next_one_knows(path: Path) -> None:
     assert [Eras(path).is_old(server) for server in "xy"] == [False, True]
 
 
-def test_what_was_seen_long_ago_is_asked_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_what_was_seen_long_ago_is_asked_again(path: Path) -> None:
     Eras(path).note("x", old=True)
-    monkeypatch.setattr(eras, "KEPT_S", 0.0)
 
+    await time_passes(eras.KEPT_S)
     assert not Eras(path).is_old("x")
 
 
