@@ -120,6 +120,12 @@ def test_what_the_core_stands_on_is_pure(module: str) -> None:
     assert not {name for name in imported(path) if is_below(name, "hermes_actors") and not is_below(name, *PURE_FLOOR)}
 
 
+@pytest.mark.parametrize("path", modules("hermes_actors"), ids=named)
+def test_the_records_alone_know_which_database_has_them(path: Path) -> None:
+    if not {"records", "disk"} & set(path.parts) and path.name != "tracebacks.py":  # which knows whose words are safe
+        assert "sqlite3" not in imported(path)
+
+
 @pytest.mark.parametrize("path", modules("hermes_actors/wire"), ids=named)
 def test_the_wire_stands_on_nothing_of_ours(path: Path) -> None:
     assert not {

@@ -6,7 +6,6 @@ Reading locks nothing; whoever changes something holds the home's lock meanwhile
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
@@ -33,9 +32,10 @@ from hermes_actors.operations.requests import (
 from hermes_actors.operations.results import SessionShown, SessionsListed, StrikesCleared
 from hermes_actors.operators.client import RequestFailed
 from hermes_actors.pool.cores import usable_cores, usual_shards
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.ledger_file import LedgerFile, LedgerUnusable, read
 from hermes_actors.records.registry import BadCursor, Registry, find_sessions
-from hermes_actors.records.registry_file import MIGRATIONS, RegistryUnusable
+from hermes_actors.records.registry_file import RegistryUnusable, read_only
 from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
 from hermes_actors.supervisor.marking import Marking
 from hermes_actors.supervisor.ownership import as_owner
@@ -118,17 +118,11 @@ def opened(home: Home) -> Iterator[Registry]:
     if not home.registry.exists():
         raise RequestFailed(RefusalCode.NOT_FOUND, f"{home.root} has no sessions")
     try:
-        with contextlib.closing(sqlite3.connect(f"{home.registry.as_uri()}?mode=ro", uri=True)) as database:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version != len(MIGRATIONS):
-                why = (
-                    "a newer one"
-                    if version > len(MIGRATIONS)
-                    else "an earlier one: start the gateway once, it adapts it"
-                )
-                raise RequestFailed("unreadable", f"{home.registry} is not of this release, but of {why}")
+        with contextlib.closing(read_only(home.registry)) as database:
             yield Registry(database, home.registry)
-    except sqlite3.Error as error:
+    except RegistryUnusable as error:
+        raise RequestFailed("unreadable", str(error)) from error
+    except RegistryFailed as error:
         raise RequestFailed("unreadable", f"{home.registry} cannot be read: {error}") from error
 
 
@@ -186,7 +180,7 @@ def _held(home: Home) -> Iterator[Marking]:
         raise RequestFailed(RefusalCode.BUSY, f"{error}; try again") from error
     except (HomeUnusable, RegistryUnusable, LedgerUnusable) as error:
         raise RequestFailed("unreadable", str(error)) from error
-    except sqlite3.Error as error:
+    except RegistryFailed as error:
         raise RequestFailed("not_written", f"{home.registry} cannot be written: {error}; nothing changed") from error
     if fault is not None:
         raise RequestFailed("not_written", fault)

@@ -6,11 +6,10 @@ here: how earlier lives ended (:mod:`hermes_actors.core.sessions.lives`).
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
 from typing import Literal
 
 from hermes_actors.core.sessions.lives import Incident, Life
+from hermes_actors.records.database import Database
 
 KEPT_PER_SESSION = 50  # rows
 KEPT_LIVES = 200
@@ -27,55 +26,49 @@ _PRUNE_LIVES = "DELETE FROM boots WHERE n <= (SELECT max(n) FROM boots) - ?"
 
 
 class Chronicle:
-    """The two tables, on the registry's connection. ``begin`` opens its transaction where none is open."""
+    """The two tables, in the registry's database."""
 
-    def __init__(self, database: sqlite3.Connection, begin: Callable[[], None]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._begin = begin
         self.boot = ""
 
     def begin_life(self, boot: str, at: float) -> None:
         """The supervisor lives from now on; what is told later is told of this life."""
-        self._begin()
         self.boot = boot
-        self._database.execute("INSERT INTO boots (boot, started_at) VALUES (?, ?)", (boot, at))
-        self._database.execute(_PRUNE_LIVES, (KEPT_LIVES,))
+        self._database.write("INSERT INTO boots (boot, started_at) VALUES (?, ?)", (boot, at))
+        self._database.write(_PRUNE_LIVES, (KEPT_LIVES,))
 
     def reached(self, milestone: Milestone, at: float, how: str | None = None) -> None:
         """This life came so far; the first time counts."""
-        self._begin()
-        self._database.execute(
+        self._database.write(
             f"UPDATE boots SET {milestone} = coalesce({milestone}, ?), how = coalesce(?, how) WHERE boot = ?",  # noqa: S608  # own words
             (at, how, self.boot),
         )
 
     def goes_on(self) -> None:
         """The stop that began was cancelled."""
-        self._begin()
-        self._database.execute("UPDATE boots SET stop_began_at = NULL WHERE boot = ?", (self.boot,))
+        self._database.write("UPDATE boots SET stop_began_at = NULL WHERE boot = ?", (self.boot,))
 
     def lives(self, limit: int) -> tuple[Life, ...]:
         """The latest lives, the present one first."""
-        rows = self._database.execute(f"SELECT {_LIFE} FROM boots ORDER BY n DESC LIMIT ?", (limit,))  # noqa: S608  # own words
+        rows = self._database.rows(f"SELECT {_LIFE} FROM boots ORDER BY n DESC LIMIT ?", (limit,))  # noqa: S608  # own words
         return tuple(Life(*row) for row in rows)
 
     def tell(self, incident: Incident) -> None:
         """Add what happened to a session."""
-        self._begin()
-        self._database.execute(f"INSERT INTO history ({_INCIDENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", incident)  # noqa: S608  # own words
-        self._database.execute(_PRUNE_SESSION, (incident.key, KEPT_PER_SESSION))
+        self._database.write(f"INSERT INTO history ({_INCIDENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", incident)  # noqa: S608  # own words
+        self._database.write(_PRUNE_SESSION, (incident.key, KEPT_PER_SESSION))
 
     def latest_of(self, key: str) -> str | None:
         """What happened to a session last, as in :data:`hermes_actors.core.sessions.lives.What`."""
-        row = self._database.execute(_LATEST, (key,)).fetchone()
+        row = self._database.row(_LATEST, (key,))
         return None if row is None else str(row[0])
 
     def forget(self, key: str) -> None:
         """A session was deleted: another one may get its key."""
-        self._begin()
-        self._database.execute("DELETE FROM history WHERE key = ?", (key,))
+        self._database.write("DELETE FROM history WHERE key = ?", (key,))
 
     def of(self, key: str) -> tuple[Incident, ...]:
         """What happened to a session, the oldest first."""
-        rows = self._database.execute(f"SELECT {_INCIDENT} FROM history WHERE key = ? ORDER BY n", (key,))  # noqa: S608  # own words
+        rows = self._database.rows(f"SELECT {_INCIDENT} FROM history WHERE key = ? ORDER BY n", (key,))  # noqa: S608  # own words
         return tuple(Incident(*row) for row in rows)

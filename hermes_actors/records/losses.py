@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from hermes_actors.core.sessions.losses import Known, What
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.operations.results import Loss
+from hermes_actors.records.database import Database
 
 KEPT = 200  # losses
 
@@ -21,34 +21,31 @@ _UNTOLD = f"SELECT {_LOSS} FROM losses WHERE shard = ? AND n > ? ORDER BY what =
 
 
 class Losses:
-    """The table of losses, and what the registry knows of shard files. ``begin`` opens a transaction where none is."""
+    """The table of losses, and what the registry knows of shard files."""
 
-    def __init__(self, database: sqlite3.Connection, begin: Callable[[], None]) -> None:
-        self._execute = database.execute
-        self._executemany = database.executemany
-        self._begin = begin
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     # -- shard files -------------------------------------------------------------------------------------------------
     def known(self, shard: int) -> Known:
         """What is known of a shard's file."""
-        opened, turn, is_used = self._execute(_KNOWN, (shard, _FORGOTTEN)).fetchone()
+        known = self._database.row(_KNOWN, (shard, _FORGOTTEN))
+        assert known is not None, shard
+        opened, turn, is_used = known
         return Known(opened, turn, bool(is_used))
 
     def opened(self, shard: int, fence: int, turn: int) -> None:
         """An owner opened a shard's file, whose last turn has this number."""
-        self._begin()
-        self._execute("UPDATE shards SET opened = ?, turn = ? WHERE shard = ?", (fence, turn, shard))
+        self._database.write("UPDATE shards SET opened = ?, turn = ? WHERE shard = ?", (fence, turn, shard))
 
     def forget_openings(self) -> None:
         """What is known of the files is lost: each of them had an owner, as far as anybody knows."""
-        self._begin()
-        self._execute("UPDATE shards SET opened = ?, turn = 0", (_FORGOTTEN,))
+        self._database.write("UPDATE shards SET opened = ?, turn = 0", (_FORGOTTEN,))
 
     def reached(self, turns: Mapping[int, int]) -> None:
         """Shards -> the numbers of the last turns that their files have."""
-        self._begin()
         rows = ((turn, shard) for shard, turn in turns.items())
-        self._executemany("UPDATE shards SET turn = max(turn, ?) WHERE shard = ?", rows)
+        self._database.write_many("UPDATE shards SET turn = max(turn, ?) WHERE shard = ?", rows)
 
     # -- losses ------------------------------------------------------------------------------------------------------
     def add(
@@ -62,38 +59,35 @@ class Losses:
         until: float | None = None,
     ) -> int:
         """Note a loss; its number."""
-        self._begin()
         values = (at, shard, what, why, set_aside, until)
         into = "INSERT INTO losses (at, shard, what, why, set_aside, until, sessions)"
-        number = self._execute(f"{into} VALUES (?, ?, ?, ?, ?, ?, 0)", values).lastrowid
-        self._execute("DELETE FROM losses WHERE n <= (SELECT max(n) FROM losses) - ?", (KEPT,))
+        number = self._database.write(f"{into} VALUES (?, ?, ?, ?, ?, ?, 0)", values).lastrowid
+        self._database.write("DELETE FROM losses WHERE n <= (SELECT max(n) FROM losses) - ?", (KEPT,))
         assert number is not None
         return number
 
     def found(self, number: int, sessions: int) -> None:
         """So many more sessions were found again after a loss."""
-        self._begin()
-        self._execute("UPDATE losses SET sessions = sessions + ? WHERE n = ?", (sessions, number))
+        self._database.write("UPDATE losses SET sessions = sessions + ? WHERE n = ?", (sessions, number))
 
     def latest(self, limit: int) -> tuple[Loss, ...]:
         """The latest losses, the last one first."""
-        rows = self._execute(f"SELECT {_LOSS} FROM losses ORDER BY n DESC LIMIT ?", (limit,))  # noqa: S608  # own words
+        rows = self._database.rows(f"SELECT {_LOSS} FROM losses ORDER BY n DESC LIMIT ?", (limit,))  # noqa: S608  # own words
         return tuple(Loss(*row) for row in rows)
 
     def of_shard(self, shard: int, since: float) -> tuple[Loss, ...]:
         """What a shard's file lost since then, the first one first."""
-        rows = self._execute(f"SELECT {_LOSS} FROM losses WHERE shard = ? AND at >= ? ORDER BY n", (shard, since))  # noqa: S608  # own words
+        rows = self._database.rows(f"SELECT {_LOSS} FROM losses WHERE shard = ? AND at >= ? ORDER BY n", (shard, since))  # noqa: S608  # own words
         return tuple(Loss(*row) for row in rows)
 
     def untold(self, entry: SessionEntry) -> Loss | None:
         """The worst loss that the person of a session is to be told of."""
-        row = self._execute(_UNTOLD, (entry.shard, entry.told)).fetchone()
+        row = self._database.row(_UNTOLD, (entry.shard, entry.told))
         if row is None and entry.refound:
-            row = self._execute(f"SELECT {_LOSS} FROM losses WHERE n = ?", (entry.refound,)).fetchone()  # noqa: S608  # own words
+            row = self._database.row(f"SELECT {_LOSS} FROM losses WHERE n = ?", (entry.refound,))  # noqa: S608  # own words
         return None if row is None else Loss(*row)
 
     def tell(self, key: str) -> None:
         """The person of a session was told of all."""
-        self._begin()
         told = "told = (SELECT coalesce(max(n), 0) FROM losses), refound = 0"
-        self._execute(f"UPDATE sessions SET {told} WHERE key = ?", (key,))  # noqa: S608  # own words
+        self._database.write(f"UPDATE sessions SET {told} WHERE key = ?", (key,))  # noqa: S608  # own words

@@ -10,7 +10,6 @@ import base64
 import contextlib
 import math
 import secrets
-import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
 from hermes_actors.core.state import ActorRecord, Owner, SessionEntry
 from hermes_actors.disk.sqlite import Durability, set_aside
 from hermes_actors.home import Home
+from hermes_actors.records.database import Database, RegistryFailed
 from hermes_actors.records.history import Chronicle
 from hermes_actors.records.home_facts import HomeFacts, read_facts, write_facts
 from hermes_actors.records.losses import Losses
@@ -83,13 +83,13 @@ class Registry:
         behind: the number of the loss that is the registry's own, noticed at this start; None: it lost nothing so far.
     """
 
-    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, database: Database, path: Path) -> None:
         self._database = database
         self._path = path
         self.home_id = ""
         self.set_aside: Path | None = None
-        self.chronicle = Chronicle(database, self._begin)
-        self.losses = Losses(database, self._begin)
+        self.chronicle = Chronicle(database)
+        self.losses = Losses(database)
         self.floor = int(time.time())
         self.behind: int | None = None
         self._behind_before: int | None = None  # as it was committed
@@ -120,7 +120,7 @@ class Registry:
         registry.set_aside = aside
         try:
             registry._settle(shards, usual_shards, home, why)
-        except sqlite3.Error as error:
+        except RegistryFailed as error:
             database.close()
             raise RegistryUnusable(f"{path}: {error}") from error
         except ShardsFixed:
@@ -130,7 +130,9 @@ class Registry:
 
     def _settle(self, shards: int | None, usual_shards: int, home: Home, why: str) -> None:
         """Check what is fixed for the home's life, or fix it; ``why`` the registry is new, if it is."""
-        known = dict(self._database.execute("SELECT name, value FROM meta WHERE name IN ('home', 'shards')"))
+        known: dict[str, Any] = dict(
+            self._database.rows("SELECT name, value FROM meta WHERE name IN ('home', 'shards')")
+        )
         facts = read_facts(home)
         if not known:
             lost = readable_meta(self.set_aside) if self.set_aside else {}
@@ -149,12 +151,11 @@ class Registry:
 
     def _complete(self, shards: int) -> None:
         """Put back what the registry does not know of its shards."""
-        known = {shard for (shard,) in self._database.execute("SELECT shard FROM shards")}
+        known = {shard for (shard,) in self._database.rows("SELECT shard FROM shards")}
         missing = set(range(shards)) - known
         if missing:
-            self._begin()
             rows = ((shard, int(time.time())) for shard in missing)
-            self._database.executemany("INSERT INTO shards (shard, slot, fence, opened) VALUES (?, -1, ?, 1)", rows)
+            self._database.write_many("INSERT INTO shards (shard, slot, fence, opened) VALUES (?, -1, ?, 1)", rows)
             self.fell_behind("it did not know all shards")
             self.commit()
 
@@ -168,15 +169,14 @@ class Registry:
         # A registry that was lost had fences that the shard files remember. Each start of a worker adds one, which no
         # worker does every second, so the seconds since the epoch are above them all.
         floor = int(time.time())
-        self._begin()
-        self._database.executemany("INSERT INTO meta VALUES (?, ?)", known.items())
+        self._database.write_many("INSERT INTO meta VALUES (?, ?)", known.items())
         rows = ((shard, -1, floor) for shard in range(known["shards"]))
-        self._database.executemany("INSERT INTO shards (shard, slot, fence) VALUES (?, ?, ?)", rows)
+        self._database.write_many("INSERT INTO shards (shard, slot, fence) VALUES (?, ?, ?)", rows)
         if self.set_aside is not None:
             saved = readable_sessions(self.set_aside, known["shards"])
-            self._database.executemany(f"INSERT OR IGNORE {_INTO_SESSIONS}", saved)
+            self._database.write_many(f"INSERT OR IGNORE {_INTO_SESSIONS}", saved)
             marks = readable_marks(self.set_aside)
-            self._database.executemany(f"UPDATE sessions SET ({MARKS}) = (?, ?, ?, ?, ?, ?, ?) WHERE key = ?", marks)  # noqa: S608  # own words
+            self._database.write_many(f"UPDATE sessions SET ({MARKS}) = (?, ?, ?, ?, ?, ?, ?) WHERE key = ?", marks)  # noqa: S608  # own words
             log.warning("sessions of the broken registry were saved", sessions=self.count())
         if lost is not None:
             self.losses.forget_openings()
@@ -194,25 +194,23 @@ class Registry:
     # -- the shard table ---------------------------------------------------------------------------------------------
     def owners(self) -> tuple[Owner, ...]:
         """The owner of each shard; slot -1: it had none yet."""
-        rows = self._database.execute("SELECT slot, fence FROM shards ORDER BY shard")
+        rows = self._database.rows("SELECT slot, fence FROM shards ORDER BY shard")
         return tuple(Owner(slot, fence) for slot, fence in rows)
 
     def write_owners(self, owners: Mapping[int, Owner]) -> None:
         """Write the owners of some shards."""
-        self._begin()
         rows = ((owner.slot, owner.fence, shard) for shard, owner in owners.items())
-        self._database.executemany("UPDATE shards SET slot = ?, fence = ? WHERE shard = ?", rows)
+        self._database.write_many("UPDATE shards SET slot = ?, fence = ? WHERE shard = ?", rows)
 
     # -- sessions ----------------------------------------------------------------------------------------------------
     def session(self, key: str) -> SessionEntry | None:
         """The session of a key, or None."""
-        row = self._database.execute(f"{_SELECT_WHOLE} WHERE key = ?", (key,)).fetchone()
+        row = self._database.row(f"{_SELECT_WHOLE} WHERE key = ?", (key,))
         return None if row is None else _entry(row)
 
     def add(self, key: str, principal: str, shard: int, now: float) -> SessionEntry:
         """Make a session that is not there yet. ``now``: seconds since the epoch."""
-        self._begin()
-        self._database.execute(f"INSERT {_NEWBORN}", (key, new_session_id(now), principal, shard, now, now))
+        self._database.write(f"INSERT {_NEWBORN}", (key, new_session_id(now), principal, shard, now, now))
         entry = self.session(key)
         assert entry is not None
         return entry
@@ -220,47 +218,41 @@ class Registry:
     def refind(self, entry: SessionEntry) -> None:
         """Put a session back that was lost, or its transcript, with its marks; its person is to be told."""
         values = (entry.key, entry.session_id, entry.principal, entry.shard, entry.created_at, entry.last_active_at)
-        self._begin()
-        self._database.execute(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
+        self._database.write(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
         self.write_marks(entry.key, entry.session_id, entry.marks)
-        self._database.execute("UPDATE sessions SET refound = ? WHERE key = ?", (entry.refound, entry.key))
+        self._database.write("UPDATE sessions SET refound = ? WHERE key = ?", (entry.refound, entry.key))
 
     def write_actor(self, key: str, actor: ActorRecord) -> None:
         """Write what is kept of a session's actor; of a key that is not there nothing is."""
-        self._begin()
-        self._database.execute(
+        self._database.write(
             f"UPDATE sessions SET ({ACTOR}) = (?, ?, ?, ?, ?) WHERE key = ?",  # noqa: S608  # own words
             (*actor, key),
         )
 
     def write_marks(self, key: str, session_id: str, marks: Marks) -> None:
         """Write how a session stands, and which transcript it goes on with; of a key that is not there nothing is."""
-        self._begin()
-        self._database.execute(
+        self._database.write(
             f"UPDATE sessions SET (session_id, {MARKS}) = (?, ?, ?, ?, ?, ?, ?, ?) WHERE key = ?",  # noqa: S608  # own words
             (session_id, *marks, key),
         )
 
     def forget(self, key: str) -> bool:
         """Drop a session; whether there was one."""
-        self._begin()
         self.chronicle.forget(key)
-        return self._database.execute("DELETE FROM sessions WHERE key = ?", (key,)).rowcount > 0
+        return self._database.write("DELETE FROM sessions WHERE key = ?", (key,)).rowcount > 0
 
     def touch(self, active: Mapping[str, float], now: float) -> None:
         """Note activity of sessions, key -> seconds since the epoch; an earlier one than is known changes nothing."""
         self.set_right(now)
-        self._begin()
-        self._database.executemany(
+        self._database.write_many(
             "UPDATE sessions SET last_active_at = ?1 WHERE key = ?2 AND last_active_at < ?1",
             ((min(at, now), key) for key, at in active.items()),
         )
 
     def set_right(self, now: float) -> None:
         """What a clock wrote that ran ahead and was set back is of now, so that it ages like everything else."""
-        self._begin()
         for statement in _SET_RIGHT:
-            self._database.execute(statement, (now,))
+            self._database.write(statement, (now,))
 
     def page(self, principal: str | None, after: str | None, limit: int) -> tuple[list[SessionEntry], str | None]:
         """Sessions with the newest activity first, and the cursor of the next page.
@@ -280,56 +272,51 @@ class Registry:
         if after is not None:
             where.append("(last_active_at, key) < (?, ?)")
             values += _from_cursor(after)
-        rows = self._database.execute(
+        rows = self._database.rows(
             f"{_SELECT_WHOLE} {'WHERE ' if where else ''}{' AND '.join(where)}"
             " ORDER BY last_active_at DESC, key DESC LIMIT ?",
             (*values, limit + 1),
-        ).fetchall()
+        )
         entries = [_entry(row) for row in rows[:limit]]
         return entries, _cursor(entries[-1]) if len(rows) > limit else None
 
     def count(self) -> int:
         """How many sessions there are."""
-        (count,) = self._database.execute("SELECT value FROM meta WHERE name = 'sessions'").fetchone()
+        ((count,),) = self._database.rows("SELECT value FROM meta WHERE name = 'sessions'")
         return int(count)
 
     def standing(self) -> dict[str, int]:
         """How many sessions are marked, by their standing."""
-        rows = self._database.execute("SELECT mark, count(*) FROM sessions WHERE mark <> 'clear' GROUP BY mark")
-        return {standing.value: 0 for standing in Standing if standing is not Standing.CLEAR} | dict(rows.fetchall())
+        rows = self._database.rows("SELECT mark, count(*) FROM sessions WHERE mark <> 'clear' GROUP BY mark")
+        return {standing.value: 0 for standing in Standing if standing is not Standing.CLEAR} | dict(rows)
 
     def note_proof(self, now: float) -> None:
         """Write something that nobody reads: when that was, in seconds since the epoch."""
-        self._begin()
-        self._database.execute("INSERT OR REPLACE INTO meta VALUES ('proved_at', ?)", (now,))
+        self._database.write("INSERT OR REPLACE INTO meta VALUES ('proved_at', ?)", (now,))
 
     # -- transaction -------------------------------------------------------------------------------------------------
-    def _begin(self) -> None:
-        if not self._database.in_transaction:
-            self._database.execute("BEGIN IMMEDIATE")
-
     def commit(self) -> None:
         """Make what was written durable. Nothing happens when nothing was."""
         if self._database.in_transaction:
             point("registry.commit")
-            self._database.execute("COMMIT")
+            self._database.commit()
             self._behind_before = self.behind
             point("registry.committed")
 
     def rollback(self) -> None:
         """Forget what was written since the last commit."""
         if self._database.in_transaction:
-            self._database.execute("ROLLBACK")
+            self._database.rollback()
             self.behind = self._behind_before
 
     def wait_for_lock(self, seconds: float = BUSY_TIMEOUT_S) -> None:
         """How long to wait from now on for another process that has the file locked."""
-        self._database.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+        self._database.set_pragma("busy_timeout", round(seconds * 1000))
 
     @property
     def writes(self) -> int:
         """How many rows were changed so far; it only grows."""
-        return self._database.total_changes
+        return self._database.changes
 
     def close(self) -> None:
         """Close the file; what was not committed is gone."""
@@ -342,12 +329,12 @@ def find_sessions(path: Path, wanted: str, limit: int) -> tuple[SessionEntry, ..
     For any thread.
 
     Raises:
-        sqlite3.Error: the file cannot be read.
+        RegistryFailed: the file cannot be read.
     """
     with contextlib.closing(reader(path)) as database:
-        exact = database.execute(f"{_SELECT_WHOLE} WHERE key = ?", (wanted,)).fetchall()
+        exact = database.rows(f"{_SELECT_WHOLE} WHERE key = ?", (wanted,))
         ends = f"{_SELECT_WHOLE} WHERE substr(key, -length(?1) - 1) = ':' || ?1 ORDER BY key LIMIT ?2"
-        return tuple(_entry(row) for row in exact or database.execute(ends, (wanted, limit)))
+        return tuple(_entry(row) for row in exact or database.rows(ends, (wanted, limit)))
 
 
 def _shards_of_files(home: Home) -> int | None:

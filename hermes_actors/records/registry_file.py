@@ -10,6 +10,7 @@ from typing import Any
 
 from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
 from hermes_actors.disk import sqlite
+from hermes_actors.records.database import Database, RegistryFailed, translated
 from hermes_actors.wire.sharding import shard_of
 
 BUSY_TIMEOUT_S = 5.0  # for a reader that holds the file for a moment
@@ -111,7 +112,7 @@ class Broken(Exception):
     """The file is damaged."""
 
 
-def connect(path: Path, durability: sqlite.Durability) -> sqlite3.Connection:
+def connect(path: Path, durability: sqlite.Durability) -> Database:
     """Open the file, check it unless it is large, and bring it to the present schema. It may be used by any one thread.
 
     Raises:
@@ -122,23 +123,28 @@ def connect(path: Path, durability: sqlite.Durability) -> sqlite3.Connection:
         raise Broken("it was no file")
     try:
         database = sqlite.connect(path, BUSY_TIMEOUT_S)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise RegistryUnusable(f"{path}: {error}") from error
+    except sqlite3.Error as error:
+        raise RegistryUnusable(f"{path}: {error}") from RegistryFailed(error)
     try:
         sqlite.use_log(database, durability)
         if (damage := sqlite.check_at_opening(database, path)) is not None:
             raise Broken(damage)
         _migrate(database)
         database.execute("SELECT 1 FROM meta, shards, sessions LIMIT 1").fetchone()
-    except (sqlite3.Error, sqlite.Unusable) as error:
+    except sqlite3.Error as error:
         database.close()
         if sqlite.is_damage(error):
             raise Broken(str(error)) from error
+        raise RegistryUnusable(f"{path}: {error}") from RegistryFailed(error)
+    except sqlite.Unusable as error:
+        database.close()
         raise RegistryUnusable(f"{path}: {error}") from error
     except Broken:
         database.close()
         raise
-    return database
+    return Database(database)
 
 
 def _migrate(database: sqlite3.Connection) -> None:
@@ -158,13 +164,34 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def reader(path: Path) -> sqlite3.Connection:
+def reader(path: Path) -> Database:
     """A connection that cannot write.
 
     Raises:
-        sqlite3.Error: the file cannot be opened.
+        RegistryFailed: the file cannot be opened.
     """
-    return sqlite.reader(path, BUSY_TIMEOUT_S)
+    return Database(translated(lambda: sqlite.reader(path, BUSY_TIMEOUT_S)))
+
+
+def read_only(path: Path) -> Database:
+    """The same, for a registry of this release's schema.
+
+    Raises:
+        RegistryUnusable: it is of another release.
+        RegistryFailed: it cannot be read.
+    """
+    database = reader(path)
+    try:
+        version = database.version()
+    except RegistryFailed:
+        database.close()
+        raise
+    if version != len(MIGRATIONS):
+        database.close()
+        newer = version > len(MIGRATIONS)
+        why = "a newer one" if newer else "an earlier one: start the gateway once, it adapts it"
+        raise RegistryUnusable(f"{path} is not of this release, but of {why}")
+    return database
 
 
 # -- integrity ---------------------------------------------------------------------------------------------------------
@@ -174,10 +201,10 @@ def check(path: Path) -> str | None:
     """What is wrong with the file, or None. One that is broken is marked, so that the next start replaces it.
 
     Raises:
-        sqlite3.Error: it cannot be read at all.
+        RegistryFailed: it cannot be read at all.
     """
     with contextlib.closing(reader(path)) as database:
-        damage = sqlite.check(database)
+        damage = database.check()
     if damage is not None:
         sqlite.mark_suspect(path)
     return damage
@@ -188,10 +215,10 @@ def check(path: Path) -> str | None:
 
 def readable_meta(aside: Path) -> dict[str, Any]:
     """What a broken file still says of its home."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(reader(aside)) as database:
+    with contextlib.suppress(RegistryFailed), contextlib.closing(reader(aside)) as database:
         return {
             name: value
-            for name, value in database.execute("SELECT name, value FROM meta")
+            for name, value in database.rows("SELECT name, value FROM meta")
             if (name, type(value)) in (("home", str), ("shards", int))
         }
     return {}
@@ -215,5 +242,5 @@ def readable_marks(aside: Path) -> Iterator[tuple[Any, ...]]:
 def _readable(aside: Path, query: str) -> Iterator[tuple[Any, ...]]:
     """The rows up to the damage, and from the other end back to it; of a file without such columns none."""
     for order in ("ASC", "DESC"):
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(reader(aside)) as database:
-            yield from database.execute(f"{query} ORDER BY key {order}")
+        with contextlib.suppress(RegistryFailed), contextlib.closing(reader(aside)) as database:
+            yield from database.each(f"{query} ORDER BY key {order}")

@@ -241,7 +241,7 @@ class Marking:
         """Write something to either file.
 
         Raises:
-            sqlite3.Error: the registry cannot be written.
+            RegistryFailed: the registry cannot be written.
             LedgerNotWritten: the ledger cannot.
         """
         self._registry.note_proof(self._now())

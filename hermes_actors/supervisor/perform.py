@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, assert_never
 
@@ -23,6 +22,7 @@ from hermes_actors.operators.messages import OperatorResponse
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool import reaper
 from hermes_actors.pool.pool import Pool
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry import find_sessions
 from hermes_actors.restart.prepare import Succession
 from hermes_actors.supervisor.notify import ServiceManager
@@ -200,7 +200,7 @@ class Performer:
     async def _find(self, effect: core.FindSessions) -> None:
         try:
             found = await asyncio.to_thread(find_sessions, self._home.registry, effect.operation.session, MOST_SOUGHT)
-        except sqlite3.Error as error:
+        except RegistryFailed as error:
             why = f"the registry cannot be searched: {error}"
             self._reply(core.Reply(client=effect.client, request=effect.request, error=RefusalCode.BUSY, why=why))
             return

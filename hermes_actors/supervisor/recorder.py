@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,10 @@ from hermes_actors.core.pool.policy import restart_after
 from hermes_actors.core.sessions.lives import strikes_kept_since
 from hermes_actors.core.sessions.marks import told
 from hermes_actors.core.state import NEVER_RESTARTED, SessionEntry
-from hermes_actors.disk.sqlite import is_short_of_space
 from hermes_actors.operations.plain import parts
 from hermes_actors.operations.requests import ResetSession, ResumeSession, SuspendSession
 from hermes_actors.operations.results import ProcessFacts, RegistryFacts, SessionsListed, StoredFacts, StrikesCleared
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.ledger_file import LedgerNotWritten
 from hermes_actors.records.rebuilding import Rebuilding
 from hermes_actors.records.registry import BadCursor, Registry
@@ -76,7 +75,7 @@ class Recorder:
 
         Raises:
             NotWritable: the disk cannot be written, and something is among these that nobody can do without.
-            sqlite3.Error: the registry is damaged.
+            RegistryFailed: the registry is damaged.
         """
         before = self._registry.writes
         if any(isinstance(effect, core.RecordCuts) for effect in effects):
@@ -87,8 +86,8 @@ class Recorder:
         except LedgerNotWritten as error:
             self._marking.rollback()
             raise NotWritable(str(error)) from error
-        except sqlite3.Error as error:
-            if not is_short_of_space(error):
+        except RegistryFailed as error:
+            if not error.is_short_of_space:
                 raise
             self._fail(error)
             if any(isinstance(effect, _INDISPENSABLE) for effect in effects):
@@ -109,14 +108,14 @@ class Recorder:
         try:
             outcome = self._outcome(effect)
             wrote = self._registry.writes > before
-        except sqlite3.Error as error:
-            if not is_short_of_space(error):
+        except RegistryFailed as error:
+            if not error.is_short_of_space:
                 raise
             wrote = True
         self._marking.rollback()
         return _refused(effect) if wrote else outcome
 
-    def _fail(self, error: sqlite3.Error) -> None:
+    def _fail(self, error: RegistryFailed) -> None:
         self._marking.rollback()
         self._registry.wait_for_lock(0.0)  # whoever has it that long has it for longer; others want to be served
         if self._fault is None:

@@ -9,7 +9,6 @@ import os
 import secrets
 import signal
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
 from hermes_actors.core.pool.placement import place
 from hermes_actors.core.sessions.lives import Life, begins_by_itself, young_deaths
 from hermes_actors.core.state import Owner, State, Worker
-from hermes_actors.disk.sqlite import is_damage, is_large, mark_suspect
+from hermes_actors.disk.sqlite import is_large, mark_suspect
 from hermes_actors.home import Home
 from hermes_actors.operations.results import Listening, ProcessFacts
 from hermes_actors.operators.server import ControlServer
@@ -34,6 +33,7 @@ from hermes_actors.pool.cores import usable_cores, usual_shards
 from hermes_actors.pool.listeners import ListenFailed, open_listeners
 from hermes_actors.pool.pool import WORKER_ENTRY, Pool, TooManyWorkers, slots
 from hermes_actors.pool.reaper_process import ReaperProcess
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry import Registry, ShardsFixed
 from hermes_actors.records.registry_file import RegistryUnusable, check
 from hermes_actors.restart.dry_run import Running
@@ -255,7 +255,7 @@ class _Gateway:
         try:
             registry.set_right(time.time())
             registry.chronicle.begin_life(self._boot, time.time())
-        except sqlite3.Error as error:
+        except RegistryFailed as error:
             raise RegistryUnusable(f"{self._home.registry}: {error}") from error
         return registry, marking
 
@@ -367,7 +367,7 @@ class _Gateway:
         self._watchdog.handled()
 
     def _fail(self, error: BaseException) -> None:
-        if is_damage(error):
+        if isinstance(error, RegistryFailed) and error.is_damaged:
             mark_suspect(self._home.registry)
         if not self._ended.done():
             self._ended.set_exception(error)
@@ -397,7 +397,7 @@ class _Gateway:
             try:
                 registry.chronicle.reached("ended_at", time.time(), how="restart" if self._ended.result() else "stop")
                 registry.commit()
-            except sqlite3.Error as error:
+            except RegistryFailed as error:
                 log.warning("that this life ended in order is not recorded", why=str(error))
 
     def _finish(self, restart: bool) -> None:
@@ -457,7 +457,7 @@ class _Gateway:
     async def _check_registry(self) -> None:
         try:
             fault = await asyncio.to_thread(check, self._home.registry)
-        except sqlite3.Error as error:
+        except RegistryFailed as error:
             fault = str(error)
         if fault is not None:
             log.error("the registry is damaged; the next start makes it anew", why=fault)

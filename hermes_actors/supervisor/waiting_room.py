@@ -12,7 +12,6 @@ import errno
 import os
 import secrets
 import signal
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,11 @@ import uvloop
 
 from hermes_actors.config.model import ApiServerConfig
 from hermes_actors.core.events import Event, OperatorAsked
-from hermes_actors.disk.sqlite import is_short_of_space
 from hermes_actors.home import PRIVATE_FILE, Home
 from hermes_actors.operators.messages import OperatorResponse
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool.listeners import open_listeners
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.ledger_file import LedgerNotWritten
 from hermes_actors.restart.handover import SIGNALS
 from hermes_actors.supervisor.notify import ServiceManager
@@ -51,7 +50,7 @@ def waits_for_disk(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, NotWritable | LedgerNotWritten):
             return True
-        if isinstance(error, sqlite3.Error) and is_short_of_space(error):
+        if isinstance(error, RegistryFailed) and error.is_short_of_space:
             return True
         if isinstance(error, OSError) and error.errno in _NOT_NOW:
             return True

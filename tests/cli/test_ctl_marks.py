@@ -321,7 +321,7 @@ def test_a_corrupt_ledger_that_a_command_sets_aside_is_told(kept: Home) -> None:
 
 def test_a_registry_of_another_release_is_told_as_one(kept: Home) -> None:
     registry = Registry.open(kept, shards=None, usual_shards=8, durability="process")
-    registry._database.execute("PRAGMA user_version = 2")
+    registry._database._connection.execute("PRAGMA user_version = 2")
     registry.close()
 
     told = run(kept, "sessions", "list")

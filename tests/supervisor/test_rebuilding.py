@@ -105,7 +105,7 @@ def test_an_opening_that_was_not_recorded_before_is_no_sign_of_an_older_registry
 
 
 def test_a_file_with_a_fence_that_the_registry_never_gave_shows_that_the_registry_is_older(registry: Registry) -> None:
-    registry._database.execute("UPDATE shards SET fence = 5")
+    registry._database._connection.execute("UPDATE shards SET fence = 5")
     desk = rebuilding(registry)
 
     desk.opened(SHARD, registry.floor + 1, seen(6))

@@ -20,6 +20,7 @@ from hermes_actors.operations.requests import SuspendSession
 from hermes_actors.operations.results import Drained, ProcessFacts
 from hermes_actors.operations.workers import EvictSession
 from hermes_actors.records import ledger_file
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry import Registry
 from hermes_actors.records.registry_file import BUSY_TIMEOUT_S
 from hermes_actors.supervisor.marking import Marking, open_ledger
@@ -51,13 +52,13 @@ class Desk:
         self.marking.commit()
 
     def full(self, full: bool) -> None:
-        database = self.registry._database
+        database = self.registry._database._connection
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         database.execute(f"PRAGMA max_page_count = {pages if full else 1_000_000}")
 
     @property
     def patience_ms(self) -> int:
-        (value,) = self.registry._database.execute("PRAGMA busy_timeout").fetchone()
+        (value,) = self.registry._database._connection.execute("PRAGMA busy_timeout").fetchone()
         return int(value)
 
     def activate(self, key: str) -> fx.ActivateSession:
@@ -102,9 +103,9 @@ def test_answers_stand_where_their_effects_stood(desk: Desk) -> None:
 
 
 def test_a_disk_that_became_read_only_is_one_that_cannot_be_written_now(desk: Desk) -> None:
-    desk.registry._database.execute("PRAGMA query_only = ON")
+    desk.registry._database._connection.execute("PRAGMA query_only = ON")
     (refused,) = desk.recorder.record([desk.activate(NEW)])
-    desk.registry._database.execute("PRAGMA query_only = OFF")
+    desk.registry._database._connection.execute("PRAGMA query_only = OFF")
     (known,) = desk.recorder.record([desk.activate(NEW)])
 
     assert isinstance(refused, fx.SendRefused)
@@ -169,11 +170,11 @@ def test_a_worker_lets_go_of_a_session_only_once_the_change_is_recorded(desk: De
 
 
 def test_damage_is_no_lack_of_space(desk: Desk) -> None:
-    desk.registry._database.execute("DROP TABLE history")
+    desk.registry._database._connection.execute("DROP TABLE history")
     desk.registry.commit()
     desk.full(True)
 
-    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+    with pytest.raises(RegistryFailed, match="no such table"):
         desk.recorder.record(
             [desk.activate(NEW), fx.ChangeSession(key=KNOWN, change=SuspendSession(session=KNOWN), then=None)]
         )

@@ -426,8 +426,7 @@ def test_a_full_disk_is_no_damage() -> None:
 def test_a_hundred_thousand_sessions_are_paged_without_reading_them_all(home: Home) -> None:
     with closing(opened(home)) as registry:
         rows = ((f"api:p{n % 10}:{n:06}", f"ses_{n}", f"p{n % 10}", 0, float(n), float(n)) for n in range(100_000))
-        registry._begin()
-        registry._database.executemany(f"INSERT INTO sessions ({registry_file.ENTRY}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+        registry._database.write_many(f"INSERT INTO sessions ({registry_file.ENTRY}) VALUES (?, ?, ?, ?, ?, ?)", rows)
         registry.commit()
         steps = 0
 
@@ -435,7 +434,7 @@ def test_a_hundred_thousand_sessions_are_paged_without_reading_them_all(home: Ho
             nonlocal steps
             steps += 1
 
-        registry._database.set_progress_handler(counted, 100)
+        registry._database._connection.set_progress_handler(counted, 100)
         deep = registry.page("p3", None, 1000)[1]
         for _ in range(5):
             entries, deep = registry.page("p3", deep, 1000)

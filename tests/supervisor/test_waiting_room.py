@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry_file import RegistryUnusable
 from hermes_actors.supervisor.home_lock import HomeUnusable
 from hermes_actors.supervisor.recorder import NotWritable
@@ -23,10 +24,10 @@ def caused_by(cause: BaseException) -> RegistryUnusable:
     return error
 
 
-def sqlite_error(code: int) -> sqlite3.Error:
+def failed(code: int) -> RegistryFailed:
     error = sqlite3.OperationalError("SQLite says so")
     error.sqlite_errorcode = code
-    return error
+    return RegistryFailed(error)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG])
@@ -36,7 +37,7 @@ def test_a_disk_that_cannot_be_written_now_is_waited_for(number: int) -> None:
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_READONLY])
 def test_so_is_a_registry_that_cannot_be_written_now(code: int) -> None:
-    assert waits_for_disk(caused_by(sqlite_error(code)))
+    assert waits_for_disk(caused_by(failed(code)))
     assert waits_for_disk(NotWritable("full"))
 
 
@@ -44,7 +45,7 @@ def test_what_space_does_not_mend_is_not_waited_for() -> None:
     assert not waits_for_disk(RegistryUnusable("a newer release made it"))
     assert not waits_for_disk(HomeUnusable("on a network filesystem"))
     assert not waits_for_disk(caused_by(OSError(errno.EACCES, "not yours")))
-    assert not waits_for_disk(caused_by(sqlite_error(sqlite3.SQLITE_CORRUPT)))
+    assert not waits_for_disk(caused_by(failed(sqlite3.SQLITE_CORRUPT)))
 
 
 def test_a_try_to_write_leaves_nothing(tmp_path: Path) -> None:

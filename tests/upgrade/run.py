@@ -39,6 +39,9 @@ BOUND_S = 60.0  # of every wait
 LOOK_S = 0.1
 DRAIN_S = 4  # long enough for what runs to end, but for the one turn that is to be cut
 PEOPLE = 3
+TOO_LONG = "[[slow:90000]] too long for the drain"
+RUNS_S = 1.0  # by then a turn runs; where it does not, the look at the strikes says so
+TRIES = 4  # of a restart
 MARKED = 3  # exit code: done, and sessions were cut
 
 Row = dict[str, Any]
@@ -196,12 +199,21 @@ async def model_server() -> AsyncIterator[int]:
 async def strike(gateway: Gateway, person: Person) -> None:
     """Leave a strike and a mark: kill the workers while a turn of this person runs."""
     turn = asyncio.create_task(person.say("[[slow:60000]] cut by a crash", wait=False))
-    await asyncio.sleep(1.0)  # by then it runs; where it does not, the look at the strikes says so
+    await asyncio.sleep(RUNS_S)
     _, status = await gateway.ctl("status")
     for worker in status["workers"]:
         os.kill(worker["pid"], signal.SIGKILL)
     await turn
     await gateway.until_serving()
+
+
+async def restart(gateway: Gateway) -> tuple[int, Any]:
+    """``hermes-ctl restart``; again, where the machine is too busy to try the new code in time."""
+    for _ in range(TRIES):
+        code, told = await gateway.ctl("restart")
+        if "gave no word" not in str(told):
+            break
+    return code, told
 
 
 async def upgrade(gateway: Gateway, other: Gateway, python: Path, wheel: Path, faults: Faults) -> None:
@@ -213,7 +225,10 @@ async def upgrade(gateway: Gateway, other: Gateway, python: Path, wheel: Path, f
         other_struck = Person(other, http, "struck")
         await other_struck.say("before")
         await strike(other, other_struck)
+        again = asyncio.create_task(other_struck.say(TOO_LONG, wait=False))
+        await asyncio.sleep(RUNS_S)
         faults.check(await other.stop() == 0, "the earlier release stopped in order")
+        await again
 
         await gateway.start()
         struck, suspended, cut = (Person(gateway, http, name) for name in ("struck", "suspended", "cut"))
@@ -221,24 +236,24 @@ async def upgrade(gateway: Gateway, other: Gateway, python: Path, wheel: Path, f
             await person.say("before")
         await strike(gateway, struck)
         await gateway.ctl("sessions", "suspend", "suspended", "--yes")
-        before, ledger = await gateway.sessions(), gateway.ledger()
-        faults.check(ledger != {}, f"there are strikes: {ledger}")
+        before = await gateway.sessions()
+        faults.check(list(gateway.ledger().values()) == [1], f"there is a strike: {gateway.ledger()}")
         _, status = await gateway.ctl("status")
 
         over = asyncio.Event()
         people = [Person(gateway, http, f"person-{number}") for number in range(PEOPLE)]
         talking = [asyncio.create_task(person.keep_talking(over)) for person in people]
-        long = asyncio.create_task(cut.say("[[slow:90000]] too long for the drain", wait=False))
+        long = asyncio.gather(*(person.say(TOO_LONG, wait=False) for person in (cut, struck)))
         pip(python, "install", "--force-reinstall", "--no-deps", str(wheel))
         waiting = asyncio.create_task(_behind(gateway, http, cut.session))
-        code, told = await gateway.ctl("restart")
+        code, told = await restart(gateway)
         faults.check(code == MARKED, f"hermes-ctl of the new release restarted the old one: {told}")
         if code != MARKED:
             raise RuntimeError("it was not restarted")
         after = await gateway.until_serving(but=status["boot"])
         faults.check(after["pid"] == status["pid"], "the process is the same")
         faults.check("hermes_actors.supervisor." in gateway.newest_log(), "the code is the new one")
-        faults.check(await long is None, "the turn that was too long was cut")
+        faults.check(await long == [None, None], "the turns that were too long were cut")
         faults.check((await waiting) == 200, "the message that waited behind it ran")
         sent = [len(person.sent) for person in people]
         async with asyncio.timeout(BOUND_S):
@@ -252,15 +267,19 @@ async def upgrade(gateway: Gateway, other: Gateway, python: Path, wheel: Path, f
         now = await gateway.sessions()
         same = {key: row for key, row in before.items() if not key.endswith(":cut")}
         faults.check({key: now.get(key) for key in same} == same, "sessions and marks are as they were")
-        struck_now = {key: count for key, count in gateway.ledger().items() if not key.endswith(":cut")}
-        faults.check(struck_now == ledger, f"strikes are as they were: {gateway.ledger()}")
+        faults.check(
+            list(gateway.ledger().values()) == [2], f"who was cut again has a second strike: {gateway.ledger()}"
+        )
         faults.check(await gateway.stop() == 0, "the new release stopped in order")
 
         kept = other.ledger()
         await other.start()
         await left.say("after")
         await left.check(faults)
-        faults.check(other.ledger() == kept != {}, f"the home that was started cold has its strikes: {kept}")
+        faults.check(
+            list(other.ledger().values()) == [2] and other.ledger() == kept,
+            f"the home that was started cold has its strikes: {kept}",
+        )
         faults.check(await other.stop() == 0, "the new release stopped that home in order")
 
 
