@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import json
 import sys
 import tempfile
 import time
@@ -24,7 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fakes.outside import Unavailable
-from fakes.pages import rewritten
+from fakes.outside_run import concluded, installing_in, options, row
 from real_models import directly
 from real_models.directly import DIRECTLY
 from real_models.servers import SERVERS
@@ -89,11 +87,7 @@ def _table(reports: Sequence[Report], titles: Sequence[str], of: object) -> list
     assert callable(of)
     head = ["", *(report.name for report in reports)]
     rows = [[title, *(str(of(report).get(title, "-")) for report in reports)] for title in titles]
-    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
+    return [row(head), row(["---"] * len(head)), *map(row, rows)]
 
 
 def plain(report: Report) -> dict[str, object]:
@@ -108,23 +102,22 @@ def plain(report: Report) -> dict[str, object]:
 def main(arguments: argparse.Namespace) -> int:
     """Meet them one after the other."""
     console = Console(stderr=True)
-    with contextlib.ExitStack() as stack:
-        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="real-models-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        reports = [meet(name, folder.resolve(), arguments.only, console) for name in arguments.servers]
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps([plain(report) for report in reports], indent=1) + "\n")
-    if arguments.write:
-        PAGE.write_text(rewritten(PAGE, tables(reports)))
-    console.out(tables(reports))
-    if any(report.fell for report in reports):
-        return 1
-    return 2 if any(report.missing for report in reports) else 0
+    with installing_in(arguments.folder) as folder:
+        reports = [meet(name, folder, arguments.only, console) for name in arguments.servers]
+    return concluded(
+        arguments,
+        PAGE,
+        tables(reports),
+        [plain(report) for report in reports],
+        failed=any(report.fell for report in reports),
+        missing=any(report.missing for report in reports),
+        console=console,
+    )
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = options(__doc__, PAGE, only="situations whose title contains this")
     names = ", ".join(SERVERS)
 
     def servers(text: str) -> list[str]:
@@ -134,10 +127,6 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         return wanted
 
     parser.add_argument("--servers", type=servers, default=list(SERVERS), metavar="NAME,…", help=f"of {names}")
-    parser.add_argument("--only", metavar="WORDS", default="", help="situations whose title contains this")
-    parser.add_argument("--folder", type=Path, metavar="DIRECTORY", help="install there, and keep it for the next run")
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/reference/model-servers.md")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
     return parser.parse_args(arguments)
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
-import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +21,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fakes.outside import Unavailable
-from fakes.pages import rewritten
+from fakes.outside_run import concluded, installing_in, options, row
 from real_tools.meeting import Seen, meet, meet_all
 from real_tools.servers import SERVERS
 from rich.console import Console
@@ -69,21 +67,17 @@ async def meetings(folder: Path, only: str, told: Callable[[Seen], None]) -> lis
 
 def table(all_seen: Sequence[Seen]) -> str:
     """Markdown."""
-    rows = [_row(HEAD), _row(["---"] * len(HEAD))]
+    rows = [row(HEAD), row(["---"] * len(HEAD))]
     for seen in all_seen:
         if seen.missing:
-            rows.append(_row([seen.name, "not run", *[""] * (len(HEAD) - 2)]))
+            rows.append(row([seen.name, "not run", *[""] * (len(HEAD) - 2)]))
             continue
         instructions = {None: "none", True: "sent", False: "not sent"}[seen.instructions]
         wanted = "yes" if not seen.wrong else f"**no**: {seen.wrong[0][:160]}"
         cells = [seen.name, seen.package.replace("==", " "), str(seen.offered), f"{seen.kilobytes:.1f}"]
         cells += [", ".join(seen.left_out) or "none", instructions, seen.called, seen.shortened or "", wanted]
-        rows.append(_row(cells))
+        rows.append(row(cells))
     return "\n".join(rows)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -97,29 +91,18 @@ def main(arguments: argparse.Namespace) -> int:
         for line in seen.wrong:
             console.print(f"       {line}", highlight=False, markup=False, soft_wrap=True)
 
-    with contextlib.ExitStack() as stack:
-        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="real-tools-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        all_seen = asyncio.run(meetings(folder.resolve(), arguments.only, told))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps([dataclasses.asdict(seen) for seen in all_seen], indent=1) + "\n")
-    if arguments.write:
-        PAGE.write_text(rewritten(PAGE, table(all_seen)))
-    console.out(table(all_seen))
-    if any(seen.wrong for seen in all_seen):
-        return 1
-    return 2 if any(seen.missing for seen in all_seen) else 0
-
-
-def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", metavar="NAME", default="", help="servers whose name contains this")
-    parser.add_argument("--folder", type=Path, metavar="DIRECTORY", help="install there, and keep it for the next run")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/reference/mcp-servers.md")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was seen there")
-    return parser.parse_args(arguments)
+    with installing_in(arguments.folder) as folder:
+        all_seen = asyncio.run(meetings(folder, arguments.only, told))
+    return concluded(
+        arguments,
+        PAGE,
+        table(all_seen),
+        [dataclasses.asdict(seen) for seen in all_seen],
+        failed=any(seen.wrong for seen in all_seen),
+        missing=any(seen.missing for seen in all_seen),
+        console=console,
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main(parsed(sys.argv[1:])))
+    sys.exit(main(options(__doc__, PAGE, only="servers whose name contains this").parse_args()))
