@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -37,7 +36,7 @@ class Inbox:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._mail: deque[Any] = deque()  # sent while the actor handles other mail
+        self._mail: list[Any] = []  # sent while the actor handles other mail
         self._handling = False
         self.actor: LoopActor | None = None  # the strong reference that keeps the actor alive; None: it is gone
 
@@ -61,7 +60,7 @@ class Inbox:
         self._handling = True
         try:
             while self._mail:
-                envelope = self._mail.popleft()
+                envelope = self._mail.pop(0)
                 if self.actor is None:
                     refuse(envelope)
                 else:
@@ -71,7 +70,7 @@ class Inbox:
 
     def get(self) -> Any:
         """The next envelope; Pykka's interface."""
-        return self._mail.popleft()
+        return self._mail.pop(0)
 
     def empty(self) -> bool:
         """Whether no mail waits; Pykka's interface."""
