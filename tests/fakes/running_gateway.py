@@ -40,10 +40,19 @@ class RunningGateway:
     Args:
         home: made where there is none.
         config: of ``config.yaml``; the port is chosen by the system.
+        program: starts it, with the option ``--home``; ``hermes-supervisor start`` by default.
     """
 
-    def __init__(self, home: Path, config: Mapping[str, Any], *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        config: Mapping[str, Any],
+        *,
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = (),
+    ) -> None:
         self.home = home
+        self._program = program or (installed("hermes-supervisor"), "start")
         self._config = {"supervisor": {"workers": 2}, **config}
         self._config["api_server"] = {"port": 0, "key_env": "API_SERVER_KEY"} | dict(config.get("api_server") or {})
         self._environ = {**os.environ, "API_SERVER_KEY": KEY, **(environ or {})}
@@ -72,7 +81,7 @@ class RunningGateway:
     async def start(self) -> None:
         self.home.mkdir(mode=0o700, exist_ok=True)
         (self.home / "config.yaml").write_text(yaml.safe_dump(self._config))
-        command = [installed("hermes-supervisor"), "start", "--home", str(self.home)]
+        command = [*self._program, "--home", str(self.home)]
         with (self.home / "output.log").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220  # waits for nothing
                 command, env=self._environ, stdout=output, stderr=output
