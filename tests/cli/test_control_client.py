@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from fakes.asking import ask
 from fakes.control_peer import BOUND_S, HEADER, Behaviour, FakeSupervisor, answer, answering
-from fakes.operations import ask
 
 from hermes_actors.home import Home
 from hermes_actors.operations.requests import BeginDrain, CancelDrain, ShowStatus

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiohttp
+from fakes.asking import ask
 from fakes.failure_table import Row
 from fakes.mcp_counting import RAW_SCRIPT, SCRIPT, Counting, free_port
 from fakes.model_server import ModelServer
-from fakes.operations import ask
 from fakes.running_gateway import BOUND_S, KEY, Answer, RunningGateway
 
 from hermes_actors.home import Home

@@ -7,22 +7,12 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from hermes_actors.home import Home
-from hermes_actors.operations.operation import Operation
-from hermes_actors.operations.plain import fields_of, from_plain, to_plain
-from hermes_actors.operations.requests import REQUESTS, read
-from hermes_actors.operators import client
+from hermes_actors.operations.plain import fields_of, from_plain
+from hermes_actors.operations.requests import REQUESTS
 
 T = TypeVar("T")
 
 _EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, bool: False, tuple: [], dict: {}}
-
-
-def ask(home: Home, operation: str, **arguments: Any) -> dict[str, Any]:
-    """What a supervisor answers, as ``--json`` prints it."""
-    request: Operation[Any] = read(operation, arguments)
-    plain: dict[str, Any] = to_plain(client.ask(home, request))
-    return plain
 
 
 def made(wanted: type[T], known: Mapping[str, Any]) -> T:

@@ -17,7 +17,7 @@ import aiohttp
 import openai
 import psutil
 import yaml
-from fakes.operations import ask
+from fakes.asking import ask
 
 from hermes_actors.home import Home
 from hermes_actors.operators.client import NoAnswer, NotRunning

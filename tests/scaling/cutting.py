@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 import uvloop
-from fakes.operations import ask
+from fakes.asking import ask
 from scaling.http1 import Connection, ConnectionClosed, completion_request
 
 from hermes_actors.home import Home
