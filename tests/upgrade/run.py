@@ -244,7 +244,7 @@ async def upgrade(gateway: Gateway, other: Gateway, python: Path, wheel: Path, f
         people = [Person(gateway, http, f"person-{number}") for number in range(PEOPLE)]
         talking = [asyncio.create_task(person.keep_talking(over)) for person in people]
         long = asyncio.gather(*(person.say(TOO_LONG, wait=False) for person in (cut, struck)))
-        pip(python, "install", "--force-reinstall", "--no-deps", str(wheel))
+        await asyncio.to_thread(pip, python, "install", "--force-reinstall", "--no-deps", str(wheel))  # people go on
         waiting = asyncio.create_task(_behind(gateway, http, cut.session))
         code, told = await restart(gateway)
         faults.check(code == MARKED, f"hermes-ctl of the new release restarted the old one: {told}")
