@@ -49,7 +49,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # a room imports of the floors below it
     ("workers.worker",),
     ("workers.main",),
 )
-UPWARD = {("hermes_actors.pool.pool", "hermes_actors.supervisor.hearing")}  # known, until the room goes
 NAMING_WORKERS = ("pool.py", "probe.py")  # they start processes whose code is in the workers' package
 SHARED_WITH_WORKERS = (
     "hermes_actors.background",
@@ -193,11 +192,7 @@ def room_of(module: str) -> str:
 @pytest.mark.parametrize("module", IMPORTS)
 def test_a_module_imports_of_its_own_room_and_of_floors_below_alone(module: str) -> None:
     room = room_of(module)
-    upward = {
-        name
-        for name in IMPORTS[module]
-        if room_of(name) != room and FLOOR_OF[room_of(name)] >= FLOOR_OF[room] and (module, name) not in UPWARD
-    }
+    upward = {name for name in IMPORTS[module] if room_of(name) != room and FLOOR_OF[room_of(name)] >= FLOOR_OF[room]}
 
     assert not upward
 

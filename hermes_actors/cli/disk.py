@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
 import click
 import structlog
 
 from hermes_actors.config.load import stored
+from hermes_actors.core.effects import Reply
+from hermes_actors.core.events import Event, OperatorAsked, SessionsFound
 from hermes_actors.core.operators.views import session_line, session_shown
+from hermes_actors.core.sessions.book import BadCursor
 from hermes_actors.core.sessions.ledger import Ledger
-from hermes_actors.core.sessions.marks import resume
+from hermes_actors.core.sessions.marking import left_over
 from hermes_actors.core.sessions.names import MOST_SOUGHT, NotOne, only
-from hermes_actors.core.state import SessionEntry
+from hermes_actors.core.state import SessionEntry, State
+from hermes_actors.core.step import step
 from hermes_actors.home import Home
 from hermes_actors.operations.operation import Operation
 from hermes_actors.operations.requests import (
@@ -29,16 +34,17 @@ from hermes_actors.operations.requests import (
     ShowSession,
     SuspendSession,
 )
-from hermes_actors.operations.results import SessionShown, SessionsListed, StrikesCleared
+from hermes_actors.operations.results import Phase, SessionShown, SessionsListed
 from hermes_actors.operators.client import RequestFailed
 from hermes_actors.pool.cores import usable_cores, usual_shards
 from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.ledger_file import LedgerFile, LedgerUnusable, read
-from hermes_actors.records.registry import BadCursor, Registry, find_sessions
+from hermes_actors.records.registry import Registry, find_sessions
 from hermes_actors.records.registry_file import RegistryUnusable, read_only
 from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
-from hermes_actors.supervisor.marking import Marking
 from hermes_actors.supervisor.ownership import as_owner
+from hermes_actors.supervisor.recorder import NotWritable, Recorder
+from hermes_actors.supervisor.settings import limits
 from hermes_actors.wire.refusals import RefusalCode
 
 R = TypeVar("R")
@@ -56,14 +62,11 @@ def request(home: Home, operation: Operation[R]) -> R:
             result = list_sessions(home, limit, after)
         case ShowSession(session=session):
             result = show_session(home, session)
-        case SuspendSession(session=session):
-            result = change_session(home, Marking.suspend, session)
-        case ResumeSession(session=session):
-            result = change_session(home, Marking.resume, session)
-        case ResetSession(session=session):
-            result = change_session(home, Marking.reset, session)
-        case ClearStrikes(session=key):
-            result = clear_strikes(home, key)
+        case SuspendSession() | ResumeSession() | ResetSession():
+            entries = (found(home, operation.session),)
+            result = decide(home, SessionsFound(client=0, request=0, operation=operation, found=entries))
+        case ClearStrikes():
+            result = decide(home, OperatorAsked(client=0, request=0, operation=operation))
         case _:
             raise NotImplementedError(f"{operation.name} needs a supervisor")
     return cast("R", result)
@@ -138,49 +141,53 @@ def strikes(home: Home) -> Ledger:
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
-def change_session(home: Home, change: Callable[[Marking, str], object], session: str) -> SessionShown:
-    """Change how a session stands."""
-    entry = found(home, session)
-    if change is Marking.resume and resume(entry.marks, entry.session_id) is None:
-        raise RequestFailed(
-            RefusalCode.NOT_SUSPENDED, f"{entry.key} is not suspended, and no transcript of it was set aside"
-        )
-    with _held(home) as marking:
-        change(marking, entry.key)
-    return show_session(home, entry.key)
+def decide(home: Home, event: Event) -> Any:
+    """What an event comes to where no worker runs, decided as in a supervisor, and recorded.
 
-
-def clear_strikes(home: Home, key: str | None) -> StrikesCleared:
-    """Clear the strikes of a session, or all."""
-    with _held(home) as marking:
-        return StrikesCleared(cleared=tuple(marking.clear(None if key is None else [key])))
-
-
-@contextlib.contextmanager
-def _held(home: Home) -> Iterator[Marking]:
-    """Marks and strikes in the hands of their one writer; durable at the end of the block."""
+    Raises:
+        RequestFailed: it cannot be done.
+    """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the answer
-    threshold = stored(home).supervisor.stuck_threshold
+    config = stored(home)
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(as_owner(home))
-            stack.enter_context(hold(home))
-            usual = usual_shards(usable_cores())
-            registry = Registry.open(home, shards=None, usual_shards=usual, durability="power_loss")
-            stack.callback(registry.close)
-            file = LedgerFile.open(home.ledger)
-            marking = Marking(registry, file, lambda: threshold)
-            stack.callback(marking.close)
-            if file.aside is not None:
-                click.echo(f"{file.aside.why}; it was moved to {file.aside.path}, and its strikes are gone", err=True)
-            yield marking
-            marking.commit()
-            fault = marking.facts().fault
+        with _held(home) as (registry, file):
+            recorder = Recorder(registry, file, None, lambda: config.supervisor.stuck_threshold)
+            now = time.monotonic()
+            state = State(
+                limits=limits(config),
+                workers=(),
+                owners=registry.owners(),
+                phase=Phase.SERVING,
+                ledger=left_over(file.ledger, registry.session, lost=registry.behind is not None),
+                epoch=time.time() - now,
+            )
+            state, effects = step(state, event, now, recorder)
+            (reply,) = [effect for effect in recorder.perform(effects) if isinstance(effect, Reply)]
+            recorder.commit(state.ledger)
     except HomeBusy as error:
         raise RequestFailed(RefusalCode.BUSY, f"{error}; try again") from error
     except (HomeUnusable, RegistryUnusable, LedgerUnusable) as error:
         raise RequestFailed("unreadable", str(error)) from error
-    except RegistryFailed as error:
+    except (NotWritable, RegistryFailed) as error:
         raise RequestFailed("not_written", f"{home.registry} cannot be written: {error}; nothing changed") from error
-    if fault is not None:
-        raise RequestFailed("not_written", fault)
+    if reply.error is not None:
+        raise RequestFailed(reply.error, reply.why)
+    if recorder.ledger_fault is not None:
+        raise RequestFailed("not_written", recorder.ledger_fault)
+    return reply.result
+
+
+@contextlib.contextmanager
+def _held(home: Home) -> Iterator[tuple[Registry, LedgerFile]]:
+    """The records in the hands of their one writer."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(as_owner(home))
+        stack.enter_context(hold(home))
+        usual = usual_shards(usable_cores())
+        registry = Registry.open(home, shards=None, usual_shards=usual, durability="power_loss")
+        stack.callback(registry.close)
+        file = LedgerFile.open(home.ledger)
+        stack.callback(file.close)
+        if file.aside is not None:
+            click.echo(f"{file.aside.why}; it was moved to {file.aside.path}, and its strikes are gone", err=True)
+        yield registry, file

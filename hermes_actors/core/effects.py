@@ -1,6 +1,6 @@
 """What the supervisor wants done, in the imperative.
 
-The registry effects of a batch of events are committed before any other of its effects is done.
+What a batch of events writes is committed before any other of its effects is done.
 """
 
 from __future__ import annotations
@@ -9,188 +9,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hermes_actors.core.drain.plan import Plan
-from hermes_actors.core.sessions.ledger import Cause
-from hermes_actors.core.state import Owner, Process, SessionEntry, State
-from hermes_actors.operations.requests import OnSession, SessionChange
-from hermes_actors.operations.results import DONE, Drained, Then
-from hermes_actors.operations.workers import SessionKnown, WorkerRequest
-from hermes_actors.wire.records import CutTurn, Found, LatestTurn
+from hermes_actors.core.sessions.lives import Incident, Milestone
+from hermes_actors.core.state import Owner, Process, SessionEntry
+from hermes_actors.operations.requests import OnSession
+from hermes_actors.operations.results import DONE
+from hermes_actors.wire.messages import Attest, Opened, ToWorker
 from hermes_actors.wire.refusals import RefusalCode
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnProcess:
-    """Something about one process of the pool."""
-
-    slot: int
-    generation: int
+# -- on the records, inside the batch's transaction ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswersWorker(OnProcess):
-    """A worker waits for the answer."""
-
-    request: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnProcesses:
-    """Something for several processes of the pool."""
-
-    to: tuple[Process, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswersOperator:
-    """An operator waits for the answer."""
-
-    client: int
-    request: int
-
-
-# -- on the registry, inside the batch's transaction ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitTable:
+class WriteOwners:
     """Write the owners that changed."""
 
     owners: Mapping[int, Owner]  # by shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActivateSession(AnswersWorker):
-    """Look a session up, or make it where that is wanted, and answer the worker."""
+class WriteSession:
+    """Write a session: a new one whole, of another its transcript, its marks and what is kept of its actor."""
 
-    key: str
-    principal: str
-    shard: int
-    create: bool
+    entry: SessionEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetSession(AnswersWorker):
-    """Drop a session and answer the worker."""
+class ForgetSession:
+    """Drop a session and its history."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RenameSession(AnswersWorker):
-    """Give a session a fresh id under its key and answer the worker."""
+class WriteIncident:
+    """Add to the history what happened to a session."""
+
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteTold:
+    """The person of a session knows of all losses."""
 
     key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreSession(AnswersWorker):
-    """Give a session back the transcript that a suspension set aside, and answer the worker."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordOpened(AnswersWorker):
-    """Note who opened a shard's file and what that lost, and answer the worker."""
-
-    shard: int
-    fence: int
-    found: Found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordAttested(AnswersWorker):
-    """Add the sessions that the registry does not know any more, and answer the worker."""
-
-    shard: int
-    latest: tuple[LatestTurn, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRecovered(AnswersWorker):
-    """Strike and mark the sessions that a crash cut, suspend those of the shard that are stuck, answer the worker."""
-
-    shard: int
-    shards: int
-    cuts: tuple[CutTurn, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordSucceeded(AnswersWorker):
-    """Forget a session's marks and strikes, and answer the worker."""
-
-    key: str
-    turn_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettleStart:
-    """Every shard was heard: sessions that were idle before this start lose their strikes."""
-
-    busy: frozenset[str]  # session keys
-    unread: frozenset[int]  # shards that could not be read
-    shards: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteReady:
-    """This life of the supervisor came to serve."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeSession:
-    """Suspend, resume or reset a session for an operator."""
-
-    key: str
-    change: SessionChange
-    then: SendQuery | None  # to the worker that serves it, once it is recorded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClearStrikes(AnswersOperator):
-    """Forget the strikes of a session, or all, and answer an operator."""
-
-    key: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProveWritable:
-    """Write something, so that it is known whether what a drain cuts could be marked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordStopBegan:
-    """This life of the supervisor begins to cut what still runs."""
-
-    at: float  # seconds since the epoch; of the hold where a drain was held before
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordStopCancelled:
-    """This life goes on after what it cut."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordCuts:
-    """Mark and strike the sessions that a drain cuts. Where the gateway stops, idle ones lose their strikes."""
-
-    cuts: tuple[CutTurn, ...]
-    reason: Cause
-    drop_idle: bool
-    busy: frozenset[str]  # keys of the sessions that are not idle, those of the cuts among them
-    unknown: frozenset[int]  # shards of which nobody told
-    shards: int
-    since: float  # seconds since the epoch: strikes from then on are the drain's own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordFallback(OnProcess):
-    """Record that a session's actor is restarted and have it restarted, unless this turn had its restart."""
-
-    key: str
-    turn_id: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,181 +63,78 @@ class TouchSessions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageForWorker(AnswersWorker):
-    """Answer a worker with a page of a principal's sessions."""
+class NoteLife:
+    """How far this life of the supervisor came; the first time counts."""
 
-    principal: str
-    after: str | None
-    limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageForOperator(AnswersOperator):
-    """Answer an operator with a page of all sessions."""
-
-    after: str | None
-    limit: int
-    owners: tuple[Owner, ...]
-    up: tuple[int, ...]
+    milestone: Milestone
+    at: float | None  # seconds since the epoch; None: it went back, since a stop was cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplySession(AnswersOperator):
-    """Answer an operator with a session as it is now."""
-
-    entry: SessionEntry  # as it was found
-    changed: bool = False  # the operator's request changed it since
-    known: SessionKnown | None  # by its worker
-    owners: tuple[Owner, ...]
-    up: tuple[int, ...]
+class ProveWritable:
+    """Write something, so that it is known whether what a drain cuts could be marked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyDrained(AnswersOperator):
-    """Answer an operator with how a drain ended; the ledger adds who of the cut will be suspended."""
+class Compare:
+    """Compare what a shard's file has with what the registry knows of it, and answer the worker."""
 
-    drained: Drained
-    cut: tuple[str, ...]  # session keys
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyPlan(AnswersOperator):
-    """Answer an operator with what a drain would come to; the ledger adds strikes."""
-
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyStatus(AnswersOperator):
-    """Answer an operator with the status; the registry adds what it knows."""
-
-    state: State
-    now: float
+    process: Process
+    message: Opened | Attest
 
 
 # -- on processes and links ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spawn(OnProcess):
+class Spawn:
     """Start a process in a slot."""
 
+    process: Process
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kill(OnProcess):
+class Kill:
     """SIGKILL a process, or one that is being started as soon as it is."""
 
+    process: Process
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep(OnProcess):
+class Sweep:
     """SIGKILL what a gone process left running."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendConfigure(OnProcess):
-    """Tell a new process who it is, and whether it begins turns by itself that an earlier owner left."""
-
-    auto_resume: bool = True
+    process: Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendTable(OnProcesses):
-    """Tell workers who owns what and who is up."""
+class Send:
+    """Send a message to workers."""
 
-    owners: tuple[Owner, ...]
-    up: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendListen(OnProcess):
-    """Tell a worker on which slots' sockets to accept."""
-
-    slots: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendDrain(OnProcesses):
-    """Have workers begin no turn any more."""
-
-    number: int  # which drain
-    reason: Cause
-    then: Then
-    deadline: float  # seconds since the epoch
-    asker: str | None  # key of the session whose turn is not waited for
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendDrainOver(OnProcesses):
-    """Have workers begin turns again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendSeal(OnProcesses):
-    """Ask workers which turns run, none of which ends by itself from then on."""
-
-    request: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendCut(OnProcesses):
-    """Have workers interrupt the turns that they sealed."""
-
-    reason: Cause
-    at: float  # seconds since the epoch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendStop(OnProcess):
-    """Ask a worker to stop in order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRestartActor(OnProcess):
-    """Have a worker replace a session's agent actor; its tools stay connected."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendQuery(OnProcesses):
-    """Request something of workers; :class:`~hermes_actors.core.events.QueryAnswered` follows from each."""
-
-    request: int
-    operation: WorkerRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendReconfigure(OnProcesses):
-    """Give workers the configuration that is in force; each answers as it does a query."""
-
-    request: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRefused(AnswersWorker):
-    """Refuse a worker's request."""
-
-    code: RefusalCode
-    why: str
+    to: tuple[Process, ...]
+    message: ToWorker
 
 
 # -- on the rest of the world ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply(AnswersOperator):
+class Reply:
     """Answer an operator."""
 
+    client: int
+    request: int
     error: RefusalCode | None = None
     why: str = ""
     result: Any = DONE  # of the class that the operation names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FindSessions(AnswersOperator):
+class FindSessions:
     """Find the sessions whose key is the operation's, or ends with it; SessionsFound follows."""
 
+    client: int
+    request: int
     operation: OnSession
 
 
@@ -429,44 +187,22 @@ class Finish:
     restart: bool
 
 
-MarkingEffect = (
-    RecordRecovered
-    | RecordSucceeded
-    | ProveWritable
-    | RecordStopBegan
-    | RecordStopCancelled
-    | RecordCuts
-    | SettleStart
-    | NoteReady
-    | ChangeSession
-    | ClearStrikes
-    | ReplyPlan
-    | ReplyDrained
-)
-RegistryEffect = (
-    MarkingEffect
-    | CommitTable
-    | ActivateSession
+Write = (
+    WriteOwners
+    | WriteSession
     | ForgetSession
-    | RenameSession
-    | RestoreSession
-    | RecordOpened
-    | RecordAttested
-    | RecordFallback
+    | WriteIncident
+    | NoteTold
     | TouchSessions
-    | PageForWorker
-    | PageForOperator
-    | ReplySession
-    | ReplyStatus
+    | NoteLife
+    | ProveWritable
+    | Compare
 )
-SendToOne = SendConfigure | SendListen | SendStop | SendRestartActor | SendRefused
-SendToMany = SendTable | SendDrain | SendDrainOver | SendSeal | SendCut | SendQuery | SendReconfigure
-MessageEffect = SendToOne | SendToMany
-OutwardEffect = (
+Outward = (
     Spawn
     | Kill
     | Sweep
-    | MessageEffect
+    | Send
     | Reply
     | FindSessions
     | LoadSettings
@@ -477,4 +213,4 @@ OutwardEffect = (
     | TellServiceManager
     | Finish
 )
-Effect = RegistryEffect | OutwardEffect
+Effect = Write | Outward

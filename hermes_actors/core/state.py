@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from hermes_actors.core.sessions.ledger import Ledger
 from hermes_actors.core.sessions.marks import UNMARKED, Marks
 from hermes_actors.operations.requests import ListConnections, OnSession, PlanDrain, Reload, RestartServer, ShowDrain
 from hermes_actors.operations.results import Change, Phase, Then, WorkerState
@@ -107,6 +108,7 @@ class Limits:
     max_restarts: int
     restart_window_s: float
     drain_timeout_s: float
+    stuck_threshold: int  # strikes that suspend a session
 
 
 class Waiting(NamedTuple):
@@ -187,6 +189,7 @@ class Drain:
 class State:
     """All that decisions depend on."""
 
+    boot: str = ""  # id of this life of the supervisor
     limits: Limits
     workers: tuple[Worker, ...]  # by slot
     owners: tuple[Owner, ...]  # by shard
@@ -205,7 +208,7 @@ class State:
     drain: Drain | None = None
     stop_deadline: float | None = None
     spare_sockets: int = 0  # that listen beyond the slots' own: left by a life with more workers
-    unwritable: str | None = None  # why the registry cannot be written; told for a batch of events that needs it
+    ledger: Ledger = field(default_factory=Ledger)  # strikes
     epoch: float = 0.0  # the time of monotonic zero, in seconds since the epoch; told before each batch of events
 
     def wall(self, at: float) -> float:

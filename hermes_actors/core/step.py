@@ -11,42 +11,24 @@ from typing import assert_never
 
 from hermes_actors.core.drain import drain
 from hermes_actors.core.drain import restart as preparation
-from hermes_actors.core.effects import Announce, Effect, NoteReady, SendListen, SendTable
+from hermes_actors.core.effects import Announce, Effect, NoteLife, Reply, Send
 from hermes_actors.core.events import (
     Event,
-    FromOwner,
-    FromWorker,
+    NotRecorded,
     OperatorAsked,
-    PageWanted,
     ProcessEvent,
-    QueryAnswered,
-    RecordEvent,
     ReloadAsked,
-    RenameWanted,
     RestartPrepared,
     RestartRefused,
-    RestartWanted,
-    RestoreWanted,
-    SessionDropped,
-    SessionsAttested,
+    Said,
     SessionsFound,
-    SessionWanted,
     SettingsLoaded,
     SettingsRefused,
-    ShardBroke,
-    ShardOpened,
-    ShardRecovered,
     Started,
     StopAsked,
     Tick,
-    TurnFellBack,
-    TurnSucceeded,
-    WorkerBeat,
-    WorkerDrained,
     WorkerExited,
     WorkerLost,
-    WorkerReady,
-    WorkerSealed,
     WorkerSpawned,
 )
 from hermes_actors.core.operators import pending, reload, requests
@@ -54,27 +36,32 @@ from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.pool.placement import covered
 from hermes_actors.core.sessions import records
+from hermes_actors.core.sessions.book import Book, Rows
 from hermes_actors.core.state import Process, State
+from hermes_actors.operations.requests import ClearStrikes, ResetSession, ResumeSession, SuspendSession
 from hermes_actors.operations.results import Phase, WorkerState
+from hermes_actors.wire import messages as wire
+from hermes_actors.wire.refusals import RefusalCode
 
 _OPEN = (Phase.SERVING, Phase.DRAINING, Phase.HELD)  # new turns are taken, or refused with an answer
+
+_REFUSES = "the registry cannot be written; the log says why"
 
 LATE_S = 1.0  # what comes later than this, a tick or a commit, shows that the supervisor itself did not run
 
 
-def step(state: State, event: Event, now: float) -> Result:
+def step(state: State, event: Event, now: float, rows: Rows) -> Result:
     """What becomes of the state, and what is to be done, when this happens now."""
-    if isinstance(event, FromWorker) and event.generation != state.workers[event.slot].generation:
+    if isinstance(event, ProcessEvent) and event.process != state.process(event.process.slot):
         return state, ()
-    if isinstance(event, FromOwner) and (refused := requests.refusal(state, event)) is not None:
-        return state, (refused,)
-    after, effects = _react(state, event, now)
+    book = Book(rows, state, now, event.why if isinstance(event, NotRecorded) else None)
+    after, effects = _react(state, event, now, book)
     after = drain.died(state, after)
-    after, drained = drain.settle(after, now)
-    after, answers = pending.settle(after, now)
-    after, announced = _announced(after)
-    ended = drain.ended(after, now) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
-    return after, (*effects, *drained, *answers, *_changes(state, after), *announced, *ended)
+    after, drained = drain.settle(after, now, book)
+    after, answers = pending.settle(after, now, book)
+    after, announced = _announced(after, book)
+    ended = drain.ended(after, now, book) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
+    return book.into(after), (*book.effects, *effects, *drained, *answers, *_changes(state, after), *announced, *ended)
 
 
 def recorded(state: State, decided_at: float, now: float) -> State:
@@ -87,90 +74,111 @@ def due(state: State) -> float | None:
     return min((at for at, _ in _alarms(state)), default=None)
 
 
-def _react(state: State, event: Event, now: float) -> Result:
-    if isinstance(event, ProcessEvent):
-        return _react_to_process(state, event, now)
-    if isinstance(event, RecordEvent):
-        return _react_to_record(state, event, now)
+def _react(state: State, event: Event, now: float, book: Book) -> Result:
     match event:
         case Started():
-            return lifecycle.start(state, now)
+            return lifecycle.start(state, now, book)
         case Tick():
-            return _tick(state, event, now)
+            return _tick(state, event, now, book)
+        case WorkerSpawned():
+            return lifecycle.spawned(state, event, drain.greeting(state, event.process))
+        case Said():
+            return _hear(state, event.process, event.message, now, book)
+        case WorkerLost():
+            return lifecycle.lost(state, event, now)
+        case WorkerExited():
+            return lifecycle.exited(state, event, now, book)
         case StopAsked():
-            return preparation.asked(state, drain.signalled(event), now)
-        case RestartWanted():
-            return preparation.asked(state, drain.wanted(event), now)
+            return preparation.asked(state, drain.signalled(event), now, book)
         case RestartPrepared():
-            return preparation.prepared(state, event, now)
+            return preparation.prepared(state, event, now, book)
         case RestartRefused():
             return preparation.refused(state, event)
-        case QueryAnswered():
-            return pending.responded(state, event)
         case OperatorAsked():
-            return requests.operator_asked(state, event, now)
+            return requests.operator_asked(state, event, now, book)
         case SessionsFound():
-            return requests.sessions_found(state, event, now)
+            return requests.sessions_found(state, event, now, book)
         case ReloadAsked():
             return reload.asked(state, None, 0)
         case SettingsLoaded():
             return reload.loaded(state, event, now)
         case SettingsRefused():
             return reload.refused(state, event)
+        case NotRecorded():
+            return _do_without(state, event.event, now, book)
         case _:
             assert_never(event)
 
 
-def _react_to_process(state: State, event: ProcessEvent, now: float) -> Result:
-    """What a worker process does, or what becomes of it."""
+def _do_without(state: State, event: Event, now: float, book: Book) -> Result:
+    """What becomes of an event while the disk refuses: refuse what was to be recorded, go on with the rest."""
     match event:
-        case WorkerSpawned():
-            return lifecycle.spawned(state, event, drain.greeting(state, Process(event.slot, event.generation)))
-        case WorkerReady():
-            return lifecycle.ready(state, event.slot, now)
-        case WorkerBeat():
-            return lifecycle.beat(state, event, now)
-        case WorkerLost():
-            return lifecycle.lost(state, event, now)
-        case WorkerExited():
-            return lifecycle.exited(state, event, now)
-        case WorkerDrained():
-            return drain.drained(state, event)
-        case WorkerSealed():
-            return drain.sealed(state, event)
-        case ShardBroke():
-            state, logged = lifecycle.shard_broke(state, event)
-            state, settled = records.heard(state, event.shard, None)
-            return state, (*logged, *settled)
+        case Said(process=process, message=message) if isinstance(message, wire.OfShard):
+            state = lifecycle.goes_on(state, process.slot, now)
+            if isinstance(message, wire.FellBack):  # the turn is over; its session's next one reports again
+                return state, ()
+            refused = wire.Refused(request=message.request, code=RefusalCode.STORE_FAILED, why=_REFUSES)
+            return state, (Send(to=(process,), message=refused),)
+        case OperatorAsked(operation=ClearStrikes()):
+            return state, (_store_failed(event),)
+        case SessionsFound(operation=SuspendSession() | ResumeSession() | ResetSession()):
+            return state, (_store_failed(event),)
         case _:
-            assert_never(event)
+            return _react(state, event, now, book)
 
 
-def _react_to_record(state: State, event: RecordEvent, now: float) -> Result:
-    """What a worker wants looked up or recorded of its sessions."""
-    match event:
-        case SessionWanted():
-            return requests.session_wanted(state, event)
-        case SessionDropped():
-            return requests.session_dropped(state, event)
-        case RenameWanted():
-            return requests.rename_wanted(state, event)
-        case RestoreWanted():
-            return records.restore_wanted(state, event)
-        case ShardOpened():
-            return records.shard_opened(state, event, now)
-        case SessionsAttested():
-            return records.sessions_attested(state, event, now)
-        case ShardRecovered():
-            return records.shard_recovered(state, event)
-        case TurnSucceeded():
-            return records.turn_succeeded(state, event)
-        case TurnFellBack():
-            return requests.fell_back(state, event)
-        case PageWanted():
-            return requests.page_wanted(state, event)
+def _store_failed(asker: OperatorAsked | SessionsFound) -> Effect:
+    return Reply(client=asker.client, request=asker.request, error=RefusalCode.STORE_FAILED, why=_REFUSES)
+
+
+def _hear(state: State, process: Process, message: wire.FromWorker, now: float, book: Book) -> Result:
+    """What a worker says."""
+    if isinstance(message, wire.OfShard):
+        refused = requests.refusal(state, process, message)
+        return _record(state, process, message, now, book) if refused is None else (state, (refused,))
+    match message:
+        case wire.Ready():
+            return lifecycle.ready(state, process.slot, now)
+        case wire.Heartbeat():
+            return lifecycle.beat(state, process.slot, message, now, book)
+        case wire.Drained():
+            return drain.drained(state, process, message)
+        case wire.Sealed():
+            return drain.sealed(state, process, message)
+        case wire.RestartWanted():
+            return preparation.asked(state, drain.wanted(message), now, book)
+        case wire.Answer():
+            return pending.responded(state, process, message)
+        case wire.ShardBroken():
+            state, logged = lifecycle.shard_broke(state, process.slot, message)
+            return records.heard(state, message.shard, None, book), logged
+        case wire.ListSessions():
+            return state, records.page(process, message, book)
         case _:
-            assert_never(event)
+            assert_never(message)
+
+
+def _record(state: State, process: Process, message: wire.OfShard, now: float, book: Book) -> Result:
+    """What the owner of a shard has recorded."""
+    match message:
+        case wire.Activate():
+            return state, records.activate(process, message, book)
+        case wire.Reset():
+            return state, records.reset(process, message, book)
+        case wire.Resume():
+            return state, records.resume(process, message, book)
+        case wire.Forget():
+            return state, records.forget(process, message, book)
+        case wire.Succeeded():
+            return state, records.succeeded(process, message, book)
+        case wire.FellBack():
+            return state, records.fell_back(process, message, book)
+        case wire.Opened() | wire.Attest():
+            return records.opened(state, process, message, now, book)
+        case wire.Recovered():
+            return records.recovered(state, process, message, book)
+        case _:
+            assert_never(message)
 
 
 def _alarms(state: State) -> Iterator[lifecycle.Alarm]:
@@ -179,12 +187,12 @@ def _alarms(state: State) -> Iterator[lifecycle.Alarm]:
     yield from pending.alarms(state)
 
 
-def _tick(state: State, event: Tick, now: float) -> Result:
+def _tick(state: State, event: Tick, now: float, book: Book) -> Result:
     if now - event.due > LATE_S:
         state = _forgive(state, now)
     effects: tuple[Effect, ...] = ()
     for act in [act for at, act in _alarms(state) if at <= now]:
-        state, more = act(state, now)
+        state, more = act(state, now, book)
         effects += more
     return state, effects
 
@@ -193,13 +201,14 @@ def _forgive(state: State, now: float) -> State:
     return drain.forgive(lifecycle.forgive(state, now), now)
 
 
-def _announced(state: State) -> Result:
+def _announced(state: State, book: Book) -> Result:
     """The gateway serves from the moment that no worker starts for the first time any more and one is up."""
     if state.phase is not Phase.STARTING or not state.up:
         return state, ()
     if any(worker.state is WorkerState.STARTING for worker in state.workers):
         return state, ()
-    return replace(state, phase=Phase.SERVING), (NoteReady(), Announce())
+    book.write(NoteLife(milestone="ready_at", at=book.at))
+    return replace(state, phase=Phase.SERVING), (Announce(),)
 
 
 # -- what follows from a changed state --------------------------------------------------------------------------------
@@ -210,11 +219,11 @@ def _changes(before: State, after: State) -> Iterator[Effect]:
     yield from preparation.dropped(before, after)
     linked = tuple(after.process(worker.slot) for worker in after.workers if worker.pid is not None)
     if linked and (before.owners, before.up) != (after.owners, after.up):
-        yield SendTable(to=linked, owners=after.owners, up=after.up)
+        yield Send(to=linked, message=lifecycle.table(after))
     old = _listening(before)
     for process, slots in _listening(after).items():
         if old.get(process) != slots:
-            yield SendListen(slot=process.slot, generation=process.generation, slots=slots)
+            yield Send(to=(process,), message=wire.Listen(slots=list(slots)))
 
 
 def _listening(state: State) -> dict[Process, tuple[int, ...]]:

@@ -24,13 +24,14 @@ from typing import Any, Literal
 import structlog
 
 from hermes_actors.background import Background
-from hermes_actors.core.events import Event, WorkerExited, WorkerLost, WorkerSpawned
+from hermes_actors.core.events import Event, Said, WorkerExited, WorkerLost, WorkerSpawned
+from hermes_actors.core.state import Process
 from hermes_actors.pool import fork_server
 from hermes_actors.pool.cores import usable_cores
 from hermes_actors.pool.fork_server import ForkServer
-from hermes_actors.supervisor.hearing import event_of
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.link import FrameLink, LinkClosed
+from hermes_actors.wire.messages import FromWorker
 
 WORKER_ENTRY = "workers.main:main"  # called with the link's socket and the listening sockets by slot
 MOST_WORKERS = 240  # a process gets all listening sockets in one message of at most 253 descriptors
@@ -81,6 +82,11 @@ class _Child:
     pidfd: int = -1
     link: FrameLink | None = None
     doomed: bool = False  # killed, maybe before it was there
+
+    @property
+    def identity(self) -> Process:
+        """As decisions know it."""
+        return Process(self.slot, self.generation)
 
 
 class Pool:
@@ -200,7 +206,7 @@ class Pool:
                 self._gone(child, None, f"it could not be started: {error}")
             return
         child.link = link
-        self._tell(WorkerSpawned(slot=child.slot, generation=child.generation, pid=process.pid))
+        self._tell(WorkerSpawned(process=child.identity, pid=process.pid))
 
     def _watch(self, child: _Child, pid: int) -> None:
         """See the process end. Not by its sentinel: that ends with the fork server too, which the workers outlive."""
@@ -216,10 +222,12 @@ class Pool:
     def _heard(self, child: _Child, message: object) -> None:
         if self._flooded():
             raise ProtocolError("the workers send more than can be handled")
-        self._tell(event_of(child.slot, child.generation, message))
+        if not isinstance(message, FromWorker):
+            raise ProtocolError(f"a worker does not say {type(message).__name__} to the supervisor")
+        self._tell(Said(process=child.identity, message=message))
 
     def _lost(self, child: _Child, why: str) -> None:
-        self._tell(WorkerLost(slot=child.slot, generation=child.generation, why=why))
+        self._tell(WorkerLost(process=child.identity, why=why))
 
     def _exited(self, child: _Child) -> None:
         self._loop.remove_reader(child.pidfd)
@@ -240,9 +248,7 @@ class Pool:
         if child.link is not None:
             child.link.close()
         jitter = random.random()  # noqa: S311  # spreads restarts, hides nothing
-        self._tell(
-            WorkerExited(slot=child.slot, generation=child.generation, exitcode=exitcode, jitter=jitter, why=why)
-        )
+        self._tell(WorkerExited(process=child.identity, exitcode=exitcode, jitter=jitter, why=why))
 
     def _unstick(self, child: _Child) -> None:
         """A fork server that does not answer would hold up every later start; the next start makes another one."""

@@ -6,15 +6,11 @@ here: how earlier lives ended (:mod:`hermes_actors.core.sessions.lives`).
 
 from __future__ import annotations
 
-from typing import Literal
-
-from hermes_actors.core.sessions.lives import Incident, Life
+from hermes_actors.core.sessions.lives import Incident, Life, Milestone
 from hermes_actors.records.database import Database
 
 KEPT_PER_SESSION = 50  # rows
 KEPT_LIVES = 200
-
-Milestone = Literal["settled_at", "ready_at", "stop_began_at", "ended_at"]
 
 _LIFE = "boot, started_at, settled_at, ready_at, stop_began_at, ended_at, how"
 _INCIDENT = "key, at, boot, what, reason, turn_id, session_id, strikes, threshold"
@@ -45,9 +41,9 @@ class Chronicle:
             (at, how, self.boot),
         )
 
-    def goes_on(self) -> None:
-        """The stop that began was cancelled."""
-        self._database.write("UPDATE boots SET stop_began_at = NULL WHERE boot = ?", (self.boot,))
+    def goes_on(self, milestone: Milestone) -> None:
+        """This life went back to before that: a stop was cancelled."""
+        self._database.write(f"UPDATE boots SET {milestone} = NULL WHERE boot = ?", (self.boot,))  # noqa: S608  # own words
 
     def lives(self, limit: int) -> tuple[Life, ...]:
         """The latest lives, the present one first."""

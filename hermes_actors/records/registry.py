@@ -18,6 +18,7 @@ from typing import Any, Self
 import structlog
 
 from hermes_actors.config.rules import MIN_SHARDS
+from hermes_actors.core.sessions.book import BadCursor
 from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
 from hermes_actors.core.state import ActorRecord, Owner, SessionEntry
 from hermes_actors.disk.sqlite import Durability, set_aside
@@ -40,7 +41,6 @@ from hermes_actors.records.registry_file import (
     readable_sessions,
     reader,
 )
-from hermes_actors.records.session_ids import new_session_id
 from hermes_actors.wire.failpoints import point
 
 _SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS}, {TOLD} FROM sessions"  # noqa: S608  # own words
@@ -64,10 +64,6 @@ class ShardsFixed(Exception):
         )
         self.configured = configured
         self.fixed = fixed
-
-
-class BadCursor(ValueError):
-    """The text is no ``next`` of an earlier page."""
 
 
 class Registry:
@@ -208,12 +204,14 @@ class Registry:
         row = self._database.row(f"{_SELECT_WHOLE} WHERE key = ?", (key,))
         return None if row is None else _entry(row)
 
-    def add(self, key: str, principal: str, shard: int, now: float) -> SessionEntry:
-        """Make a session that is not there yet. ``now``: seconds since the epoch."""
-        self._database.write(f"INSERT {_NEWBORN}", (key, new_session_id(now), principal, shard, now, now))
-        entry = self.session(key)
-        assert entry is not None
-        return entry
+    def write(self, entry: SessionEntry) -> None:
+        """Write a session: a new one whole, of another its transcript, its marks and what is kept of its actor."""
+        values = (entry.key, entry.session_id, entry.principal, entry.shard, entry.created_at, entry.last_active_at)
+        self._database.write(f"INSERT OR IGNORE {_NEWBORN}", values)
+        self._database.write(
+            f"UPDATE sessions SET (session_id, {MARKS}, {ACTOR}) = ({', '.join('?' * 13)}) WHERE key = ?",  # noqa: S608  # own words
+            (entry.session_id, *entry.marks, *entry.actor, entry.key),
+        )
 
     def refind(self, entry: SessionEntry) -> None:
         """Put a session back that was lost, or its transcript, with its marks; its person is to be told."""
@@ -221,13 +219,6 @@ class Registry:
         self._database.write(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
         self.write_marks(entry.key, entry.session_id, entry.marks)
         self._database.write("UPDATE sessions SET refound = ? WHERE key = ?", (entry.refound, entry.key))
-
-    def write_actor(self, key: str, actor: ActorRecord) -> None:
-        """Write what is kept of a session's actor; of a key that is not there nothing is."""
-        self._database.write(
-            f"UPDATE sessions SET ({ACTOR}) = (?, ?, ?, ?, ?) WHERE key = ?",  # noqa: S608  # own words
-            (*actor, key),
-        )
 
     def write_marks(self, key: str, session_id: str, marks: Marks) -> None:
         """Write how a session stands, and which transcript it goes on with; of a key that is not there nothing is."""

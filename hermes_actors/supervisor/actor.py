@@ -1,4 +1,4 @@
-"""The supervisor actor: batches of events through ``step``, registry effects committed, the rest handed to the loop.
+"""The supervisor actor: batches of events through ``step``, what they write committed, the rest handed to the loop.
 
 The actor has a thread of its own and never waits for anything but the registry. All sockets, processes and timers
 belong to the event loop, which talks to the actor through :class:`Intake` and hears of it through ``deliver`` and
@@ -13,16 +13,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pykka
 
-from hermes_actors.core.effects import Effect
-from hermes_actors.core.events import Event
+from hermes_actors.core.effects import Outward, Write
+from hermes_actors.core.events import Event, NotRecorded
 from hermes_actors.core.state import State
 from hermes_actors.core.step import due, recorded, step
 from hermes_actors.operations.results import Phase
-from hermes_actors.supervisor.recorder import NotWritable, Outgoing, Recorder
+from hermes_actors.supervisor.recorder import NotWritable, Recorder
+from hermes_actors.wire.failpoints import point
 
 MOST_WAITING = 100_000  # events; workers that make more have lost their mind
 START_TIMEOUT_S = 10.0
@@ -32,12 +33,19 @@ class SupervisorFailed(Exception):
     """The supervisor met an error that it cannot go on from; the log has the first cause."""
 
 
+class Caused(NamedTuple):
+    """An effect, and the number of the event that led to it: in each line that is logged of it, at both ends."""
+
+    cause: int
+    effect: Outward
+
+
 class Supervisor(pykka.ThreadingActor):
     """Owns the state. One message is a batch of events.
 
     Args:
         state: the first state.
-        recorder: does the registry effects.
+        recorder: the records.
         deliver: called after each batch with the effects to do now, and the time (monotonic seconds) of the next tick.
         failed: called once if the actor dies of an error.
     """
@@ -48,7 +56,7 @@ class Supervisor(pykka.ThreadingActor):
         self,
         state: State,
         recorder: Recorder,
-        deliver: Callable[[Sequence[Outgoing], float | None], None],
+        deliver: Callable[[Sequence[Caused], float | None], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__()
@@ -56,24 +64,49 @@ class Supervisor(pykka.ThreadingActor):
         self._recorder = recorder
         self._deliver = deliver
         self._failed = failed
+        self._events = 0  # so far
 
     def on_receive(self, events: tuple[Event, ...]) -> None:
         """Handle a batch: nothing leaves before all that it records is committed."""
         began = time.monotonic()
         before = replace(self._state, epoch=time.time() - began)
-        state, wanted = _decided(before, events)
         try:
-            outgoing = self._recorder.record(wanted)
+            state, outgoing = self._decide(before, events)
         except NotWritable as error:
             if before.phase is Phase.STARTING:  # nothing serves yet
                 self._failed(error)
                 self.stop()
                 return
-            state, wanted = _decided(replace(before, unwritable=str(error)), events)
-            outgoing = self._recorder.record(wanted)
-            state = replace(state, unwritable=None)
+            state, outgoing = self._decide_without_writing(before, events, str(error))
+        self._events += len(events)
         self._state = recorded(state, began, time.monotonic())  # a disk may take seconds
         self._deliver(outgoing, due(self._state))
+
+    def _decide(self, state: State, events: Sequence[Event]) -> tuple[State, list[Caused]]:
+        """Each event with the rows as the events before it left them; all of it durable when this returns."""
+        outgoing: list[Caused] = []
+        if _waits_for_answers(state):  # what they say is cut is recorded in one try
+            self._recorder.be_patient()
+        for number, event in enumerate(events, start=self._events + 1):
+            after, effects = step(state, event, time.monotonic(), self._recorder)
+            if _waits_for_answers(state) and not _waits_for_answers(after):
+                point("seal.answered")
+            state = after
+            outgoing += (Caused(number, effect) for effect in self._recorder.perform(effects))
+        self._recorder.commit(state.ledger)
+        return state, outgoing
+
+    def _decide_without_writing(self, state: State, events: Sequence[Event], why: str) -> tuple[State, list[Caused]]:
+        """What only reads is answered; of what would write, the decision learns that it is not recorded."""
+        outgoing: list[Caused] = []
+        for number, event in enumerate(events, start=self._events + 1):
+            after, effects = step(state, event, time.monotonic(), self._recorder)
+            if after.ledger is not state.ledger or any(isinstance(effect, Write) for effect in effects):
+                not_recorded = NotRecorded(event=event, why=why)
+                after, effects = step(state, not_recorded, time.monotonic(), self._recorder)
+            state = after
+            outgoing += (Caused(number, effect) for effect in self._recorder.perform(effects))
+        return state, outgoing
 
     def on_failure(
         self,
@@ -89,13 +122,9 @@ class Supervisor(pykka.ThreadingActor):
         self._failed(SupervisorFailed("it stopped by itself"))
 
 
-def _decided(state: State, events: Sequence[Event]) -> tuple[State, list[Effect]]:
-    """What becomes of the state with these events, and all that is wanted for them."""
-    wanted: list[Effect] = []
-    for event in events:
-        state, effects = step(state, event, time.monotonic())
-        wanted += effects
-    return state, wanted
+def _waits_for_answers(state: State) -> bool:
+    """Whether workers were asked what runs at a drain's deadline."""
+    return state.drain is not None and state.drain.seal is not None
 
 
 class Intake:

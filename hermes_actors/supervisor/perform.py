@@ -1,13 +1,13 @@
 """Effects on processes, links, operators and logs: one branch for each, on the event loop, after the commit.
 
-:class:`hermes_actors.supervisor.recorder.Recorder` does those on the registry before.
+:class:`hermes_actors.supervisor.recorder.Recorder` writes what is to be written before.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
 import structlog
 
@@ -15,7 +15,6 @@ from hermes_actors.background import Background
 from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event, SessionsFound
 from hermes_actors.core.sessions.names import MOST_SOUGHT
-from hermes_actors.core.state import Process
 from hermes_actors.home import Home
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operators.messages import OperatorResponse
@@ -25,8 +24,8 @@ from hermes_actors.pool.pool import Pool
 from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry import find_sessions
 from hermes_actors.restart.prepare import Succession
+from hermes_actors.supervisor.actor import Caused
 from hermes_actors.supervisor.notify import ServiceManager
-from hermes_actors.supervisor.recorder import Outgoing, Tell
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
@@ -36,10 +35,10 @@ SECOND_SWEEP_S = 1.0  # a process that was between fork and exec at the first sw
 
 # Fault points, once the message is on its way.
 _SENT: Mapping[type[object], str] = {
-    core.SendDrain: "drain.sent",
-    core.SendSeal: "seal.sent",
-    core.SendCut: "cut.sent",
-    core.SendStop: "stop.sent",
+    wire.Drain: "drain.sent",
+    wire.Seal: "seal.sent",
+    wire.Cut: "cut.sent",
+    wire.Stop: "stop.sent",
 }
 
 log = structlog.get_logger(__name__)
@@ -53,8 +52,7 @@ class Performer:
         control: where operators wait for replies.
         home: whose registry is searched, and where the workers' sockets are.
         boot: id of this life of the supervisor.
-        configure: what a new process is told first.
-        reconfigure: what the others are told when the configuration changes.
+        fill_in: adds what decisions do not know, the configuration with its secrets, to a message as it leaves.
         reload: reads the configuration again.
         tell: where events go.
         announce: called once, when the gateway serves.
@@ -71,8 +69,7 @@ class Performer:
         control: ControlServer,
         home: Home,
         boot: str,
-        configure: Callable[[int, int, bool], wire.Configure],
-        reconfigure: Callable[[int], wire.Reconfigure],
+        fill_in: Callable[[wire.Configure | wire.Reconfigure], wire.Configure | wire.Reconfigure],
         reload: Callable[[int | None, int], Awaitable[Event]],
         tell: Callable[[Event], None],
         announce: Callable[[], None],
@@ -85,8 +82,7 @@ class Performer:
         self._control = control
         self._home = home
         self._boot = boot
-        self._configure = configure
-        self._reconfigure = reconfigure
+        self._fill_in = fill_in
         self._reload = reload
         self._tell = tell
         self._announce = announce
@@ -95,18 +91,21 @@ class Performer:
         self._service_manager = service_manager
         self._background = background
 
-    def perform(self, effect: Outgoing) -> None:
+    def perform(self, caused: Caused) -> None:
         """Do one effect, or begin what takes longer."""
+        with structlog.contextvars.bound_contextvars(cause=caused.cause):
+            self._perform(caused.effect)
+
+    def _perform(self, effect: core.Outward) -> None:
         match effect:
-            case Tell():
-                point("answer.recorded")
-                self._pool.send(effect.slot, effect.generation, effect.message)
+            case core.Send():
+                self._send(effect)
             case core.Reply():
                 self._reply(effect)
             case core.Spawn():
-                self._pool.spawn(effect.slot, effect.generation)
+                self._pool.spawn(*effect.process)
             case core.Kill():
-                self._pool.kill(effect.slot, effect.generation)
+                self._pool.kill(*effect.process)
             case core.Sweep():
                 self._background.start(self._sweep(effect))
             case core.FindSessions():
@@ -126,59 +125,20 @@ class Performer:
             case core.Finish():
                 self._finish(effect.restart)
             case _:
-                self._send(effect)
-
-    def _send(self, effect: core.MessageEffect) -> None:
-        if isinstance(effect, core.SendToOne):
-            to: tuple[Process, ...] = (Process(effect.slot, effect.generation),)
-        else:
-            to = effect.to
-        message = self._message(effect)
-        if isinstance(effect, core.SendCut):
-            point("cuts.recorded")
-        for slot, generation in to:
-            self._pool.send(slot, generation, message)
-        if (sent := _SENT.get(type(effect))) is not None:
-            point(sent)
-
-    def _message(self, effect: core.MessageEffect) -> Any:
-        match effect:
-            case core.SendConfigure():
-                return self._configure(effect.slot, effect.generation, effect.auto_resume)
-            case core.SendTable():
-                owners = {shard: list(owner) for shard, owner in enumerate(effect.owners)}
-                return wire.Assign(owners=owners, up=list(effect.up))
-            case core.SendListen():
-                return wire.Listen(slots=list(effect.slots))
-            case core.SendDrain():
-                return wire.Drain(
-                    number=effect.number,
-                    reason=effect.reason,
-                    then=effect.then.value,
-                    deadline=effect.deadline,
-                    asker=effect.asker,
-                )
-            case core.SendDrainOver():
-                return wire.DrainOver()
-            case core.SendSeal():
-                return wire.Seal(request=effect.request)
-            case core.SendCut():
-                return wire.Cut(reason=effect.reason, at=effect.at)
-            case core.SendStop():
-                return wire.Stop()
-            case core.SendRestartActor():
-                log.info("restarting an agent actor", worker=effect.slot, session=effect.key, why=effect.reason)
-                return wire.RestartActor(key=effect.key)
-            case core.SendQuery():
-                return wire.Query(
-                    request=effect.request, operation=effect.operation.name, arguments=to_plain(effect.operation)
-                )
-            case core.SendReconfigure():
-                return self._reconfigure(effect.request)
-            case core.SendRefused():
-                return wire.Refused(request=effect.request, code=effect.code, why=effect.why)
-            case _:
                 assert_never(effect)
+
+    def _send(self, effect: core.Send) -> None:
+        message = effect.message
+        if isinstance(message, wire.Configure | wire.Reconfigure):
+            message = self._fill_in(message)
+        elif isinstance(message, wire.Cut):
+            point("cuts.recorded")
+        elif isinstance(message, wire.Activated | wire.Recorded | wire.Reckoned | wire.SessionPage):
+            point("answer.recorded")
+        for slot, generation in effect.to:
+            self._pool.send(slot, generation, message)
+        if (sent := _SENT.get(type(message))) is not None:
+            point(sent)
 
     def _reply(self, effect: core.Reply) -> None:
         data = {} if effect.error else to_plain(effect.result)
@@ -187,12 +147,12 @@ class Performer:
 
     # -- what takes longer -------------------------------------------------------------------------------------------
     async def _sweep(self, effect: core.Sweep) -> None:
-        mark = f"{OWNER_VARIABLE}={owner_mark(self._home.root, self._boot, effect.slot, effect.generation)}"
+        mark = f"{OWNER_VARIABLE}={owner_mark(self._home.root, self._boot, *effect.process)}"
         for wait_s in (0.0, SECOND_SWEEP_S):
             await asyncio.sleep(wait_s)
             killed = await asyncio.to_thread(reaper.sweep, [mark])
             if killed:
-                log.warning("killed what a dead worker left running", worker=effect.slot, pids=killed)
+                log.warning("killed what a dead worker left running", worker=effect.process.slot, pids=killed)
 
     async def _load(self, effect: core.LoadSettings) -> None:
         self._tell(await self._reload(effect.client, effect.request))

@@ -23,6 +23,7 @@ from hermes_actors.config.model import Settings, to_plain
 from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
 from hermes_actors.core.pool.placement import place
 from hermes_actors.core.sessions.lives import Life, begins_by_itself, young_deaths
+from hermes_actors.core.sessions.marking import left_over
 from hermes_actors.core.state import Owner, State, Worker
 from hermes_actors.disk.sqlite import is_large, mark_suspect
 from hermes_actors.home import Home
@@ -34,17 +35,17 @@ from hermes_actors.pool.listeners import ListenFailed, open_listeners
 from hermes_actors.pool.pool import WORKER_ENTRY, Pool, TooManyWorkers, slots
 from hermes_actors.pool.reaper_process import ReaperProcess
 from hermes_actors.records.database import RegistryFailed
+from hermes_actors.records.ledger_file import LedgerFile
 from hermes_actors.records.registry import Registry, ShardsFixed
 from hermes_actors.records.registry_file import RegistryUnusable, check
 from hermes_actors.restart.dry_run import Running
 from hermes_actors.restart.handover import SIGNALS, CommandLine, Handover
 from hermes_actors.restart.prepare import Succession
-from hermes_actors.supervisor.actor import START_TIMEOUT_S, Intake, Supervisor, SupervisorFailed
+from hermes_actors.supervisor.actor import START_TIMEOUT_S, Caused, Intake, Supervisor, SupervisorFailed
 from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
-from hermes_actors.supervisor.marking import Marking, open_ledger
 from hermes_actors.supervisor.notify import ServiceManager, Watchdog
 from hermes_actors.supervisor.perform import Performer
-from hermes_actors.supervisor.recorder import Outgoing, Recorder
+from hermes_actors.supervisor.recorder import Recorder, open_ledger
 from hermes_actors.supervisor.settings import LiveSettings, limits
 from hermes_actors.supervisor.waiting_room import wait, waits_for_disk
 from hermes_actors.wire.failpoints import point
@@ -214,20 +215,23 @@ class _Gateway:
         opened.callback(self._close_unused)
         settings = self._settings.current
         workers = slots(settings.config.supervisor.workers)
-        registry, marking = self._open_records(opened, settings)
+        registry, file = self._open_records(opened, settings)
         self._open_reaper(opened)
         listeners = self._open_listeners(opened, settings, workers)
         host, port = settings.config.api_server.host, listeners[0].getsockname()[1]
         serving = Serving(pid=os.getpid(), host=host, port=port, workers=workers)
         owners = [Owner(owner.slot, max(owner.fence, registry.floor)) for owner in registry.owners()]
         state = _first_state(settings, owners, workers, registry.chronicle.lives(MOST_LIVES))
-        state = replace(state, spare_sockets=len(listeners) - workers)
+        lost = registry.behind is not None
+        ledger = left_over(file.ledger, registry.session, lost=lost)
+        state = replace(state, boot=self._boot, ledger=ledger, spare_sockets=len(listeners) - workers)
+        recorder = Recorder(registry, file, self._facts(serving), self._stuck_threshold)
 
         background = Background(self._fail)
         opened.callback(background.cancel)
         control = ControlServer(self._home.control, self._intake.put)
         self._open_performer(opened, serving, listeners, len(state.owners), control, background)
-        actor = Supervisor.start(state, Recorder(registry, marking, self._facts(serving)), self._deliver, self._failed)
+        actor = Supervisor.start(state, recorder, self._deliver, self._failed)
         opened.callback(_stop, actor)
         actor.ask((), timeout=START_TIMEOUT_S)  # on_start fails in silence; this does not
         await self._open_control(opened, control)
@@ -239,7 +243,7 @@ class _Gateway:
             background.start(self._check_registry())
         return list(listeners.values())
 
-    def _open_records(self, opened: contextlib.AsyncExitStack, settings: Settings) -> tuple[Registry, Marking]:
+    def _open_records(self, opened: contextlib.AsyncExitStack, settings: Settings) -> tuple[Registry, LedgerFile]:
         """Registry and ledger, with a new life in them."""
         shards = settings.config.supervisor.shards
         registry = Registry.open(
@@ -249,15 +253,15 @@ class _Gateway:
             durability=settings.config.store.durability,
         )
         opened.callback(registry.close)
-        marking = Marking(registry, open_ledger(self._home.ledger), self._stuck_threshold)
-        opened.callback(marking.close)
+        file = open_ledger(self._home.ledger)
+        opened.callback(file.close)
         opened.callback(self._end_life, registry)
         try:
             registry.set_right(time.time())
             registry.chronicle.begin_life(self._boot, time.time())
         except RegistryFailed as error:
             raise RegistryUnusable(f"{self._home.registry}: {error}") from error
-        return registry, marking
+        return registry, file
 
     def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
         """End what earlier lives left running, and see that this one leaves nothing."""
@@ -311,8 +315,7 @@ class _Gateway:
             control=control,
             home=self._home,
             boot=self._boot,
-            configure=partial(self._configure, shards),
-            reconfigure=self._reconfigure,
+            fill_in=self._fill_in,
             reload=self._settings.reload,
             tell=self._intake.put,
             announce=partial(self._announce, serving),
@@ -347,7 +350,7 @@ class _Gateway:
         self._succession.overtake()
         self._intake.put(StopAsked(now=False, by=signal_name))
 
-    def _deliver(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
+    def _deliver(self, effects: Sequence[Caused], tick_at: float | None) -> None:
         """From the actor's thread: do these, then tell me more."""
         self._loop.call_soon_threadsafe(self._perform, effects, tick_at)
 
@@ -355,7 +358,7 @@ class _Gateway:
         """From the actor's thread: it is dead."""
         self._loop.call_soon_threadsafe(self._fail, error)
 
-    def _perform(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
+    def _perform(self, effects: Sequence[Caused], tick_at: float | None) -> None:
         try:
             for effect in effects:
                 self._performer.perform(effect)
@@ -407,27 +410,17 @@ class _Gateway:
     def _stuck_threshold(self) -> int:
         return self._settings.current.config.supervisor.stuck_threshold
 
-    def _configure(self, shards: int, slot: int, generation: int, auto_resume: bool) -> Configure:
-        return Configure(
-            boot=self._boot,
-            slot=slot,
-            generation=generation,
-            shards=shards,
-            home=str(self._home.root),
-            auto_resume=auto_resume,
-            settings=self._plain_settings(),
+    def _fill_in(self, message: Configure | Reconfigure) -> Configure | Reconfigure:
+        """A message with the configuration that is in force, and its secrets."""
+        current = self._settings.current
+        settings = PlainSettings(
+            config=to_plain(current.config),
+            environment=dict(current.environment),
+            api_keys=dict(current.api_keys),
         )
-
-    def _reconfigure(self, request: int) -> Reconfigure:
-        return Reconfigure(request=request, settings=self._plain_settings())
-
-    def _plain_settings(self) -> PlainSettings:
-        settings = self._settings.current
-        return PlainSettings(
-            config=to_plain(settings.config),
-            environment=dict(settings.environment),
-            api_keys=dict(settings.api_keys),
-        )
+        if isinstance(message, Configure):
+            return replace(message, home=str(self._home.root), settings=settings)
+        return replace(message, settings=settings)
 
     def _facts(self, serving: Serving) -> ProcessFacts:
         return ProcessFacts(
@@ -480,7 +473,7 @@ def _first_state(settings: Settings, owners: Sequence[Owner], slots: int, lives:
         log.error("the last lives were killed young: turns that wait are not begun by themselves", lives=deaths)
     placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
     return State(
-        limits=limits(settings),
+        limits=limits(settings.config),
         workers=tuple(Worker(slot=slot) for slot in range(slots)),
         owners=tuple(Owner(slot, owner.fence) for slot, owner in zip(placed, owners, strict=True)),
         servers=tuple(settings.config.mcp_servers),

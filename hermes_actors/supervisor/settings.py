@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from hermes_actors import logs
-from hermes_actors.config.model import Settings
+from hermes_actors.config.model import Config, Settings
 from hermes_actors.config.problems import ConfigError
 from hermes_actors.config.reload import changes, reloaded
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
@@ -55,7 +55,7 @@ class LiveSettings:
             client=client,
             request=request,
             changes=told,
-            limits=limits(self.current),
+            limits=limits(self.current.config),
             servers=tuple(self.current.config.mcp_servers),
         )
 
@@ -67,12 +67,13 @@ class LiveSettings:
         return changes(old, new)
 
 
-def limits(settings: Settings) -> Limits:
+def limits(config: Config) -> Limits:
     """The bounds that the supervisor goes by."""
-    supervisor = settings.config.supervisor
+    supervisor = config.supervisor
     return Limits(
         heartbeat_s=supervisor.heartbeat_seconds,
         max_restarts=supervisor.max_restarts,
         restart_window_s=supervisor.restart_window_seconds,
-        drain_timeout_s=settings.config.agent.restart_drain_timeout,
+        drain_timeout_s=config.agent.restart_drain_timeout,
+        stuck_threshold=supervisor.stuck_threshold,
     )

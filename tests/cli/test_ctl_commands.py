@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from fakes.commands import at_terminal, piped, python
 from fakes.commands import ctl as ctl_line
 from fakes.control_peer import Behaviour, FakeSupervisor, answer, answering
+from fakes.marking import add
 from fakes.operations import filled_result
 
 from hermes_actors.cli.ctl import ctl
@@ -355,7 +356,7 @@ def kept(home: Home) -> Home:
     """A home with three sessions on disk."""
     registry = Registry.open(home, shards=8, usual_shards=8, durability="process")
     for number, key in enumerate(("api:alice:cli", "api:bob:cli", "api:bob:work")):
-        registry.add(key, "p", number, NOW - 100 + number)
+        add(registry, key, "p", number, NOW - 100 + number)
     registry.write_owners({0: Owner(1, 1)})
     registry.commit()
     registry.close()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from fakes.control_peer import Behaviour, FakeSupervisor, answering
+from fakes.marking import Marking, add
 
 from hermes_actors.cli import disk
 from hermes_actors.cli.ctl import ctl
@@ -26,7 +27,6 @@ from hermes_actors.records import registry_file
 from hermes_actors.records.ledger_file import LedgerFile, LedgerNotWritten, read
 from hermes_actors.records.registry import Registry
 from hermes_actors.supervisor.home_lock import hold
-from hermes_actors.supervisor.marking import Marking
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
@@ -49,11 +49,11 @@ def kept(home: Home) -> Home:
     now = time.time()
     registry.chronicle.begin_life("b1", now - 100)
     for key in (STUCK, CUT_ONCE, CALM):
-        registry.add(key, "default", 0, now - 200)
+        add(registry, key, "default", 0, now - 200)
     registry.chronicle.reached("settled_at", now - 99)
     for number in range(3):
         marking.cut([CutTurn(STUCK, f"turn_{number}")], "crash")
-        marking.suspend_stuck(shard_of(STUCK, 8), 8)
+        marking.suspend_stuck(shard_of(STUCK, 8))
     marking.cut([CutTurn(CUT_ONCE, "turn_9")], "restart_timeout")
     registry.chronicle.reached("ended_at", now - 5, how="stop")
     marking.commit()

@@ -6,19 +6,25 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes.core_desk import Desk, of, reply, serving, shown
+from fakes.core_desk import (
+    Desk,
+    drained,
+    idle_in,
+    kinds,
+    marked,
+    messages,
+    noted,
+    of,
+    reply,
+    requested,
+    sent,
+    serving,
+    shown,
+)
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.drain.drain import MOST_WAITING, SEAL_ANSWER_S
-from hermes_actors.core.events import (
-    OperatorAsked,
-    RestartWanted,
-    ShardBroke,
-    ShardRecovered,
-    Started,
-    Tick,
-    WorkerDrained,
-)
+from hermes_actors.core.events import OperatorAsked, Said, Started, Tick
 from hermes_actors.core.pool.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
 from hermes_actors.core.state import Process
 from hermes_actors.core.step import recorded
@@ -26,6 +32,7 @@ from hermes_actors.operations.plain import fields_of, to_plain
 from hermes_actors.operations.requests import CancelDrain
 from hermes_actors.operations.results import DrainFacts, Phase, Then, WorkerState
 from hermes_actors.operations.workers import InspectTurns
+from hermes_actors.wire import messages as wire
 from hermes_actors.wire.records import CutTurn
 
 EPOCH = 1.7e9  # the wall clock at monotonic zero
@@ -49,7 +56,7 @@ def draining(**arguments: Any) -> Desk:
 def sealing(**arguments: Any) -> Desk:
     """Both workers were asked what runs."""
     desk = draining(timeout=0, **arguments)
-    assert of(fx.SendSeal, desk.log)
+    assert sent(wire.Seal, desk.log)
     return desk
 
 
@@ -59,11 +66,6 @@ def held(*cut: tuple[str, str]) -> Desk:
     desk.sealed(1)
     assert desk.state.phase is Phase.HELD
     return desk
-
-
-def cuts(effects: Any) -> fx.RecordCuts:
-    (record,) = of(fx.RecordCuts, effects)
-    return record
 
 
 def stop_all(desk: Desk) -> tuple[fx.Effect, ...]:
@@ -81,13 +83,16 @@ def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
 
     effects = desk.operator("drain", timeout=30)
 
-    assert of(fx.SendDrain, effects) == [
-        fx.SendDrain(
-            number=1, to=BOTH, reason="shutdown_timeout", then=Then.STOP, deadline=EPOCH + desk.now + 30, asker=None
+    assert sent(wire.Drain, effects) == [
+        fx.Send(
+            to=BOTH,
+            message=wire.Drain(
+                number=1, reason="shutdown_timeout", then=Then.STOP, deadline=EPOCH + desk.now + 30, asker=None
+            ),
         )
     ]
-    assert not of(fx.SendStop, effects)
-    assert not of(fx.ReplyDrained, effects), "it is answered at the end"
+    assert not sent(wire.Stop, effects)
+    assert not drained(effects), "it is answered at the end"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,7 @@ def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
 def test_what_follows_names_the_reason_of_the_cuts(then: str, reason: str) -> None:
     desk = gateway()
 
-    (told,) = of(fx.SendDrain, desk.operator("drain", then=then))
+    (told,) = messages(wire.Drain, desk.operator("drain", then=then))
 
     assert told.reason == reason
     assert told.deadline == EPOCH + desk.now + desk.limits.drain_timeout_s
@@ -105,16 +110,16 @@ def test_what_follows_names_the_reason_of_the_cuts(then: str, reason: str) -> No
 def test_a_message_of_an_administrator_begins_a_restart_that_does_not_wait_for_its_session() -> None:
     desk = gateway()
 
-    effects = desk.tell(RestartWanted(slot=1, generation=1, key="api:default:a"))
+    effects = desk.tell(Said(process=Process(1, 1), message=wire.RestartWanted(key="api:default:a")))
 
-    (told,) = of(fx.SendDrain, effects)
+    (told,) = messages(wire.Drain, effects)
     assert (told.reason, told.asker) == ("restart_timeout", "api:default:a")
 
 
 def test_the_turn_that_asks_over_the_control_socket_is_not_waited_for_either() -> None:
     desk = gateway()
 
-    (told,) = of(fx.SendDrain, desk.operator("drain", asker="api:default:a"))
+    (told,) = messages(wire.Drain, desk.operator("drain", asker="api:default:a"))
 
     assert told.asker == "api:default:a"
 
@@ -124,7 +129,9 @@ def test_workers_go_on_accepting_connections_for_those_that_are_down() -> None:
 
     desk.die(1)
 
-    assert [listen.slots for listen in of(fx.SendListen, desk.log) if listen.slot == 0][-1] == (0, 1)
+    assert [send.message for send in sent(wire.Listen, desk.log) if send.to[0].slot == 0][-1] == wire.Listen(
+        slots=[0, 1]
+    )
 
 
 def test_before_the_gateway_serves_nothing_is_waited_for() -> None:
@@ -134,10 +141,10 @@ def test_before_the_gateway_serves_nothing_is_waited_for() -> None:
 
     effects = desk.stop()
 
-    assert of(fx.SendSeal, effects) == [fx.SendSeal(to=(Process(0, 1),), request=1)]
+    assert sent(wire.Seal, effects) == [fx.Send(to=(Process(0, 1),), message=wire.Seal(request=1))]
     effects = desk.sealed(0, A)
-    assert cuts(effects).cuts == (CutTurn(*A),)
-    assert of(fx.Kill, effects) == [fx.Kill(slot=0, generation=1), fx.Kill(slot=1, generation=1)]
+    assert marked(effects) == [(*A, "shutdown_timeout")]
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(0, 1)), fx.Kill(process=Process(1, 1))]
 
 
 # -- it ends -----------------------------------------------------------------------------------------------------------
@@ -145,21 +152,21 @@ def test_before_the_gateway_serves_nothing_is_waited_for() -> None:
 
 def test_it_is_over_as_soon_as_no_worker_has_a_turn() -> None:
     desk = draining(timeout=3600)
-    assert not of(fx.SendSeal, desk.drained(0))
+    assert not sent(wire.Seal, desk.drained(0))
 
     effects = desk.drained(1)
 
-    assert of(fx.SendSeal, effects) == [fx.SendSeal(to=BOTH, request=1)]
+    assert sent(wire.Seal, effects) == [fx.Send(to=BOTH, message=wire.Seal(request=1))]
 
 
 def test_what_runs_at_the_deadline_decides_not_what_ran_when_it_began() -> None:
     desk = draining(timeout=30)
     desk.drained(0)
-    assert not of(fx.SendSeal, desk.wait(29.9))
+    assert not sent(wire.Seal, desk.wait(29.9))
 
-    assert of(fx.SendSeal, desk.wait(0.2))
-    assert not of(fx.RecordCuts, desk.sealed(0))
-    assert cuts(desk.sealed(1, B)).cuts == (CutTurn(*B),)
+    assert sent(wire.Seal, desk.wait(0.2))
+    assert not marked(desk.sealed(0))
+    assert marked(desk.sealed(1, B)) == [(*B, "shutdown_timeout")]
 
 
 def test_cuts_are_recorded_before_anybody_is_cut_and_stopped() -> None:
@@ -168,18 +175,12 @@ def test_cuts_are_recorded_before_anybody_is_cut_and_stopped() -> None:
 
     effects = desk.sealed(1, busy=["api:default:r"])
 
-    assert cuts(effects) == fx.RecordCuts(
-        cuts=(CutTurn(*A), CutTurn(*B)),
-        reason="shutdown_timeout",
-        drop_idle=True,
-        busy=frozenset({A[0], B[0], "api:default:q", "api:default:r"}),
-        unknown=frozenset(),
-        shards=8,
-        since=EPOCH + desk.now,
-    )
-    assert of(fx.SendCut, effects) == [fx.SendCut(to=BOTH, reason="shutdown_timeout", at=EPOCH + desk.now)]
-    kinds = [type(effect) for effect in effects]
-    assert kinds.index(fx.RecordCuts) < kinds.index(fx.SendCut) < kinds.index(fx.SendStop)
+    assert marked(effects) == [(*A, "shutdown_timeout"), (*B, "shutdown_timeout")]
+    assert sent(wire.Cut, effects) == [
+        fx.Send(to=BOTH, message=wire.Cut(reason="shutdown_timeout", at=EPOCH + desk.now))
+    ]
+    order = kinds(effects)
+    assert order.index(fx.WriteIncident) < order.index(wire.Cut) < order.index(wire.Stop)
 
 
 def test_that_the_end_of_this_life_began_is_recorded_before_the_workers_are_asked() -> None:
@@ -187,9 +188,9 @@ def test_that_the_end_of_this_life_began_is_recorded_before_the_workers_are_aske
 
     effects = desk.operator("drain", timeout=0)
 
-    assert of(fx.RecordStopBegan, effects) == [fx.RecordStopBegan(at=EPOCH + desk.now)]
+    assert noted("stop_began_at", effects) == [EPOCH + desk.now]
     desk.sealed(0)
-    assert not of(fx.RecordStopBegan, desk.sealed(1))
+    assert noted("stop_began_at", desk.sealed(1)) == [EPOCH + desk.now], "again with the cuts, should it not be written"
 
 
 def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
@@ -197,14 +198,14 @@ def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
     desk.wait(10.0)
     desk.operator("drain", timeout=0)
     desk.sealed(0, A, stateless=1)
-    assert not of(fx.ReplyDrained, desk.sealed(1))
+    assert not drained(desk.sealed(1))
     desk.wait(1.0)
 
     effects = stop_all(desk)
 
-    first, second = of(fx.ReplyDrained, effects)
+    first, second = drained(effects)
     assert first == second
-    assert to_plain(first.drained) == {
+    assert to_plain(first.result) == {
         "marked": 1,
         "cut": [A[0]],
         "stateless": 1,
@@ -222,18 +223,19 @@ def test_who_asked_hears_of_sessions_whose_messages_wait_behind_a_turn_that_is_c
     desk.sealed(0, A, busy=[A[0], "api:default:c"])
     desk.sealed(1)
 
-    (told,) = of(fx.ReplyDrained, stop_all(desk))
+    (told,) = drained(stop_all(desk))
 
-    assert (to_plain(told.drained)["marked"], to_plain(told.drained)["waiting"]) == (1, 2)
+    assert (to_plain(told.result)["marked"], to_plain(told.result)["waiting"]) == (1, 2)
 
 
 def recovered(desk: Desk, slot: int, shard: int, *cut: tuple[str, str]) -> tuple[fx.Effect, ...]:
     """The replacement of a worker has read a shard of it."""
-    turns = tuple(CutTurn(key, turn_id) for key, turn_id in cut)
+    turns = [CutTurn(key, turn_id) for key, turn_id in cut]
     fence = desk.state.owners[shard].fence
     return desk.tell(
-        ShardRecovered(
-            slot=slot, generation=desk.generation(slot), request=1, shard=shard, fence=fence, cut=turns, queued=()
+        Said(
+            process=Process(slot, desk.generation(slot)),
+            message=wire.Recovered(request=1, shard=shard, fence=fence, cut=turns, queued=[]),
         )
     )
 
@@ -250,7 +252,7 @@ def test_what_a_workers_death_cut_in_the_drain_is_told_with_the_rest() -> None:
     desk.sealed(0)
     desk.sealed(1, A)
 
-    told = to_plain(of(fx.ReplyDrained, stop_all(desk))[0].drained)
+    told = to_plain(drained(stop_all(desk))[0].result)
 
     assert (told["marked"], told["cut"], told["silent"]) == (2, [B[0], A[0]], [])
 
@@ -260,7 +262,7 @@ def test_a_worker_that_died_in_the_drain_and_was_not_recovered_is_told_as_silent
     desk.die(0)
     desk.operator("drain", timeout=0)
 
-    told = to_plain(of(fx.ReplyDrained, (*desk.sealed(1), *stop_all(desk)))[0].drained)
+    told = to_plain(drained((*desk.sealed(1), *stop_all(desk)))[0].result)
 
     assert (told["marked"], told["silent"]) == (0, [0])
 
@@ -275,7 +277,7 @@ def test_what_an_earlier_life_left_is_not_told_as_cut_by_the_drain() -> None:
     desk.sealed(0)
     desk.sealed(1)
 
-    told = to_plain(of(fx.ReplyDrained, stop_all(desk))[0].drained)
+    told = to_plain(drained(stop_all(desk))[0].result)
 
     assert (told["marked"], told["silent"]) == (0, [])
 
@@ -297,11 +299,11 @@ def test_a_worker_that_dies_is_replaced_and_told_before_it_owns_anything() -> No
 
     effects = desk.spawned(1)
 
-    kinds = [type(effect) for effect in effects]
-    assert kinds[:3] == [fx.SendConfigure, fx.SendDrain, fx.SendTable]
-    (told,) = of(fx.SendDrain, effects)
-    assert (told.to, told.asker) == ((Process(1, 2),), "api:default:a")
-    assert not of(fx.SendDrain, desk.ready(1)), "once is enough"
+    assert kinds(effects)[:3] == [wire.Configure, wire.Drain, wire.Assign]
+    (told,) = messages(wire.Drain, effects)
+    assert told.asker == "api:default:a"
+    assert [send.to for send in sent(wire.Drain, effects)] == [(Process(1, 2),)]
+    assert not sent(wire.Drain, desk.ready(1)), "once is enough"
 
 
 def test_a_worker_that_comes_up_is_waited_for_but_not_one_that_is_down() -> None:
@@ -313,14 +315,14 @@ def test_a_worker_that_comes_up_is_waited_for_but_not_one_that_is_down() -> None
     effects = desk.die(1)
 
     assert desk.worker(1).state is WorkerState.GIVEN_UP
-    assert of(fx.SendSeal, effects) == [fx.SendSeal(to=(Process(0, 1),), request=1)]
+    assert sent(wire.Seal, effects) == [fx.Send(to=(Process(0, 1),), message=wire.Seal(request=1))]
 
     desk = draining(timeout=3600)
     desk.drained(0)
     desk.die(1)
     desk.spawned(1)
-    assert not of(fx.SendSeal, desk.ready(1))
-    assert of(fx.SendSeal, desk.drained(1))
+    assert not sent(wire.Seal, desk.ready(1))
+    assert sent(wire.Seal, desk.drained(1))
 
 
 def test_what_was_said_of_a_cancelled_drain_counts_no_more_for_the_next() -> None:
@@ -330,10 +332,10 @@ def test_what_was_said_of_a_cancelled_drain_counts_no_more_for_the_next() -> Non
     desk.operator("drain.cancel")
     desk.operator("drain", timeout=3600)
     for slot in (0, 1):
-        desk.tell(WorkerDrained(slot=slot, generation=1, number=before))
+        desk.tell(Said(process=Process(slot, 1), message=wire.Drained(number=before)))
 
-    assert not of(fx.SendSeal, desk.drained(0))
-    assert of(fx.SendSeal, desk.drained(1))
+    assert not sent(wire.Seal, desk.drained(0))
+    assert sent(wire.Seal, desk.drained(1))
 
 
 def test_what_a_dead_process_said_counts_no_more_for_its_replacement() -> None:
@@ -342,30 +344,36 @@ def test_what_a_dead_process_said_counts_no_more_for_its_replacement() -> None:
     desk.die(0)
     desk.spawned(0)
     assert desk.state.drain is not None
-    desk.tell(WorkerDrained(slot=0, generation=1, number=desk.state.drain.number))
+    desk.tell(Said(process=Process(0, 1), message=wire.Drained(number=desk.state.drain.number)))
 
-    assert not of(fx.SendSeal, desk.drained(1))
+    assert not sent(wire.Seal, desk.drained(1))
 
 
 def test_a_worker_that_does_not_tell_what_runs_is_killed_and_its_shards_are_unknown() -> None:
     desk = sealing()
+    desk.strike_all()
     desk.sealed(0, A)
 
     effects = desk.wait(SEAL_ANSWER_S)
 
-    assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
-    assert cuts(effects).unknown == frozenset(range(4, 8))
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(1, 1))]
+    assert desk.spared == {4, 5, 6, 7}
     (line,) = [log for log in of(fx.Log, effects) if "drained" in log.text]
     assert (line.level, line.fields["silent"]) == ("warning", [1])
-    assert of(fx.SendCut, effects) == [fx.SendCut(to=(Process(0, 1),), reason="shutdown_timeout", at=EPOCH + desk.now)]
-    assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1)]
+    assert sent(wire.Cut, effects) == [
+        fx.Send(to=(Process(0, 1),), message=wire.Cut(reason="shutdown_timeout", at=EPOCH + desk.now))
+    ]
+    assert sent(wire.Stop, effects) == [fx.Send(to=(Process(0, 1),), message=wire.Stop())]
 
 
 def test_the_shards_of_a_worker_that_dies_before_it_tells_are_unknown() -> None:
     desk = sealing()
+    desk.strike_all()
     desk.sealed(0)
 
-    assert cuts(desk.die(1)).unknown == frozenset(range(4, 8))
+    desk.die(1)
+
+    assert desk.spared == {4, 5, 6, 7}
 
 
 def test_a_worker_that_dies_while_the_others_tell_is_replaced_only_if_the_gateway_stays() -> None:
@@ -376,7 +384,7 @@ def test_a_worker_that_dies_while_the_others_tell_is_replaced_only_if_the_gatewa
     desk = sealing(then="hold")
     assert not of(fx.Spawn, desk.die(1) + desk.sealed(0))
     assert of(fx.Spawn, desk.wait(SEAL_ANSWER_S))
-    assert of(fx.SendDrain, desk.spawned(1))
+    assert sent(wire.Drain, desk.spawned(1))
 
 
 def test_what_a_worker_told_before_it_died_is_recorded() -> None:
@@ -384,10 +392,10 @@ def test_what_a_worker_told_before_it_died_is_recorded() -> None:
     desk.sealed(0, A)
     desk.die(0)
 
-    record = cuts(desk.sealed(1))
+    desk.strike_all()
 
-    assert record.cuts == (CutTurn(*A),)
-    assert record.unknown == frozenset()
+    assert marked(desk.sealed(1)) == [(*A, "shutdown_timeout")]
+    assert desk.spared == set()
 
 
 def test_a_worker_that_has_not_read_all_its_shards_tells_only_of_what_it_runs() -> None:
@@ -397,29 +405,35 @@ def test_a_worker_that_has_not_read_all_its_shards_tells_only_of_what_it_runs() 
     desk.operator("drain", timeout=0)
     desk.sealed(0)
 
-    record = cuts(desk.sealed(1, B))
+    desk.strike_all()
 
-    assert record.cuts == (CutTurn(*B),)
-    assert record.unknown == frozenset(range(4, 8))
+    assert marked(desk.sealed(1, B)) == [(*B, "shutdown_timeout")]
+    assert desk.spared == {4, 5, 6, 7}
 
 
 def test_a_shard_that_nobody_could_read_is_unknown() -> None:
     desk = gateway()
-    desk.tell(ShardBroke(slot=0, generation=1, shard=2, why="torn", set_aside=None, serving=False))
-    desk.tell(ShardBroke(slot=0, generation=1, shard=3, why="torn", set_aside="/aside", serving=True))
+    desk.tell(Said(process=Process(0, 1), message=wire.ShardBroken(shard=2, why="torn", set_aside=None, serving=False)))
+    desk.tell(
+        Said(process=Process(0, 1), message=wire.ShardBroken(shard=3, why="torn", set_aside="/aside", serving=True))
+    )
     desk.operator("drain", timeout=0)
+    desk.strike_all()
     desk.sealed(0)
 
-    assert cuts(desk.sealed(1)).unknown == {2}
+    desk.sealed(1)
+
+    assert desk.spared == {2}
 
 
 def test_an_answer_to_an_earlier_question_is_nobodys() -> None:
     desk = held()
     desk.operator("drain", timeout=0)
 
-    assert not of(fx.RecordCuts, desk.sealed(0, A, ago=1) + desk.sealed(1, B, ago=1))
+    assert not desk.sealed(0, A, ago=1) + desk.sealed(1, B, ago=1)
     desk.sealed(0)
-    assert cuts(desk.sealed(1)).cuts == ()
+    assert not marked(desk.sealed(1))
+    assert desk.state.phase is Phase.STOPPING
 
 
 def test_a_supervisor_that_did_not_run_kills_nobody_whose_answer_waits() -> None:
@@ -430,8 +444,10 @@ def test_a_supervisor_that_did_not_run_kills_nobody_whose_answer_waits() -> None
     effects = desk.tell(Tick(due=due))
 
     assert not of(fx.Kill, effects)
-    assert not of(fx.RecordCuts, desk.sealed(0))
-    assert cuts(desk.sealed(1)).unknown == frozenset()
+    desk.strike_all()
+    assert not desk.sealed(0)
+    desk.sealed(1)
+    assert desk.spared == set()
 
 
 @pytest.mark.parametrize("beats", [False, True])
@@ -444,7 +460,7 @@ def test_nobody_is_killed_for_what_was_asked_only_after_a_slow_commit(beats: boo
     effects = (*(desk.beat(0) if beats else ()), *desk.tell(Tick(due=due)))
 
     assert not of(fx.Kill, effects)
-    assert not of(fx.RecordCuts, effects)
+    assert not marked(effects)
 
 
 def test_a_hung_worker_is_killed_during_a_drain_too() -> None:
@@ -459,24 +475,24 @@ def test_a_hung_worker_is_killed_during_a_drain_too() -> None:
 
 def test_a_signal_drains_for_the_configured_time() -> None:
     desk = gateway(drain_s=60.0, heartbeat_s=1e4)
-    assert of(fx.SendDrain, desk.stop())
-    assert not of(fx.SendSeal, desk.wait(59.9))
+    assert sent(wire.Drain, desk.stop())
+    assert not sent(wire.Seal, desk.wait(59.9))
 
-    assert of(fx.SendSeal, desk.wait(0.2))
+    assert sent(wire.Seal, desk.wait(0.2))
 
 
 def test_a_second_signal_seals_at_once_and_a_third_waits_for_nobody() -> None:
     desk = gateway()
     desk.stop()
 
-    assert of(fx.SendSeal, desk.stop())
+    assert sent(wire.Seal, desk.stop())
 
     desk.sealed(0, A)
     effects = desk.stop()
-    assert cuts(effects).cuts == (CutTurn(*A),)
-    assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
+    assert marked(effects) == [(*A, "shutdown_timeout")]
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(1, 1))]
     desk.stop()
-    assert of(fx.Kill, desk.wait(STOP_NOW_S)) == [fx.Kill(slot=0, generation=1)]
+    assert of(fx.Kill, desk.wait(STOP_NOW_S)) == [fx.Kill(process=Process(0, 1))]
 
 
 def test_a_signal_makes_a_stop_of_a_restart() -> None:
@@ -485,7 +501,7 @@ def test_a_signal_makes_a_stop_of_a_restart() -> None:
     desk.stop()
     desk.sealed(0)
 
-    assert cuts(desk.sealed(1)).reason == "shutdown_timeout"
+    assert [reason for _, _, reason in marked(desk.sealed(1, A))] == ["shutdown_timeout"]
     assert of(fx.Finish, stop_all(desk)) == [fx.Finish(restart=False)]
 
 
@@ -502,22 +518,23 @@ def test_a_signal_while_the_workers_stop_makes_a_stop_of_a_restart() -> None:
 
 def test_a_drain_that_joins_brings_the_deadline_nearer_never_further() -> None:
     desk = draining(timeout=10)
-    assert not of(fx.SendDrain, desk.operator("drain", timeout=3600)), "nothing is new"
+    assert not sent(wire.Drain, desk.operator("drain", timeout=3600)), "nothing is new"
     assert desk.state.drain is not None
     assert desk.state.drain.deadline == desk.now + 10
 
     effects = desk.operator("drain", timeout=5)
 
     assert desk.state.drain.deadline == desk.now + 5
-    (told,) = of(fx.SendDrain, effects)
-    assert (told.to, told.number, told.deadline) == (BOTH, desk.state.drain.number, EPOCH + desk.now + 5)
+    (told,) = messages(wire.Drain, effects)
+    assert (told.number, told.deadline) == (desk.state.drain.number, EPOCH + desk.now + 5)
+    assert [send.to for send in sent(wire.Drain, effects)] == [BOTH]
 
 
 def test_a_session_that_joins_a_drain_is_not_waited_for() -> None:
     desk = draining(timeout=10)
 
-    (told,) = of(fx.SendDrain, desk.operator("drain", asker="api:default:a"))
-    assert (told.to, told.number, told.asker) == (BOTH, 1, "api:default:a")
+    (told,) = messages(wire.Drain, desk.operator("drain", asker="api:default:a"))
+    assert (told.number, told.asker) == (1, "api:default:a")
 
     desk.operator("drain")
     assert desk.state.drain is not None
@@ -527,7 +544,7 @@ def test_a_session_that_joins_a_drain_is_not_waited_for() -> None:
 def test_a_stop_that_joins_a_restart_tells_the_workers_that_the_gateway_stops() -> None:
     desk = draining(then="restart", timeout=10)
 
-    (told,) = of(fx.SendDrain, desk.stop())
+    (told,) = messages(wire.Drain, desk.stop())
 
     assert told.reason == "shutdown_timeout"
 
@@ -543,7 +560,7 @@ def test_of_two_drains_the_stronger_wish_follows(first: str, second: str, wins: 
 
     desk.sealed(0)
     desk.sealed(1)
-    assert {to_plain(line.drained)["then"] for line in of(fx.ReplyDrained, stop_all(desk))} == {wins}
+    assert {to_plain(line.result)["then"] for line in drained(stop_all(desk))} == {wins}
 
 
 def test_only_so_many_may_wait_for_the_end() -> None:
@@ -561,8 +578,8 @@ def test_after_the_end_there_is_nothing_to_drain() -> None:
     stop_all(desk)
 
     assert reply(desk.operator("drain", then="restart")).error == "busy"
-    (joined,) = of(fx.ReplyDrained, desk.operator("drain"))
-    assert to_plain(joined.drained)["then"] == "stop"
+    (joined,) = drained(desk.operator("drain"))
+    assert to_plain(joined.result)["then"] == "stop"
 
 
 # -- cancelled, held ---------------------------------------------------------------------------------------------------
@@ -573,12 +590,12 @@ def test_a_cancelled_drain_serves_on_and_tells_those_who_waited() -> None:
 
     effects = desk.tell(OperatorAsked(client=4, request=1, operation=CancelDrain()))
 
-    assert of(fx.SendDrainOver, effects) == [fx.SendDrainOver(to=BOTH)]
+    assert sent(wire.DrainOver, effects) == [fx.Send(to=BOTH, message=wire.DrainOver())]
     waited, cancelled = of(fx.Reply, effects)
     assert (waited.client, waited.error) == (3, "cancelled")
     assert (cancelled.client, cancelled.error) == (4, None)
     assert desk.state.phase is Phase.SERVING
-    assert not of(fx.SendSeal, desk.drained(0) + desk.drained(1)), "what was said before does not count"
+    assert not sent(wire.Seal, desk.drained(0) + desk.drained(1)), "what was said before does not count"
 
 
 def test_a_drain_after_a_cancelled_one_starts_from_nothing() -> None:
@@ -588,8 +605,8 @@ def test_a_drain_after_a_cancelled_one_starts_from_nothing() -> None:
 
     effects = desk.operator("drain", timeout=3600)
 
-    assert of(fx.SendDrain, effects)
-    assert not of(fx.SendSeal, desk.drained(1))
+    assert sent(wire.Drain, effects)
+    assert not sent(wire.Seal, desk.drained(1))
 
 
 @pytest.mark.parametrize("prepare", [gateway, sealing])
@@ -606,30 +623,34 @@ def test_what_is_no_drain_or_cuts_already_cannot_be_cancelled(prepare: Any) -> N
 
 def test_a_held_gateway_stays_up_with_what_it_cut_marked_and_no_strike_dropped() -> None:
     desk = sealing(then="hold")
+    desk.strike_all()
     desk.sealed(0, A)
 
     effects = desk.sealed(1)
 
-    record = cuts(effects)
-    assert (record.reason, record.drop_idle) == ("shutdown_timeout", False)
-    assert of(fx.SendCut, effects)
-    assert not of(fx.SendStop, effects)
-    (answer,) = of(fx.ReplyDrained, effects)
-    assert (to_plain(answer.drained)["marked"], to_plain(answer.drained)["then"], answer.cut) == (1, "hold", (A[0],))
-    (again,) = of(fx.ReplyDrained, desk.operator("drain", then="hold"))
-    assert again.drained == answer.drained, "it is held already"
+    assert [reason for _, _, reason in marked(effects)] == ["shutdown_timeout"]
+    assert desk.spared == set(range(8))
+    assert sent(wire.Cut, effects)
+    assert not sent(wire.Stop, effects)
+    (answer,) = drained(effects)
+    assert (to_plain(answer.result)["marked"], to_plain(answer.result)["then"], answer.result.cut) == (
+        1,
+        "hold",
+        (A[0],),
+    )
+    (again,) = drained(desk.operator("drain", then="hold"))
+    assert again.result == answer.result, "it is held already"
     assert desk.state.phase is Phase.HELD
 
 
 def test_a_held_gateway_serves_again_when_the_drain_is_cancelled() -> None:
     desk = held(A)
-    assert of(fx.RecordStopBegan, desk.log), "should it be killed while it is held"
+    assert noted("stop_began_at", desk.log), "should it be killed while it is held"
 
     effects = desk.operator("drain.cancel")
 
-    assert of(fx.RecordStopCancelled, effects)
-
-    assert of(fx.SendDrainOver, effects) == [fx.SendDrainOver(to=BOTH)]
+    assert noted("stop_began_at", effects) == [None]
+    assert sent(wire.DrainOver, effects) == [fx.Send(to=BOTH, message=wire.DrainOver())]
     assert reply(effects).error is None
     assert desk.state.phase is Phase.SERVING
 
@@ -639,7 +660,7 @@ def test_a_gateway_that_was_held_before_it_served_is_announced_when_it_may() -> 
     desk.tell(Started())
     desk.operator("drain", then="hold")
     assert desk.state.phase is Phase.HELD
-    assert of(fx.SendDrain, desk.spawned(0))
+    assert sent(wire.Drain, desk.spawned(0))
     assert not of(fx.Announce, desk.ready(0))
 
     assert of(fx.Announce, desk.operator("drain.cancel"))
@@ -655,7 +676,7 @@ def test_a_worker_that_is_replaced_while_held_begins_no_turn() -> None:
     assert desk.state.phase is Phase.HELD
     desk.die(0)
 
-    (told,) = of(fx.SendDrain, desk.spawned(0))
+    (told,) = messages(wire.Drain, desk.spawned(0))
     assert told.deadline <= EPOCH + desk.now, "it lets nobody wait for an end that nobody knows"
 
 
@@ -667,21 +688,21 @@ def test_from_held_it_goes_on_at_once_and_keeps_the_strikes_of_its_own_cuts(then
 
     effects = desk.operator("drain", then=then, timeout=3600)
 
-    assert of(fx.SendSeal, effects)
-    assert not of(fx.SendDrain, effects), "they are drained"
-    assert of(fx.RecordStopBegan, desk.log) == [fx.RecordStopBegan(at=since)], "once, when it was held"
+    assert sent(wire.Seal, effects)
+    assert not sent(wire.Drain, effects), "they are drained"
+    assert set(noted("stop_began_at", desk.log)) == {since}, "when it was held"
+    desk.strike_all()
     desk.sealed(0)
-    record = cuts(desk.sealed(1, busy=["api:default:q"]))
-    assert (record.cuts, record.drop_idle, record.since) == ((), True, since)
-    assert record.busy == {"api:default:q"}
-    (answer,) = of(fx.ReplyDrained, stop_all(desk))
-    assert (to_plain(answer.drained)["marked"], to_plain(answer.drained)["took_s"]) == (0, 0.0)
+    assert not marked(desk.sealed(1, busy=[idle_in(3)]))
+    assert desk.spared == {3}
+    (answer,) = drained(stop_all(desk))
+    assert (to_plain(answer.result)["marked"], to_plain(answer.result)["took_s"]) == (0, 0.0)
 
 
 def test_a_signal_while_held_stops_at_once() -> None:
     desk = held()
 
-    assert of(fx.SendSeal, desk.stop())
+    assert sent(wire.Seal, desk.stop())
 
 
 # -- what is seen ------------------------------------------------------------------------------------------------------
@@ -703,8 +724,8 @@ def test_what_still_runs_is_shown_oldest_first() -> None:
     desk = draining(timeout=30, then="restart")
     began_at = EPOCH + desk.now
     desk.wait(5.0)
-    (query,) = of(fx.SendQuery, desk.operator("drain.status"))
-    assert (query.to, query.operation) == (BOTH, InspectTurns())
+    (query,) = messages(wire.Query, desk.operator("drain.status"))
+    assert requested(query) == InspectTurns()
 
     desk.answer(0, query.request, {"turns": [turn("c", EPOCH + 3), turn("a", EPOCH + 1)], "queued": 2})
     answer = reply(desk.answer(1, query.request, {"turns": [turn("b", EPOCH + 2, stateless=True)], "queued": 3}))
@@ -728,7 +749,7 @@ def test_what_still_runs_is_shown_oldest_first() -> None:
 
 def test_without_a_drain_there_is_only_what_runs() -> None:
     desk = gateway(1)
-    (query,) = of(fx.SendQuery, desk.operator("drain.status"))
+    (query,) = messages(wire.Query, desk.operator("drain.status"))
 
     data = reply(desk.answer(0, query.request, {"turns": [], "queued": 0})).data
 
@@ -738,10 +759,10 @@ def test_without_a_drain_there_is_only_what_runs() -> None:
 def test_the_status_tells_of_the_drain() -> None:
     desk = draining(timeout=30)
 
-    (status,) = of(fx.ReplyStatus, desk.operator("status"))
+    (status,) = of(fx.Reply, desk.operator("status"))
 
     assert (shown(status)["phase"], shown(status)["drain"]["left_s"]) == ("draining", 30.0)
-    (status,) = of(fx.ReplyStatus, gateway().operator("status"))
+    (status,) = of(fx.Reply, gateway().operator("status"))
     assert shown(status)["drain"] is None
 
 
@@ -752,7 +773,7 @@ def test_no_time_is_left_once_the_turns_were_cut() -> None:
     desk.sealed(0)
     desk.sealed(1)
 
-    (status,) = of(fx.ReplyStatus, desk.operator("status"))
+    (status,) = of(fx.Reply, desk.operator("status"))
 
     assert (shown(status)["phase"], shown(status)["drain"]["left_s"]) == ("stopping", None)
 
@@ -760,25 +781,25 @@ def test_no_time_is_left_once_the_turns_were_cut() -> None:
 def test_a_plan_is_made_of_what_the_workers_tell_and_changes_nothing() -> None:
     desk = gateway()
     before = desk.state
-    (query,) = of(fx.SendQuery, desk.operator("drain.plan", timeout=7))
+    (query,) = messages(wire.Query, desk.operator("drain.plan", timeout=7))
     desk.answer(0, query.request, {"turns": [turn("a", EPOCH + desk.now - 4, usual_s=9.0)], "queued": 1})
 
-    (planned,) = of(fx.ReplyPlan, desk.wait(10.0))
+    (planned,) = of(fx.Reply, desk.wait(10.0))
 
     assert (planned.client, planned.request) == (3, 9)
-    assert [(line.key, line.worker, line.usual_s) for line in planned.plan.turns] == [("a", 0, 9.0)]
-    assert (planned.plan.timeout_s, planned.plan.queued, planned.plan.missing) == (7.0, 1, (1,))
+    assert [(line.key, line.worker, line.usual_s) for line in planned.result.turns] == [("a", 0, 9.0)]
+    assert (planned.result.timeout_s, planned.result.queued, planned.result.missing) == (7.0, 1, (1,))
     assert replace(desk.state, asked=0) == before
 
 
 @pytest.mark.parametrize(("arguments", "timeout_s"), [({}, 60.0), ({"timeout": 0}, 0.0)])
 def test_a_plan_is_for_the_configured_time_unless_another_is_named(arguments: dict[str, Any], timeout_s: float) -> None:
     desk = gateway(1)
-    (query,) = of(fx.SendQuery, desk.operator("drain.plan", **arguments))
+    (query,) = messages(wire.Query, desk.operator("drain.plan", **arguments))
 
-    (planned,) = of(fx.ReplyPlan, desk.answer(0, query.request, {"turns": [], "queued": 0}))
+    (planned,) = of(fx.Reply, desk.answer(0, query.request, {"turns": [], "queued": 0}))
 
-    assert planned.plan.timeout_s == timeout_s
+    assert planned.result.timeout_s == timeout_s
 
 
 # -- the service manager -------------------------------------------------------------------------------------------
@@ -824,10 +845,9 @@ def test_what_cannot_be_marked_is_not_cut_and_the_gateway_serves_on(then: str) -
 
     effects = desk.sealed(1)
 
-    assert not of(fx.RecordCuts, effects)
-    assert not of(fx.SendCut, effects)
-    assert of(fx.SendDrainOver, effects) == [fx.SendDrainOver(to=BOTH)]
-    assert of(fx.RecordStopCancelled, effects)
+    assert not marked(effects)
+    assert not sent(wire.Cut, effects)
+    assert sent(wire.DrainOver, effects) == [fx.Send(to=BOTH, message=wire.DrainOver())]
     assert len(of(fx.DropNextLife, effects)) == (then == "restart")
     assert reply(effects).error == "store_failed"
     assert "disk is full" in reply(effects).why
@@ -841,9 +861,9 @@ def test_a_stop_leaves_to_the_next_start_what_it_cannot_mark_and_says_so() -> No
 
     effects = desk.sealed(1)
 
-    assert not of(fx.RecordCuts, effects)
-    assert not of(fx.SendCut, effects), "on disk the turn would be over, and no mark would tell of it"
-    assert len(of(fx.SendStop, effects)) == 2
+    assert not marked(effects)
+    assert not sent(wire.Cut, effects), "on disk the turn would be over, and no mark would tell of it"
+    assert len(sent(wire.Stop, effects)) == 2
     answer = reply(stop_all(desk))
     assert answer.error == "store_failed"
     assert "the next start marks them" in answer.why
@@ -855,4 +875,4 @@ def test_a_stop_that_has_nothing_to_mark_needs_no_disk() -> None:
     desk.disk(full=True)
     desk.sealed(1)
 
-    assert of(fx.ReplyDrained, stop_all(desk))
+    assert drained(stop_all(desk))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fakes.core_desk import Desk, of
 from hypothesis import settings
@@ -17,19 +17,18 @@ from hermes_actors.core.events import (
     OperatorAsked,
     RestartPrepared,
     RestartRefused,
-    RestartWanted,
+    Said,
     Started,
     StopAsked,
-    WorkerDrained,
     WorkerExited,
-    WorkerReady,
-    WorkerSealed,
     WorkerSpawned,
 )
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
+from hermes_actors.core.sessions.lives import Incident
 from hermes_actors.core.state import Drain, Process
 from hermes_actors.operations.requests import read
 from hermes_actors.operations.results import Phase, Then
+from hermes_actors.wire import messages as wire
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -47,7 +46,7 @@ class Host:
     configured: bool = False
     owns: bool = False
     draining: int = 0  # the number of the drain
-    order: fx.SendDrain | None = None  # the last, since the last DrainOver
+    order: wire.Drain | None = None  # the last, since the last DrainOver
     sealed: frozenset[CutTurn] | None = None
     running: set[CutTurn] = field(default_factory=set)
     says: deque[Event] = field(default_factory=deque)
@@ -55,14 +54,15 @@ class Host:
     def drained(self) -> None:
         if self.draining and not self.running:
             slot, generation = self.process
-            self.says.append(WorkerDrained(slot=slot, generation=generation, number=self.draining))
+            self.says.append(Said(process=Process(slot, generation), message=wire.Drained(number=self.draining)))
 
     def seal(self, request: int) -> None:
         self.sealed = frozenset(self.running)
         slot, generation = self.process
         self.says.append(
-            WorkerSealed(
-                slot=slot, generation=generation, request=request, cut=tuple(self.sealed), busy=frozenset(), stateless=0
+            Said(
+                process=Process(slot, generation),
+                message=wire.Sealed(request=request, cut=list(self.sealed), busy=[], stateless=0),
             )
         )
 
@@ -80,7 +80,7 @@ class Draining(RuleBasedStateMachine):
         self.turns = 0
         self.waiting: set[int] = set()  # requests without a reply
         self.requests = 0
-        self.noted = 0  # that the end of this life began
+        self.was_full = False  # the disk, at some time
         self.desk.prepares = False
         self.preparing: int | None = None  # the next life
         self.is_ready = False  # the next life
@@ -97,38 +97,27 @@ class Draining(RuleBasedStateMachine):
     def perform(self, effects: tuple[fx.Effect, ...]) -> None:
         for effect in effects:
             match effect:
-                case fx.Spawn():
-                    assert effect.slot not in self.hosts
-                    self.starting[effect.slot] = Process(effect.slot, effect.generation)
-                case fx.SendConfigure():
-                    self.host(Process(effect.slot, effect.generation)).configured = True
-                case fx.SendTable():
-                    for process in effect.to:
-                        self.table(process)
-                case fx.RecordCuts():
-                    assert self.desk.state.unwritable is None, "the gateway would end with that"
-                    assert not self.succeeded.intersection(effect.cuts), "it came to its end before"
-                    self.recorded.update(effect.cuts)
-                case fx.RecordStopBegan():
-                    self.noted += 1
-                case fx.RecordStopCancelled():
-                    self.noted -= 1
-                case fx.SendDrain() | fx.SendDrainOver() | fx.SendSeal() | fx.SendCut():
-                    assert effect.to
-                    for process in effect.to:
-                        self.hear(self.host(process), effect)
-                case fx.SendStop():
-                    self.stopped(self.host(Process(effect.slot, effect.generation)))
+                case fx.Spawn(process=process):
+                    assert process.slot not in self.hosts
+                    self.starting[process.slot] = process
+                case fx.Send(to=to, message=message):
+                    assert to
+                    for process in to:
+                        self.hear(self.host(process), message)
+                case fx.WriteIncident(incident=Incident(what="cut", key=key, turn_id=turn_id)):
+                    cut = CutTurn(key, turn_id or "")
+                    assert cut not in self.succeeded, "it came to its end before"
+                    self.recorded.add(cut)
                 case fx.PrepareRestart():
                     assert self.preparing is None, "one at a time"
                     assert not self.is_ready
                     self.preparing = effect.number
                 case fx.DropNextLife():
                     self.preparing, self.is_ready = None, False
-                case fx.Reply() | fx.ReplyDrained():
+                case fx.Reply():
                     self.waiting.remove(effect.request)
                 case fx.Finish():
-                    assert self.noted == 1
+                    assert self.desk.records.present.stop_began_at is not None or self.was_full
                     assert self.is_ready == effect.restart
                 case _:
                     pass
@@ -142,36 +131,40 @@ class Draining(RuleBasedStateMachine):
         """The processes that are not about to be killed."""
         return [host for host in self.hosts.values() if host.process in self.desk.state.live]
 
-    def table(self, process: Process) -> None:
-        host = self.host(process)
+    def table(self, host: Host) -> None:
         assert host.configured
         if not host.owns and self.desk.state.phase in (Phase.DRAINING, Phase.HELD):
             assert host.draining, "it would begin what waits"
         host.owns = True
         host.drained()
 
-    def hear(self, host: Host, effect: fx.SendDrain | fx.SendDrainOver | fx.SendSeal | fx.SendCut) -> None:
-        match effect:
-            case fx.SendDrain():
-                said = host.order and replace(host.order, to=effect.to)
-                assert effect != said, "again only what is new"
-                assert host.draining in (0, effect.number)
-                host.order = effect
-                host.draining = effect.number
+    def hear(self, host: Host, message: wire.ToWorker) -> None:
+        match message:
+            case wire.Configure():
+                host.configured = True
+            case wire.Assign():
+                self.table(host)
+            case wire.Stop():
+                self.stopped(host)
+            case wire.Drain():
+                assert message != host.order, "again only what is new"
+                assert host.draining in (0, message.number)
+                host.order = message
+                host.draining = message.number
                 host.drained()
-            case fx.SendDrainOver():
+            case wire.DrainOver():
                 host.draining, host.order, host.sealed = 0, None, None
-            case fx.SendSeal():
+            case wire.Seal():
                 assert host.draining
-                host.seal(effect.request)
-            case fx.SendCut():
+                host.seal(message.request)
+            case wire.Cut():
                 assert host.sealed is not None
                 assert host.sealed <= self.recorded, "what is cut is on disk by then"
                 assert host.running == host.sealed, "and nothing else, and nothing is forgotten"
                 host.running.clear()
 
     def stopped(self, host: Host) -> None:
-        if self.desk.state.unwritable is None:
+        if not self.desk.full:
             assert not host.running, "its turns are over by then"
         assert not host.running or host.running == (host.sealed or set()), "what is not marked stays on disk as running"
         assert self.desk.state.phase in (Phase.STOPPING, Phase.STOPPED)
@@ -190,14 +183,14 @@ class Draining(RuleBasedStateMachine):
         if slot in self.starting:
             process = self.starting.pop(slot)
             self.hosts[slot] = Host(process)
-            self.tell(WorkerSpawned(slot=slot, generation=process.generation, pid=100 + slot))
-            self.hosts[slot].says.append(WorkerReady(slot=slot, generation=process.generation))
+            self.tell(WorkerSpawned(process=Process(slot, process.generation), pid=100 + slot))
+            self.hosts[slot].says.append(Said(process=Process(slot, process.generation), message=wire.Ready()))
 
     @rule(slot=slots, jitter=st.floats(0, 1, exclude_max=True))
     def a_worker_dies(self, slot: int, jitter: float) -> None:
         if slot in self.hosts:
             _, generation = self.hosts.pop(slot).process
-            self.tell(WorkerExited(slot=slot, generation=generation, exitcode=-9, jitter=jitter))
+            self.tell(WorkerExited(process=Process(slot, generation), exitcode=-9, jitter=jitter))
 
     @rule(slot=slots)
     def a_worker_is_heard(self, slot: int) -> None:
@@ -237,6 +230,7 @@ class Draining(RuleBasedStateMachine):
     @rule(full=st.sampled_from([False, False, True]))
     def the_disk_fills_or_gets_room(self, full: bool) -> None:
         self.desk.disk(full=full)
+        self.was_full |= full
 
     @rule(then=st.sampled_from(["hold"] * 6 + ["restart", "stop"]), timeout=st.sampled_from([None, 0, 5]))
     def a_drain_is_asked(self, then: str, timeout: float | None) -> None:
@@ -256,7 +250,7 @@ class Draining(RuleBasedStateMachine):
     def a_message_asks(self, often: int, key: str) -> None:
         if often == 0:
             slot, generation = next(iter(self.hosts.values())).process
-            self.tell(RestartWanted(slot=slot, generation=generation, key=key))
+            self.tell(Said(process=Process(slot, generation), message=wire.RestartWanted(key=key)))
 
     @precondition(lambda self: self.preparing is not None)
     @rule(fine=st.booleans())

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from fakes.core_desk import Desk, of, serving
+from fakes.core_desk import Desk, kinds, sent, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.events import TurnFellBack
+from hermes_actors.core.events import Said
 from hermes_actors.core.pool.policy import restart_after
-from hermes_actors.core.state import NEVER_RESTARTED, ActorRecord
+from hermes_actors.core.state import NEVER_RESTARTED, ActorRecord, Process
+from hermes_actors.wire import messages as wire
 
 
-def fell_back(*, slot: int = 0, generation: int = 1, shard: int = 0, fence: int = 101) -> TurnFellBack:
-    return TurnFellBack(
-        slot=slot,
-        generation=generation,
-        key="api:a:x",
-        shard=shard,
-        fence=fence,
-        turn_id="turn_1",
-        provider="custom (http://spare/v1)",
-        model="m-2",
+def fell_back(*, slot: int = 0, generation: int = 1, shard: int = 0, fence: int = 101) -> Said:
+    return Said(
+        process=Process(slot, generation),
+        message=wire.FellBack(
+            key="api:a:x", shard=shard, fence=fence, turn_id="turn_1", provider="custom (http://spare/v1)", model="m-2"
+        ),
     )
 
 
@@ -43,15 +40,29 @@ def test_a_turn_that_is_reported_twice_has_one_restart() -> None:
 
 
 def test_the_owner_of_the_shard_has_it_recorded_before_anything_is_sent() -> None:
-    (effect,) = serving().tell(fell_back())
+    desk = serving()
 
-    assert effect == fx.RecordFallback(
-        slot=0,
-        generation=1,
-        key="api:a:x",
-        turn_id="turn_1",
-        reason="turn_1 succeeded on fallback custom (http://spare/v1)/m-2",
-    )
+    effects = desk.tell(fell_back())
+
+    assert kinds(effects) == [fx.WriteSession, fx.Log, wire.RestartActor]
+    entry = desk.records.session("api:a:x")
+    assert entry is not None
+    assert entry.actor.last_restart_reason == "turn_1 succeeded on fallback custom (http://spare/v1)/m-2"
+    assert desk.tell(fell_back()) == (), "one turn has one restart"
+
+
+def test_a_stateless_conversation_has_no_row_and_its_actor_is_restarted_too() -> None:
+    desk = serving()
+    desk.records.made_only = True
+
+    assert kinds(desk.tell(fell_back())) == [fx.Log, wire.RestartActor]
+
+
+def test_a_restart_that_cannot_be_recorded_is_none() -> None:
+    desk = serving()
+    desk.disk(full=True)
+
+    assert desk.tell(fell_back()) == ()
 
 
 @pytest.mark.parametrize(
@@ -71,4 +82,4 @@ def test_an_earlier_process_has_nothing_restarted() -> None:
 
     assert desk.tell(fell_back()) == ()
     assert desk.tell(fell_back(fence=102)) == ()
-    assert of(fx.RecordFallback, desk.tell(fell_back(generation=2, fence=102)))
+    assert sent(wire.RestartActor, desk.tell(fell_back(generation=2, fence=102)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fakes.core_desk import Desk, of
+from fakes.core_desk import Desk, of, sent
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -14,24 +14,21 @@ from hermes_actors.core.drain.drain import SEAL_ANSWER_S
 from hermes_actors.core.events import (
     Event,
     OperatorAsked,
-    QueryAnswered,
-    SessionWanted,
+    Said,
     SettingsLoaded,
     Started,
     StopAsked,
     Tick,
-    TurnFellBack,
-    WorkerBeat,
     WorkerExited,
     WorkerLost,
 )
 from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
-from hermes_actors.core.pool.policy import restart_after
-from hermes_actors.core.state import NEVER_RESTARTED, Owner
+from hermes_actors.core.state import Owner, Process
 from hermes_actors.core.step import due
 from hermes_actors.operations.requests import read
 from hermes_actors.operations.results import Change, Phase, WorkerState
+from hermes_actors.wire import messages as wire
 from hermes_actors.wire.records import Load
 
 SLOTS = 3
@@ -51,7 +48,6 @@ class World(RuleBasedStateMachine):
         self.doomed: set[tuple[int, int]] = set()  # SIGKILL is on its way
         self.owned: dict[int, dict[int, int]] = {}  # slot -> shard -> fence, as its live process has it
         self.stop_by: float | None = None
-        self.actor = NEVER_RESTARTED  # of the one session that falls back
         self.restarted: list[str] = []  # by which turns
         self.pending: list[tuple[tuple[int, int], int]] = []  # who was asked, and the number
         self.asked: dict[int, float] = {}  # an operator's request that has no reply -> when it was made
@@ -61,39 +57,38 @@ class World(RuleBasedStateMachine):
         for effect in effects:
             match effect:
                 case fx.Spawn():
-                    assert effect.slot not in self.alive, "two processes would own the same shards"
-                    assert effect.slot not in self.starting
+                    slot, generation = effect.process
+                    assert slot not in self.alive, "two processes would own the same shards"
+                    assert slot not in self.starting
                     assert self.phase is not Phase.STOPPING, "nothing starts while stopping"
-                    self.starting[effect.slot] = effect.generation
-                    self.owned[effect.slot] = {
-                        shard: owner.fence
-                        for shard, owner in enumerate(self.desk.state.owners)
-                        if owner.slot == effect.slot
+                    self.starting[slot] = generation
+                    self.owned[slot] = {
+                        shard: owner.fence for shard, owner in enumerate(self.desk.state.owners) if owner.slot == slot
                     }
                 case fx.Kill():
-                    self.doomed.add((effect.slot, effect.generation))
-                case fx.SendListen():
-                    assert self.alive.get(effect.slot) == effect.generation
-                case fx.RecordFallback():
-                    assert self.alive.get(effect.slot) == effect.generation, "its actor is gone"
-                    self.fall_back(effect.turn_id, effect.reason)
-                case fx.SendQuery() | fx.SendReconfigure():
-                    assert effect.to
-                    assert all(self.alive.get(slot) == generation for slot, generation in effect.to)
-                    self.pending += ((process, effect.request) for process in effect.to)
+                    self.doomed.add(effect.process)
+                case fx.Send(to=((slot, generation),), message=wire.RestartActor()):
+                    assert self.alive.get(slot) == generation, "its actor is gone"
+                    self.fall_back()
+                case fx.Send(to=to, message=wire.Query(request=number) | wire.Reconfigure(request=number)):
+                    assert to
+                    assert all(self.alive.get(slot) == generation for slot, generation in to)
+                    self.pending += ((process, number) for process in to)
+                case fx.Send(to=((slot, generation),), message=wire.Listen()):
+                    assert self.alive.get(slot) == generation
                 case fx.Reply():
                     del self.asked[effect.request]  # it has one reply
                 case _:
                     pass
         self.phase = self.desk.state.phase
 
-    def fall_back(self, turn_id: str, reason: str) -> None:
-        after = restart_after(self.actor, turn_id, reason, self.desk.now)
-        if after is not None:
-            assert turn_id not in self.restarted, "one turn, one restart"
-            self.restarted.append(turn_id)
-            self.actor = after
-        assert (self.actor.restarts, self.actor.generation) == (len(self.restarted), len(self.restarted) + 1)
+    def fall_back(self) -> None:
+        entry = self.desk.records.session("k")
+        assert entry is not None
+        assert entry.actor.last_fallback_turn is not None
+        assert entry.actor.last_fallback_turn not in self.restarted, "one turn, one restart"
+        self.restarted.append(entry.actor.last_fallback_turn)
+        assert (entry.actor.restarts, entry.actor.generation) == (len(self.restarted), len(self.restarted) + 1)
 
     def tell(self, make: Callable[[], Event]) -> None:
         self.perform(self.desk.tell(make()))
@@ -112,7 +107,7 @@ class World(RuleBasedStateMachine):
     def a_start_fails(self, slot: int, jitter: float) -> None:
         if slot in self.starting:
             generation = self.starting.pop(slot)
-            self.tell(lambda: WorkerExited(slot=slot, generation=generation, exitcode=None, jitter=jitter))
+            self.tell(lambda: WorkerExited(process=Process(slot, generation), exitcode=None, jitter=jitter))
 
     @rule(slot=slots)
     def a_worker_is_ready(self, slot: int) -> None:
@@ -123,7 +118,9 @@ class World(RuleBasedStateMachine):
     def a_worker_beats(self, slot: int, age: int) -> None:
         generation = self.desk.generation(slot) - age
         before = self.desk.worker(slot)
-        self.tell(lambda: WorkerBeat(slot=slot, generation=generation, load=Load(), active={}))
+        self.tell(
+            lambda: Said(process=Process(slot, generation), message=wire.Heartbeat(load=Load(), active={}, reached={}))
+        )
         if age:
             assert self.desk.worker(slot) == before
 
@@ -131,12 +128,12 @@ class World(RuleBasedStateMachine):
     def a_worker_dies(self, slot: int, jitter: float) -> None:
         if slot in self.alive:
             generation = self.alive.pop(slot)
-            self.tell(lambda: WorkerExited(slot=slot, generation=generation, exitcode=-9, jitter=jitter))
+            self.tell(lambda: WorkerExited(process=Process(slot, generation), exitcode=-9, jitter=jitter))
 
     @rule(slot=slots)
     def a_link_ends(self, slot: int) -> None:
         if slot in self.alive:
-            self.tell(lambda: WorkerLost(slot=slot, generation=self.alive[slot], why="torn"))
+            self.tell(lambda: WorkerLost(process=Process(slot, self.alive[slot]), why="torn"))
 
     @rule(slot=slots, shard=st.integers(0, 7), stale=st.integers(0, 2))
     def a_worker_activates(self, slot: int, shard: int, stale: int) -> None:
@@ -144,19 +141,13 @@ class World(RuleBasedStateMachine):
             return
         fence = self.owned[slot].get(shard, 100) - stale
         effects = self.desk.tell(
-            SessionWanted(
-                slot=slot,
-                generation=self.alive[slot],
-                request=1,
-                key="k",
-                principal="p",
-                shard=shard,
-                fence=fence,
-                create=True,
+            Said(
+                process=Process(slot, self.alive[slot]),
+                message=wire.Activate(request=1, key="k", principal="p", shard=shard, fence=fence, create=True),
             )
         )
         owns = self.desk.state.owners[shard] == Owner(slot, fence)
-        assert bool(of(fx.ActivateSession, effects)) == owns
+        assert bool(sent(wire.Activated, effects)) == owns
         assert owns == (stale == 0 and shard in self.owned[slot])
 
     @rule(slot=slots, shard=st.integers(0, 7), stale=st.integers(0, 1), age=st.integers(0, 1), times=st.integers(1, 2))
@@ -167,18 +158,19 @@ class World(RuleBasedStateMachine):
         owns = not stale and not age and shard in self.owned[slot]
         for _ in range(times):
             self.tell(
-                lambda: TurnFellBack(
-                    slot=slot,
-                    generation=self.alive[slot] - age,
-                    key="k",
-                    shard=shard,
-                    fence=self.owned[slot].get(shard, 100) - stale,
-                    turn_id=turn_id,
-                    provider="p",
-                    model="m",
+                lambda: Said(
+                    process=Process(slot, self.alive[slot] - age),
+                    message=wire.FellBack(
+                        key="k",
+                        shard=shard,
+                        fence=self.owned[slot].get(shard, 100) - stale,
+                        turn_id=turn_id,
+                        provider="p",
+                        model="m",
+                    ),
                 )
             )
-        assert len(self.restarted) - before == owns
+        assert len(self.restarted) - before == (owns and not self.desk.full), "it is recorded first"
 
     def ask(self, make: Callable[[int], Event]) -> None:
         self.requests += 1
@@ -205,8 +197,9 @@ class World(RuleBasedStateMachine):
         if which < len(self.pending):
             (slot, generation), number = self.pending[which]  # maybe not for the first time, maybe it is dead
             self.tell(
-                lambda: QueryAnswered(
-                    slot=slot, generation=generation, request=number, found=found, data={"mcp": [], "restarted": 1}
+                lambda: Said(
+                    process=Process(slot, generation),
+                    message=wire.Answer(request=number, found=found, data={"mcp": [], "restarted": 1}),
                 )
             )
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes.core_desk import Answer, Desk, of, reply, serving
-from fakes.operations import made
+from fakes.core_desk import Answer, Desk, messages, of, reply, requested, sent, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.events import QueryAnswered, SessionsFound
+from hermes_actors.core.events import Said, SessionsFound
 from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
-from hermes_actors.core.state import SessionEntry
+from hermes_actors.core.state import Process, SessionEntry
 from hermes_actors.operations.requests import ShowSession
-from hermes_actors.operations.workers import InspectSession, RestartConnections, SessionKnown
+from hermes_actors.operations.results import SessionShown
+from hermes_actors.operations.workers import InspectSession, RestartConnections
+from hermes_actors.wire import messages as wire
 
 ENTRY = SessionEntry(
     key="api:a:x", session_id="ses_1", principal="a", shard=5, created_at=1.0, last_active_at=2.0
@@ -26,27 +27,37 @@ def found() -> SessionsFound:
 
 def ask(desk: Desk, operation: str = "mcp", **arguments: object) -> int:
     """The number of the question that follows; every worker gets it."""
-    (query,) = of(fx.SendQuery, desk.operator(operation, **arguments))
+    (query,) = sent(wire.Query, desk.operator(operation, **arguments))
     assert query.to == desk.state.live
-    return query.request
+    return number_of(query)
+
+
+def number_of(query: fx.Effect) -> int:
+    assert isinstance(query, fx.Send)
+    assert isinstance(query.message, wire.Query)
+    return query.message.request
 
 
 def show() -> tuple[Desk, int]:
     desk = serving()
+    desk.records.add(ENTRY)
     (query,) = desk.tell(found())
-    assert isinstance(query, fx.SendQuery)
-    assert (query.to, query.operation) == (((1, 1),), InspectSession(key="api:a:x"))
-    return desk, query.request
+    assert isinstance(query, fx.Send)
+    assert isinstance(query.message, wire.Query)
+    assert (query.to, requested(query.message)) == (((1, 1),), InspectSession(key="api:a:x"))
+    return desk, number_of(query)
 
 
 # -- one worker --------------------------------------------------------------------------------------------------------
 
 
-def shown(desk: Desk, *effects: object) -> fx.ReplySession:
-    (answer,) = of(fx.ReplySession, effects)
-    assert (answer.client, answer.request, answer.entry) == (3, 9, ENTRY)
+def shown(desk: Desk, *effects: object) -> SessionShown:
+    (answer,) = of(fx.Reply, effects)
+    assert (answer.client, answer.request) == (3, 9)
+    assert isinstance(answer.result, SessionShown)
+    assert answer.result.key == ENTRY.key
     assert desk.state.pending == {}
-    return answer
+    return answer.result
 
 
 def test_what_a_worker_knows_of_its_session_is_shown_with_it() -> None:
@@ -54,14 +65,13 @@ def test_what_a_worker_knows_of_its_session_is_shown_with_it() -> None:
 
     answer = shown(desk, *desk.answer(1, number, {"turns": {"completed": 2}}))
 
-    assert answer.known == made(SessionKnown, {"turns": {"completed": 2}})
-    assert answer.up == (0, 1)
+    assert answer.turns == {"completed": 2}
 
 
 def test_a_worker_that_does_not_answer_in_time_is_left_out() -> None:
     desk, number = show()
 
-    assert shown(desk, *desk.wait(RESPONSE_TIMEOUT_S)).known is None
+    assert shown(desk, *desk.wait(RESPONSE_TIMEOUT_S)).turns == {}
     assert desk.answer(1, number, {}) == ()
 
 
@@ -69,16 +79,17 @@ def test_another_worker_cannot_answer_in_its_place() -> None:
     desk, number = show()
 
     assert desk.answer(0, number, {}) == ()
-    assert desk.tell(QueryAnswered(slot=1, generation=0, request=number, found=True, data={})) == ()
+    assert desk.tell(Said(process=Process(1, 0), message=wire.Answer(request=number, found=True, data={}))) == ()
 
 
 def test_a_session_of_a_worker_that_is_down_is_shown_from_the_registry_alone() -> None:
     desk = serving()
+    desk.records.add(ENTRY)
     desk.die(1)
 
     answer = shown(desk, *desk.tell(found()))
 
-    assert (answer.known, answer.up) == (None, (0,))
+    assert (answer.state, answer.turns) == ("unavailable", {})
 
 
 # -- all workers -------------------------------------------------------------------------------------------------------
@@ -92,7 +103,9 @@ def test_a_response_that_no_worker_of_this_release_sends_counts_as_none() -> Non
     desk = serving(1)
     number = ask(desk)
 
-    effects = desk.tell(QueryAnswered(slot=0, generation=1, request=number, found=True, data={"connections": "none"}))
+    effects = desk.tell(
+        Said(process=Process(0, 1), message=wire.Answer(request=number, found=True, data={"connections": "none"}))
+    )
 
     assert connections(reply(effects)) == []
     assert any("connections must be a list" in str(line.fields) for line in of(fx.Log, effects))
@@ -134,7 +147,7 @@ def test_the_first_answer_of_a_worker_counts_and_none_of_who_was_not_asked() -> 
     desk = serving(3)
     desk.die(2)
     desk.spawned(2)
-    (query,) = of(fx.SendQuery, desk.operator("mcp"))
+    (query,) = messages(wire.Query, desk.operator("mcp"))
     for slot, server in ((0, "first"), (0, "second"), (2, "third")):
         desk.answer(slot, query.request, {"connections": [{"server": server}]})
 
@@ -149,7 +162,7 @@ def test_nobody_is_asked_where_no_worker_is_up() -> None:
     effects = desk.operator("mcp")
 
     assert reply(effects).data == {"connections": [], "missing": []}
-    assert not of(fx.SendQuery, effects)
+    assert not sent(wire.Query, effects)
 
 
 def test_a_stop_answers_those_who_wait() -> None:
@@ -171,8 +184,9 @@ def desk() -> Desk:
 
 def test_a_server_is_restarted_on_every_worker_and_the_connections_are_counted(desk: Desk) -> None:
     effects = desk.operator("mcp.restart", server="time")
-    (query,) = of(fx.SendQuery, effects)
-    assert (query.to, query.operation) == (desk.state.live, RestartConnections(server="time"))
+    (query,) = messages(wire.Query, effects)
+    assert [send.to for send in sent(wire.Query, effects)] == [desk.state.live]
+    assert requested(query) == RestartConnections(server="time")
     desk.answer(0, query.request, {"count": 2})
 
     answer = reply(desk.answer(1, query.request, {}, found=False))
@@ -185,4 +199,4 @@ def test_a_server_that_is_not_configured_is_not_found(desk: Desk) -> None:
 
     answer = reply(effects)
     assert (answer.error, answer.why) == ("not_found", "no MCP server is named 'tine'; configured: files, time")
-    assert not of(fx.SendQuery, effects)
+    assert not sent(wire.Query, effects)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes.core_desk import Desk, of, reply, serving, shown
+from fakes.core_desk import Desk, messages, of, reply, sent, serving, shown
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.drain.drain import MOST_WAITING
-from hermes_actors.core.events import OperatorAsked, RestartPrepared, RestartRefused, RestartWanted
+from hermes_actors.core.events import OperatorAsked, RestartPrepared, RestartRefused, Said
+from hermes_actors.core.state import Process
 from hermes_actors.operations.requests import BeginDrain, read
 from hermes_actors.operations.results import Phase, Then
+from hermes_actors.wire import messages as wire
 from hermes_actors.wire.refusals import RefusalCode
 
 KEY = "api:default:a"
@@ -55,26 +57,24 @@ def restarted(desk: Desk) -> tuple[fx.Effect, ...]:
 
 def answers(effects: tuple[fx.Effect, ...]) -> dict[int, RefusalCode | None]:
     """Requests -> the error, or None."""
-    return {one.request: one.error for one in of(fx.Reply, effects)} | {
-        one.request: None for one in of(fx.ReplyDrained, effects)
-    }
+    return {one.request: one.error for one in of(fx.Reply, effects)}
 
 
 @pytest.mark.parametrize(
     "wish",
     [
         OperatorAsked(client=1, request=1, operation=BeginDrain(then=Then.RESTART)),
-        RestartWanted(slot=0, generation=1, key=KEY),
+        Said(process=Process(0, 1), message=wire.RestartWanted(key=KEY)),
     ],
 )
-def test_nothing_drains_before_the_next_life_is_ready(wish: OperatorAsked | RestartWanted) -> None:
+def test_nothing_drains_before_the_next_life_is_ready(wish: OperatorAsked | Said) -> None:
     desk = gateway()
 
     effects = desk.tell(wish)
     assert of(fx.PrepareRestart, effects) == [fx.PrepareRestart(number=1)]
-    assert not of(fx.SendDrain, effects)
+    assert not sent(wire.Drain, effects)
 
-    assert of(fx.SendDrain, prepared(desk))
+    assert sent(wire.Drain, prepared(desk))
     assert desk.state.phase is Phase.DRAINING
 
 
@@ -166,8 +166,8 @@ def test_a_full_disk_keeps_nobody_from_stopping_the_gateway() -> None:
 
 def test_it_is_seen_that_a_restart_is_prepared() -> None:
     desk = preparing(1)
-    (status,) = of(fx.ReplyStatus, desk.operator("status"))
-    (question,) = of(fx.SendQuery, desk.operator("drain.status"))
+    (status,) = of(fx.Reply, desk.operator("status"))
+    (question,) = messages(wire.Query, desk.operator("drain.status"))
     desk.answer(0, question.request, {"turns": [], "queued": 0})
     told = reply(desk.answer(1, question.request, {"turns": [], "queued": 0}))
 
@@ -175,7 +175,7 @@ def test_it_is_seen_that_a_restart_is_prepared() -> None:
     assert (told.data["preparing"], told.data["then"]) == (True, None)
 
     prepared(desk)
-    (status,) = of(fx.ReplyStatus, desk.operator("status"))
+    (status,) = of(fx.Reply, desk.operator("status"))
     assert not shown(status)["preparing"]
 
 
@@ -230,7 +230,7 @@ def test_a_preparation_that_was_dropped_counts_for_no_later_wish() -> None:
     assert prepared(desk, number=1) == ()
     assert desk.tell(RestartRefused(number=1, error=RefusalCode.CANNOT_RESTART, why="late")) == ()
 
-    assert of(fx.SendDrain, prepared(desk, number=2))
+    assert sent(wire.Drain, prepared(desk, number=2))
 
 
 @pytest.mark.parametrize(("operation", "then"), [("drain.cancel", "restart"), ("drain", "stop")])

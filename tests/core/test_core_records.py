@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes.core_desk import SHARDS, Desk, of, reply, serving
+from fakes.core_desk import SHARDS, Desk, idle_in, kinds, marked, messages, noted, reply, requested, serving
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.events import RestoreWanted, SessionsFound, ShardBroke, ShardRecovered, TurnSucceeded
+from hermes_actors.core.events import Said, SessionsFound
 from hermes_actors.core.sessions import marks
-from hermes_actors.core.state import SessionEntry
+from hermes_actors.core.state import Process, SessionEntry
 from hermes_actors.operations.requests import OnSession, read
 from hermes_actors.operations.workers import EvictSession, StopRunning
+from hermes_actors.wire import messages as wire
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -20,10 +21,11 @@ ENTRY = SessionEntry(key="api:a:x", session_id="ses_1", principal="a", shard=5, 
 SUSPENDED = replace(ENTRY, marks=marks.suspend(ENTRY.marks, 3.0))
 
 
-def recovered(desk: Desk, shard: int, *, cut: tuple[CutTurn, ...] = (), queued: tuple[str, ...] = ()) -> ShardRecovered:
+def recovered(desk: Desk, shard: int, *, cut: tuple[CutTurn, ...] = (), queued: tuple[str, ...] = ()) -> Said:
     slot, fence = desk.state.owners[shard]
-    return ShardRecovered(
-        slot=slot, generation=desk.generation(slot), request=1, shard=shard, fence=fence, cut=cut, queued=queued
+    return Said(
+        process=Process(slot, desk.generation(slot)),
+        message=wire.Recovered(request=1, shard=shard, fence=fence, cut=list(cut), queued=list(queued)),
     )
 
 
@@ -31,6 +33,8 @@ def started() -> Desk:
     """No shard was heard yet."""
     desk = serving()
     desk.state = replace(desk.state, unheard=frozenset(range(SHARDS)))
+    desk.records.present = desk.records.present._replace(started_at=desk.state.wall(desk.now))
+    desk.strike_all()
     return desk
 
 
@@ -41,29 +45,35 @@ def test_what_a_crash_cut_is_recorded_before_the_worker_goes_on() -> None:
     desk = serving()
     turn = CutTurn("api:a:x", "turn_1")
 
-    (record,) = desk.tell(recovered(desk, 5, cut=(turn,)))
+    effects = desk.tell(recovered(desk, 5, cut=(turn,)))
 
-    assert record == fx.RecordRecovered(slot=1, generation=1, request=1, shard=5, shards=SHARDS, cuts=(turn,))
+    assert kinds(effects) == [fx.WriteSession, fx.WriteIncident, wire.Recorded]
+    assert marked(effects) == [("api:a:x", "turn_1", "crash")]
+    assert desk.state.ledger.count("api:a:x") == 1
 
 
 def test_who_does_not_own_the_shard_is_refused() -> None:
     desk = serving()
 
-    (refused,) = desk.tell(replace(recovered(desk, 5), fence=1))
+    said = recovered(desk, 5)
+    assert isinstance(said.message, wire.Recovered)
 
-    assert isinstance(refused, fx.SendRefused)
+    (refused,) = messages(wire.Refused, desk.tell(replace(said, message=replace(said.message, fence=1))))
+
     assert refused.code == "stale_fence"
 
 
 def test_idle_sessions_lose_their_strikes_once_every_shard_was_heard() -> None:
     desk = started()
-    settled = []
+    settled: list[float | None] = []
     for shard in range(SHARDS):
-        queued = (f"api:a:{shard}",) if shard < 2 else ()
-        settled += of(fx.SettleStart, desk.tell(recovered(desk, shard, cut=(CutTurn("k", "t"),), queued=queued)))
+        assert desk.spared == set(range(SHARDS)), "until then"
+        queued = (idle_in(shard),) if shard < 2 else ()
+        settled += noted("settled_at", desk.tell(recovered(desk, shard, queued=queued)))
 
-    assert settled == [fx.SettleStart(busy=frozenset({"k", "api:a:0", "api:a:1"}), unread=frozenset(), shards=SHARDS)]
-    assert of(fx.SettleStart, desk.tell(recovered(desk, 0))) == [], "a later recovery is no start"
+    assert len(settled) == 1
+    assert desk.spared == {0, 1}, "a message waits for these"
+    assert noted("settled_at", desk.tell(recovered(desk, 0))) == [], "a later recovery is no start"
 
 
 def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_spares_its_own() -> None:
@@ -71,29 +81,35 @@ def test_a_shard_that_cannot_be_read_does_not_hold_up_the_others_and_spares_its_
     for shard in range(1, SHARDS):
         desk.tell(recovered(desk, shard))
     owner = desk.state.owners[0].slot
-    broke = ShardBroke(slot=owner, generation=1, shard=0, why="disk", set_aside=None, serving=False)
+    broke = Said(
+        process=Process(owner, 1), message=wire.ShardBroken(shard=0, why="disk", set_aside=None, serving=False)
+    )
 
-    (settle,) = of(fx.SettleStart, desk.tell(broke))
+    assert noted("settled_at", desk.tell(broke))
 
-    assert settle.unread == {0}
+    assert desk.spared == {0}
 
 
 def test_what_is_of_a_damaged_shard_is_spared_at_a_start_though_it_serves_anew() -> None:
     desk = started()
     owner = desk.state.owners[0].slot
-    desk.tell(ShardBroke(slot=owner, generation=1, shard=0, why="torn", set_aside="/aside", serving=True))
+    desk.tell(
+        Said(process=Process(owner, 1), message=wire.ShardBroken(shard=0, why="torn", set_aside="/aside", serving=True))
+    )
 
-    effects = [effect for shard in range(SHARDS) for effect in desk.tell(recovered(desk, shard))]
+    for shard in range(SHARDS):
+        desk.tell(recovered(desk, shard))
 
-    (settle,) = of(fx.SettleStart, effects)
-    assert settle.unread == {0}
+    assert desk.spared == {0}
     assert desk.state.broken[0].set_aside == "/aside", "it stays to be told"
 
 
 def test_a_shard_that_opens_after_all_is_broken_no_more() -> None:
     desk = serving()
     owner = desk.state.owners[0].slot
-    desk.tell(ShardBroke(slot=owner, generation=1, shard=0, why="disk", set_aside=None, serving=False))
+    desk.tell(
+        Said(process=Process(owner, 1), message=wire.ShardBroken(shard=0, why="disk", set_aside=None, serving=False))
+    )
     assert set(desk.state.broken) == {0}
 
     desk.tell(recovered(desk, 0))
@@ -106,7 +122,8 @@ def test_nothing_is_settled_while_a_shard_is_unheard() -> None:
 
     effects = [effect for shard in range(SHARDS - 1) for effect in desk.tell(recovered(desk, shard))]
 
-    assert of(fx.SettleStart, effects) == []
+    assert noted("settled_at", effects) == []
+    assert desk.spared == set(range(SHARDS))
 
 
 # -- success and restore -----------------------------------------------------------------------------------------------
@@ -115,17 +132,32 @@ def test_nothing_is_settled_while_a_shard_is_unheard() -> None:
 def test_a_success_is_recorded_for_the_owner() -> None:
     desk = serving()
     slot, fence = desk.state.owners[5]
-    told = TurnSucceeded(slot=slot, generation=1, request=4, key="api:a:x", shard=5, fence=fence, turn_id="turn_2")
+    told = Said(
+        process=Process(slot, 1),
+        message=wire.Succeeded(request=4, key="api:a:x", shard=5, fence=fence, turn_id="turn_2"),
+    )
 
-    assert desk.tell(told) == (fx.RecordSucceeded(slot=slot, generation=1, request=4, key="api:a:x", turn_id="turn_2"),)
+    desk.tell(recovered(desk, 5, cut=(CutTurn("api:a:x", "turn_1"),)))
+
+    assert kinds(desk.tell(told)) == [fx.WriteSession, fx.WriteIncident, wire.Recorded]
+    assert desk.state.ledger.count("api:a:x") == 0
+    entry = desk.records.session("api:a:x")
+    assert entry is not None
+    assert entry.marks.plain
+    assert kinds(desk.tell(told)) == [wire.Recorded], "there is nothing more to clear"
 
 
 def test_a_session_gets_its_earlier_transcript_back_through_its_owner() -> None:
     desk = serving()
     slot, fence = desk.state.owners[5]
-    wanted = RestoreWanted(slot=slot, generation=1, request=4, key="api:a:x", shard=5, fence=fence)
+    wanted = Said(process=Process(slot, 1), message=wire.Resume(request=4, key="api:a:x", shard=5, fence=fence))
 
-    assert desk.tell(wanted) == (fx.RestoreSession(slot=slot, generation=1, request=4, key="api:a:x"),)
+    (refused,) = messages(wire.Refused, desk.tell(wanted))
+    assert refused.code == RefusalCode.NOT_FOUND, "none was set aside"
+    desk.records.add(SUSPENDED)
+    (answer,) = messages(wire.Activated, desk.tell(wanted))
+
+    assert (answer.session_id, answer.suspended) == ("ses_1", None)
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------
@@ -144,15 +176,14 @@ def found(operation: str, entry: SessionEntry = ENTRY) -> SessionsFound:
 def test_a_change_is_recorded_before_its_worker_lets_go_and_answered_after(operation: str, entry: SessionEntry) -> None:
     desk = serving()
 
-    (change,) = desk.tell(found(operation, entry))
+    desk.records.add(entry)
 
-    assert isinstance(change, fx.ChangeSession)
-    assert (change.key, change.change.name) == ("api:a:x", operation)
-    query = change.then
-    assert query is not None
-    assert (query.operation, query.to) == (EvictSession(key="api:a:x"), ((1, 1),))
-    (answer,) = of(fx.ReplySession, desk.answer(1, query.request, {}))
-    assert (answer.client, answer.request) == (3, 9)
+    effects = desk.tell(found(operation, entry))
+
+    assert kinds(effects) == [fx.WriteSession, fx.WriteIncident, wire.Query]
+    (query,) = messages(wire.Query, effects)
+    assert requested(query) == EvictSession(key="api:a:x")
+    assert reply(desk.answer(1, query.request, {})).data["suspended"] == (operation == "sessions.suspend")
 
 
 def test_a_change_of_a_session_without_a_worker_is_answered_at_once() -> None:
@@ -161,7 +192,7 @@ def test_a_change_of_a_session_without_a_worker_is_answered_at_once() -> None:
 
     effects = desk.tell(found("sessions.suspend"))
 
-    assert [type(effect) for effect in effects] == [fx.ChangeSession, fx.ReplySession]
+    assert kinds(effects) == [fx.WriteSession, fx.WriteIncident, fx.Reply]
 
 
 def test_a_session_with_nothing_to_resume_is_left_alone() -> None:
@@ -175,17 +206,22 @@ def test_a_session_with_nothing_to_resume_is_left_alone() -> None:
 
 def test_a_turn_is_stopped_by_its_worker() -> None:
     desk = serving()
-    (query,) = of(fx.SendQuery, desk.tell(found("sessions.stop")))
+    (query,) = messages(wire.Query, desk.tell(found("sessions.stop")))
 
     answer = reply(desk.answer(1, query.request, {"count": 1}))
 
-    assert query.operation == StopRunning(key="api:a:x")
+    assert requested(query) == StopRunning(key="api:a:x")
     assert answer.data == {"stopped": True, "missing": []}
 
 
 @pytest.mark.parametrize("session", [None, "api:a:x"])
 def test_strikes_are_cleared_of_one_session_or_of_all(session: str | None) -> None:
-    assert serving().operator("ledger.clear", session=session) == (fx.ClearStrikes(client=3, request=9, key=session),)
+    desk = serving()
+    desk.tell(recovered(desk, 5, cut=(CutTurn("api:a:x", "turn_1"), CutTurn("api:a:y", "turn_2"))))
+
+    answer = reply(desk.operator("ledger.clear", session=session))
+
+    assert answer.data == {"cleared": ["api:a:x"] if session else ["api:a:x", "api:a:y"]}
 
 
 def test_a_worker_in_a_chain_of_young_deaths_begins_nothing_by_itself() -> None:
@@ -194,6 +230,6 @@ def test_a_worker_in_a_chain_of_young_deaths_begins_nothing_by_itself() -> None:
     for _ in range(3):
         desk.die(0)
         desk.wait(3.0)
-        resumes += [effect.auto_resume for effect in of(fx.SendConfigure, desk.spawned(0))]
+        resumes += [message.auto_resume for message in messages(wire.Configure, desk.spawned(0))]
 
     assert resumes == [True, True, False]

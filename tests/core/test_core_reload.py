@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes.core_desk import Desk, of, reply, serving
+from fakes.core_desk import Desk, messages, of, reply, sent, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ReloadAsked, SettingsLoaded, SettingsRefused
 from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
 from hermes_actors.core.state import Process
 from hermes_actors.operations.results import Change
+from hermes_actors.wire import messages as wire
 from hermes_actors.wire.refusals import RefusalCode
 
 CHANGE = Change(key="agent.max_turns", when="next_turn", what="90 → 5")
@@ -27,9 +28,11 @@ def loaded(desk: Desk, *, client: int | None = 3, nothing: bool = False) -> Sett
     )
 
 
-def sent(effects: tuple[fx.Effect, ...]) -> fx.SendReconfigure:
-    (only,) = of(fx.SendReconfigure, effects)
-    return only
+def given(effects: tuple[fx.Effect, ...]) -> tuple[tuple[Process, ...], int]:
+    """Who gets the new configuration, and the number to answer with."""
+    (send,) = sent(wire.Reconfigure, effects)
+    (message,) = messages(wire.Reconfigure, effects)
+    return send.to, message.request
 
 
 def test_an_operator_and_a_signal_have_the_configuration_read() -> None:
@@ -41,18 +44,18 @@ def test_an_operator_and_a_signal_have_the_configuration_read() -> None:
 
 def test_what_changes_is_told_when_every_worker_has_it() -> None:
     desk = serving()
-    question = sent(desk.tell(loaded(desk)))
-    assert question.to == desk.state.live
-    assert not of(fx.Reply, desk.answer(0, question.request, {}))
+    to, number = given(desk.tell(loaded(desk)))
+    assert to == desk.state.live
+    assert not of(fx.Reply, desk.answer(0, number, {}))
 
-    answer = reply(desk.answer(1, question.request, {}))
+    answer = reply(desk.answer(1, number, {}))
 
     assert (answer.error, answer.data) == (None, {"changes": [CHANGE._asdict()], "missing": []})
 
 
 def test_a_worker_that_does_not_say_that_it_has_it_is_named() -> None:
     desk = serving()
-    desk.answer(1, sent(desk.tell(loaded(desk))).request, {})
+    desk.answer(1, given(desk.tell(loaded(desk)))[1], {})
 
     assert reply(desk.wait(RESPONSE_TIMEOUT_S)).data["missing"] == [0]
 
@@ -62,7 +65,7 @@ def test_the_supervisor_goes_by_its_new_limits_and_server_names() -> None:
     desk.tell(loaded(desk))
 
     assert desk.state.servers == ("time",)
-    (drain,) = of(fx.SendDrain, desk.stop())
+    (drain,) = messages(wire.Drain, desk.stop())
     assert drain.deadline == desk.now + 7.0
 
 
@@ -72,7 +75,7 @@ def test_a_worker_that_starts_is_told_too_if_it_was_configured_before() -> None:
     desk.spawned(1)
     desk.die(2)  # its replacement will be configured later, with the new settings
 
-    assert sent(desk.tell(loaded(desk))).to == (Process(0, 1), Process(1, 2))
+    assert given(desk.tell(loaded(desk)))[0] == (Process(0, 1), Process(1, 2))
 
 
 def test_the_same_configuration_again_disturbs_nobody() -> None:
@@ -81,7 +84,7 @@ def test_the_same_configuration_again_disturbs_nobody() -> None:
     effects = desk.tell(loaded(desk, nothing=True))
 
     assert reply(effects).data == {"changes": [], "missing": []}
-    assert not of(fx.SendReconfigure, effects)
+    assert not sent(wire.Reconfigure, effects)
 
 
 def test_a_signal_leaves_what_changes_in_the_log() -> None:

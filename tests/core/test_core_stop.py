@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fakes.core_desk import Desk, of, serving
+from fakes.core_desk import Desk, of, sent, serving
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import Started, WorkerLost
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S
+from hermes_actors.core.state import Process
 from hermes_actors.operations.results import Phase, WorkerState
+from hermes_actors.wire import messages as wire
 
 
 def stopping(slots: int = 2) -> Desk:
@@ -20,9 +22,9 @@ def stopping(slots: int = 2) -> Desk:
 def test_every_worker_is_asked_to_stop_when_its_turns_are_over() -> None:
     desk = stopping()
 
-    assert of(fx.SendStop, desk.log) == [
-        fx.SendStop(slot=0, generation=1),
-        fx.SendStop(slot=1, generation=1),
+    assert sent(wire.Stop, desk.log) == [
+        fx.Send(to=(Process(0, 1),), message=wire.Stop()),
+        fx.Send(to=(Process(1, 1),), message=wire.Stop()),
     ]
     assert not of(fx.Kill, desk.log)
 
@@ -54,7 +56,7 @@ def test_who_does_not_stop_in_time_is_killed() -> None:
 
     effects = desk.wait(0.2)
 
-    assert of(fx.Kill, effects) == [fx.Kill(slot=0, generation=1)]
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(0, 1))]
     assert of(fx.Finish, desk.die(0))
 
 
@@ -63,7 +65,7 @@ def test_who_stops_in_a_hurry_waits_less() -> None:
 
     desk.stop()  # another signal
 
-    assert of(fx.Kill, desk.wait(STOP_NOW_S + 0.1)) == [fx.Kill(slot=0, generation=1), fx.Kill(slot=1, generation=1)]
+    assert of(fx.Kill, desk.wait(STOP_NOW_S + 0.1)) == [fx.Kill(process=Process(0, 1)), fx.Kill(process=Process(1, 1))]
 
 
 def test_a_later_wish_never_moves_the_end_away() -> None:
@@ -86,8 +88,8 @@ def test_workers_that_only_start_are_killed_and_those_that_are_down_are_not_wait
 
     effects = desk.sealed(0)
 
-    assert of(fx.SendStop, effects) == [fx.SendStop(slot=0, generation=1)]
-    assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
+    assert sent(wire.Stop, effects) == [fx.Send(to=(Process(0, 1),), message=wire.Stop())]
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(1, 1))]
     desk.spawned(1)  # the start that was on its way comes to its end
     desk.die(1)
     assert of(fx.Finish, desk.die(0, exitcode=0))
@@ -104,7 +106,7 @@ def test_a_stop_with_no_worker_alive_ends_at_once() -> None:
 def test_a_worker_that_closes_its_link_while_stopping_may_go_on_to_its_end() -> None:
     desk = stopping()
 
-    assert not of(fx.Kill, desk.tell(WorkerLost(slot=0, generation=1, why="closed by the other end")))
+    assert not of(fx.Kill, desk.tell(WorkerLost(process=Process(0, 1), why="closed by the other end")))
 
 
 def test_a_process_that_even_sigkill_does_not_end_does_not_hold_up_the_end() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes.core_desk import Desk, of, serving, shown
+from fakes.core_desk import Desk, of, sent, serving, shown
 
 from hermes_actors.core import effects as fx
-from hermes_actors.core.events import ShardBroke, Started, StopAsked, Tick, WorkerBeat, WorkerExited, WorkerLost
-from hermes_actors.core.pool.lifecycle import HEARTBEATS_MISSED, LOST_EXIT_S, READY_TIMEOUT_S, RECORD_RETRY_S
+from hermes_actors.core.events import Said, Started, StopAsked, Tick, WorkerExited, WorkerLost
+from hermes_actors.core.pool.lifecycle import HEARTBEATS_MISSED, LOST_EXIT_S, READY_TIMEOUT_S, RECORD_RETRY_S, table
 from hermes_actors.core.state import Owner, Process
 from hermes_actors.core.step import due
 from hermes_actors.operations.results import Phase, WorkerState
+from hermes_actors.wire import messages as wire
 from hermes_actors.wire.records import Load
 
 
@@ -22,7 +23,7 @@ def test_a_start_commits_new_fences_before_it_spawns() -> None:
     effects = desk.tell(Started())
 
     kinds = [type(effect) for effect in effects]
-    assert kinds == [fx.CommitTable, fx.Spawn, fx.CommitTable, fx.Spawn]
+    assert kinds == [fx.WriteOwners, fx.WriteOwners, fx.Spawn, fx.Spawn]
     assert {owner.fence for owner in desk.state.owners} == {101}
 
 
@@ -33,9 +34,11 @@ def test_a_new_process_is_told_who_it_is_then_the_table_then_where_to_listen() -
     effects = desk.spawned(1)
 
     assert effects == (
-        fx.SendConfigure(slot=1, generation=1),
-        fx.SendTable(to=(Process(1, 1),), owners=desk.state.owners, up=()),
-        fx.SendListen(slot=1, generation=1, slots=(1,)),
+        fx.Send(
+            to=(Process(1, 1),), message=wire.Configure(boot="boot", slot=1, generation=1, shards=8, auto_resume=True)
+        ),
+        fx.Send(to=(Process(1, 1),), message=table(desk.state)),
+        fx.Send(to=(Process(1, 1),), message=wire.Listen(slots=[1])),
     )
 
 
@@ -70,8 +73,8 @@ def test_a_dead_worker_is_replaced_at_once_with_higher_fences() -> None:
 
     effects = desk.die(0)
 
-    assert of(fx.Spawn, effects) == [fx.Spawn(slot=0, generation=2)]
-    assert of(fx.Sweep, effects) == [fx.Sweep(slot=0, generation=1)]
+    assert of(fx.Spawn, effects) == [fx.Spawn(process=Process(0, 2))]
+    assert of(fx.Sweep, effects) == [fx.Sweep(process=Process(0, 1))]
     for old, new in zip(before, desk.state.owners, strict=True):
         assert new == (Owner(0, old.fence + 1) if old.slot == 0 else old)
 
@@ -81,14 +84,12 @@ def test_the_others_learn_the_new_table_and_accept_for_a_dead_worker_until_its_r
 
     effects = desk.die(0)
 
-    assert of(fx.SendTable, effects) == [fx.SendTable(to=(Process(1, 1),), owners=desk.state.owners, up=(1,))]
-    assert of(fx.SendListen, effects) == [fx.SendListen(slot=1, generation=1, slots=(0, 1))]
+    assert sent(wire.Assign, effects) == [fx.Send(to=(Process(1, 1),), message=table(desk.state))]
+    assert sent(wire.Listen, effects) == [fx.Send(to=(Process(1, 1),), message=wire.Listen(slots=[0, 1]))]
     desk.spawned(0)
     effects = desk.ready(0)
-    assert of(fx.SendListen, effects) == [fx.SendListen(slot=1, generation=1, slots=(1,))]
-    assert of(fx.SendTable, effects) == [
-        fx.SendTable(to=(Process(0, 2), Process(1, 1)), owners=desk.state.owners, up=(0, 1))
-    ]
+    assert sent(wire.Listen, effects) == [fx.Send(to=(Process(1, 1),), message=wire.Listen(slots=[1]))]
+    assert sent(wire.Assign, effects) == [fx.Send(to=(Process(0, 2), Process(1, 1)), message=table(desk.state))]
 
 
 def test_a_worker_without_a_heartbeat_for_three_intervals_is_killed_and_replaced() -> None:
@@ -101,8 +102,8 @@ def test_a_worker_without_a_heartbeat_for_three_intervals_is_killed_and_replaced
 
     effects = desk.wait(0.5)
 
-    assert of(fx.Kill, effects) == [fx.Kill(slot=0, generation=1)]
-    assert of(fx.Spawn, desk.die(0)) == [fx.Spawn(slot=0, generation=2)]
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(0, 1))]
+    assert of(fx.Spawn, desk.die(0)) == [fx.Spawn(process=Process(0, 2))]
 
 
 def test_a_supervisor_that_was_itself_suspended_blames_no_worker() -> None:
@@ -126,14 +127,14 @@ def test_a_worker_that_does_not_become_ready_in_time_is_killed() -> None:
         effects = desk.wait(1.0)
         desk.beat(0)
 
-    assert of(fx.Kill, effects) == [fx.Kill(slot=1, generation=1)]
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(1, 1))]
 
 
 def test_a_worker_that_was_killed_from_outside_is_not_said_to_be_killed_by_us() -> None:
     desk = serving()
 
-    effects = desk.tell(WorkerLost(slot=0, generation=1, why="closed by the other end"))
-    effects += desk.tell(WorkerExited(slot=0, generation=1, exitcode=-9, jitter=0.0))
+    effects = desk.tell(WorkerLost(process=Process(0, 1), why="closed by the other end"))
+    effects += desk.tell(WorkerExited(process=Process(0, 1), exitcode=-9, jitter=0.0))
 
     assert not of(fx.Kill, effects)
     assert [(line.text, line.fields["exit"]) for line in of(fx.Log, effects)] == [("worker died", -9)]
@@ -143,23 +144,23 @@ def test_a_worker_that_was_killed_from_outside_is_not_said_to_be_killed_by_us() 
 def test_a_worker_whose_link_ends_is_killed_when_it_lives_on() -> None:
     desk = serving()
 
-    assert not of(fx.Kill, desk.tell(WorkerLost(slot=0, generation=1, why="closed by the other end")))
+    assert not of(fx.Kill, desk.tell(WorkerLost(process=Process(0, 1), why="closed by the other end")))
     assert 0 not in desk.state.up
     effects = desk.wait(LOST_EXIT_S)
 
-    assert of(fx.Kill, effects) == [fx.Kill(slot=0, generation=1)]
+    assert of(fx.Kill, effects) == [fx.Kill(process=Process(0, 1))]
     assert "it lives on" in of(fx.Log, effects)[0].fields["why"]
     assert not of(fx.Spawn, effects), "its shards may only have a new owner once it is gone"
 
 
 def test_a_worker_whose_link_ended_is_killed_in_a_drain_too() -> None:
     desk = serving()
-    desk.tell(WorkerLost(slot=0, generation=1, why="closed by the other end"))
+    desk.tell(WorkerLost(process=Process(0, 1), why="closed by the other end"))
 
     desk.tell(StopAsked(now=True, by="SIGTERM"))
     effects = desk.wait(LOST_EXIT_S)
 
-    assert fx.Kill(slot=0, generation=1) in effects
+    assert fx.Kill(process=Process(0, 1)) in effects
 
 
 def test_restarts_back_off_and_too_many_give_the_slot_up_loudly_while_others_serve() -> None:
@@ -225,9 +226,9 @@ def test_what_an_earlier_process_says_is_ignored() -> None:
     before = desk.state
 
     for event in (
-        WorkerLost(slot=0, generation=1, why="late"),
-        WorkerExited(slot=0, generation=1, exitcode=0, jitter=0.0),
-        ShardBroke(slot=0, generation=1, shard=0, why="late", set_aside=None, serving=False),
+        WorkerLost(process=Process(0, 1), why="late"),
+        WorkerExited(process=Process(0, 1), exitcode=0, jitter=0.0),
+        Said(process=Process(0, 1), message=wire.ShardBroken(shard=0, why="late", set_aside=None, serving=False)),
     ):
         assert desk.tell(event) == ()
 
@@ -242,7 +243,7 @@ def test_a_heartbeat_of_an_earlier_process_keeps_no_later_one_alive() -> None:
     old = desk.worker(0).heard_at
     desk.now += 1
 
-    desk.tell(WorkerBeat(slot=0, generation=1, load=Load(), active={}))
+    desk.tell(Said(process=Process(0, 1), message=wire.Heartbeat(load=Load(), active={}, reached={})))
 
     assert desk.worker(0).heard_at == old
 
@@ -257,13 +258,15 @@ def test_activity_is_passed_on_in_one_piece_and_only_when_there_is_some() -> Non
 
 
 def status_of(desk: Desk) -> dict[str, Any]:
-    (status,) = of(fx.ReplyStatus, desk.operator("status"))
+    (status,) = of(fx.Reply, desk.operator("status"))
     return shown(status)
 
 
 def test_a_broken_shard_stands_in_the_status_until_its_worker_is_replaced() -> None:
     desk = serving()
-    desk.tell(ShardBroke(slot=0, generation=1, shard=2, why="torn page", set_aside="/x", serving=True))
+    desk.tell(
+        Said(process=Process(0, 1), message=wire.ShardBroken(shard=2, why="torn page", set_aside="/x", serving=True))
+    )
     broken = status_of(desk)["shards"]["broken"]
     assert broken == [{"shard": 2, "why": "torn page", "set_aside": "/x", "serving": True}]
 
@@ -276,9 +279,9 @@ def test_a_broken_shard_stands_in_the_status_until_its_worker_is_replaced() -> N
 def test_every_way_to_end_counts_as_a_death_while_the_gateway_serves(exitcode: int | None) -> None:
     desk = serving()
 
-    effects = desk.tell(WorkerExited(slot=1, generation=1, exitcode=exitcode, jitter=0.5))
+    effects = desk.tell(WorkerExited(process=Process(1, 1), exitcode=exitcode, jitter=0.5))
 
-    assert of(fx.Spawn, effects) == [fx.Spawn(slot=1, generation=2)]
+    assert of(fx.Spawn, effects) == [fx.Spawn(process=Process(1, 2))]
     assert desk.worker(1).last_exit == exitcode
 
 
@@ -290,12 +293,12 @@ def test_a_worker_that_dies_while_the_disk_is_full_is_replaced_when_its_ownershi
     desk.disk(full=True)
     effects = desk.die(0) + desk.wait(10 * RECORD_RETRY_S)
     assert not of(fx.Spawn, effects)
-    assert not of(fx.CommitTable, effects)
+    assert not of(fx.WriteOwners, effects)
     assert [line.level for line in of(fx.Log, effects)] == ["warning", "error"], "the outage is told once"
     assert (desk.worker(0).state, desk.state.up) == (WorkerState.RESTARTING, (1,))
 
     desk.disk(full=False)
     desk.beat(1)
 
-    assert of(fx.Spawn, desk.wait(RECORD_RETRY_S)) == [fx.Spawn(slot=0, generation=2)]
+    assert of(fx.Spawn, desk.wait(RECORD_RETRY_S)) == [fx.Spawn(process=Process(0, 2))]
     assert len(desk.worker(0).failed_at) == 1, "its waiting was no death"

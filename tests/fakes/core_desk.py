@@ -6,33 +6,36 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from fakes.operations import filled, made
+from fakes.operations import filled
+from fakes.records import FakeRecords
 
-from hermes_actors.core.effects import CommitTable, Effect, PrepareRestart, Reply, ReplyStatus
+from hermes_actors.core.effects import Effect, NoteLife, PrepareRestart, Reply, Send, Write, WriteIncident, WriteOwners
 from hermes_actors.core.events import (
     Event,
+    NotRecorded,
     OperatorAsked,
-    QueryAnswered,
     RestartPrepared,
+    Said,
     Started,
     StopAsked,
     Tick,
-    WorkerBeat,
-    WorkerDrained,
     WorkerExited,
-    WorkerReady,
-    WorkerSealed,
     WorkerSpawned,
 )
-from hermes_actors.core.operators import views
 from hermes_actors.core.pool.placement import place
-from hermes_actors.core.state import Limits, Owner, State, Worker
+from hermes_actors.core.sessions.ledger import Entry, Ledger
+from hermes_actors.core.state import Limits, Owner, Process, State, Worker
 from hermes_actors.core.step import due, step
+from hermes_actors.operations import workers
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operations.requests import read
-from hermes_actors.operations.results import Phase, StoredFacts, WorkerState
+from hermes_actors.operations.results import Drained, Phase, WorkerState
+from hermes_actors.operations.workers import WorkerRequest
+from hermes_actors.wire import messages as wire
+from hermes_actors.wire.messages import FromWorker, Query
 from hermes_actors.wire.records import CutTurn, Load
 from hermes_actors.wire.refusals import RefusalCode
+from hermes_actors.wire.sharding import shard_of
 
 E = TypeVar("E")
 SHARDS = 8
@@ -43,6 +46,26 @@ def of(kind: type[E], effects: Iterable[object]) -> list[E]:
     return [effect for effect in effects if isinstance(effect, kind)]
 
 
+def sent(kind: type[Any], effects: Iterable[object]) -> list[Send]:
+    """What was sent to workers, where the message is of this kind."""
+    return [effect for effect in of(Send, effects) if isinstance(effect.message, kind)]
+
+
+def messages(kind: type[E], effects: Iterable[object]) -> list[E]:
+    """The messages of this kind that were sent to workers."""
+    return [effect.message for effect in of(Send, effects) if isinstance(effect.message, kind)]
+
+
+def requested(query: Query) -> WorkerRequest:
+    """What workers are requested to do."""
+    return workers.read(query.operation, query.arguments)
+
+
+def kinds(effects: Iterable[object]) -> list[type]:
+    """The kinds of effects, in order, and of a message that is sent its own."""
+    return [type(effect.message) if isinstance(effect, Send) else type(effect) for effect in effects]
+
+
 class Desk:
     """Feeds events to ``step`` and checks after each what must always hold."""
 
@@ -50,9 +73,14 @@ class Desk:
         self, slots: int = 2, *, max_restarts: int = 3, heartbeat_s: float = 5.0, drain_s: float = 60.0
     ) -> None:
         self.limits = Limits(
-            heartbeat_s=heartbeat_s, max_restarts=max_restarts, restart_window_s=60.0, drain_timeout_s=drain_s
+            heartbeat_s=heartbeat_s,
+            max_restarts=max_restarts,
+            restart_window_s=60.0,
+            drain_timeout_s=drain_s,
+            stuck_threshold=3,
         )
         self.state = State(
+            boot="boot",
             limits=self.limits,
             workers=tuple(Worker(slot=slot) for slot in range(slots)),
             owners=tuple(Owner(slot, 100) for slot in place({}, SHARDS, slots)),
@@ -60,10 +88,19 @@ class Desk:
         self.now = 1000.0
         self.log: list[Effect] = []
         self.prepares = True  # restarts, at once
+        self.records = FakeRecords(SHARDS)
+        self.full = False  # the disk
 
     def tell(self, event: Event) -> tuple[Effect, ...]:
         before = self.state
-        self.state, effects = step(self.state, event, self.now)
+        after, effects = step(self.state, event, self.now, self.records)
+        if self.full and (after.ledger is not before.ledger or of(Write, effects)):  # type: ignore[arg-type]  # a union
+            refused = NotRecorded(event=event, why="database or disk is full")
+            after, effects = step(before, refused, self.now, self.records)
+            assert after.ledger is before.ledger
+            assert not of(Write, effects), "the disk refuses"  # type: ignore[arg-type]  # a union
+        self.state = after
+        self.records.write(effects)
         self.log += effects
         self._check(before, effects)
         for wanted in of(PrepareRestart, effects) if self.prepares else ():
@@ -74,7 +111,7 @@ class Desk:
         for shard, (old, new) in enumerate(zip(before.owners, self.state.owners, strict=True)):
             assert new.fence >= old.fence
             if new != old:
-                assert any(table.owners.get(shard) == new for table in of(CommitTable, effects))
+                assert any(table.owners.get(shard) == new for table in of(WriteOwners, effects))
         for worker in self.state.workers:
             if self.state.phase not in (Phase.STOPPING, Phase.STOPPED) and worker.generation:
                 waits = worker.state in (WorkerState.RESTARTING, WorkerState.GIVEN_UP)
@@ -83,7 +120,21 @@ class Desk:
 
     def disk(self, *, full: bool) -> None:
         """Whether what happens from now on can be recorded."""
-        self.state = replace(self.state, unwritable="database or disk is full" if full else None)
+        self.full = full
+
+    def say(self, slot: int, message: FromWorker) -> tuple[Effect, ...]:
+        """The present worker of a slot says this."""
+        return self.tell(Said(process=self.state.process(slot), message=message))
+
+    def strike_all(self) -> None:
+        """A session of each shard has a strike, and is idle."""
+        old = Entry(count=1, causes=("crash",), last_cut="turn_old", last_at=0.0)
+        self.state = replace(self.state, ledger=Ledger({idle_in(shard): old for shard in range(SHARDS)}))
+
+    @property
+    def spared(self) -> set[int]:
+        """The shards whose idle session has its strike still."""
+        return {shard for shard in range(SHARDS) if self.state.ledger.count(idle_in(shard))}
 
     # -- shorter -----------------------------------------------------------------------------------------------------
     def worker(self, slot: int) -> Worker:
@@ -94,31 +145,37 @@ class Desk:
 
     def spawned(self, slot: int) -> tuple[Effect, ...]:
         generation = self.generation(slot)
-        return self.tell(WorkerSpawned(slot=slot, generation=generation, pid=1000 * (slot + 1) + generation))
+        return self.tell(WorkerSpawned(process=Process(slot, generation), pid=1000 * (slot + 1) + generation))
 
     def ready(self, slot: int) -> tuple[Effect, ...]:
-        return self.tell(WorkerReady(slot=slot, generation=self.generation(slot)))
+        return self.tell(Said(process=Process(slot, self.generation(slot)), message=wire.Ready()))
 
     def beat(self, slot: int, active: dict[str, float] | None = None) -> tuple[Effect, ...]:
         generation = self.generation(slot)
-        return self.tell(WorkerBeat(slot=slot, generation=generation, load=Load(running=1), active=active or {}))
+        return self.tell(
+            Said(
+                process=Process(slot, generation),
+                message=wire.Heartbeat(load=Load(running=1), active=active or {}, reached={}),
+            )
+        )
 
     def die(self, slot: int, exitcode: int = -9, jitter: float = 0.0) -> tuple[Effect, ...]:
         generation = self.generation(slot)
-        return self.tell(WorkerExited(slot=slot, generation=generation, exitcode=exitcode, jitter=jitter))
+        return self.tell(WorkerExited(process=Process(slot, generation), exitcode=exitcode, jitter=jitter))
 
     def answer(self, slot: int, request: int, data: dict[str, Any], *, found: bool = True) -> tuple[Effect, ...]:
         generation = self.generation(slot)
         pending = self.state.pending.get(request)
         data = {} if pending is None or pending.response is None else filled(pending.response, data)
-        return self.tell(QueryAnswered(slot=slot, generation=generation, request=request, found=found, data=data))
+        return self.tell(
+            Said(process=Process(slot, generation), message=wire.Answer(request=request, found=found, data=data))
+        )
 
     def drained(self, slot: int) -> tuple[Effect, ...]:
         return self.tell(
-            WorkerDrained(
-                slot=slot,
-                generation=self.generation(slot),
-                number=self.state.drain.number if self.state.drain else 0,
+            Said(
+                process=Process(slot, self.generation(slot)),
+                message=wire.Drained(number=self.state.drain.number if self.state.drain else 0),
             )
         )
 
@@ -127,13 +184,14 @@ class Desk:
     ) -> tuple[Effect, ...]:
         """The worker tells what runs, and which sessions have turns that wait; to an earlier question than the last."""
         return self.tell(
-            WorkerSealed(
-                slot=slot,
-                generation=self.generation(slot),
-                request=self.state.asked - ago,
-                cut=tuple(CutTurn(key, turn_id) for key, turn_id in cut),
-                busy=frozenset(busy),
-                stateless=stateless,
+            Said(
+                process=Process(slot, self.generation(slot)),
+                message=wire.Sealed(
+                    request=self.state.asked - ago,
+                    cut=[CutTurn(key, turn_id) for key, turn_id in cut],
+                    busy=list(busy),
+                    stateless=stateless,
+                ),
             )
         )
 
@@ -183,10 +241,31 @@ def reply(effects: Iterable[object]) -> Answer:
     return Answer(only.error, only.why, to_plain(only.result))
 
 
-def shown(status: ReplyStatus) -> dict[str, Any]:
-    """The status that an operator gets, without what the records say."""
-    plain: dict[str, Any] = to_plain(views.status(status.state, made(StoredFacts, {}), status.now))
+def shown(answer: Reply) -> dict[str, Any]:
+    """What an operator gets."""
+    plain: dict[str, Any] = to_plain(answer.result)
     return plain
+
+
+def drained(effects: Iterable[object]) -> list[Reply]:
+    """The answers that say how a drain ended."""
+    return [answer for answer in of(Reply, effects) if isinstance(answer.result, Drained)]
+
+
+def marked(effects: Iterable[object]) -> list[tuple[str, str | None, str | None]]:
+    """Key, turn and reason of the sessions that are marked as cut."""
+    incidents = [effect.incident for effect in of(WriteIncident, effects)]
+    return [(one.key, one.turn_id, one.reason) for one in incidents if one.what == "cut"]
+
+
+def noted(milestone: str, effects: Iterable[object]) -> list[float | None]:
+    """When this life came so far, as it is recorded; None: a stop was cancelled."""
+    return [effect.at for effect in of(NoteLife, effects) if effect.milestone == milestone]
+
+
+def idle_in(shard: int) -> str:
+    """The key of a session of a shard."""
+    return next(key for n in range(1000) if shard_of(key := f"api:idle:{n}", SHARDS) == shard)
 
 
 def serving(slots: int = 2, **limits: float) -> Desk:

@@ -13,6 +13,8 @@ from scaling import cutting, restarting
 from scaling.figures import Figure, Limit, Spread
 from scaling.stage import WORKERS, PhaseFailed, Stage
 
+from hermes_actors.core.sessions.ids import session_id
+from hermes_actors.core.state import SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.pool.cores import usable_cores, usual_shards
 from hermes_actors.records.registry import Registry
@@ -119,5 +121,14 @@ def register(root: Path, sessions: int) -> None:
     with contextlib.closing(registry):
         for number in range(sessions):
             key = f"api:default:registered-{number:07}"
-            registry.add(key, "default", shard_of(key, shards), float(number))
+            registry.write(
+                SessionEntry(
+                    key=key,
+                    session_id=session_id(float(number), f"{number:020x}"),
+                    principal="default",
+                    shard=shard_of(key, shards),
+                    created_at=float(number),
+                    last_active_at=float(number),
+                )
+            )
         registry.commit()

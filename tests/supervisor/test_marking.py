@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fakes.marking import Marking, add
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,7 +23,7 @@ from hermes_actors.records import ledger_file, registry_file
 from hermes_actors.records.database import Database
 from hermes_actors.records.ledger_file import LedgerFile, LedgerUnreadable
 from hermes_actors.records.registry import Registry
-from hermes_actors.supervisor.marking import Marking, open_ledger
+from hermes_actors.supervisor.recorder import open_ledger
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.sharding import shard_of
 
@@ -48,7 +49,7 @@ class Book:
         self.home.make()
         self.clock = Clock()
         self.open()
-        self.registry.add(KEY, "a", 3, 1.0)
+        add(self.registry, KEY, "a", 3, 1.0)
         self.marking.commit()
 
     def open(self) -> None:
@@ -70,7 +71,7 @@ class Book:
 
     def suspend_stuck(self) -> tuple[str, ...]:
         """Its shard is recovered."""
-        return self.marking.suspend_stuck(shard_of(KEY, SHARDS), SHARDS)
+        return self.marking.suspend_stuck(shard_of(KEY, SHARDS))
 
     @property
     def entry(self) -> SessionEntry:
@@ -158,11 +159,11 @@ def test_a_kill_between_the_two_commits_of_a_suspension_tells_it_once(book: Book
 def test_a_kill_between_the_two_commits_tells_once_that_an_idle_session_lost_its_strikes(book: Book) -> None:
     book.cut("turn_1")
     book.marking.commit()
-    book.marking.drop_idle(set(), set(), SHARDS, cut_since=LATER)
+    book.marking.drop_idle(set(), set(), cut_since=LATER)
     book.registry.commit()
     book.killed()
 
-    book.marking.drop_idle(set(), set(), SHARDS, cut_since=LATER)
+    book.marking.drop_idle(set(), set(), cut_since=LATER)
 
     assert [what for what, _, _ in book.told] == ["cut", "idle"]
     assert book.marking.strikes(KEY) == 0
@@ -216,7 +217,7 @@ def test_a_session_of_another_shard_is_left_alone_it_may_be_about_to_succeed(boo
     for number in range(3):
         book.cut(f"turn_{number}")
 
-    assert book.marking.suspend_stuck((shard_of(KEY, SHARDS) + 1) % SHARDS, SHARDS) == ()
+    assert book.marking.suspend_stuck((shard_of(KEY, SHARDS) + 1) % SHARDS) == ()
     assert book.standing == ("resume_pending", "crash", 3)
 
 
@@ -273,17 +274,17 @@ def test_a_message_to_a_suspended_session_begins_a_fresh_transcript_and_keeps_th
     stick(book)
     before = book.entry.session_id
 
-    after = book.marking.spoken_to(book.entry)
+    after = book.marking.activated(book.entry)
 
     assert after.session_id != before
     assert (after.marks.standing, after.marks.former_id, after.marks.untold_reason) == ("clear", before, "crash")
-    assert book.marking.spoken_to(after) is after
+    assert book.marking.activated(after) == after
 
 
 def test_what_was_set_aside_can_be_resumed(book: Book) -> None:
     stick(book)
     before = book.entry.session_id
-    book.marking.spoken_to(book.entry)
+    book.marking.activated(book.entry)
 
     resumed = book.marking.resume(KEY)
 
@@ -315,7 +316,7 @@ def test_a_transcript_that_begins_after_the_clock_was_set_back_is_the_newest_of_
     for back in (book.marking.reset, book.marking.suspend, book.marking.resume, book.marking.reset):
         book.clock.at = 1000.0
         back(KEY)
-        ids.append(book.marking.spoken_to(book.entry).session_id)
+        ids.append(book.marking.activated(book.entry).session_id)
 
     first, reset, fresh, resumed, again = ids
     assert first < reset < fresh < again
@@ -325,7 +326,7 @@ def test_a_transcript_that_begins_after_the_clock_was_set_back_is_the_newest_of_
 def test_a_session_that_was_idle_loses_its_strikes_and_keeps_its_mark(book: Book) -> None:
     book.cut("turn_1")
 
-    book.marking.drop_idle(frozenset(), frozenset(), SHARDS, cut_since=LATER)
+    book.marking.drop_idle(frozenset(), frozenset(), cut_since=LATER)
 
     assert book.standing == ("resume_pending", "crash", 0)
     assert book.told[-1] == ("idle", None, 0)
@@ -335,7 +336,7 @@ def test_an_idle_session_that_reached_the_threshold_keeps_its_strikes_and_is_sus
     for number in range(3):
         book.cut(f"turn_{number}")
 
-    book.marking.drop_idle(frozenset(), frozenset(), SHARDS, cut_since=LATER)
+    book.marking.drop_idle(frozenset(), frozenset(), cut_since=LATER)
 
     assert book.suspend_stuck() == (KEY,)
 
@@ -345,9 +346,7 @@ def test_a_busy_session_and_one_that_nobody_could_ask_for_keep_their_strikes(boo
     book.cut("turn_1")
 
     everything = frozenset(range(SHARDS))
-    book.marking.drop_idle(
-        frozenset({KEY} if busy else ()), frozenset() if busy else everything, SHARDS, cut_since=LATER
-    )
+    book.marking.drop_idle(frozenset({KEY} if busy else ()), frozenset() if busy else everything, cut_since=LATER)
 
     assert book.standing[2] == 1
 
@@ -355,7 +354,7 @@ def test_a_busy_session_and_one_that_nobody_could_ask_for_keep_their_strikes(boo
 def test_an_operator_clears_strikes_and_no_marks(book: Book) -> None:
     book.cut("turn_1")
 
-    assert book.marking.clear([KEY, "api:a:other"]) == (KEY,)
+    assert book.marking.clear(KEY) == (KEY,)
     assert book.standing == ("resume_pending", "crash", 0)
     book.cut("turn_2")
     assert book.marking.clear(None) == (KEY,)
@@ -447,7 +446,7 @@ class Lives(RuleBasedStateMachine):
         self.turns = itertools.count(1)
         self.stopped_at: float | None = None
         for key in KEYS:
-            self.registry.add(key, "a", 0, 1.0)
+            add(self.registry, key, "a", 0, 1.0)
         self.registry.commit()
         self.awake()
 
@@ -474,7 +473,7 @@ class Lives(RuleBasedStateMachine):
 
     def suspend(self) -> None:
         for shard in range(SHARDS):
-            self.marking.suspend_stuck(shard, SHARDS)
+            self.marking.suspend_stuck(shard)
         for known in self.known.values():
             if known.strikes >= 3:
                 known.strikes, known.standing = 0, Standing.SUSPENDED
@@ -485,7 +484,7 @@ class Lives(RuleBasedStateMachine):
         if known.running is None:
             entry = self.registry.session(key)
             assert entry is not None
-            self.marking.spoken_to(entry)
+            self.marking.activated(entry)
             self.marking.commit()
             if known.standing is Standing.SUSPENDED:
                 known.standing = Standing.CLEAR
@@ -521,7 +520,7 @@ class Lives(RuleBasedStateMachine):
         self.registry.chronicle.reached("stop_began_at", began)
         turns = self.cut("shutdown_timeout", frozenset(KEYS))
         busy = frozenset(turns) | {key for key in KEYS if self.known[key].queued}
-        self.marking.drop_idle(busy, frozenset(), SHARDS, cut_since=LATER)
+        self.marking.drop_idle(busy, frozenset(), cut_since=LATER)
         self.commit(torn)
         for key in KEYS:
             if key not in busy:
@@ -547,8 +546,8 @@ class Lives(RuleBasedStateMachine):
         self.suspend()
         since = lives[0].stop_began_at if stopped else self.clock()
         assert since is not None
-        cut_by_the_stop = {key for key, entry in self.marking._ledger.entries.items() if entry.last_at >= since}
-        self.marking.drop_idle(kept, frozenset(), SHARDS, cut_since=since)
+        cut_by_the_stop = {key for key, entry in self.marking.state.ledger.entries.items() if entry.last_at >= since}
+        self.marking.drop_idle(kept, frozenset(), cut_since=since)
         for key in KEYS:
             if key not in kept | cut_by_the_stop:
                 self.known[key].strikes = 0
@@ -577,7 +576,7 @@ def test_the_lives_of_the_supervisor_are_kept_and_bounded(book: Book) -> None:
     chronicle.reached("ready_at", 5.0)
     chronicle.reached("ready_at", 9.0)
     chronicle.reached("stop_began_at", 6.0)
-    chronicle.goes_on()
+    chronicle.goes_on("stop_began_at")
     chronicle.reached("ended_at", 7.0, how="restart")
 
     life = chronicle.lives(1)[0]

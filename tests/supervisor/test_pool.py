@@ -79,7 +79,7 @@ async def test_a_process_that_ends_at_once_is_told_once_with_its_exit_code(made:
 
     event = await ended(made)
 
-    assert (event.slot, event.generation, event.exitcode) == (0, 1, 1)
+    assert (event.process, event.exitcode) == ((0, 1), 1)
     assert 0 <= event.jitter < 1
 
 
@@ -87,7 +87,7 @@ async def test_a_process_that_is_killed_while_it_starts_ends_and_is_told(made: M
     made.pool.spawn(0, 1)
     made.pool.kill(0, 1)
 
-    assert (await ended(made)).generation == 1
+    assert (await ended(made)).process.generation == 1
 
 
 async def test_a_kill_for_an_earlier_process_does_not_hit_the_present_one(made: Made) -> None:
@@ -109,7 +109,7 @@ async def test_a_fork_server_that_hangs_is_replaced(made: Made, monkeypatch: pyt
     made.pool.kill(0, 2)
 
     event = await ended(made)
-    assert (event.generation, event.exitcode) == (2, None)
+    assert (event.process.generation, event.exitcode) == (2, None)
     assert "could not be started" in event.why
     made.pool.spawn(0, 3)
     assert isinstance(await made.next(), WorkerSpawned | WorkerExited)

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fakes.marking import add
 
 from hermes_actors.home import Home
 from hermes_actors.records.rebuilding import Rebuilding
@@ -74,7 +75,7 @@ def test_the_file_of_a_shard_that_was_used_is_missed(registry: Registry, sign: s
     desk = rebuilding(registry)
     desk.opened(SHARD, registry.floor + 1, seen(0, flaw="new"))
     if sign == "a session":
-        registry.add(KEY, "a", SHARD, 1.0)
+        add(registry, KEY, "a", SHARD, 1.0)
     elif sign == "a turn":
         registry.losses.reached({SHARD: 1})
     else:
@@ -149,12 +150,12 @@ def test_a_registry_that_does_not_know_what_it_had_to_know_asks_for_all(registry
 
 
 def test_a_session_that_began_after_a_loss_is_not_told_of_it(registry: Registry) -> None:
-    registry.add("api:a:old", "a", SHARD, 1.0)
+    add(registry, "api:a:old", "a", SHARD, 1.0)
     desk = rebuilding(registry)
     desk.opened(SHARD, registry.floor + 1, seen(0))
     desk.opened(SHARD, registry.floor + 2, seen(0, flaw="new"))
 
-    new, old = registry.add("api:a:new", "a", SHARD, 60.0), registry.session("api:a:old")
+    new, old = add(registry, "api:a:new", "a", SHARD, 60.0), registry.session("api:a:old")
 
     assert old is not None
     assert registry.losses.untold(new) is None

@@ -5,20 +5,23 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 import pytest
+from fakes.marking import add as add_session
+from fakes.marking import new_id
 
 from hermes_actors.core.sessions import marks
+from hermes_actors.core.sessions.book import BadCursor
 from hermes_actors.core.state import NEVER_RESTARTED, ActorRecord, Owner
 from hermes_actors.disk import sqlite
 from hermes_actors.disk.sqlite import is_damage, mark_suspect
 from hermes_actors.home import Home
 from hermes_actors.records import registry_file
-from hermes_actors.records.registry import BadCursor, Registry, ShardsFixed, find_sessions
+from hermes_actors.records.registry import Registry, ShardsFixed, find_sessions
 from hermes_actors.records.registry_file import RegistryUnusable, check
-from hermes_actors.records.session_ids import new_session_id
 from hermes_actors.wire.sharding import shard_of
 
 DIGESTS = [
@@ -46,7 +49,7 @@ def registry(home: Home) -> Iterator[Registry]:
 
 
 def add(registry: Registry, key: str, now: float = 1.0) -> str:
-    return registry.add(key, key.split(":")[1], shard_of(key, 8), now).session_id
+    return add_session(registry, key, key.split(":")[1], shard_of(key, 8), now).session_id
 
 
 def keys(registry: Registry, principal: str | None = None, *, limit: int = 10) -> list[str]:
@@ -140,7 +143,7 @@ def test_a_cursor_that_is_none_is_refused(registry: Registry, cursor: str) -> No
 
 def test_a_session_is_found_by_its_key_or_the_end_of_it(home: Home, registry: Registry) -> None:
     for key in ("api:a:work", "api:b:work", "work", "api:a:100%_done"):
-        registry.add(key, "x", shard_of(key, 8), 1.0)
+        add_session(registry, key, "x", shard_of(key, 8), 1.0)
     registry.commit()
 
     assert [entry.key for entry in find_sessions(home.registry, "work", 5)] == ["work"]
@@ -148,7 +151,7 @@ def test_a_session_is_found_by_its_key_or_the_end_of_it(home: Home, registry: Re
     assert [entry.key for entry in find_sessions(home.registry, "100%_done", 5)] == ["api:a:100%_done"]
     assert find_sessions(home.registry, "%", 5) == ()
     assert find_sessions(home.registry, "ork", 5) == (), "a part of a name is none"
-    registry.add("api:b:100%_done", "x", shard_of("api:b:100%_done", 8), 1.0)
+    add_session(registry, "api:b:100%_done", "x", shard_of("api:b:100%_done", 8), 1.0)
     registry.commit()
     assert [len(find_sessions(home.registry, "100%_done", most)) for most in (1, 5)] == [1, 2]
 
@@ -157,8 +160,8 @@ def test_what_became_of_an_actor_is_kept_and_found(home: Home) -> None:
     record = ActorRecord(3, 2, "turn_1 succeeded on fallback", 7.5, "turn_1")
     with closing(opened(home)) as first:
         add(first, "api:a:1")
-        first.write_actor("api:a:1", record)
-        first.write_actor("api:a:2", record)
+        write_actor(first, "api:a:1", record)
+        write_actor(first, "api:a:2", record)
         first.commit()
     with closing(opened(home)) as second:
         entry = second.session("api:a:1")
@@ -168,19 +171,25 @@ def test_what_became_of_an_actor_is_kept_and_found(home: Home) -> None:
         assert second.session("api:a:2") is None
 
 
+def write_actor(registry: Registry, key: str, actor: ActorRecord) -> None:
+    entry = registry.session(key)
+    if entry is not None:
+        registry.write(replace(entry, actor=actor))
+
+
 def test_session_ids_are_unique_and_sort_by_time() -> None:
-    ids = [new_session_id(1_700_000_000 + n) for n in range(100)]
+    ids = [new_id(1_700_000_000 + n) for n in range(100)]
 
     assert ids == sorted(set(ids))
     assert all(len(one) == 36 and one.startswith("ses_") for one in ids)
 
 
 def test_a_session_id_sorts_after_those_before_it_although_the_clock_was_set_back() -> None:
-    before = new_session_id(1_700_000_000)
+    before = new_id(1_700_000_000)
 
-    assert new_session_id(1_600_000_000, before, None) > before
-    assert new_session_id(1_700_000_000, before) > before
-    assert new_session_id(1_700_000_000, "ses_of another make") > before[:16]
+    assert new_id(1_600_000_000, before, None) > before
+    assert new_id(1_700_000_000, before) > before
+    assert new_id(1_700_000_000, "ses_of another make") > before[:16]
 
 
 def test_the_shard_table_is_kept(home: Home) -> None:
@@ -224,7 +233,7 @@ def test_the_sessions_of_the_first_schema_have_actors_that_were_never_restarted(
         assert entry is not None
         assert (entry.session_id, entry.last_active_at, entry.actor) == ("ses_1", 2.0, NEVER_RESTARTED)
         assert registry.set_aside is None
-        registry.write_actor("api:a:1", ActorRecord(restarts=1))
+        write_actor(registry, "api:a:1", ActorRecord(restarts=1))
         add(registry, "api:a:2")
         registry.commit()
         assert registry.count() == 2

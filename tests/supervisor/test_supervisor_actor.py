@@ -9,34 +9,44 @@ from typing import Any
 
 import pykka
 import pytest
-from fakes.core_desk import Desk, serving
+from fakes.core_desk import SHARDS, Desk, serving
 from fakes.gateway_process import BOUND_S
+from fakes.records import FakeRecords
 
 from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event, Started, StopAsked, WorkerExited
-from hermes_actors.supervisor.actor import Intake, Supervisor
-from hermes_actors.supervisor.recorder import NotWritable, Outgoing
+from hermes_actors.core.sessions.ledger import Ledger
+from hermes_actors.core.state import Process
+from hermes_actors.supervisor.actor import Caused, Intake, Supervisor
+from hermes_actors.supervisor.recorder import NotWritable
 
 
-class Disk:
-    """A recorder that only remembers, and fails when told to."""
+class Disk(FakeRecords):
+    """Records that fail when told to."""
 
     def __init__(self) -> None:
+        super().__init__(SHARDS)
         self.done: list[str] = []
-        self.effects: list[core.RegistryEffect] = []
+        self.effects: list[core.Write] = []
         self.full = False
-        self.unwritable = False  # without what others rely on
+        self.unwritable = False
 
-    def record(self, effects: Sequence[core.Effect]) -> list[Outgoing]:
+    def be_patient(self) -> None:
+        pass
+
+    def perform(self, effects: Sequence[core.Effect]) -> list[core.Effect]:
         if self.full:
             raise OSError("disk full")
-        if self.unwritable and any(isinstance(effect, core.CommitTable) for effect in effects):
+        written = [effect for effect in effects if isinstance(effect, core.Write)]
+        if self.unwritable and written:
             raise NotWritable("disk full")
-        recorded = [effect for effect in effects if isinstance(effect, core.RegistryEffect)]
-        self.done += [type(effect).__name__ for effect in recorded]
-        self.effects += recorded
+        self.write(written)
+        self.done += [type(effect).__name__ for effect in written]
+        self.effects += written
+        return [effect for effect in effects if not isinstance(effect, core.Write)]
+
+    def commit(self, _ledger: Ledger) -> None:
         self.done.append("commit")
-        return [effect for effect in effects if not isinstance(effect, core.RegistryEffect)]
 
 
 class Loop:
@@ -47,9 +57,10 @@ class Loop:
         self.delivered: queue.Queue[list[str]] = queue.Queue()
         self.failures: queue.Queue[BaseException] = queue.Queue()
 
-    def deliver(self, effects: Sequence[Outgoing], _tick_at: float | None) -> None:
+    def deliver(self, effects: Sequence[Caused], _tick_at: float | None) -> None:
         self.disk.done.append("deliver")
-        self.delivered.put([type(effect).__name__ for effect in effects])
+        self.causes = [caused.cause for caused in effects]
+        self.delivered.put([type(caused.effect).__name__ for caused in effects])
 
 
 @pytest.fixture
@@ -75,7 +86,16 @@ def test_nothing_leaves_before_the_whole_batch_is_committed(actor: Any, disk: Di
 
     effects = loop.delivered.get(timeout=BOUND_S)
     assert effects[:3] == ["Spawn", "Spawn", "Log"]
-    assert disk.done == ["CommitTable", "CommitTable", "RecordStopBegan", "RecordCuts", "commit", "deliver"]
+    assert disk.done == ["WriteOwners", "WriteOwners", "NoteLife", "NoteLife", "commit", "deliver"]
+
+
+def test_each_effect_names_the_event_that_led_to_it(actor: Any, loop: Loop) -> None:
+    actor.tell((Started(), StopAsked(now=False, by="SIGTERM")))
+
+    names = loop.delivered.get(timeout=BOUND_S)
+
+    assert {name for name, cause in zip(names, loop.causes, strict=True) if cause == 1} == {"Spawn"}
+    assert set(loop.causes) == {1, 2}
 
 
 def test_what_is_recorded_of_a_drain_has_the_time_of_the_wall_clock(actor: Any, disk: Disk, loop: Loop) -> None:
@@ -83,7 +103,8 @@ def test_what_is_recorded_of_a_drain_has_the_time_of_the_wall_clock(actor: Any, 
     actor.tell((Started(), StopAsked(now=False, by="SIGTERM")))
     loop.delivered.get(timeout=BOUND_S)
 
-    (began,) = [effect for effect in disk.effects if isinstance(effect, core.RecordStopBegan)]
+    (began,) = [effect for effect in disk.effects if isinstance(effect, core.NoteLife)][:1]
+    assert began.at is not None
     assert before - 1 < began.at < time.time() + 1  # the two clocks are not read at the same moment
 
 
@@ -101,17 +122,17 @@ def test_a_write_that_fails_ends_the_actor_loudly_and_nothing_leaves(actor: Any,
 def test_a_batch_that_cannot_be_recorded_is_decided_anew_without_what_needs_it(disk: Disk, loop: Loop) -> None:
     recorder: Any = disk
     actor = Supervisor.start(serving().state, recorder, loop.deliver, loop.failures.put)
-    first, second = (WorkerExited(slot=slot, generation=1, exitcode=-9, jitter=0.0) for slot in (0, 1))
+    first, second = (WorkerExited(process=Process(slot, 1), exitcode=-9, jitter=0.0) for slot in (0, 1))
     disk.unwritable = True
     actor.tell((first,))
-    assert loop.delivered.get(timeout=BOUND_S) == ["Sweep", "Log", "Log", "SendTable", "SendListen"]
+    assert loop.delivered.get(timeout=BOUND_S) == ["Sweep", "Log", "Log", "Send", "Send"]
 
     disk.unwritable = False
     actor.tell((second,))
 
     assert "Spawn" in loop.delivered.get(timeout=BOUND_S)
     actor.stop(timeout=BOUND_S)
-    assert disk.done[-3:] == ["CommitTable", "commit", "deliver"]
+    assert disk.done[-3:] == ["WriteOwners", "commit", "deliver"]
 
 
 def test_a_gateway_that_cannot_record_its_start_does_not_start(actor: Any, disk: Disk, loop: Loop) -> None:

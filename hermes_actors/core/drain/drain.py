@@ -19,21 +19,21 @@ from hermes_actors.core.effects import (
     Effect,
     Finish,
     Log,
-    RecordCuts,
-    RecordStopBegan,
-    RecordStopCancelled,
+    NoteLife,
     Reply,
-    SendCut,
-    SendDrain,
-    SendDrainOver,
-    SendSeal,
+    Send,
     TellServiceManager,
 )
-from hermes_actors.core.events import RestartWanted, ShardRecovered, StopAsked, WorkerDrained, WorkerSealed
+from hermes_actors.core.events import StopAsked
 from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S, Alarm, Result
+from hermes_actors.core.sessions import marking
+from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.state import Drain, Process, Seal, SealedTurns, State, Waiting, Wish
 from hermes_actors.operations.results import Phase, Then, WorkerState
+from hermes_actors.wire import messages as wire
+from hermes_actors.wire.messages import Drained, DrainOver, Recovered, RestartWanted, Sealed
+from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
 SEAL_ANSWER_S = 2.0  # for a worker to tell what runs; one that is silent is killed, and recovered at the next start
@@ -48,12 +48,12 @@ def signalled(event: StopAsked) -> Wish:
     return Wish(then=Then.STOP, timeout_s=0.0 if event.now else None, by=event.by, signal=True)
 
 
-def wanted(event: RestartWanted) -> Wish:
+def wanted(message: RestartWanted) -> Wish:
     """What an administrator's message wants."""
-    return Wish(then=Then.RESTART, by=f"/restart in {event.key}", asker=event.key)
+    return Wish(then=Then.RESTART, by=f"/restart in {message.key}", asker=message.key)
 
 
-def asked(state: State, wish: Wish, now: float) -> Result:
+def asked(state: State, wish: Wish, now: float, book: Book) -> Result:
     """Begin a drain, or join the one that there is: its deadline comes nearer or stays, the stronger wish follows it.
 
     A second signal seals at once; a third waits for no worker any more.
@@ -61,14 +61,14 @@ def asked(state: State, wish: Wish, now: float) -> Result:
     timeout_s = state.limits.drain_timeout_s if wish.timeout_s is None else wish.timeout_s
     waiting = (wish.waiting,) if wish.waiting else ()
     if waiting and state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is wish.then:
-        return state, replies(state.drain, waiting)  # it comes to that this moment
+        return state, replies(state.drain, waiting, book)  # it comes to that this moment
     refused = _refusal(state, wish)
     if refused is not None:
         return state, (refused,)
     if state.drain is None:
         return _begin(state, wish, timeout_s, now)
     if state.phase is Phase.HELD and wish.then is Then.HOLD:
-        return state, replies(state.drain, waiting)
+        return state, replies(state.drain, waiting, book)
     return _join(state, state.drain, wish, timeout_s, now)
 
 
@@ -132,21 +132,22 @@ def _join(state: State, drain: Drain, wish: Wish, timeout_s: float, now: float) 
     return state, effects
 
 
-def cancel(state: State, by: Waiting) -> Result:
+def cancel(state: State, by: Waiting, book: Book) -> Result:
     """Serve again, where nothing was cut yet or the gateway is held."""
     drain = state.drain
     if drain is None or drain.seal is not None or state.phase in (Phase.STOPPING, Phase.STOPPED):
         why = "no drain is on its way" if drain is None else "the drain is past its deadline: what ran is being cut"
         return state, (Reply(client=by.client, request=by.request, error=RefusalCode.NOT_DRAINING, why=why),)
-    state, effects = _called_off(state, drain, RefusalCode.CANCELLED, "an operator cancelled the drain")
+    state, effects = _called_off(state, drain, book, RefusalCode.CANCELLED, "an operator cancelled the drain")
     return state, (Log(level="info", text="drain cancelled"), *effects, Reply(client=by.client, request=by.request))
 
 
-def _called_off(state: State, drain: Drain, error: RefusalCode, why: str) -> Result:
+def _called_off(state: State, drain: Drain, book: Book, error: RefusalCode, why: str) -> Result:
     state = replace(state, phase=drain.before, drain=None)
+    if drain.stop_noted:
+        book.write(NoteLife(milestone="stop_began_at", at=None))
     return state, (
-        *((RecordStopCancelled(),) if drain.stop_noted else ()),
-        *((SendDrainOver(to=state.live),) if state.live else ()),
+        *((Send(to=state.live, message=DrainOver()),) if state.live else ()),
         TellServiceManager(about="serving", within_s=0.0),
         *(Reply(client=client, request=request, error=error, why=why) for client, request in drain.waiting),
     )
@@ -162,22 +163,21 @@ def greeting(state: State, process: Process) -> tuple[Effect, ...]:
     return _message(state, state.drain, (process,))
 
 
-def drained(state: State, event: WorkerDrained) -> Result:
+def drained(state: State, process: Process, message: Drained) -> Result:
     """One worker less to wait for."""
-    if state.drain is None or event.number != state.drain.number:  # that one was cancelled
+    if state.drain is None or message.number != state.drain.number:  # that one was cancelled
         return state, ()
-    drained = state.drain.drained | {Process(event.slot, event.generation)}
+    drained = state.drain.drained | {process}
     return replace(state, drain=replace(state.drain, drained=drained)), ()
 
 
-def sealed(state: State, event: WorkerSealed) -> Result:
+def sealed(state: State, process: Process, message: Sealed) -> Result:
     """Keep a worker's answer; one that comes too late, or of who was not asked, is nobody's."""
-    process = Process(event.slot, event.generation)
     seal = None if state.drain is None else state.drain.seal
-    if state.drain is None or seal is None or event.request != seal.request or process not in seal.waiting:
+    if state.drain is None or seal is None or message.request != seal.request or process not in seal.waiting:
         return state, ()
-    whole = state.workers[event.slot].state is WorkerState.READY
-    turns = SealedTurns(cut=event.cut, busy=event.busy, stateless=event.stateless, whole=whole)
+    whole = state.workers[process.slot].state is WorkerState.READY
+    turns = SealedTurns(cut=tuple(message.cut), busy=frozenset(message.busy), stateless=message.stateless, whole=whole)
     seal = replace(seal, waiting=seal.waiting - {process}, answers={**seal.answers, process: turns})
     return replace(state, drain=replace(state.drain, seal=seal)), ()
 
@@ -191,20 +191,20 @@ def died(before: State, after: State) -> State:
     return replace(after, drain=replace(after.drain, unread=after.drain.unread | unread))
 
 
-def recovered(state: State, event: ShardRecovered) -> State:
+def recovered(state: State, message: Recovered) -> State:
     """One of these was read: whom the death cut is told with those that the drain cuts."""
     drain = state.drain
-    if drain is None or event.shard not in {shard for _, shard in drain.unread}:
+    if drain is None or message.shard not in {shard for _, shard in drain.unread}:
         return state
-    unread = frozenset((slot, shard) for slot, shard in drain.unread if shard != event.shard)
-    crashed = (*drain.crashed, *(turn.key for turn in event.cut))
+    unread = frozenset((slot, shard) for slot, shard in drain.unread if shard != message.shard)
+    crashed = (*drain.crashed, *(turn.key for turn in message.cut))
     return replace(state, drain=replace(drain, unread=unread, crashed=crashed))
 
 
 # -- what follows from the state and the time ----------------------------------------------------------------------
 
 
-def settle(state: State, now: float) -> Result:
+def settle(state: State, now: float, book: Book) -> Result:
     """Seal when nothing is left to wait for, conclude when all have answered."""
     effects: tuple[Effect, ...] = ()
     if state.phase is not Phase.DRAINING or state.drain is None:
@@ -213,27 +213,26 @@ def settle(state: State, now: float) -> Result:
         state, effects = _seal(state, state.drain, now)
     drain = state.drain
     if drain is not None and drain.seal is not None:
-        state, noted = _stop_noted(state, drain)
-        effects += noted
+        state = _stop_noted(state, drain, book)
         if now >= drain.seal.deadline or drain.seal.waiting.isdisjoint(state.live):
-            state, more = _conclude(state, now) if state.unwritable is None else _conclude_unmarked(state, drain, now)
+            state, more = _concluded(state, now, book)
             effects += more
     return state, effects
 
 
-def ended(state: State, now: float) -> tuple[Effect, ...]:
+def ended(state: State, now: float, book: Book) -> tuple[Effect, ...]:
     """The last there is to do, when no worker is left."""
     drain = state.drain
     assert drain is not None, "nothing else ends the gateway"
     drain = replace(drain, took_s=now - drain.began_at)
-    return (*replies(drain, drain.waiting), Finish(restart=drain.then is Then.RESTART))
+    return (*replies(drain, drain.waiting, book), Finish(restart=drain.then is Then.RESTART))
 
 
 def alarms(state: State) -> Iterator[Alarm]:
     """When there is no more waiting: :func:`settle` does it, after every event."""
     if state.drain is not None and state.phase is Phase.DRAINING:
         seal = state.drain.seal
-        yield state.drain.deadline if seal is None else seal.deadline, lambda later, _: (later, ())
+        yield state.drain.deadline if seal is None else seal.deadline, lambda later, _now, _book: (later, ())
 
 
 def forgive(state: State, now: float) -> State:
@@ -254,33 +253,55 @@ def _seal(state: State, drain: Drain, now: float) -> Result:
     seal = Seal(request=number, deadline=now + SEAL_ANSWER_S, waiting=frozenset(to))
     drain = replace(drain, seal=seal, sealed_at=now if drain.sealed_at is None else drain.sealed_at)
     state = replace(state, asked=number, drain=drain)
-    asking = (SendSeal(to=to, request=number),) if to else ()
+    asking = (Send(to=to, message=wire.Seal(request=number)),) if to else ()
     return state, (_notice(state, drain, now), *asking)
 
 
-def _stop_noted(state: State, drain: Drain) -> Result:
+def _stop_noted(state: State, drain: Drain, book: Book) -> State:
     """Strikes from the first cut of this drain on belong to the end of this life; a hold may end with it too."""
     if drain.stop_noted:
-        return state, ()
+        return state
     assert drain.sealed_at is not None
-    at = state.wall(drain.sealed_at)
-    return replace(state, drain=replace(drain, stop_noted=True)), (RecordStopBegan(at=at),)
+    book.write(NoteLife(milestone="stop_began_at", at=state.wall(drain.sealed_at)))
+    return replace(state, drain=replace(drain, stop_noted=True))
 
 
-def _conclude(state: State, now: float) -> Result:
-    """Record what is cut, then cut it, then stop or hold. The silent are killed: the next start finds what they did."""
+def _concluded(state: State, now: float, book: Book) -> Result:
+    """All have answered, or are late: mark what is cut, then cut it. Where that is not possible, a stop cuts nothing.
+
+    Workers that stop with sealed turns leave these as running on disk, so the next start marks them as after a crash.
+    What is to go on after the drain goes on without it.
+    """
+    drain = state.drain
+    assert drain is not None
+    if book.fault is None:
+        return _conclude(state, now, book)
+    if drain.then is Then.STOP:
+        log = Log(
+            level="error", text="what is cut cannot be marked now; the next start will", fields={"why": book.fault}
+        )
+        state, effects = _conclude(state, now, book)
+        return state, (log, *effects)
+    why = f"the disk cannot be written ({book.fault}), so what the drain would cut cannot be marked; everything goes on"
+    state, effects = _called_off(state, drain, book, RefusalCode.STORE_FAILED, why)
+    return state, (Log(level="error", text="the drain is called off", fields={"why": why}), *effects)
+
+
+def _conclude(state: State, now: float, book: Book) -> Result:
+    """Mark and cut, then stop or hold. The silent are killed: the next start finds what they did."""
     drain = state.drain
     assert drain is not None
     assert drain.seal is not None
-    assert drain.sealed_at is not None
-    seal, since, live = drain.seal, state.wall(drain.sealed_at), state.live
-    cuts = tuple(
-        sorted({turn for answer in seal.answers.values() for turn in answer.cut}, key=attrgetter("key", "turn_id"))
-    )
+    seal, live, marked = drain.seal, state.live, book.fault is None
+    sealed = {turn for answer in seal.answers.values() for turn in answer.cut}
+    cuts = tuple(sorted(sealed, key=attrgetter("key", "turn_id")))
     waiting: frozenset[str] = frozenset().union(*(answer.busy for answer in seal.answers.values()))
+    if marked:
+        _mark(state, drain, cuts, waiting, book)
     drain = replace(
         drain,
         seal=None,
+        unmarked=not marked and bool(cuts),
         cut=(*drain.crashed, *(turn.key for turn in cuts)),
         silent=tuple(
             sorted({process.slot for process in live if process in seal.waiting} | {slot for slot, _ in drain.unread})
@@ -289,49 +310,35 @@ def _conclude(state: State, now: float) -> Result:
         stateless=sum(answer.stateless for answer in seal.answers.values()),
         took_s=now - drain.began_at,
     )
-    record = RecordCuts(
-        cuts=cuts,
-        reason=reason(drain),
-        drop_idle=drain.then is not Then.HOLD,
-        busy=waiting.union(turn.key for turn in cuts),
-        unknown=_unknown(state, seal),
-        shards=len(state.owners),
-        since=since,
-    )
     state = replace(state, drain=drain)
-    effects: tuple[Effect, ...] = (record, over(drain, record))
+    effects: tuple[Effect, ...] = (over(drain),)
     for process in live:
         if process in seal.waiting:
             state, more = lifecycle.kill(state, process.slot, now, f"it did not tell what runs for {SEAL_ANSWER_S:g} s")
             effects += more
     answered = tuple(process for process in live if process in seal.answers)
-    if answered:
-        effects += (SendCut(to=answered, reason=record.reason, at=state.wall(now)),)
-    state, after = _hold(state, drain, now) if drain.then is Then.HOLD else lifecycle.stop(state, STOP_S, now)
+    if answered and marked:
+        effects += (Send(to=answered, message=wire.Cut(reason=reason(drain), at=state.wall(now))),)
+    hold = drain.then is Then.HOLD
+    state, after = _hold(state, drain, now, book) if hold else lifecycle.stop(state, STOP_S, now)
     return state, (*effects, *after)
 
 
-def _conclude_unmarked(state: State, drain: Drain, now: float) -> Result:
-    """The disk cannot be written. What is to go on after the drain goes on without it; a stop cuts nothing.
-
-    Workers that stop with sealed turns leave these as running on disk, so the next start marks them as after a crash.
-    """
-    fault = state.unwritable
-    if drain.then is not Then.STOP:
-        why = f"the disk cannot be written ({fault}), so what the drain would cut cannot be marked; everything goes on"
-        state, effects = _called_off(state, drain, RefusalCode.STORE_FAILED, why)
-        return state, (Log(level="error", text="the drain is called off", fields={"why": why}), *effects)
-    state, effects = _conclude(state, now)
-    assert state.drain is not None
-    unmarked = any(effect.cuts for effect in effects if isinstance(effect, RecordCuts))
-    state = replace(state, drain=replace(state.drain, unmarked=unmarked))
-    log = Log(level="error", text="what is cut cannot be marked now; the next start will", fields={"why": fault})
-    return state, (log, *(effect for effect in effects if not isinstance(effect, RecordCuts | SendCut)))
+def _mark(state: State, drain: Drain, cuts: tuple[CutTurn, ...], waiting: frozenset[str], book: Book) -> None:
+    """Strike and mark the sessions that are cut. Where the gateway stops, idle ones lose their strikes."""
+    assert drain.seal is not None
+    assert drain.sealed_at is not None
+    since = state.wall(drain.sealed_at)
+    marking.cut(book, cuts, reason(drain))
+    book.write(NoteLife(milestone="stop_began_at", at=since))  # unless that could be written before
+    if drain.then is not Then.HOLD:
+        busy = waiting.union(turn.key for turn in cuts)
+        marking.drop_idle(book, busy, _unknown(state, drain.seal), cut_since=since)
 
 
-def _hold(state: State, drain: Drain, now: float) -> Result:
+def _hold(state: State, drain: Drain, now: float, book: Book) -> Result:
     state = replace(state, phase=Phase.HELD, drain=replace(drain, deadline=min(drain.deadline, now), waiting=()))
-    return state, (*replies(drain, drain.waiting), _notice(state, drain, now))
+    return state, (*replies(drain, drain.waiting, book), _notice(state, drain, now))
 
 
 def _unknown(state: State, seal: Seal) -> frozenset[int]:
@@ -352,15 +359,14 @@ def _order(drain: Drain) -> tuple[Then, float, str | None]:
 def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effect, ...]:
     if not to:
         return ()
-    order = SendDrain(
-        to=to,
+    order = wire.Drain(
         number=drain.number,
         reason=reason(drain),
-        then=drain.then,
+        then=drain.then.value,
         deadline=state.wall(drain.deadline),
         asker=drain.asker,
     )
-    return (order,)
+    return (Send(to=to, message=order),)
 
 
 def _notice(state: State, drain: Drain, now: float) -> Effect:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hermes_actors.core.effects import Effect, Log, RecordCuts, Reply, ReplyDrained
+from hermes_actors.core.effects import Effect, Log, Reply
+from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.sessions.ledger import Cause
 from hermes_actors.core.state import Drain, Waiting
 from hermes_actors.operations.results import Drained, Then
@@ -22,7 +23,7 @@ def reason(drain: Drain) -> Cause:
     return "restart_timeout" if drain.then is Then.RESTART else "shutdown_timeout"
 
 
-def over(drain: Drain, record: RecordCuts) -> Log:
+def over(drain: Drain) -> Log:
     """That nothing runs any more, or what is cut."""
     fields = {
         "then": drain.then.value,
@@ -32,19 +33,20 @@ def over(drain: Drain, record: RecordCuts) -> Log:
         "stateless": drain.stateless,
         "waiting": drain.kept,
         "silent": list(drain.silent),
-        "reason": record.reason,
+        "reason": reason(drain),
     }
     cut = drain.cut or drain.stateless or drain.silent
     text = "drained; what still ran is cut" if cut else "drained"
     return Log(level="warning" if cut else "info", text=text, fields=fields)
 
 
-def replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
+def replies(drain: Drain, to: tuple[Waiting, ...], book: Book) -> tuple[Effect, ...]:
     """Whom it cut, for each who asked for it."""
     if drain.unmarked:
         return tuple(
             Reply(client=one, request=request, error=RefusalCode.STORE_FAILED, why=UNMARKED) for one, request in to
         )
+    stuck = [key for key in drain.cut if book.strikes(key) >= book.threshold]
     drained = Drained(
         marked=len(drain.cut),
         cut=drain.cut[:CUT_SHOWN],
@@ -53,5 +55,6 @@ def replies(drain: Drain, to: tuple[Waiting, ...]) -> tuple[Effect, ...]:
         silent=drain.silent,
         took_s=round(drain.took_s, 3),
         then=drain.then,
+        suspended=tuple(stuck[:CUT_SHOWN]),
     )
-    return tuple(ReplyDrained(client=client, request=request, drained=drained, cut=drain.cut) for client, request in to)
+    return tuple(Reply(client=client, request=request, result=drained) for client, request in to)

@@ -14,19 +14,20 @@ from hermes_actors.core.drain.drain import MOST_WAITING
 from hermes_actors.core.effects import DropNextLife, Effect, Log, PrepareRestart, ProveWritable, Reply
 from hermes_actors.core.events import RestartPrepared, RestartRefused
 from hermes_actors.core.pool.lifecycle import Result
+from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.state import Preparation, State, Waiting, Wish
 from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire.refusals import RefusalCode
 
 
-def asked(state: State, wish: Wish, now: float) -> Result:
+def asked(state: State, wish: Wish, now: float, book: Book) -> Result:
     """Have a drain, where the gateway is to go on after it only if what it cuts can be marked."""
     if wish.then is Then.STOP:
-        return _begun(state, wish, now)
-    if state.unwritable is not None:
-        return state, _not_begun(wish, state.unwritable)
-    state, effects = _begun(state, wish, now)
-    return state, (ProveWritable(), *effects)
+        return _begun(state, wish, now, book)
+    if book.fault is not None:
+        return state, _not_begun(wish, book.fault)
+    book.write(ProveWritable())
+    return _begun(state, wish, now, book)
 
 
 def _not_begun(wish: Wish, fault: str) -> tuple[Effect, ...]:
@@ -36,16 +37,16 @@ def _not_begun(wish: Wish, fault: str) -> tuple[Effect, ...]:
     return (log, *_replies((wish,), RefusalCode.STORE_FAILED, why))
 
 
-def _begun(state: State, wish: Wish, now: float) -> Result:
+def _begun(state: State, wish: Wish, now: float, book: Book) -> Result:
     """Drain at once, unless a next life has to be made ready for it."""
     if wish.then is not Then.RESTART:
         why = f"{wish.by} came later, and wants the gateway to {wish.then.value}"
         state, ended = _end(state, RefusalCode.OVERRULED, why)
-        state, effects = drain.asked(state, wish, now)
+        state, effects = drain.asked(state, wish, now, book)
         return state, (*ended, *effects)
     ends = state.drain is not None and state.drain.then is not Then.HOLD
     if ends or state.phase is Phase.STOPPED:  # the next life is ready, or is not to be
-        return drain.asked(state, wish, now)
+        return drain.asked(state, wish, now, book)
     return _prepare(state, wish)
 
 
@@ -61,7 +62,7 @@ def _prepare(state: State, wish: Wish) -> Result:
     return replace(state, preparation=replace(state.preparation, wishes=(*wishes, wish))), ()
 
 
-def prepared(state: State, event: RestartPrepared, now: float) -> Result:
+def prepared(state: State, event: RestartPrepared, now: float, book: Book) -> Result:
     """Drain for all who wait for it."""
     preparation = state.preparation
     if preparation is None or event.number != preparation.number:  # that one was dropped
@@ -69,7 +70,7 @@ def prepared(state: State, event: RestartPrepared, now: float) -> Result:
     state = replace(state, preparation=None)
     effects: tuple[Effect, ...] = ()
     for wish in preparation.wishes:
-        state, more = drain.asked(state, wish, now)
+        state, more = drain.asked(state, wish, now, book)
         effects += more
     return state, effects
 
@@ -83,15 +84,15 @@ def refused(state: State, event: RestartRefused) -> Result:
     return state, (log, *replies)
 
 
-def cancel(state: State, by: Waiting) -> Result:
+def cancel(state: State, by: Waiting, book: Book) -> Result:
     """Neither restart nor drain, where nothing was cut yet or the gateway is held."""
     if state.preparation is None:
-        return drain.cancel(state, by)
+        return drain.cancel(state, by, book)
     state, ended = _end(state, RefusalCode.CANCELLED, "an operator cancelled the restart")
     effects: tuple[Effect, ...] = (Log(level="info", text="restart cancelled"),)
     if state.drain is None:
         return state, (*effects, *ended, Reply(client=by.client, request=by.request))
-    state, more = drain.cancel(state, by)
+    state, more = drain.cancel(state, by, book)
     return state, (*effects, *ended, *more)
 
 

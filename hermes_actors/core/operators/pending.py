@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from hermes_actors.core.drain import plan
-from hermes_actors.core.effects import Effect, Log, Reply, ReplyPlan, ReplySession, SendQuery
-from hermes_actors.core.events import QueryAnswered
-from hermes_actors.core.operators.views import drain_shown
+from hermes_actors.core.effects import Effect, Log, Reply, Send
+from hermes_actors.core.operators.views import drain_shown, session_shown
 from hermes_actors.core.pool.lifecycle import Alarm, Result
+from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.state import Pending, Process, State
-from hermes_actors.operations.plain import Misfit, from_plain
+from hermes_actors.operations.plain import Misfit, from_plain, to_plain
 from hermes_actors.operations.requests import (
     ListConnections,
     PlanDrain,
@@ -24,8 +24,15 @@ from hermes_actors.operations.requests import (
     StopTurn,
     SuspendSession,
 )
-from hermes_actors.operations.results import ConfigurationReloaded, ConnectionsListed, ServerRestarted, TurnStopped
+from hermes_actors.operations.results import (
+    ConfigurationReloaded,
+    ConnectionsListed,
+    ServerRestarted,
+    SessionShown,
+    TurnStopped,
+)
 from hermes_actors.operations.workers import WorkerRequest
+from hermes_actors.wire.messages import Answer, Query
 
 RESPONSE_TIMEOUT_S = 3.0  # for the workers' responses
 
@@ -35,7 +42,12 @@ def send(state: State, pending: Pending, request: WorkerRequest, now: float) -> 
     state, number = wait(state, pending, now)
     if not pending.waiting:
         return state, ()
-    return state, (SendQuery(to=tuple(sorted(pending.waiting)), request=number, operation=request),)
+    return state, (Send(to=tuple(sorted(pending.waiting)), message=query(number, request)),)
+
+
+def query(number: int, request: WorkerRequest) -> Query:
+    """A request to workers as it travels."""
+    return Query(request=number, operation=request.name, arguments=to_plain(request))
 
 
 def wait(state: State, pending: Pending, now: float) -> tuple[State, int]:
@@ -45,46 +57,53 @@ def wait(state: State, pending: Pending, now: float) -> tuple[State, int]:
     return replace(state, asked=number, pending={**state.pending, number: pending}), number
 
 
-def responded(state: State, event: QueryAnswered) -> Result:
+def responded(state: State, process: Process, answer: Answer) -> Result:
     """Keep a worker's response; drop one that comes too late, or from a worker that was not asked."""
-    pending = state.pending.get(event.request)
-    process = Process(event.slot, event.generation)
+    pending = state.pending.get(answer.request)
     if pending is None or process not in pending.waiting:
         return state, ()
     responses, effects = pending.responses, list[Effect]()
-    if event.found and pending.response is not None:
+    if answer.found and pending.response is not None:
         try:
-            responses = {**responses, event.slot: from_plain(pending.response, event.data)}
+            responses = {**responses, process.slot: from_plain(pending.response, answer.data)}
         except Misfit as error:
             effects.append(Log(level="error", text="a worker's response is not used", fields={"why": str(error)}))
     heard = replace(pending, waiting=pending.waiting - {process}, responses=responses)
-    return replace(state, pending={**state.pending, event.request: heard}), tuple(effects)
+    return replace(state, pending={**state.pending, answer.request: heard}), tuple(effects)
 
 
-def settle(state: State, now: float) -> Result:
+def settle(state: State, now: float, book: Book) -> Result:
     """Answer the operators whose requests wait for no live worker any more, or have waited long enough."""
     live = frozenset(state.live)
     over = {number: one for number, one in state.pending.items() if now >= one.deadline or one.waiting.isdisjoint(live)}
     if not over:
         return state, ()
     left = {number: one for number, one in state.pending.items() if number not in over}
-    return replace(state, pending=left), tuple(_concluded(state, one, now) for one in over.values())
+    return replace(state, pending=left), tuple(_concluded(state, one, now, book) for one in over.values())
 
 
 def alarms(state: State) -> list[Alarm]:
     """When requests are answered without the workers that are late: :func:`settle` does it, after every event."""
-    return [(one.deadline, lambda later, _: (later, ())) for one in state.pending.values()]
+    return [(one.deadline, lambda later, _now, _book: (later, ())) for one in state.pending.values()]
 
 
-def _concluded(state: State, pending: Pending, now: float) -> Effect:
+def _concluded(state: State, pending: Pending, now: float, book: Book) -> Effect:
     responses = dict(sorted(pending.responses.items()))
     missing = tuple(sorted(slot for slot, _ in pending.waiting))
     result: Any
     match pending.operation:
         case ShowSession() | SuspendSession() | ResumeSession() | ResetSession():
-            return _session(state, pending)
+            result = _session(state, pending, book)
         case PlanDrain(timeout=timeout_s):
-            return _plan(state, pending, state.limits.drain_timeout_s if timeout_s is None else timeout_s, now)
+            timeout_s = state.limits.drain_timeout_s if timeout_s is None else timeout_s
+            planned = plan.Plan(
+                timeout_s=timeout_s,
+                at=state.wall(now),
+                turns=plan.running(responses),
+                queued=plan.queued(responses),
+                missing=missing,
+            )
+            result = plan.shown(planned, book.strikes, book.threshold)
         case ShowDrain():
             result = drain_shown(state, plan.running(responses), plan.queued(responses), missing, now)
         case StopTurn():
@@ -103,27 +122,9 @@ def _concluded(state: State, pending: Pending, now: float) -> Effect:
     return Reply(client=pending.client, request=pending.request, result=result)
 
 
-def _session(state: State, pending: Pending) -> Effect:
-    assert pending.client is not None
+def _session(state: State, pending: Pending, book: Book) -> SessionShown:
+    """The session as it is now, and what its worker knows of it."""
     assert pending.entry is not None
-    return ReplySession(
-        client=pending.client,
-        request=pending.request,
-        entry=pending.entry,
-        changed=not isinstance(pending.operation, ShowSession),
-        known=pending.responses.get(state.owners[pending.entry.shard].slot),
-        owners=state.owners,
-        up=state.up,
-    )
-
-
-def _plan(state: State, pending: Pending, timeout_s: float, now: float) -> Effect:
-    assert pending.client is not None
-    planned = plan.Plan(
-        timeout_s=timeout_s,
-        at=state.wall(now),
-        turns=plan.running(pending.responses),
-        queued=plan.queued(pending.responses),
-        missing=tuple(sorted(slot for slot, _ in pending.waiting)),
-    )
-    return ReplyPlan(client=pending.client, request=pending.request, plan=planned)
+    entry = book.session(pending.entry.key) or pending.entry
+    known = pending.responses.get(state.owners[entry.shard].slot)
+    return session_shown(entry, state.owners, state.up, book.strikes(entry.key), known)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hermes_actors.core.effects import Effect, LoadSettings, Log, Reply, SendReconfigure
+from hermes_actors.core.effects import Effect, LoadSettings, Log, Reply, Send
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
 from hermes_actors.core.operators.pending import wait
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.state import Pending, State
 from hermes_actors.operations.requests import Reload
 from hermes_actors.operations.results import Phase
+from hermes_actors.wire.messages import Reconfigure
 from hermes_actors.wire.refusals import RefusalCode
 
 
@@ -44,4 +45,4 @@ def loaded(state: State, event: SettingsLoaded, now: float) -> Result:
         client=event.client, request=event.request, operation=Reload(), waiting=frozenset(to), changes=event.changes
     )
     state, number = wait(state, pending, now)
-    return state, (log, SendReconfigure(to=to, request=number)) if to else (log,)
+    return state, (log, Send(to=to, message=Reconfigure(request=number))) if to else (log,)

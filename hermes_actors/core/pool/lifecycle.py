@@ -11,22 +11,22 @@ from functools import partial
 from typing import assert_never
 
 from hermes_actors.core.effects import (
-    CommitTable,
     Effect,
     Kill,
     Log,
-    SendConfigure,
-    SendStop,
-    SendTable,
+    Send,
     Spawn,
     Sweep,
     TouchSessions,
+    WriteOwners,
 )
-from hermes_actors.core.events import ShardBroke, WorkerBeat, WorkerExited, WorkerLost, WorkerSpawned
+from hermes_actors.core.events import WorkerExited, WorkerLost, WorkerSpawned
 from hermes_actors.core.pool.policy import Intensity, Verdict, judge, restart_delay_s, slow_delay_s
+from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.sessions.lives import begins_by_itself
-from hermes_actors.core.state import Owner, ShardFault, State, Worker
+from hermes_actors.core.state import Owner, Process, ShardFault, State, Worker
 from hermes_actors.operations.results import Phase, WorkerState
+from hermes_actors.wire.messages import Assign, Configure, Heartbeat, ShardBroken, Stop
 from hermes_actors.wire.records import Load
 
 HEARTBEATS_MISSED = 3  # after which a worker counts as hung
@@ -38,25 +38,25 @@ LOST_EXIT_S = 1.0  # for a process whose link ended to end by itself: then its e
 EXIT_WAIT_S = 5.0  # from the last SIGKILL to the end without the exits of the killed
 
 Result = tuple[State, tuple[Effect, ...]]
-Alarm = tuple[float, Callable[[State, float], Result]]
+Alarm = tuple[float, Callable[[State, float, Book], Result]]
 
 _LIVE = (WorkerState.STARTING, WorkerState.READY)
 
 
-def start(state: State, now: float) -> Result:
+def start(state: State, now: float, book: Book) -> Result:
     """Spawn every worker."""
     effects: tuple[Effect, ...] = ()
     for worker in state.workers:
-        state, more = spawn(state, worker.slot, now)
+        state, more = spawn(state, worker.slot, now, book)
         effects += more
     return state, effects
 
 
-def spawn(state: State, slot: int, now: float) -> Result:
+def spawn(state: State, slot: int, now: float, book: Book) -> Result:
     """A new process for a slot: a new owner of its shards, so their fences grow before it starts."""
     worker = state.workers[slot]
-    if state.unwritable is not None:
-        return _postponed(state, worker, now)
+    if book.fault is not None:
+        return _postponed(state, worker, now, book.fault)
     changed = {shard: Owner(slot, state.owners[shard].fence + 1) for shard in state.shards_of(slot)}
     state = replace(
         state,
@@ -73,15 +73,16 @@ def spawn(state: State, slot: int, now: float) -> Result:
             unrecorded=False,
         )
     )
-    return state, (CommitTable(owners=changed), Spawn(slot=slot, generation=worker.generation + 1))
+    book.write(WriteOwners(owners=changed))
+    return state, (Spawn(process=Process(slot, worker.generation + 1)),)
 
 
-def _postponed(state: State, worker: Worker, now: float) -> Result:
+def _postponed(state: State, worker: Worker, now: float, why: str) -> Result:
     """The disk cannot be written: no process may own what is not recorded as its own. That is no death of it."""
     waiting = replace(worker, state=WorkerState.RESTARTING, retry_at=now + RECORD_RETRY_S, unrecorded=True)
     if worker.unrecorded:
         return state.with_worker(waiting), ()
-    fields = {"worker": worker.slot, "why": state.unwritable}
+    fields = {"worker": worker.slot, "why": why}
     text = "worker is not started while the registry cannot be written; its shards are not served"
     return state.with_worker(waiting), (Log(level="error", text=text, fields=fields),)
 
@@ -94,14 +95,27 @@ def spawned(state: State, event: WorkerSpawned, greeting: tuple[Effect, ...] = (
         event: what happened.
         greeting: what it has to know before it owns anything.
     """
-    worker = state.workers[event.slot]
+    worker = state.workers[event.process.slot]
     if worker.state is not WorkerState.STARTING:
         return state, ()
-    return state.with_worker(replace(worker, pid=event.pid)), (
-        SendConfigure(slot=event.slot, generation=event.generation, auto_resume=_auto_resume(state, worker)),
-        *greeting,
-        SendTable(to=(state.process(event.slot),), owners=state.owners, up=state.up),
+    configure = Configure(
+        boot=state.boot,
+        slot=worker.slot,
+        generation=worker.generation,
+        shards=len(state.owners),
+        auto_resume=_auto_resume(state, worker),
     )
+    to = (event.process,)
+    return state.with_worker(replace(worker, pid=event.pid)), (
+        Send(to=to, message=configure),
+        *greeting,
+        Send(to=to, message=table(state)),
+    )
+
+
+def table(state: State) -> Assign:
+    """Who owns which shard, and whose workers serve."""
+    return Assign(owners={shard: list(owner) for shard, owner in enumerate(state.owners)}, up=list(state.up))
 
 
 def _auto_resume(state: State, worker: Worker) -> bool:
@@ -123,12 +137,13 @@ def ready(state: State, slot: int, now: float) -> Result:
     return state, (Log(level="info", text="worker ready", fields=fields),)
 
 
-def beat(state: State, event: WorkerBeat, now: float) -> Result:
+def beat(state: State, slot: int, beat: Heartbeat, now: float, book: Book) -> Result:
     """Remember that the worker lives, and what it said."""
-    worker = replace(state.workers[event.slot], heard_at=now, load=event.load)
-    turns = {shard: turn for shard, turn in event.reached.items() if shard in state.shards_of(event.slot)}
-    effects = (TouchSessions(active=event.active, turns=turns),) if event.active or turns else ()
-    return state.with_worker(worker), effects
+    worker = replace(state.workers[slot], heard_at=now, load=beat.load)
+    turns = {shard: turn for shard, turn in beat.reached.items() if shard in state.shards_of(slot)}
+    if beat.active or turns:
+        book.write(TouchSessions(active=beat.active, turns=turns))
+    return state.with_worker(worker), ()
 
 
 def goes_on(state: State, slot: int, now: float) -> State:
@@ -137,16 +152,16 @@ def goes_on(state: State, slot: int, now: float) -> State:
     return state.with_worker(replace(worker, since=now)) if worker.state is WorkerState.STARTING else state
 
 
-def shard_broke(state: State, event: ShardBroke) -> Result:
+def shard_broke(state: State, slot: int, broken: ShardBroken) -> Result:
     """Keep it for the status."""
-    fault = ShardFault(why=event.why, set_aside=event.set_aside, serving=event.serving)
-    fields = {"worker": event.slot, "shard": event.shard, "why": event.why, "set_aside": event.set_aside}
+    fault = ShardFault(why=broken.why, set_aside=broken.set_aside, serving=broken.serving)
+    fields = {"worker": slot, "shard": broken.shard, "why": broken.why, "set_aside": broken.set_aside}
     text = (
         "shard lost some or all of what it had, and goes on with what is left"
-        if event.serving
+        if broken.serving
         else "shard is broken and not served"
     )
-    return replace(state, broken={**state.broken, event.shard: fault}), (Log(level="error", text=text, fields=fields),)
+    return replace(state, broken={**state.broken, broken.shard: fault}), (Log(level="error", text=text, fields=fields),)
 
 
 def lost(state: State, event: WorkerLost, now: float) -> Result:
@@ -154,20 +169,20 @@ def lost(state: State, event: WorkerLost, now: float) -> Result:
 
     One that stops closes its link by itself.
     """
-    worker = state.workers[event.slot]
+    worker = state.workers[event.process.slot]
     if worker.state not in _LIVE:
         return state, ()
     return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now, lost=event.why)), ()
 
 
-def exited(state: State, event: WorkerExited, now: float) -> Result:
+def exited(state: State, event: WorkerExited, now: float, book: Book) -> Result:
     """Sweep what it left; replace it, unless the gateway stops."""
-    before = state.workers[event.slot]
+    before = state.workers[event.process.slot]
     worker = replace(before, pid=None, since=now, last_exit=event.exitcode, load=Load(), lost=None)
-    sweep = Sweep(slot=event.slot, generation=event.generation)
+    sweep = Sweep(process=event.process)
     fields: dict[str, object] = {
-        "worker": event.slot,
-        "generation": event.generation,
+        "worker": event.process.slot,
+        "generation": event.process.generation,
         "pid": before.pid,
         "exit": event.exitcode,
     }
@@ -185,7 +200,7 @@ def exited(state: State, event: WorkerExited, now: float) -> Result:
     effects: tuple[Effect, ...] = (sweep, Log(level="error" if given_up else "warning", text=text, fields=fields))
     state = state.with_worker(worker)
     if worker.retry_at <= now:
-        state, more = spawn(state, event.slot, now)
+        state, more = spawn(state, event.process.slot, now, book)
         effects += more
     return state, effects
 
@@ -214,15 +229,15 @@ def stop(state: State, within_s: float, now: float) -> Result:
     for worker in state.workers:
         match worker.state:
             case WorkerState.READY | WorkerState.STOPPING:
-                effects.append(SendStop(slot=worker.slot, generation=worker.generation))
+                effects.append(Send(to=(state.process(worker.slot),), message=Stop()))
                 state = state.with_worker(replace(worker, state=WorkerState.STOPPING, since=now))
             case WorkerState.STARTING:  # it has no turn yet
-                effects.append(Kill(slot=worker.slot, generation=worker.generation))
+                effects.append(Kill(process=state.process(worker.slot)))
                 state = state.with_worker(replace(worker, state=WorkerState.KILLED, since=now))
             case WorkerState.RESTARTING | WorkerState.GIVEN_UP:
                 state = state.with_worker(replace(worker, state=WorkerState.STOPPED, since=now, retry_at=None))
             case WorkerState.KILLED if worker.lost is not None:
-                effects.append(Kill(slot=worker.slot, generation=worker.generation))
+                effects.append(Kill(process=state.process(worker.slot)))
                 state = state.with_worker(replace(worker, since=now, lost=None))
             case WorkerState.KILLED | WorkerState.STOPPED:
                 pass
@@ -243,7 +258,7 @@ def kill(state: State, slot: int, now: float, why: str) -> Result:
     worker = state.workers[slot]
     fields = {"worker": slot, "generation": worker.generation, "pid": worker.pid, "why": why}
     return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now, lost=None)), (
-        Kill(slot=slot, generation=worker.generation),
+        Kill(process=state.process(slot)),
         Log(level="error", text="killing worker", fields=fields),
     )
 
@@ -279,23 +294,23 @@ def forgive(state: State, now: float) -> State:
     return state
 
 
-def _not_ready(slot: int, state: State, now: float) -> Result:
+def _not_ready(slot: int, state: State, now: float, _book: Book) -> Result:
     return kill(state, slot, now, f"not ready within {READY_TIMEOUT_S:g} s")
 
 
-def _hung(slot: int, state: State, now: float) -> Result:
+def _hung(slot: int, state: State, now: float, _book: Book) -> Result:
     return kill(state, slot, now, f"no heartbeat for {now - state.workers[slot].heard_at:.1f} s")
 
 
-def _lives_on(slot: int, state: State, now: float) -> Result:
+def _lives_on(slot: int, state: State, now: float, _book: Book) -> Result:
     return kill(state, slot, now, f"its link ended, and it lives on: {state.workers[slot].lost}")
 
 
-def _retry(slot: int, state: State, now: float) -> Result:
-    return spawn(state, slot, now)
+def _retry(slot: int, state: State, now: float, book: Book) -> Result:
+    return spawn(state, slot, now, book)
 
 
-def _stop_overdue(state: State, now: float) -> Result:
+def _stop_overdue(state: State, now: float, _book: Book) -> Result:
     """Kill who did not stop in time; then do not wait for ever for the exits of the killed."""
     left = [worker for worker in state.workers if worker.state is not WorkerState.STOPPED]
     if all(worker.state is WorkerState.KILLED and now - worker.since >= EXIT_WAIT_S for worker in left):

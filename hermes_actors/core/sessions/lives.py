@@ -12,6 +12,9 @@ YOUNG_DEATHS_BORNE = 3  # in a row; from then on nothing is begun by itself
 What = Literal["cut", "suspended", "fresh", "succeeded", "reset", "resumed", "cleared", "idle", "found", "told"]
 
 
+Milestone = Literal["settled_at", "ready_at", "stop_began_at", "ended_at"]
+
+
 class Incident(NamedTuple):
     """Something that happened to a session's marks or strikes."""
 

@@ -1,0 +1,123 @@
+"""What one event finds in the records, and what it changes there. A change is seen by what reads after it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from hermes_actors.core.effects import Effect, ForgetSession, Log, Write, WriteIncident, WriteSession
+from hermes_actors.core.sessions.ids import session_id
+from hermes_actors.core.sessions.ledger import Ledger, absolve
+from hermes_actors.core.sessions.lives import Incident, Life, What
+from hermes_actors.core.state import SessionEntry, State
+from hermes_actors.operations.results import Loss, StoredFacts
+
+
+class BadCursor(ValueError):
+    """The text is no ``next`` of an earlier page."""
+
+
+class Rows(Protocol):
+    """The registry as the open transaction has it: what a decision may look up."""
+
+    def session(self, key: str) -> SessionEntry | None:
+        """The session of a key, or None."""
+
+    def untold(self, entry: SessionEntry) -> Loss | None:
+        """The worst loss that the person of a session has not been told of."""
+
+    def page(self, principal: str | None, after: str | None, limit: int) -> tuple[list[SessionEntry], str | None]:
+        """Sessions with the newest activity first, and the cursor of the next page.
+
+        Raises:
+            BadCursor: ``after`` is none.
+        """
+
+    def latest_of(self, key: str) -> str | None:
+        """What happened to a session last."""
+
+    def lives(self) -> tuple[Life, ...]:
+        """The latest lives of the supervisor, the present one first."""
+
+    def token(self) -> str:
+        """20 hex digits that nobody can guess."""
+
+    def stored(self) -> StoredFacts:
+        """What the status says of the records."""
+
+
+class Book:
+    """The records in the hands of one decision.
+
+    Args:
+        rows: the registry.
+        state: before the event; it has the ledger.
+        now: monotonic seconds.
+        fault: why nothing can be written; what no part of the gateway waits for is left out then.
+    """
+
+    def __init__(self, rows: Rows, state: State, now: float, fault: str | None = None) -> None:
+        self.rows = rows
+        self.ledger: Ledger = state.ledger
+        self.at = state.wall(now)  # seconds since the epoch
+        self.threshold = state.limits.stuck_threshold
+        self.shards = len(state.owners)
+        self.fault = fault
+        self.effects: list[Effect] = []
+        self._boot = state.boot
+        self._entries: dict[str, SessionEntry | None] = {}
+
+    def session(self, key: str) -> SessionEntry | None:
+        """The session of a key, with what this event changed."""
+        return self._entries[key] if key in self._entries else self.rows.session(key)
+
+    def strikes(self, key: str) -> int:
+        """How many strikes a session has."""
+        return self.ledger.count(key)
+
+    def new_id(self, *earlier: str | None) -> str:
+        """An id for a transcript that begins now, which sorts after these."""
+        return session_id(self.at, self.rows.token(), *earlier)
+
+    def write(self, effect: Write) -> None:
+        """Have something written, unless the disk refuses."""
+        if self.fault is None:
+            self.effects.append(effect)
+
+    def change(self, entry: SessionEntry) -> None:
+        """Have a session written as it is now."""
+        self._entries[entry.key] = entry
+        self.write(WriteSession(entry=entry))
+
+    def clear_strikes(self, key: str) -> None:
+        """A session has no strikes any more."""
+        self.ledger = absolve(self.ledger, [key])
+
+    def forget(self, key: str) -> None:
+        """A session was deleted."""
+        self._entries[key] = None
+        self.clear_strikes(key)
+        self.write(ForgetSession(key=key))
+
+    def tell(self, entry: SessionEntry, what: What, *, reason: str | None = None, turn_id: str | None = None) -> None:
+        """Note for people what happened to a session."""
+        incident = Incident(
+            key=entry.key,
+            at=self.at,
+            boot=self._boot,
+            what=what,
+            reason=reason,
+            turn_id=turn_id,
+            session_id=entry.session_id,
+            strikes=self.strikes(entry.key),
+            threshold=self.threshold,
+        )
+        self.write(WriteIncident(incident=incident))
+
+    def log(self, line: Log) -> None:
+        """Have a line logged, once the rest is committed."""
+        self.effects.append(line)
+
+    def into(self, state: State) -> State:
+        """A state with the ledger as this event leaves it."""
+        return state if self.ledger is state.ledger else replace(state, ledger=self.ledger)
