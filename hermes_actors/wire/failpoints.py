@@ -40,7 +40,7 @@ WORKER_POINTS: Mapping[str, str] = {
     "journal.committed": "it is committed, and those who wait for it do not know",
     "turn.admitted": "the message is on disk, and nobody has been told",
     "turn.parked": "the message is on disk for the time after a drain, and nobody has been told",
-    "turn.begun": "the turn is on disk as running and has done nothing",
+    "turn.begun": "the turn runs and has done nothing; it is on disk, or on its way there",
     "turn.append": "the model asked for tools, which is not in the transcript yet",
     "turn.appended": "it is in the transcript, and no tool was called",
     "model.answered": "the model's answer is here, and nothing of it on disk",

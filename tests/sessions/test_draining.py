@@ -669,7 +669,7 @@ async def test_a_stop_without_a_drain_leaves_a_turn_that_had_not_begun(bench: Be
 
     await first
     assert state(bench, await second) == "queued"
-    assert bench.model.requests == []
+    assert [request[-1]["content"] for request in bench.model.requests] == ["one"]
 
 
 # -- what callers hear --------------------------------------------------------------------------------------------

@@ -69,33 +69,41 @@ def with_running(*names: str) -> tuple[Mailbox[Item], list[Item]]:
 # -- order --------------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_begins_once_it_is_stored_and_the_next_once_it_is_gone() -> None:
+def test_a_turn_with_nothing_before_it_begins_while_it_is_on_its_way_to_disk() -> None:
     mailbox: Mailbox[Item] = Mailbox()
-    first, second = turn("1"), turn("2", queued=True)
+    first = turn("1")
 
-    assert fed(mailbox, Arrived(item=first)) == []
-    assert fed(mailbox, Stored(turn_id="1")) == [Begin(first)]
-    assert fed(mailbox, Arrived(item=second), Stored(turn_id="2")) == []
-    assert fed(mailbox, Gone(turn_id="1")) == [Begin(second)]
+    assert fed(mailbox, Arrived(item=first)) == [Begin(first)]
+    assert not first.stored
+    assert fed(mailbox, Stored(turn_id="1")) == []
+    assert (first.stored, first.stage) == (True, Stage.RUNNING)
+
+
+def test_a_queued_turn_begins_once_it_is_stored_and_the_one_before_is_gone() -> None:
+    mailbox, (_, second) = with_running("1", "2")
+    third = turn("3", queued=True)
+
+    assert fed(mailbox, Arrived(item=third), Gone(turn_id="1")) == [Begin(second)]
     assert fed(mailbox, Gone(turn_id="2")) == []
+    assert fed(mailbox, Stored(turn_id="3")) == [Begin(third)]
+    assert fed(mailbox, Gone(turn_id="3")) == []
     assert not mailbox.items
 
 
 def test_what_was_counted_in_first_begins_first_even_if_it_is_stored_later() -> None:
-    mailbox: Mailbox[Item] = Mailbox()
-    first, second = turn("1"), turn("2", queued=True)
+    mailbox, _ = with_running("0")
+    first, second = turn("1", queued=True), turn("2", queued=True)
 
-    assert fed(mailbox, Arrived(item=first), Arrived(item=second), Stored(turn_id="2")) == []
+    assert fed(mailbox, Arrived(item=first), Arrived(item=second), Stored(turn_id="2"), Gone(turn_id="0")) == []
     assert fed(mailbox, Stored(turn_id="1")) == [Begin(first)]
 
 
 def test_a_turn_that_could_not_be_stored_holds_up_no_other() -> None:
-    mailbox: Mailbox[Item] = Mailbox()
-    first, second = turn("1"), turn("2", queued=True)
+    mailbox, _ = with_running("0")
+    first, second = turn("1", queued=True), turn("2", queued=True)
 
-    assert fed(mailbox, Arrived(item=first), Arrived(item=second), Stored(turn_id="2"), Gone(turn_id="1")) == [
-        Begin(second)
-    ]
+    assert fed(mailbox, Arrived(item=first), Arrived(item=second), Stored(turn_id="2"), Gone(turn_id="0")) == []
+    assert fed(mailbox, Gone(turn_id="1")) == [Begin(second)]
 
 
 def test_a_command_that_goes_on_as_a_turn_keeps_its_place_and_its_cut() -> None:
@@ -136,9 +144,9 @@ def test_what_waits_begins_in_order_when_the_drain_is_cancelled_and_not_before()
 def test_a_turn_that_is_on_disk_as_running_begins_in_a_drain() -> None:
     mailbox: Mailbox[Item] = Mailbox()
     item = turn("1")
-    fed(mailbox, Arrived(item=item), DrainBegan(told=TOLD))
+    fed(mailbox, FellBack(), Arrived(item=item), DrainBegan(told=TOLD), Stored(turn_id="1"))
 
-    assert fed(mailbox, Stored(turn_id="1")) == [Begin(item)]
+    assert fed(mailbox, Released()) == [Begin(item)]
 
 
 def test_a_sealed_turn_is_cut_and_marked_whatever_it_came_to() -> None:
@@ -273,6 +281,5 @@ def test_what_comes_to_a_closed_mailbox_shares_the_fate_of_what_was_in_it() -> N
     fed(mailbox, Closed(cutoff=CUT, waiting="leave"), FellBack(), DrainBegan(told=TOLD))
     late, waiting = turn("1"), turn("2", queued=True)
 
-    assert fed(mailbox, Arrived(item=late), Arrived(item=waiting)) == [Leave(waiting, None)]
-    assert fed(mailbox, Stored(turn_id="1")) == [Begin(late)]
+    assert fed(mailbox, Arrived(item=late), Arrived(item=waiting)) == [Begin(late), Leave(waiting, None)]
     assert late.cutoff is CUT

@@ -84,7 +84,8 @@ class MailboxMachine(RuleBasedStateMachine):
         assert name not in self.begun
         assert name not in self.left
         assert self.closed or not self.held
-        assert self.closed or not self.draining or not item.queued, "it is on disk as running"
+        assert self.closed or not self.draining or not item.queued, "it is on disk as running, or on its way there"
+        assert item.stored or not item.queued
         before = self.counted_in[: self.counted_in.index(name)]
         assert set(before) <= self.over | self.left, "what came first goes first"
         self.performed = item
@@ -107,13 +108,21 @@ class MailboxMachine(RuleBasedStateMachine):
         self.counted_in.append(item.turn_id)
         self.feed(Arrived(item=item))
 
-    @precondition(lambda self: self._items(Stage.STORING))
+    def _unstored(self) -> list[Item]:
+        return [item for item in self.mailbox.items.values() if not item.stored]
+
+    @precondition(lambda self: self._unstored())
     @rule(at=st.integers(0, 9), kept=st.booleans())
     def the_disk_answers(self, at: int, kept: bool) -> None:
-        waiting = self._items(Stage.STORING)
+        waiting = self._unstored()
         item = waiting[at % len(waiting)]
         if kept:
             self.feed(Stored(turn_id=item.turn_id))
+            assert item.stored
+        elif item is self.performed:
+            item.stored = True  # its end has nothing to wait for
+            self.feed(Cancelled(turn_id=item.turn_id, cutoff=STOPPED))
+            assert item.cutoff is not None
         else:
             self.sealed.discard(item.turn_id)
             if not item.left:
@@ -132,11 +141,14 @@ class MailboxMachine(RuleBasedStateMachine):
     def a_command_goes_on_as_a_turn(self) -> None:
         assert self.performed is not None
         before = self.performed
-        self.performed = Item(before.turn_id, queued=False)
+        self.performed = Item(before.turn_id, queued=False, stored=True)
         self.feed(Arrived(item=self.performed))
         assert (self.performed.stage, self.performed.cutoff) == (before.stage, before.cutoff)
 
-    @precondition(lambda self: self.performed is not None and not self.performed.sealed)
+    def _may_end(self) -> bool:
+        return self.performed is not None and self.performed.stored and not self.performed.sealed
+
+    @precondition(_may_end)
     @rule(fell_back=st.booleans())
     def the_work_ends(self, fell_back: bool) -> None:
         item = self.performed
@@ -149,7 +161,7 @@ class MailboxMachine(RuleBasedStateMachine):
         self.over.add(item.turn_id)
         self.feed(Gone(turn_id=item.turn_id))
 
-    @precondition(lambda self: self.performed is not None and not self.performed.sealed)
+    @precondition(_may_end)
     @rule()
     def the_end_is_on_its_way_to_disk(self) -> None:
         assert self.performed is not None
@@ -214,7 +226,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_that_may_begin_waits(self) -> None:
         first = next((item for item in self.mailbox.items.values() if not item.left), None)
-        if self.performed is None and first is not None and first.stage is Stage.WAITING:
+        if self.performed is None and first is not None and (first.stored or not first.queued):
             assert not self.closed
             assert self.held or (self.draining and first.queued)
 
@@ -225,7 +237,7 @@ class MailboxMachine(RuleBasedStateMachine):
         self.the_drain_is_over()
         self.the_supervisor_decides_on_the_actor()
         while self.mailbox.items:
-            if self._items(Stage.STORING):
+            if self._unstored():
                 self.the_disk_answers(0, kept=True)
             if self.performed is not None:
                 self.the_work_ends(fell_back=False)

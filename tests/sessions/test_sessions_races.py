@@ -12,6 +12,7 @@ from fakes.sessions import BOUND_S, Bench, FakeToolbox, bounded, end_of, text_re
 from fakes.virtual_time import step, until_idle
 
 from hermes_actors.config.model import SessionsConfig
+from hermes_actors.wire.refusals import RefusalCode
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelRequest, ToolCall
 from workers.sessions.owned_shard import OwnedShard
@@ -93,7 +94,6 @@ async def test_a_stateless_turn_whose_caller_is_cancelled_during_the_commit_is_c
     answer.set()
 
     await until_journal_has(bench, ("finish cancelled", submission.turn_id))
-    assert bench.model.requests == []
 
 
 async def test_a_caller_cancelled_during_a_commit_that_fails_leaves_nothing(bench: Bench) -> None:
@@ -108,6 +108,57 @@ async def test_a_caller_cancelled_during_a_commit_that_fails_leaves_nothing(benc
 
     assert (await bench.talk("next")).state == "completed"
     assert bench.sessions.pending == 0
+
+
+async def test_the_model_is_asked_while_the_message_is_on_its_way_to_disk_and_the_end_waits_for_that(
+    bench: Bench,
+) -> None:
+    answer = held(bench, "admit")
+    sent = asyncio.ensure_future(bench.send("one"))
+    await until_idle()
+
+    assert len(bench.model.requests) == 1
+    assert not sent.done()
+    assert [operation for operation, _ in bench.store.journal] == ["admit running"]
+    answer.set()
+
+    assert (await end_of(await sent)).text == "re: one"
+
+
+async def test_a_turn_that_began_and_could_not_be_stored_is_refused_and_leaves_nothing(bench: Bench) -> None:
+    answer = held(bench, "admit")
+    bench.store.broken = {"admit running"}
+    sent = asyncio.ensure_future(bench.send("one"))
+    await until_idle()
+    assert len(bench.model.requests) == 1
+
+    answer.set()
+    with pytest.raises(Refusal) as refused:
+        await sent
+    await until(lambda: bench.sessions.pending == 0)
+    bench.store.broken = set()
+
+    assert refused.value.code == RefusalCode.STORE_FAILED
+    await bench.talk("two")
+    assert [message["content"] for message in bench.model.requests[-1]] == ["two"]
+    assert {operation for operation, _ in bench.store.journal} == {"admit running", "finish completed"}
+    assert len(bench.store.rows) == 1
+
+
+async def test_no_tool_is_called_for_a_message_that_could_not_be_stored(bench: Bench) -> None:
+    answer = held(bench, "admit")
+    bench.store.broken = {"admit running"}
+    bench.model.script = [tool_reply("clock")]
+    sent = asyncio.ensure_future(bench.send("what time is it?"))
+    await until_idle()
+
+    answer.set()
+    with pytest.raises(Refusal):
+        await sent
+    await until(lambda: bench.sessions.pending == 0)
+
+    assert len(bench.model.requests) == 1
+    assert bench.toolboxes[0].calls == []
 
 
 async def test_a_turn_handed_over_again_while_it_is_being_admitted_runs_once(bench: Bench) -> None:
@@ -449,7 +500,7 @@ async def test_turns_run_in_the_order_of_their_admission_though_a_caller_left(be
     answer.set()
     second = await sent[1]
     await until_idle()
-    assert bench.model.requests == []
+    assert [request[-1]["content"] for request in bench.model.requests] == ["one"]
     read.set()
 
     await end_of(second)

@@ -223,7 +223,7 @@ class Admission:
         feed = TurnFeed(submission.turn_id, submission.fingerprint)
         run = TurnRun(submission, feed, queued=bool(mailbox.items) or mailbox.paused)
         self._count_in(resident, run)  # before its commit, so that the session is neither overfilled nor passivated
-        try:
+        try:  # where nothing is before it, it begins meanwhile: the model may be asked for a turn that is not kept
             await session.store.admit(submission, session.session_id, "queued" if run.queued else "running")
         except asyncio.CancelledError:
             self._sessions.background.start(self._admitted_alone(resident, run))
@@ -233,6 +233,7 @@ class Admission:
             raise
         point("turn.admitted")
         resident.stored(run)
+        run.decided()
         return feed
 
     def _count_in(self, resident: Resident, work: Work) -> None:
@@ -271,12 +272,17 @@ class Admission:
         else:
             run.feed.abandon()
             resident.stored(run)
+            run.decided()
 
     def _not_admitted(self, resident: Resident, run: TurnRun, error: StoreFailed) -> None:
-        resident.gone(run)
         session = resident.session
         log.error("message not stored", session=session.key, turn=run.turn_id, why=str(error))
         run.feed.end(unstored_end(run.turn_id, session.session_id, "failed", store_error()))
+        if run.started:
+            resident.cancel(run.turn_id, store_error())
+            run.decided()
+        else:
+            resident.gone(run)
 
 
 def _handle(submission: Submission) -> tuple[str, str]:

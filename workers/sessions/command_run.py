@@ -174,7 +174,6 @@ class RetriedTurn(TurnRun):
     def __init__(self, submission: Submission, feed: TurnFeed, last: PastTurn) -> None:
         super().__init__(replace(submission, messages=[last.rows[0]]), feed, queued=False)
         self._last = last
-        self._stored = False
 
     async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Work | None:
         try:
@@ -183,12 +182,12 @@ class RetriedTurn(TurnRun):
             log.error("command not stored", session=session.key, command="retry", why=str(error))  # noqa: TRY400  # says it all
             self.feed.end(answer(self.submission, session.session_id, "failed", "", store_error()))
             return None
-        self._stored = True
+        self.stored = True
         session.past.pop()
         return await super().perform(session, agent_config, line)
 
     async def interrupt(self, session: Session) -> None:
-        if self._stored:
+        if self.stored:
             await super().interrupt(session)
         elif self.feed.ended is None:
             error = local_error("internal_error", "The command failed.", http_status=500)

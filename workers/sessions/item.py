@@ -11,7 +11,7 @@ from workers.turns import TurnError, TurnState
 class Stage(IntEnum):
     """How far a piece of work has come; it only ever goes on."""
 
-    STORING = 0  # counted in; what there is to store of it is on its way to disk
+    STORING = 0  # counted in; it is on its way to disk, and waits for that
     WAITING = 1  # its turn may come
     RUNNING = 2
     ENDING = 3  # its end is on its way to disk: no cut changes it any more
@@ -32,8 +32,9 @@ class Item:
 
     Args:
         turn_id: its name in the mailbox.
-        queued: it is not on disk as running, so it may wait however long.
-        stored: there is nothing to store of it before it may begin.
+        queued: it is on disk as queued, or not at all, so it may wait however long; else as running, and it may begin
+            while it is on its way there.
+        stored: it is on disk, or is never.
     """
 
     is_turn = True  # kept on disk and cut by a drain; a command is neither
@@ -41,6 +42,7 @@ class Item:
     def __init__(self, turn_id: str, *, queued: bool, stored: bool = False) -> None:
         self.turn_id = turn_id
         self.queued = queued
+        self.stored = stored
         self.stage = Stage.WAITING if stored else Stage.STORING
         self.left = False  # it does not begin here
         self.sealed = False  # its end waits for a cut

@@ -6,6 +6,9 @@ Work comes in order and runs one at a time. A piece of work goes through these s
        │ └──refused──▶ gone  │
        └──────left───────────┴──▶ it does not begin here; its next owner has it on disk
 
+Work that is not queued, since nothing was before it, begins while it is on its way to disk; it ends only when it is
+there, and where the disk refuses it, it is cut.
+
 One gate decides whether the next piece of work may begin. It is open, closed for good, or bolted by a drain
 (``PAUSED``), by a fallback whose actor the supervisor may replace (``HELD``), or by both.
 
@@ -274,10 +277,11 @@ class Mailbox(Generic[ItemT]):
             return ()
         if self._closed is not None:
             return [*self._end(item, self._closed), *self._begin_next()]
-        return self._begin_next() if item.stage is Stage.WAITING else ()
+        return () if self._waits_for_disk(item) else self._begin_next()
 
     def _stored(self, item: ItemT) -> Sequence[Action[ItemT]]:
-        item.stage = Stage.WAITING
+        item.stored = True
+        item.stage = max(item.stage, Stage.WAITING)
         if item.left:
             del self.items[item.turn_id]
         return self._begin_next()
@@ -288,12 +292,16 @@ class Mailbox(Generic[ItemT]):
         for item in self.items.values():
             if item.left:  # only its commit is waited for
                 continue
-            if item.stage is Stage.STORING or not self._may_begin(item):  # what came first goes first
+            if self._waits_for_disk(item) or not self._may_begin(item):  # what came first goes first
                 return ()
             item.stage = Stage.RUNNING
             self.running = item
             return (Begin(item),)
         return ()
+
+    @staticmethod
+    def _waits_for_disk(item: ItemT) -> bool:
+        return item.queued and item.stage is Stage.STORING
 
     def _may_begin(self, item: ItemT) -> bool:
         if self.gate is Gate.OPEN or self.gate is Gate.CLOSED:

@@ -51,6 +51,7 @@ class TurnRun(Work):
         self._aborted = Aborted()
         self._task: asyncio.Task[Outcome | BaseException] | None = None
         self._unsealed: asyncio.Future[None] | None = None  # while its end waits for a cut
+        self._decided: asyncio.Future[None] | None = None  # while its end waits for its beginning to be on disk
         self._host: TurnHost  # once it is started
 
     def stop(self) -> None:
@@ -60,6 +61,11 @@ class TurnRun(Work):
     def unseal(self) -> None:
         if self._unsealed is not None and not self._unsealed.done():
             self._unsealed.set_result(None)
+
+    def decided(self) -> None:
+        """Its message is on disk now, or was refused, and its feed says so."""
+        if self._decided is not None:
+            self._decided.set_result(None)
 
     def leave(self, session_id: str, why: TurnError | None = None) -> None:
         """The turn stays ``queued`` on disk, and its next owner runs it."""
@@ -80,11 +86,16 @@ class TurnRun(Work):
             if self.queued:
                 await session.store.begin(self.submission.turn_id, session.session_id)
             point("turn.begun")
-            finish = await self._unless_cut(await self._run(session, agent_config))
-            await self._end(session, finish)
-            succeeded = finish.state == "completed"
+            finish = await self._run(session, agent_config)
+            if await self._is_kept():
+                if finish is None or self.cutoff is not None:
+                    finish = await self._cut_short(session)
+                finish = await self._unless_cut(finish)
+                await self._end(session, finish)
+                succeeded = finish.state == "completed"
         except StoreFailed as error:
-            self._tell_store_failed(session, error)
+            if await self._is_kept():
+                self._tell_store_failed(session, error)
         self._host.ended(succeeded=succeeded)
         if self.cutoff is not None and self.cutoff.stays:  # after its end, which nothing may hold up
             await session.toolbox.abort(TOOL_GRACE_S)
@@ -96,15 +107,15 @@ class TurnRun(Work):
 
     async def interrupt(self, session: Session) -> None:
         """The actor dies of this turn: commit that, and tell it, before the next turn begins."""
-        if self.started and self.feed.ended is None:
+        if self.started and self.feed.ended is None and await self._is_kept():
             try:
                 died = _Finish(state="interrupted", outcome=Outcome(reason="error", error=cut_error("crash")))
                 await self._end(session, await self._unless_cut(died))
             except StoreFailed as error:
                 self._tell_store_failed(session, error)
 
-    async def _run(self, session: Session, agent_config: AgentConfig) -> _Finish:
-        """The turn up to its end, in a task of its own, which :meth:`cut` may cancel without harm to the actor."""
+    async def _run(self, session: Session, agent_config: AgentConfig) -> _Finish | None:
+        """The turn up to its end, in a task of its own, which a cut cancels without harm to the actor: None."""
         finish: _Finish | None = None
         try:
             if self.cutoff is None:
@@ -122,8 +133,6 @@ class TurnRun(Work):
             log.exception("turn failed by a bug", session=session.key, turn=self.submission.turn_id)
             finish = _Finish(state="failed", outcome=Outcome(reason="error", error=bug_error()))
         await self._host.leave()
-        if finish is None or (self._task is not None and self._task.cancelling()):  # whatever a runtime makes of a cut
-            return await self._cut_short(session)
         return finish
 
     async def _outcome(self, session: Session, agent_config: AgentConfig) -> Outcome:
@@ -135,6 +144,13 @@ class TurnRun(Work):
         if self.cutoff.state == "cancelled":  # for good: what its tools still do ends too
             self._aborted = await session.toolbox.abort(TOOL_GRACE_S)
         return _as_cut(self.cutoff)
+
+    async def _is_kept(self) -> bool:
+        """Whether it is on disk, once that is known. Of one that is not, its sender knows, and nothing is kept."""
+        if not self.stored and self.feed.ended is None:
+            self._decided = asyncio.get_running_loop().create_future()
+            await self._decided
+        return self.stored
 
     async def _unless_cut(self, finish: _Finish) -> _Finish:
         """A sealed turn is marked as cut already, so cut it is, whatever it came to; what its tools gave is kept."""
