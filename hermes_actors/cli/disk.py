@@ -22,7 +22,7 @@ from hermes_actors.core.sessions.book import BadCursor
 from hermes_actors.core.sessions.ledger import Ledger
 from hermes_actors.core.sessions.marking import left_over
 from hermes_actors.core.sessions.names import MOST_SOUGHT, NotOne, only
-from hermes_actors.core.state import SessionEntry, State
+from hermes_actors.core.state import ReplyTo, SessionEntry, State
 from hermes_actors.core.step import step
 from hermes_actors.home import Home
 from hermes_actors.operations.operation import Operation
@@ -64,9 +64,9 @@ def request(home: Home, operation: Operation[R]) -> R:
             result = show_session(home, session)
         case SuspendSession() | ResumeSession() | ResetSession():
             entries = (found(home, operation.session),)
-            result = decide(home, SessionsFound(client=0, request=0, operation=operation, found=entries))
+            result = decide(home, SessionsFound(reply_to=ReplyTo(0, 0), operation=operation, found=entries))
         case ClearStrikes():
-            result = decide(home, OperatorAsked(client=0, request=0, operation=operation))
+            result = decide(home, OperatorAsked(reply_to=ReplyTo(0, 0), operation=operation))
         case _:
             raise NotImplementedError(f"{operation.name} needs a supervisor")
     return cast("R", result)
@@ -161,9 +161,10 @@ def decide(home: Home, event: Event) -> Any:
                 ledger=left_over(file.ledger, registry.session, lost=registry.behind is not None),
                 epoch=time.time() - now,
             )
-            state, effects = step(state, event, now, recorder)
-            (reply,) = [effect for effect in recorder.perform(effects) if isinstance(effect, Reply)]
-            recorder.commit(state.ledger)
+            with recorder.batch():
+                state, effects = step(state, event, now, recorder)
+                (reply,) = [effect for effect in recorder.perform(effects) if isinstance(effect, Reply)]
+                recorder.commit(state.ledger)
     except HomeBusy as error:
         raise RequestFailed(RefusalCode.BUSY, f"{error}; try again") from error
     except (HomeUnusable, RegistryUnusable, LedgerUnusable) as error:

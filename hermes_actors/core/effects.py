@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hermes_actors.core.sessions.lives import Incident, Milestone
-from hermes_actors.core.state import Owner, Process, SessionEntry
+from hermes_actors.core.state import Owner, Process, ReplyTo, SessionEntry
 from hermes_actors.operations.requests import OnSession
 from hermes_actors.operations.results import DONE
 from hermes_actors.wire.messages import Attest, Opened, ToWorker
@@ -28,16 +28,10 @@ class WriteOwners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteSession:
-    """Write a session: a new one whole, of another its transcript, its marks and what is kept of its actor."""
-
-    entry: SessionEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetSession:
-    """Drop a session and its history."""
+    """Write a session: a new one whole; of another all but its principal, its shard and its times."""
 
     key: str
+    entry: SessionEntry | None  # None: drop it and its history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +39,6 @@ class WriteIncident:
     """Add to the history what happened to a session."""
 
     incident: Incident
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteTold:
-    """The person of a session knows of all losses."""
-
-    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +109,7 @@ class Send:
 class Reply:
     """Answer an operator."""
 
-    client: int
-    request: int
+    reply_to: ReplyTo
     error: RefusalCode | None = None
     why: str = ""
     result: Any = DONE  # of the class that the operation names
@@ -133,8 +119,7 @@ class Reply:
 class FindSessions:
     """Find the sessions whose key is the operation's, or ends with it; SessionsFound follows."""
 
-    client: int
-    request: int
+    reply_to: ReplyTo
     operation: OnSession
 
 
@@ -142,8 +127,7 @@ class FindSessions:
 class LoadSettings:
     """Read the configuration again; SettingsLoaded or SettingsRefused follows."""
 
-    client: int | None  # None: a signal asked
-    request: int
+    reply_to: ReplyTo | None  # None: a signal requested it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,15 +153,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announce:
-    """The gateway serves."""
+    """Tell the service manager how the gateway goes on, and how long that takes at most. All hear that it is ready."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TellServiceManager:
-    """Tell who started the gateway how it goes on, and for how long to be patient."""
-
-    about: Literal["draining", "restarting", "stopping", "held", "serving"]
-    within_s: float  # until the next notice, or the end
+    about: Literal["ready", "draining", "restarting", "stopping", "held", "serving"]
+    within_s: float = 0.0  # until the next notice, or the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,17 +166,7 @@ class Finish:
     restart: bool
 
 
-Write = (
-    WriteOwners
-    | WriteSession
-    | ForgetSession
-    | WriteIncident
-    | NoteTold
-    | TouchSessions
-    | NoteLife
-    | ProveWritable
-    | Compare
-)
+Write = WriteOwners | WriteSession | WriteIncident | TouchSessions | NoteLife | ProveWritable | Compare
 Outward = (
     Spawn
     | Kill
@@ -210,7 +179,6 @@ Outward = (
     | DropNextLife
     | Log
     | Announce
-    | TellServiceManager
     | Finish
 )
 Effect = Write | Outward

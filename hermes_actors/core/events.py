@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hermes_actors.core.state import Limits, Process, SessionEntry
+from hermes_actors.core.state import Limits, Process, ReplyTo, SessionEntry
 from hermes_actors.operations.requests import OnSession, Request
 from hermes_actors.operations.results import Change
 from hermes_actors.wire.messages import FromWorker
@@ -85,8 +85,7 @@ class RestartRefused:
 class OperatorAsked:
     """A request came over the control socket."""
 
-    client: int
-    request: int
+    reply_to: ReplyTo
     operation: Request
 
 
@@ -94,8 +93,7 @@ class OperatorAsked:
 class SessionsFound:
     """The registry's answer to :class:`~hermes_actors.core.effects.FindSessions`."""
 
-    client: int
-    request: int
+    reply_to: ReplyTo
     operation: OnSession
     found: tuple[SessionEntry, ...]
 
@@ -109,8 +107,7 @@ class ReloadAsked:
 class SettingsLoaded:
     """The configuration was read again and is valid: it is in force for workers that start from now on."""
 
-    client: int | None
-    request: int
+    reply_to: ReplyTo | None
     changes: tuple[Change, ...]
     limits: Limits
     servers: tuple[str, ...]  # names of the configured MCP servers
@@ -120,8 +117,7 @@ class SettingsLoaded:
 class SettingsRefused:
     """The configuration cannot be used; nothing changed."""
 
-    client: int | None
-    request: int
+    reply_to: ReplyTo | None
     error: RefusalCode  # configuration | bad_request | busy
     why: str
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from hermes_actors.core.sessions.ledger import Ledger
 from hermes_actors.core.sessions.marks import UNMARKED, Marks
 from hermes_actors.operations.requests import ListConnections, OnSession, PlanDrain, Reload, RestartServer, ShowDrain
-from hermes_actors.operations.results import Change, Phase, Then, WorkerState
-from hermes_actors.wire.records import CutTurn, Load
+from hermes_actors.operations.results import Change, Drained, Phase, Then, WorkerState
+from hermes_actors.wire.messages import Sealed, ShardBroken
+from hermes_actors.wire.records import Load
 
 
 class Owner(NamedTuple):
@@ -38,15 +39,6 @@ class Worker:
     lost: str | None = None  # why its link ended, as long as it may still end by itself
     unrecorded: bool = False  # it waits for the disk: its ownership could not be recorded
     last_exit: int | None = None  # exit code; negative: killed by that signal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardFault:
-    """What a worker said of a shard's broken file."""
-
-    why: str
-    set_aside: str | None
-    serving: bool
 
 
 class ActorRecord(NamedTuple):
@@ -85,12 +77,18 @@ class Process(NamedTuple):
     generation: int
 
 
+class ReplyTo(NamedTuple):
+    """Where an operator's request gets its reply."""
+
+    client: int  # connection of the control socket
+    request: int  # number that the client chose
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
     """A request of an operator that waits for the responses of workers."""
 
-    client: int | None  # of the control socket; None: a signal requested it
-    request: int
+    reply_to: ReplyTo | None  # None: a signal requested it
     operation: OnSession | ListConnections | RestartServer | Reload | ShowDrain | PlanDrain
     response: type[Any] | None = None  # what each worker answers with; None: that it is done
     waiting: frozenset[Process]  # they have not responded yet
@@ -111,23 +109,6 @@ class Limits:
     stuck_threshold: int  # strikes that suspend a session
 
 
-class Waiting(NamedTuple):
-    """A request of an operator that is answered when a drain is over."""
-
-    client: int
-    request: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedTurns:
-    """What ran in a worker when it was sealed."""
-
-    cut: tuple[CutTurn, ...]
-    busy: frozenset[str]  # keys of the sessions that had turns waiting
-    stateless: int  # turns of no session
-    whole: bool  # it had read all its shards by then
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seal:
     """The workers were asked what runs: no turn ends by itself any more."""
@@ -135,18 +116,19 @@ class Seal:
     request: int
     deadline: float
     waiting: frozenset[Process]  # they were asked and have not answered
-    answers: Mapping[Process, SealedTurns] = field(default_factory=dict)
+    answers: Mapping[Process, Sealed] = field(default_factory=dict)
+    whole: frozenset[int] = frozenset()  # slots of those that had read all their shards when they answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A drain that somebody wants."""
+class DrainRequest:
+    """What an operator, a signal or a message in a session requests: a drain, and what follows it."""
 
     then: Then
     timeout_s: float | None = None  # None: the configured one
     by: str  # in words
     asker: str | None = None  # key of the session whose turn asks
-    waiting: Waiting | None = None
+    reply_to: ReplyTo | None = None
     signal: bool = False
 
 
@@ -155,7 +137,7 @@ class Preparation:
     """The next life of this process is being made ready."""
 
     number: int
-    wishes: tuple[Wish, ...]  # for a restart, which begin their drain when it is
+    requests: tuple[DrainRequest, ...]  # for a restart; they begin their drain when it is ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +152,7 @@ class Drain:
     began_at: float
     deadline: float
     signals: int = 0  # that asked for it
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[ReplyTo, ...] = ()
     drained: frozenset[Process] = frozenset()  # no turn runs there
     seal: Seal | None = None
     sealed_at: float | None = None  # for the first time
@@ -178,11 +160,7 @@ class Drain:
     stop_noted: bool = False  # it is recorded that this life of the supervisor began to cut what ran
     unread: frozenset[tuple[int, int]] = frozenset()  # slot and shard: of a worker that died meanwhile, to be recovered
     crashed: tuple[str, ...] = ()  # keys of the sessions that such a death cut, as their recovery told
-    cut: tuple[str, ...] = ()  # keys of all sessions that were cut, in order
-    stateless: int = 0  # turns of no session that it cut
-    silent: tuple[int, ...] = ()  # slots of the workers that died without telling what ran, or were killed for that
-    kept: int = 0  # sessions with messages that wait for the next start, or for the end of a hold
-    took_s: float = 0.0  # until it held
+    outcome: Drained | None = None  # once what ran was cut; None before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +173,7 @@ class State:
     owners: tuple[Owner, ...]  # by shard
     servers: tuple[str, ...] = ()  # names of the configured MCP servers
     phase: Phase = Phase.STARTING
-    broken: Mapping[int, ShardFault] = field(default_factory=dict)  # by shard
+    broken: Mapping[int, ShardBroken] = field(default_factory=dict)  # by shard
     pending: Mapping[int, Pending] = field(default_factory=dict)  # by the number that the workers got
     asked: int = 0  # requests to workers so far
     drains: int = 0  # so far

@@ -38,7 +38,14 @@ from hermes_actors.core.pool.placement import covered
 from hermes_actors.core.sessions import records
 from hermes_actors.core.sessions.book import Book, Rows
 from hermes_actors.core.state import Process, State
-from hermes_actors.operations.requests import ClearStrikes, ResetSession, ResumeSession, SuspendSession
+from hermes_actors.operations.requests import (
+    ClearStrikes,
+    ListAllSessions,
+    ResetSession,
+    ResumeSession,
+    ShowStatus,
+    SuspendSession,
+)
 from hermes_actors.operations.results import Phase, WorkerState
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.refusals import RefusalCode
@@ -60,7 +67,7 @@ def step(state: State, event: Event, now: float, rows: Rows) -> Result:
     after, drained = drain.settle(after, now, book)
     after, answers = pending.settle(after, now, book)
     after, announced = _announced(after, book)
-    ended = drain.ended(after, now, book) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
+    ended = drain.ended(after, now) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
     return book.into(after), (*book.effects, *effects, *drained, *answers, *_changes(state, after), *announced, *ended)
 
 
@@ -91,7 +98,7 @@ def _react(state: State, event: Event, now: float, book: Book) -> Result:
         case StopAsked():
             return preparation.asked(state, drain.signalled(event), now, book)
         case RestartPrepared():
-            return preparation.prepared(state, event, now, book)
+            return preparation.prepared(state, event, now)
         case RestartRefused():
             return preparation.refused(state, event)
         case OperatorAsked():
@@ -99,7 +106,7 @@ def _react(state: State, event: Event, now: float, book: Book) -> Result:
         case SessionsFound():
             return requests.sessions_found(state, event, now, book)
         case ReloadAsked():
-            return reload.asked(state, None, 0)
+            return reload.asked(state, None)
         case SettingsLoaded():
             return reload.loaded(state, event, now)
         case SettingsRefused():
@@ -117,9 +124,10 @@ def _do_without(state: State, event: Event, now: float, book: Book) -> Result:
             state = lifecycle.goes_on(state, process.slot, now)
             if isinstance(message, wire.FellBack):  # the turn is over; its session's next one reports again
                 return state, ()
-            refused = wire.Refused(request=message.request, code=RefusalCode.STORE_FAILED, why=_REFUSES)
-            return state, (Send(to=(process,), message=refused),)
-        case OperatorAsked(operation=ClearStrikes()):
+            return state, (_refused(process, message.request),)
+        case Said(process=process, message=wire.ListSessions(request=request)):
+            return state, (_refused(process, request),)
+        case OperatorAsked(operation=ClearStrikes() | ShowStatus() | ListAllSessions()):
             return state, (_store_failed(event),)
         case SessionsFound(operation=SuspendSession() | ResumeSession() | ResetSession()):
             return state, (_store_failed(event),)
@@ -127,8 +135,12 @@ def _do_without(state: State, event: Event, now: float, book: Book) -> Result:
             return _react(state, event, now, book)
 
 
+def _refused(process: Process, request: int) -> Effect:
+    return Send(to=(process,), message=wire.Refused(request=request, code=RefusalCode.STORE_FAILED, why=_REFUSES))
+
+
 def _store_failed(asker: OperatorAsked | SessionsFound) -> Effect:
-    return Reply(client=asker.client, request=asker.request, error=RefusalCode.STORE_FAILED, why=_REFUSES)
+    return Reply(reply_to=asker.reply_to, error=RefusalCode.STORE_FAILED, why=_REFUSES)
 
 
 def _hear(state: State, process: Process, message: wire.FromWorker, now: float, book: Book) -> Result:
@@ -208,7 +220,7 @@ def _announced(state: State, book: Book) -> Result:
     if any(worker.state is WorkerState.STARTING for worker in state.workers):
         return state, ()
     book.write(NoteLife(milestone="ready_at", at=book.at))
-    return replace(state, phase=Phase.SERVING), (Announce(),)
+    return replace(state, phase=Phase.SERVING), (Announce(about="ready"),)
 
 
 # -- what follows from a changed state --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from hermes_actors.core.events import Event, OperatorAsked
+from hermes_actors.core.state import ReplyTo
 from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.operations.plain import Misfit
 from hermes_actors.operations.requests import Request, read
@@ -104,7 +105,7 @@ class ControlServer:
 
     def ask(self, client: _Client, request: int, operation: Request) -> None:
         """Pass a request on."""
-        self._tell(OperatorAsked(client=client.number, request=request, operation=operation))
+        self._tell(OperatorAsked(reply_to=ReplyTo(client.number, request), operation=operation))
 
 
 class _Client(FrameLink):

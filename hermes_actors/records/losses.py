@@ -87,7 +87,7 @@ class Losses:
             row = self._database.row(f"SELECT {_LOSS} FROM losses WHERE n = ?", (entry.refound,))  # noqa: S608  # own words
         return None if row is None else Loss(*row)
 
-    def tell(self, key: str) -> None:
-        """The person of a session was told of all."""
-        told = "told = (SELECT coalesce(max(n), 0) FROM losses), refound = 0"
-        self._database.write(f"UPDATE sessions SET {told} WHERE key = ?", (key,))  # noqa: S608  # own words
+    def last(self) -> int:
+        """The number of the latest loss; 0 before the first one."""
+        ((number,),) = self._database.rows("SELECT coalesce(max(n), 0) FROM losses")
+        return int(number)

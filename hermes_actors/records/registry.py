@@ -49,7 +49,6 @@ _SET_RIGHT = (  # times of a clock that ran ahead
     "UPDATE sessions SET last_active_at = ?1, created_at = min(created_at, ?1) WHERE last_active_at > ?1",
     "UPDATE sessions SET mark_at = min(mark_at, ?1) WHERE mark <> 'clear' AND mark_at > ?1",
 )
-_NEWBORN = f"INTO sessions ({ENTRY}, told) SELECT ?, ?, ?, ?, ?, ?, coalesce(max(n), 0) FROM losses"  # noqa: S608  # own words
 
 log = structlog.get_logger(__name__)
 
@@ -205,12 +204,12 @@ class Registry:
         return None if row is None else _entry(row)
 
     def write(self, entry: SessionEntry) -> None:
-        """Write a session: a new one whole, of another its transcript, its marks and what is kept of its actor."""
+        """Write a session: a new one whole; of another all but its principal, its shard and its times."""
         values = (entry.key, entry.session_id, entry.principal, entry.shard, entry.created_at, entry.last_active_at)
-        self._database.write(f"INSERT OR IGNORE {_NEWBORN}", values)
+        self._database.write(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
         self._database.write(
-            f"UPDATE sessions SET (session_id, {MARKS}, {ACTOR}) = ({', '.join('?' * 13)}) WHERE key = ?",  # noqa: S608  # own words
-            (entry.session_id, *entry.marks, *entry.actor, entry.key),
+            f"UPDATE sessions SET (session_id, {MARKS}, {ACTOR}, {TOLD}) = ({', '.join('?' * 15)}) WHERE key = ?",  # noqa: S608  # own words
+            (entry.session_id, *entry.marks, *entry.actor, entry.told, entry.refound, entry.key),
         )
 
     def refind(self, entry: SessionEntry) -> None:

@@ -19,9 +19,11 @@ import pykka
 
 from hermes_actors.core.effects import Outward, Write
 from hermes_actors.core.events import Event, NotRecorded
+from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.state import State
 from hermes_actors.core.step import due, recorded, step
 from hermes_actors.operations.results import Phase
+from hermes_actors.records.database import RegistryFailed
 from hermes_actors.supervisor.recorder import NotWritable, Recorder
 from hermes_actors.wire.failpoints import point
 
@@ -87,26 +89,38 @@ class Supervisor(pykka.ThreadingActor):
         outgoing: list[Caused] = []
         if _waits_for_answers(state):  # what they say is cut is recorded in one try
             self._recorder.be_patient()
-        for number, event in enumerate(events, start=self._events + 1):
-            after, effects = step(state, event, time.monotonic(), self._recorder)
-            if _waits_for_answers(state) and not _waits_for_answers(after):
-                point("seal.answered")
-            state = after
-            outgoing += (Caused(number, effect) for effect in self._recorder.perform(effects))
-        self._recorder.commit(state.ledger)
+        with self._recorder.batch():
+            for number, event in enumerate(events, start=self._events + 1):
+                after, effects = step(state, event, time.monotonic(), self._recorder)
+                if _waits_for_answers(state) and not _waits_for_answers(after):
+                    point("seal.answered")
+                state = after
+                outgoing += (Caused(number, effect) for effect in self._recorder.perform(effects))
+            self._recorder.commit(state.ledger)
         return state, outgoing
 
     def _decide_without_writing(self, state: State, events: Sequence[Event], why: str) -> tuple[State, list[Caused]]:
         """What only reads is answered; of what would write, the decision learns that it is not recorded."""
         outgoing: list[Caused] = []
         for number, event in enumerate(events, start=self._events + 1):
-            after, effects = step(state, event, time.monotonic(), self._recorder)
-            if after.ledger is not state.ledger or any(isinstance(effect, Write) for effect in effects):
-                not_recorded = NotRecorded(event=event, why=why)
-                after, effects = step(state, not_recorded, time.monotonic(), self._recorder)
-            state = after
+            decided = self._only_read(state, event)
+            if decided is None:
+                refused = NotRecorded(event=event, why=why)
+                decided = step(state, refused, time.monotonic(), self._recorder)
+            state, effects = decided
             outgoing += (Caused(number, effect) for effect in self._recorder.perform(effects))
         return state, outgoing
+
+    def _only_read(self, state: State, event: Event) -> Result | None:
+        """What an event that writes nothing comes to; None where it would write, or what it looks up cannot be read."""
+        try:
+            after, effects = step(state, event, time.monotonic(), self._recorder)
+        except RegistryFailed as error:
+            if not error.is_short_of_space:
+                raise
+            return None
+        writes = after.ledger is not state.ledger or any(isinstance(effect, Write) for effect in effects)
+        return None if writes else (after, effects)
 
     def on_failure(
         self,

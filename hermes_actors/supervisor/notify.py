@@ -15,7 +15,7 @@ from typing import Literal
 
 from hermes_actors.core.events import Event, Tick
 
-About = Literal["waiting", "draining", "restarting", "stopping", "held", "serving"]
+About = Literal["waiting", "ready", "draining", "restarting", "stopping", "held", "serving"]
 
 _MICROSECONDS = 1_000_000
 
@@ -32,10 +32,6 @@ class ServiceManager:
         #: Seconds between two :meth:`alive` at most, after which the gateway counts as hung. None: nobody watches.
         self.watchdog_s = _watchdog_s(environment) if self._address else None
 
-    def ready(self) -> None:
-        """The gateway serves."""
-        self._send("READY=1", "STATUS=serving")
-
     def alive(self) -> None:
         """It is not hung."""
         self._send("WATCHDOG=1")
@@ -46,6 +42,8 @@ class ServiceManager:
         match about:
             case "waiting":
                 self._send("STATUS=waits for its disk, which cannot be written", patience)
+            case "ready":
+                self._send("READY=1", "STATUS=serving")
             case "draining":
                 self._send(f"STATUS=draining, for {within_s:.0f} s at most", patience)
             case "restarting":

@@ -15,6 +15,7 @@ from hermes_actors.background import Background
 from hermes_actors.core import effects as core
 from hermes_actors.core.events import Event, SessionsFound
 from hermes_actors.core.sessions.names import MOST_SOUGHT
+from hermes_actors.core.state import ReplyTo
 from hermes_actors.home import Home
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operators.messages import OperatorResponse
@@ -70,7 +71,7 @@ class Performer:
         home: Home,
         boot: str,
         fill_in: Callable[[wire.Configure | wire.Reconfigure], wire.Configure | wire.Reconfigure],
-        reload: Callable[[int | None, int], Awaitable[Event]],
+        reload: Callable[[ReplyTo | None], Awaitable[Event]],
         tell: Callable[[Event], None],
         announce: Callable[[], None],
         finish: Callable[[bool], None],
@@ -118,9 +119,9 @@ class Performer:
                 self._succession.abandon()
             case core.Log():
                 getattr(log, effect.level)(effect.text, **effect.fields)
-            case core.Announce():
+            case core.Announce(about="ready"):
                 self._announce()
-            case core.TellServiceManager():
+            case core.Announce():
                 self._service_manager.going(effect.about, effect.within_s)
             case core.Finish():
                 self._finish(effect.restart)
@@ -142,8 +143,8 @@ class Performer:
 
     def _reply(self, effect: core.Reply) -> None:
         data = {} if effect.error else to_plain(effect.result)
-        response = OperatorResponse(request=effect.request, error=effect.error, why=effect.why, data=data)
-        self._control.respond(effect.client, response)
+        client, request = effect.reply_to
+        self._control.respond(client, OperatorResponse(request=request, error=effect.error, why=effect.why, data=data))
 
     # -- what takes longer -------------------------------------------------------------------------------------------
     async def _sweep(self, effect: core.Sweep) -> None:
@@ -155,19 +156,18 @@ class Performer:
                 log.warning("killed what a dead worker left running", worker=effect.process.slot, pids=killed)
 
     async def _load(self, effect: core.LoadSettings) -> None:
-        self._tell(await self._reload(effect.client, effect.request))
+        self._tell(await self._reload(effect.reply_to))
 
     async def _find(self, effect: core.FindSessions) -> None:
         try:
             found = await asyncio.to_thread(find_sessions, self._home.registry, effect.operation.session, MOST_SOUGHT)
         except RegistryFailed as error:
             why = f"the registry cannot be searched: {error}"
-            self._reply(core.Reply(client=effect.client, request=effect.request, error=RefusalCode.BUSY, why=why))
+            self._reply(core.Reply(reply_to=effect.reply_to, error=RefusalCode.BUSY, why=why))
             return
         self._tell(
             SessionsFound(
-                client=effect.client,
-                request=effect.request,
+                reply_to=effect.reply_to,
                 operation=effect.operation,
                 found=found,
             )

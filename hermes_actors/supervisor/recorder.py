@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -65,6 +66,10 @@ class Recorder:
         """The worst loss that the person of a session has not been told of."""
         return self._registry.losses.untold(entry)
 
+    def last_loss(self) -> int:
+        """The number of the latest loss; 0 before the first one."""
+        return self._registry.losses.last()
+
     def page(self, principal: str | None, after: str | None, limit: int) -> tuple[list[SessionEntry], str | None]:
         """Sessions with the newest activity first, and the cursor of the next page.
 
@@ -114,35 +119,32 @@ class Recorder:
         """Wait for another process that has the registry locked: what a drain cuts is recorded in one try."""
         self._registry.wait_for_lock()
 
-    def perform(self, effects: Iterable[fx.Effect]) -> Iterator[fx.Outward]:
-        """Write what is to be written, in the open transaction; the rest is for when it is committed.
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Around all that a batch looks up, has written and commits.
 
         Raises:
-            NotWritable: the disk cannot be written, and nothing of the batch is.
+            NotWritable: the disk does not allow it, and nothing of the batch is written.
             RegistryFailed: the registry is damaged.
         """
         try:
-            for effect in effects:
-                outward = self._write(effect) if isinstance(effect, fx.Write) else effect
-                if outward is not None:
-                    yield outward
+            yield
         except LedgerNotWritten as error:
             self._registry.rollback()
             raise NotWritable(str(error)) from error
         except RegistryFailed as error:
             raise self._refused(error) from error
 
-    def commit(self, ledger: Ledger) -> None:
-        """Make all of it durable. A ledger that cannot be written is remembered, and written the next time.
+    def perform(self, effects: Iterable[fx.Effect]) -> Iterator[fx.Outward]:
+        """Write what is to be written, in the open transaction; the rest is for when it is committed."""
+        for effect in effects:
+            outward = self._write(effect) if isinstance(effect, fx.Write) else effect
+            if outward is not None:
+                yield outward
 
-        Raises:
-            NotWritable: the disk cannot be written, and nothing of the batch is.
-            RegistryFailed: the registry is damaged.
-        """
-        try:
-            self._registry.commit()
-        except RegistryFailed as error:
-            raise self._refused(error) from error
+    def commit(self, ledger: Ledger) -> None:
+        """Make all of it durable. A ledger that cannot be written is remembered, and written the next time."""
+        self._registry.commit()
         if self._fault is not None and self._registry.writes > self._writes:
             log.info("the registry is written again")
             self._registry.wait_for_lock()
@@ -163,7 +165,7 @@ class Recorder:
             self._not_written = None
 
     def _refused(self, error: RegistryFailed) -> Exception:
-        """What becomes of a write that failed."""
+        """What becomes of a batch of which something failed."""
         if not error.is_short_of_space:
             return error
         self._registry.rollback()
@@ -179,14 +181,13 @@ class Recorder:
         match effect:
             case fx.WriteOwners():
                 registry.write_owners(effect.owners)
-            case fx.WriteSession():
-                registry.write(effect.entry)
-            case fx.ForgetSession():
-                registry.forget(effect.key)
+            case fx.WriteSession(key=key, entry=entry):
+                if entry is None:
+                    registry.forget(key)
+                else:
+                    registry.write(entry)
             case fx.WriteIncident():
                 registry.chronicle.tell(effect.incident)
-            case fx.NoteTold():
-                registry.losses.tell(effect.key)
             case fx.TouchSessions():
                 registry.touch(effect.active, time.time())
                 registry.losses.reached(effect.turns)

@@ -391,7 +391,7 @@ class _Gateway:
     def _announce(self, serving: Serving) -> None:
         log.info("gateway ready", host=serving.host, port=serving.port, workers=serving.workers, boot=self._boot)
         self._ready(serving)
-        self._service_manager.ready()
+        self._service_manager.going("ready", 0.0)
         point("announced")
 
     def _end_life(self, registry: Registry) -> None:

@@ -12,7 +12,7 @@ from hermes_actors.config.model import Config, Settings
 from hermes_actors.config.problems import ConfigError
 from hermes_actors.config.reload import changes, reloaded
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
-from hermes_actors.core.state import Limits
+from hermes_actors.core.state import Limits, ReplyTo
 from hermes_actors.operations.results import Change
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -34,26 +34,25 @@ class LiveSettings:
         self._read = read
         self._one_at_a_time = asyncio.Lock()  # or the older of two readings might stay
 
-    async def reload(self, client: int | None, request: int) -> SettingsLoaded | SettingsRefused:
+    async def reload(self, reply_to: ReplyTo | None) -> SettingsLoaded | SettingsRefused:
         """Put in force what the files say now, as far as it can change while the gateway runs."""
         if self._read is None:
             why = "this gateway was started without a way to read its configuration again: restart it"
-            return SettingsRefused(client=client, request=request, error=RefusalCode.BAD_REQUEST, why=why)
+            return SettingsRefused(reply_to=reply_to, error=RefusalCode.BAD_REQUEST, why=why)
         try:
             async with asyncio.timeout(READ_TIMEOUT_S), self._one_at_a_time:
                 told = self._take_over(await asyncio.to_thread(self._read))
         except ConfigError as error:
-            return SettingsRefused(client=client, request=request, error=RefusalCode.CONFIGURATION, why=str(error))
+            return SettingsRefused(reply_to=reply_to, error=RefusalCode.CONFIGURATION, why=str(error))
         except TimeoutError:
             why = f"the configuration could not be read within {READ_TIMEOUT_S:g} s"
-            return SettingsRefused(client=client, request=request, error=RefusalCode.BUSY, why=why)
+            return SettingsRefused(reply_to=reply_to, error=RefusalCode.BUSY, why=why)
         except Exception as error:  # a bug of ours in reading a file must not end what runs
             log.exception("the configuration could not be read")
             why = f"{type(error).__name__} while the configuration was read; the log has it"
-            return SettingsRefused(client=client, request=request, error=RefusalCode.CONFIGURATION, why=why)
+            return SettingsRefused(reply_to=reply_to, error=RefusalCode.CONFIGURATION, why=why)
         return SettingsLoaded(
-            client=client,
-            request=request,
+            reply_to=reply_to,
             changes=told,
             limits=limits(self.current.config),
             servers=tuple(self.current.config.mcp_servers),

@@ -146,9 +146,8 @@ def _control(home: Home, why: str) -> ControlServer:
     def refuse(event: Event) -> None:
         assert isinstance(event, OperatorAsked)
         words = f"the gateway has not started yet, since the disk cannot be written: {why}"
-        control.respond(
-            event.client, OperatorResponse(request=event.request, error=RefusalCode.STORE_FAILED, why=words, data={})
-        )
+        client, request = event.reply_to
+        control.respond(client, OperatorResponse(request=request, error=RefusalCode.STORE_FAILED, why=words, data={}))
 
     control = ControlServer(home.control, refuse)
     return control

@@ -26,7 +26,7 @@ from hermes_actors.core import effects as fx
 from hermes_actors.core.drain.drain import MOST_WAITING, SEAL_ANSWER_S
 from hermes_actors.core.events import OperatorAsked, Said, Started, Tick
 from hermes_actors.core.pool.lifecycle import READY_TIMEOUT_S, STOP_NOW_S
-from hermes_actors.core.state import Process
+from hermes_actors.core.state import Process, ReplyTo
 from hermes_actors.core.step import recorded
 from hermes_actors.operations.plain import fields_of, to_plain
 from hermes_actors.operations.requests import CancelDrain
@@ -588,12 +588,12 @@ def test_after_the_end_there_is_nothing_to_drain() -> None:
 def test_a_cancelled_drain_serves_on_and_tells_those_who_waited() -> None:
     desk = draining()
 
-    effects = desk.tell(OperatorAsked(client=4, request=1, operation=CancelDrain()))
+    effects = desk.tell(OperatorAsked(reply_to=ReplyTo(4, 1), operation=CancelDrain()))
 
     assert sent(wire.DrainOver, effects) == [fx.Send(to=BOTH, message=wire.DrainOver())]
     waited, cancelled = of(fx.Reply, effects)
-    assert (waited.client, waited.error) == (3, "cancelled")
-    assert (cancelled.client, cancelled.error) == (4, None)
+    assert (waited.reply_to.client, waited.error) == (3, "cancelled")
+    assert (cancelled.reply_to.client, cancelled.error) == (4, None)
     assert desk.state.phase is Phase.SERVING
     assert not sent(wire.Seal, desk.drained(0) + desk.drained(1)), "what was said before does not count"
 
@@ -786,7 +786,7 @@ def test_a_plan_is_made_of_what_the_workers_tell_and_changes_nothing() -> None:
 
     (planned,) = of(fx.Reply, desk.wait(10.0))
 
-    assert (planned.client, planned.request) == (3, 9)
+    assert planned.reply_to == (3, 9)
     assert [(line.key, line.worker, line.usual_s) for line in planned.result.turns] == [("a", 0, 9.0)]
     assert (planned.result.timeout_s, planned.result.queued, planned.result.missing) == (7.0, 1, (1,))
     assert replace(desk.state, asked=0) == before
@@ -806,12 +806,12 @@ def test_a_plan_is_for_the_configured_time_unless_another_is_named(arguments: di
 
 
 def notices(effects: Any) -> list[str]:
-    return [notice.about for notice in of(fx.TellServiceManager, effects)]
+    return [notice.about for notice in of(fx.Announce, effects)]
 
 
 def test_the_service_manager_hears_of_the_end_when_nothing_can_cancel_it() -> None:
     desk = draining(timeout=3600)
-    assert notices(desk.log) == ["draining"]
+    assert notices(desk.log) == ["ready", "draining"]
     assert notices(desk.operator("drain.cancel")) == ["serving"]
 
     desk.operator("drain", timeout=3600)
@@ -822,7 +822,7 @@ def test_the_service_manager_hears_of_the_end_when_nothing_can_cancel_it() -> No
 def test_the_service_manager_is_asked_to_be_patient_until_after_the_deadline() -> None:
     desk = draining(timeout=30)
 
-    (notice,) = of(fx.TellServiceManager, desk.log)
+    notice = of(fx.Announce, desk.log)[-1]
 
     assert notice.within_s > 30 + SEAL_ANSWER_S + STOP_NOW_S
 

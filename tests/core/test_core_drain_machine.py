@@ -25,7 +25,7 @@ from hermes_actors.core.events import (
 )
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
 from hermes_actors.core.sessions.lives import Incident
-from hermes_actors.core.state import Drain, Process
+from hermes_actors.core.state import Drain, Process, ReplyTo
 from hermes_actors.operations.requests import read
 from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire import messages as wire
@@ -115,7 +115,7 @@ class Draining(RuleBasedStateMachine):
                 case fx.DropNextLife():
                     self.preparing, self.is_ready = None, False
                 case fx.Reply():
-                    self.waiting.remove(effect.request)
+                    self.waiting.remove(effect.reply_to.request)
                 case fx.Finish():
                     assert self.desk.records.present.stop_began_at is not None or self.was_full
                     assert self.is_ready == effect.restart
@@ -225,7 +225,7 @@ class Draining(RuleBasedStateMachine):
     def ask(self, operation: str, **arguments: object) -> None:
         self.requests += 1
         self.waiting.add(self.requests)
-        self.tell(OperatorAsked(client=1, request=self.requests, operation=read(operation, arguments)))
+        self.tell(OperatorAsked(reply_to=ReplyTo(1, self.requests), operation=read(operation, arguments)))
 
     @rule(full=st.sampled_from([False, False, True]))
     def the_disk_fills_or_gets_room(self, full: bool) -> None:

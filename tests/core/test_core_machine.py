@@ -24,7 +24,7 @@ from hermes_actors.core.events import (
 )
 from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
-from hermes_actors.core.state import Owner, Process
+from hermes_actors.core.state import Owner, Process, ReplyTo
 from hermes_actors.core.step import due
 from hermes_actors.operations.requests import read
 from hermes_actors.operations.results import Change, Phase, WorkerState
@@ -77,7 +77,7 @@ class World(RuleBasedStateMachine):
                 case fx.Send(to=((slot, generation),), message=wire.Listen()):
                     assert self.alive.get(slot) == generation
                 case fx.Reply():
-                    del self.asked[effect.request]  # it has one reply
+                    del self.asked[effect.reply_to.request]  # it has one reply
                 case _:
                     pass
         self.phase = self.desk.state.phase
@@ -180,7 +180,7 @@ class World(RuleBasedStateMachine):
     @rule(operation=st.sampled_from(["mcp", "mcp.restart"]))
     def an_operator_asks(self, operation: str) -> None:
         self.ask(
-            lambda request: OperatorAsked(client=1, request=request, operation=read(operation, {"server": "time"}))
+            lambda request: OperatorAsked(reply_to=ReplyTo(1, request), operation=read(operation, {"server": "time"}))
         )
 
     @rule()
@@ -188,7 +188,7 @@ class World(RuleBasedStateMachine):
         change = Change(key="k", when="now", what="w")
         self.ask(
             lambda request: SettingsLoaded(
-                client=1, request=request, changes=(change,), limits=self.desk.limits, servers=("time",)
+                reply_to=ReplyTo(1, request), changes=(change,), limits=self.desk.limits, servers=("time",)
             )
         )
 

@@ -10,7 +10,7 @@ from fakes.core_desk import Answer, Desk, messages, of, reply, requested, sent, 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import Said, SessionsFound
 from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
-from hermes_actors.core.state import Process, SessionEntry
+from hermes_actors.core.state import Process, ReplyTo, SessionEntry
 from hermes_actors.operations.requests import ShowSession
 from hermes_actors.operations.results import SessionShown
 from hermes_actors.operations.workers import InspectSession, RestartConnections
@@ -22,7 +22,7 @@ ENTRY = SessionEntry(
 
 
 def found() -> SessionsFound:
-    return SessionsFound(client=3, request=9, operation=ShowSession(session="x"), found=(ENTRY,))
+    return SessionsFound(reply_to=ReplyTo(3, 9), operation=ShowSession(session="x"), found=(ENTRY,))
 
 
 def ask(desk: Desk, operation: str = "mcp", **arguments: object) -> int:
@@ -53,7 +53,7 @@ def show() -> tuple[Desk, int]:
 
 def shown(desk: Desk, *effects: object) -> SessionShown:
     (answer,) = of(fx.Reply, effects)
-    assert (answer.client, answer.request) == (3, 9)
+    assert answer.reply_to == (3, 9)
     assert isinstance(answer.result, SessionShown)
     assert answer.result.key == ENTRY.key
     assert desk.state.pending == {}

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from fakes.core_desk import Desk
 
-from hermes_actors.core.drain.plan import MOST_SHOWN, Plan, judge, queued, running
-from hermes_actors.core.drain.plan import shown as planned
+from hermes_actors.core.drain.plan import MOST_SHOWN, judge, planned, queued, running
+from hermes_actors.core.sessions.book import Book
+from hermes_actors.core.sessions.ledger import Entry, Ledger
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operations.results import RunningTurn
 from hermes_actors.operations.workers import WorkerTurns
 
-
-def shown(plan: Plan, strikes: Callable[[str], int], threshold: int) -> dict[str, Any]:
-    plain: dict[str, Any] = to_plain(planned(plan, strikes, threshold))
-    return plain
-
-
 TURN = RunningTurn(worker=0, key="api:default:a", turn_id="turn_1", started_at=100.0, stateless=False, usual_s=10.0)
-PLAN = Plan(timeout_s=60.0, at=105.0, turns=(TURN,), queued=0, missing=())
+NO_STRIKES: Mapping[str, int] = {}
+
+
+def shown(
+    *turns: RunningTurn, at: float = 105.0, queued: int = 0, strikes: Mapping[str, int] = NO_STRIKES
+) -> dict[str, Any]:
+    """The plan of a drain of 60 s; worker 1 does not respond, and three strikes suspend a session."""
+    desk = Desk()
+    entries = {
+        key: Entry(count=count, causes=("crash",), last_cut="turn_old", last_at=0.0) for key, count in strikes.items()
+    }
+    book = Book(desk.records, replace(desk.state, ledger=Ledger(entries)), desk.now)
+    plain: dict[str, Any] = to_plain(planned({0: WorkerTurns(turns=turns, queued=queued)}, (1,), 60.0, at, book))
+    return plain
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,7 @@ def test_a_plan_counts_and_tells_who_would_be_suspended() -> None:
     )
     strikes = {"done": 2, "stuck": 2, "new": 1, "conv": 2}
 
-    told = shown(replace(PLAN, turns=turns, queued=4, missing=(1,)), strikes.__getitem__, 3)
+    told = shown(*turns, queued=4, strikes=strikes)
 
     assert {line["key"]: (line["outcome"], line["strikes"], line["suspends"]) for line in told["turns"]} == {
         "done": ("finishes", 2, False),
@@ -71,7 +80,7 @@ def test_a_plan_counts_and_tells_who_would_be_suspended() -> None:
 
 
 def test_a_turn_is_as_old_as_it_is_and_never_younger_than_nothing() -> None:
-    (line,) = shown(PLAN, lambda _: 0, 3)["turns"]
+    (line,) = shown(TURN)["turns"]
     assert line == {
         "worker": 0,
         "key": "api:default:a",
@@ -84,12 +93,12 @@ def test_a_turn_is_as_old_as_it_is_and_never_younger_than_nothing() -> None:
         "suspends": False,
     }
 
-    (line,) = shown(replace(PLAN, at=99.0), lambda _: 0, 3)["turns"]
+    (line,) = shown(TURN, at=99.0)["turns"]
     assert line["age_s"] == 0.0
 
 
 def test_all_turns_count_though_not_all_are_shown() -> None:
-    told = shown(replace(PLAN, turns=(TURN,) * (MOST_SHOWN + 1)), lambda _: 0, 3)
+    told = shown(*(TURN,) * (MOST_SHOWN + 1))
 
     assert len(told["turns"]) == MOST_SHOWN
     assert told["finishes"] == MOST_SHOWN + 1

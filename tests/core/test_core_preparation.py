@@ -10,7 +10,7 @@ from fakes.core_desk import Desk, messages, of, reply, sent, serving, shown
 from hermes_actors.core import effects as fx
 from hermes_actors.core.drain.drain import MOST_WAITING
 from hermes_actors.core.events import OperatorAsked, RestartPrepared, RestartRefused, Said
-from hermes_actors.core.state import Process
+from hermes_actors.core.state import Process, ReplyTo
 from hermes_actors.operations.requests import BeginDrain, read
 from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire import messages as wire
@@ -30,7 +30,7 @@ def ask(
 ) -> tuple[fx.Effect, ...]:
     """For a restart, unless it says what else."""
     arguments |= {"then": then}
-    return desk.tell(OperatorAsked(client=1, request=request, operation=read(operation, arguments)))
+    return desk.tell(OperatorAsked(reply_to=ReplyTo(1, request), operation=read(operation, arguments)))
 
 
 def preparing(*requests: int) -> Desk:
@@ -57,13 +57,13 @@ def restarted(desk: Desk) -> tuple[fx.Effect, ...]:
 
 def answers(effects: tuple[fx.Effect, ...]) -> dict[int, RefusalCode | None]:
     """Requests -> the error, or None."""
-    return {one.request: one.error for one in of(fx.Reply, effects)}
+    return {one.reply_to.request: one.error for one in of(fx.Reply, effects)}
 
 
 @pytest.mark.parametrize(
     "wish",
     [
-        OperatorAsked(client=1, request=1, operation=BeginDrain(then=Then.RESTART)),
+        OperatorAsked(reply_to=ReplyTo(1, 1), operation=BeginDrain(then=Then.RESTART)),
         Said(process=Process(0, 1), message=wire.RestartWanted(key=KEY)),
     ],
 )

@@ -10,7 +10,7 @@ from fakes.core_desk import SHARDS, Desk, idle_in, kinds, marked, messages, note
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import Said, SessionsFound
 from hermes_actors.core.sessions import marks
-from hermes_actors.core.state import Process, SessionEntry
+from hermes_actors.core.state import Process, ReplyTo, SessionEntry
 from hermes_actors.operations.requests import OnSession, read
 from hermes_actors.operations.workers import EvictSession, StopRunning
 from hermes_actors.wire import messages as wire
@@ -166,7 +166,7 @@ def test_a_session_gets_its_earlier_transcript_back_through_its_owner() -> None:
 def found(operation: str, entry: SessionEntry = ENTRY) -> SessionsFound:
     wanted = read(operation, {"session": "x"})
     assert isinstance(wanted, OnSession)
-    return SessionsFound(client=3, request=9, operation=wanted, found=(entry,))
+    return SessionsFound(reply_to=ReplyTo(3, 9), operation=wanted, found=(entry,))
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,18 @@ from fakes.core_desk import Desk, messages, of, reply, sent, serving
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import ReloadAsked, SettingsLoaded, SettingsRefused
 from hermes_actors.core.operators.pending import RESPONSE_TIMEOUT_S
-from hermes_actors.core.state import Process
+from hermes_actors.core.state import Process, ReplyTo
 from hermes_actors.operations.results import Change
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.refusals import RefusalCode
 
+OPERATOR = ReplyTo(3, 9)
 CHANGE = Change(key="agent.max_turns", when="next_turn", what="90 → 5")
 
 
-def loaded(desk: Desk, *, client: int | None = 3, nothing: bool = False) -> SettingsLoaded:
+def loaded(desk: Desk, *, reply_to: ReplyTo | None = OPERATOR, nothing: bool = False) -> SettingsLoaded:
     return SettingsLoaded(
-        client=client,
-        request=9,
+        reply_to=reply_to,
         changes=() if nothing else (CHANGE,),
         limits=replace(desk.limits, drain_timeout_s=7.0),
         servers=("time",),
@@ -38,8 +38,8 @@ def given(effects: tuple[fx.Effect, ...]) -> tuple[tuple[Process, ...], int]:
 def test_an_operator_and_a_signal_have_the_configuration_read() -> None:
     desk = serving()
 
-    assert desk.operator("reload") == (fx.LoadSettings(client=3, request=9),)
-    assert desk.tell(ReloadAsked()) == (fx.LoadSettings(client=None, request=0),)
+    assert desk.operator("reload") == (fx.LoadSettings(reply_to=ReplyTo(3, 9)),)
+    assert desk.tell(ReloadAsked()) == (fx.LoadSettings(reply_to=None),)
 
 
 def test_what_changes_is_told_when_every_worker_has_it() -> None:
@@ -90,7 +90,7 @@ def test_the_same_configuration_again_disturbs_nobody() -> None:
 def test_a_signal_leaves_what_changes_in_the_log() -> None:
     desk = serving()
 
-    effects = desk.tell(loaded(desk, client=None))
+    effects = desk.tell(loaded(desk, reply_to=None))
 
     (line,) = of(fx.Log, effects)
     assert line.fields == {"changes": ["agent.max_turns: 90 → 5 (next_turn)"]}
@@ -99,17 +99,17 @@ def test_a_signal_leaves_what_changes_in_the_log() -> None:
     assert not of(fx.Reply, (*effects, *later))
 
 
-@pytest.mark.parametrize("client", [3, None])
-def test_a_configuration_that_cannot_be_used_changes_nothing_and_says_why(client: int | None) -> None:
+@pytest.mark.parametrize("reply_to", [OPERATOR, None])
+def test_a_configuration_that_cannot_be_used_changes_nothing_and_says_why(reply_to: ReplyTo | None) -> None:
     desk = serving()
     before = desk.state
 
-    effects = desk.tell(SettingsRefused(client=client, request=9, error=RefusalCode.CONFIGURATION, why="line 3"))
+    effects = desk.tell(SettingsRefused(reply_to=reply_to, error=RefusalCode.CONFIGURATION, why="line 3"))
 
     assert desk.state == before
     assert of(fx.Log, effects)[0].level == "error"
     assert [(answer.error, answer.why) for answer in of(fx.Reply, effects)] == [("configuration", "line 3")] * bool(
-        client
+        reply_to
     )
 
 

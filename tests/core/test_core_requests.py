@@ -8,7 +8,7 @@ from fakes.core_desk import messages, of, reply, serving, shown
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import Said, SessionsFound
 from hermes_actors.core.sessions.records import PAGE_MOST
-from hermes_actors.core.state import Process, SessionEntry
+from hermes_actors.core.state import Process, ReplyTo, SessionEntry
 from hermes_actors.operations.requests import ShowSession
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.refusals import RefusalCode
@@ -119,7 +119,7 @@ def test_sessions_are_listed_with_their_owners() -> None:
 
 
 def found(*entries: SessionEntry) -> SessionsFound:
-    return SessionsFound(client=3, request=9, operation=ShowSession(session="x"), found=entries)
+    return SessionsFound(reply_to=ReplyTo(3, 9), operation=ShowSession(session="x"), found=entries)
 
 
 def test_a_session_that_is_not_there_is_not_found() -> None:

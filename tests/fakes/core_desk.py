@@ -24,7 +24,7 @@ from hermes_actors.core.events import (
 )
 from hermes_actors.core.pool.placement import place
 from hermes_actors.core.sessions.ledger import Entry, Ledger
-from hermes_actors.core.state import Limits, Owner, Process, State, Worker
+from hermes_actors.core.state import Limits, Owner, Process, ReplyTo, State, Worker
 from hermes_actors.core.step import due, step
 from hermes_actors.operations import workers
 from hermes_actors.operations.plain import to_plain
@@ -197,7 +197,7 @@ class Desk:
 
     def operator(self, operation: str, **arguments: Any) -> tuple[Effect, ...]:
         """An operator asks; :func:`reply` finds the answer."""
-        return self.tell(OperatorAsked(client=3, request=9, operation=read(operation, arguments)))
+        return self.tell(OperatorAsked(reply_to=ReplyTo(3, 9), operation=read(operation, arguments)))
 
     def wait(self, seconds: float) -> tuple[Effect, ...]:
         """Let time pass, with every tick that is wanted meanwhile at its time."""
@@ -237,7 +237,7 @@ class Answer(NamedTuple):
 def reply(effects: Iterable[object]) -> Answer:
     """The one answer to :meth:`Desk.operator`."""
     (only,) = of(Reply, effects)
-    assert (only.client, only.request) == (3, 9)
+    assert only.reply_to == (3, 9)
     return Answer(only.error, only.why, to_plain(only.result))
 
 

@@ -45,6 +45,9 @@ class FakeRecords:
     def untold(self, entry: SessionEntry) -> Loss | None:
         return self.losses.get(entry.key)
 
+    def last_loss(self) -> int:
+        return len(self.losses)
+
     def page(self, principal: str | None, after: str | None, limit: int) -> tuple[list[SessionEntry], str | None]:
         wanted = [entry for entry in self.sessions.values() if principal in (None, entry.principal)]
         return wanted[:limit], after
@@ -67,16 +70,17 @@ class FakeRecords:
     def write(self, effects: Iterable[fx.Effect]) -> None:
         for effect in effects:
             match effect:
-                case fx.WriteSession(entry=entry):
-                    self.sessions[entry.key] = entry
-                    self.forgotten.discard(entry.key)
-                case fx.ForgetSession(key=key):
+                case fx.WriteSession(key=key, entry=None):
                     self.sessions.pop(key, None)
                     self.forgotten.add(key)
+                case fx.WriteSession(key=key, entry=entry):
+                    assert entry is not None
+                    self.sessions[key] = entry
+                    self.forgotten.discard(key)
+                    if entry.told:
+                        self.losses.pop(key, None)
                 case fx.WriteIncident(incident=incident):
                     self.history.append(incident)
-                case fx.NoteTold(key=key):
-                    self.losses.pop(key)
                 case fx.NoteLife(milestone=milestone, at=at):
                     self.present = self.present._replace(**{milestone: at})  # type: ignore[arg-type]  # a time, all of them
                 case fx.WriteOwners() | fx.TouchSessions() | fx.ProveWritable() | fx.Compare():

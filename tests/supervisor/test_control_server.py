@@ -73,7 +73,8 @@ async def test_a_request_becomes_an_event_and_its_reply_finds_the_client(server:
     second.ask(8)
     first.ask(7)
     for event in (await server.next(), await server.next()):
-        server.control.respond(event.client, OperatorResponse(request=event.request, error=None, why="", data={}))
+        client, request = event.reply_to
+        server.control.respond(client, OperatorResponse(request=request, error=None, why="", data={}))
 
     assert (await first.next()).request == 7
     assert (await second.next()).request == 8
@@ -86,7 +87,7 @@ async def test_a_reply_to_a_client_that_left_is_dropped(server: Server) -> None:
     operator.link.close()
     await operator.next()
 
-    server.control.respond(event.client, OperatorResponse(request=1, error=None, why="", data={}))
+    server.control.respond(event.reply_to.client, OperatorResponse(request=1, error=None, why="", data={}))
 
 
 async def test_a_reply_that_no_frame_holds_becomes_an_error_and_the_client_stays(
@@ -97,7 +98,7 @@ async def test_a_reply_that_no_frame_holds_becomes_an_error_and_the_client_stays
     for data in ({"connections": "x" * 1000}, {}):
         operator.ask(1)
         event = await server.next()
-        server.control.respond(event.client, OperatorResponse(request=1, error=None, why="", data=data))
+        server.control.respond(event.reply_to.client, OperatorResponse(request=1, error=None, why="", data=data))
 
     assert (await operator.next()).error == "too_large"
     assert (await operator.next()).error is None
@@ -126,7 +127,7 @@ async def test_an_idle_client_is_let_go_but_not_one_that_waits_for_the_end(
     again = await server.operator()
     assert await again.next() == "closed by the other end"
     assert draining.heard.empty()
-    server.control.respond(event.client, OperatorResponse(request=1, error="cancelled", why="", data={}))
+    server.control.respond(event.reply_to.client, OperatorResponse(request=1, error="cancelled", why="", data={}))
     assert (await draining.next()).error == "cancelled"
     assert await draining.next() == "closed by the other end", "it waits for nothing any more"
 
@@ -145,7 +146,7 @@ def test_the_last_reply_reaches_its_client_though_the_loop_ends(home_root: Path)
         await server.control.open()
         asked = operators.submit(ask)
         event = await server.next()
-        server.control.respond(event.client, OperatorResponse(request=1, error=None, why="", data=data))
+        server.control.respond(event.reply_to.client, OperatorResponse(request=1, error=None, why="", data=data))
         await server.control.close()
         return asked
 
@@ -164,7 +165,7 @@ async def test_a_client_that_does_not_read_does_not_hold_up_the_end(
         await asyncio.get_running_loop().sock_sendall(deaf, struct.pack(">I", len(body)) + body)
         event = await server.next()
         server.control.respond(
-            event.client, OperatorResponse(request=1, error=None, why="", data={"cut": ["k"] * 10**6})
+            event.reply_to.client, OperatorResponse(request=1, error=None, why="", data={"cut": ["k"] * 10**6})
         )
 
         async with asyncio.timeout(BOUND_S):

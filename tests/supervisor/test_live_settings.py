@@ -13,6 +13,7 @@ from fakes.virtual_time import step
 from hermes_actors import logs
 from hermes_actors.config.model import Settings, from_plain
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
+from hermes_actors.core.state import ReplyTo
 from hermes_actors.supervisor.settings import LiveSettings
 
 
@@ -27,10 +28,10 @@ async def test_what_can_change_is_in_force_at_once_and_the_rest_is_told_only() -
     )
     live = LiveSettings(settings(supervisor={"workers": 2}), lambda: new)
 
-    told = await live.reload(3, 9)
+    told = await live.reload(ReplyTo(3, 9))
 
     assert isinstance(told, SettingsLoaded)
-    assert (told.client, told.request, told.servers, told.limits.drain_timeout_s) == (3, 9, ("time",), 7.0)
+    assert (told.reply_to, told.servers, told.limits.drain_timeout_s) == ((3, 9), ("time",), 7.0)
     assert [change.key for change in told.changes] == [
         "agent.restart_drain_timeout",
         "mcp_servers.time",
@@ -43,7 +44,7 @@ async def test_what_can_change_is_in_force_at_once_and_the_rest_is_told_only() -
 async def test_new_secrets_are_kept_out_of_the_log() -> None:
     live = LiveSettings(settings(), lambda: settings("rotated-key"))
 
-    await live.reload(None, 0)
+    await live.reload(None)
 
     assert live.current.api_keys == {"default": "rotated-key"}
     assert "rotated-key" not in logs.mask("Bearer? rotated-key")
@@ -59,7 +60,7 @@ async def test_of_two_reloads_at_once_the_later_reading_stays() -> None:
         return found
 
     live = LiveSettings(settings(), reading)
-    both = [asyncio.create_task(live.reload(None, 0)) for _ in range(2)]
+    both = [asyncio.create_task(live.reload(None)) for _ in range(2)]
     for _ in range(3):
         await step()
     may_go_on.set()
@@ -75,7 +76,7 @@ async def test_an_error_of_ours_while_reading_leaves_what_runs_alone() -> None:
     before = settings()
     live = LiveSettings(before, broken)
 
-    told = await live.reload(3, 9)
+    told = await live.reload(ReplyTo(3, 9))
 
     assert isinstance(told, SettingsRefused)
     assert told.why == "ZeroDivisionError while the configuration was read; the log has it"
@@ -83,7 +84,7 @@ async def test_an_error_of_ours_while_reading_leaves_what_runs_alone() -> None:
 
 
 async def test_a_gateway_that_cannot_read_its_configuration_again_says_so() -> None:
-    told = await LiveSettings(settings(), None).reload(3, 9)
+    told = await LiveSettings(settings(), None).reload(ReplyTo(3, 9))
 
     assert isinstance(told, SettingsRefused)
     assert told.error == "bad_request"

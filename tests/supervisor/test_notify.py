@@ -34,7 +34,7 @@ def lines(manager: socket.socket) -> list[str]:
 
 
 def test_readiness_is_told(socket_of_manager: socket.socket, address: str) -> None:
-    ServiceManager({"NOTIFY_SOCKET": address}).ready()
+    ServiceManager({"NOTIFY_SOCKET": address}).going("ready", 0.0)
 
     assert lines(socket_of_manager) == ["READY=1", "STATUS=serving"]
 
@@ -70,7 +70,7 @@ def test_a_drain_asks_for_patience_and_only_an_end_that_is_sure_is_told(
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/no/such/socket"}])
 def test_without_a_manager_that_listens_nothing_happens(environment: dict[str, str]) -> None:
-    ServiceManager(environment).ready()
+    ServiceManager(environment).going("ready", 0.0)
 
 
 def test_a_manager_that_does_not_read_holds_up_nobody(socket_of_manager: socket.socket, address: str) -> None:

@@ -15,7 +15,7 @@ from fakes.operations import made
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import Event, OperatorAsked, Said, SessionsFound, WorkerExited
-from hermes_actors.core.state import Limits, Owner, Process, State, Worker
+from hermes_actors.core.state import Limits, Owner, Process, ReplyTo, State, Worker
 from hermes_actors.home import Home
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operations.requests import BeginDrain, ShowStatus, SuspendSession
@@ -34,6 +34,7 @@ SHARD = 3  # of every session here, as the worker says
 KNOWN = "api:a:known"
 NEW = "api:a:" + "n" * 5000  # so long that each new session needs a page of its own
 WORKER = Process(0, 1)
+LIST = Said(process=WORKER, message=wire.ListSessions(request=9, principal="a", after=None, limit=10))
 
 
 class Desk:
@@ -82,7 +83,7 @@ class Desk:
         return int(value)
 
     def status(self) -> dict[str, Any]:
-        (reply,) = self.tell(OperatorAsked(client=1, request=1, operation=ShowStatus()))
+        (reply,) = self.tell(OperatorAsked(reply_to=ReplyTo(1, 1), operation=ShowStatus()))
         assert isinstance(reply, fx.Reply)
         plain: dict[str, Any] = to_plain(reply.result)
         return plain
@@ -106,7 +107,7 @@ def recovered(*turns: CutTurn) -> Said:
 def suspend(desk: Desk) -> SessionsFound:
     entry = desk.registry.session(KNOWN)
     assert entry is not None
-    return SessionsFound(client=1, request=2, operation=SuspendSession(session=KNOWN), found=(entry,))
+    return SessionsFound(reply_to=ReplyTo(1, 2), operation=SuspendSession(session=KNOWN), found=(entry,))
 
 
 @pytest.fixture
@@ -181,6 +182,28 @@ def test_a_worker_evicts_a_session_only_once_the_change_is_recorded(desk: Desk) 
     assert desk.marks() == "suspended"
 
 
+def test_while_the_disk_cannot_be_read_requests_are_refused_and_the_supervisor_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+
+    def broken(*_: object) -> None:
+        raise RegistryFailed(error)
+
+    with monkeypatch.context() as disk:
+        for name in ("session", "page", "standing"):
+            disk.setattr(desk.registry, name, broken)
+        (refused,) = messages(wire.Refused, desk.tell(activate(KNOWN)))
+        (unlisted,) = messages(wire.Refused, desk.tell(LIST))
+        (status,) = desk.tell(OperatorAsked(reply_to=ReplyTo(1, 1), operation=ShowStatus()))
+
+    assert (refused.code, unlisted.code) == ("store_failed", "store_failed")
+    assert isinstance(status, fx.Reply)
+    assert status.error == "store_failed"
+    assert messages(wire.Activated, desk.tell(activate(KNOWN)))
+
+
 def test_damage_is_no_lack_of_space(desk: Desk) -> None:
     desk.registry._database._connection.execute("DROP TABLE history")
     desk.registry.commit()
@@ -218,8 +241,9 @@ def test_a_worker_whose_ownership_cannot_be_recorded_is_not_started(desk: Desk) 
 
 
 def test_that_marks_could_be_written_is_known_by_writing(desk: Desk) -> None:
-    list(desk.recorder.perform([fx.ProveWritable()]))
-    desk.recorder.commit(desk.state.ledger)
+    with desk.recorder.batch():
+        list(desk.recorder.perform([fx.ProveWritable()]))
+        desk.recorder.commit(desk.state.ledger)
 
     with closing(sqlite3.connect(desk.path)) as other:
         before = other.execute("SELECT value FROM meta WHERE name = 'proved_at'").fetchone()
@@ -232,7 +256,7 @@ def test_neither_could_strikes_where_the_ledger_cannot_be_written(desk: Desk, mo
     def full(*_: object) -> None:
         raise ledger_file.LedgerNotWritten("no space left")
 
-    drain = OperatorAsked(client=1, request=3, operation=BeginDrain(then=Then.HOLD, timeout=None, asker=None))
+    drain = OperatorAsked(reply_to=ReplyTo(1, 3), operation=BeginDrain(then=Then.HOLD, timeout=None, asker=None))
     with monkeypatch.context() as disk:
         disk.setattr(
             ledger_file.atomic if hasattr(ledger_file, "atomic") else ledger_file, "_replace", full, raising=False

@@ -14,22 +14,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
 
-from hermes_actors.core.drain.outcome import over, reason, replies
+from hermes_actors.core.drain.outcome import logged, outcome, reason, replies
 from hermes_actors.core.effects import (
+    Announce,
     Effect,
     Finish,
     Log,
     NoteLife,
     Reply,
     Send,
-    TellServiceManager,
 )
 from hermes_actors.core.events import StopAsked
 from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S, Alarm, Result
 from hermes_actors.core.sessions import marking
 from hermes_actors.core.sessions.book import Book
-from hermes_actors.core.state import Drain, Process, Seal, SealedTurns, State, Waiting, Wish
+from hermes_actors.core.state import Drain, DrainRequest, Process, ReplyTo, Seal, State
 from hermes_actors.operations.results import Phase, Then, WorkerState
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.messages import Drained, DrainOver, Recovered, RestartWanted, Sealed
@@ -40,106 +40,104 @@ SEAL_ANSWER_S = 2.0  # for a worker to tell what runs; one that is silent is kil
 MOST_WAITING = 100  # requests of operators for a drain's end
 AFTER_DEADLINE_S = SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 5.0  # from a drain's deadline to the end, with a reserve
 
-_STRONGER = (Then.HOLD, Then.RESTART, Then.STOP)  # of two wishes the later one here wins
+_STRONGER = (Then.HOLD, Then.RESTART, Then.STOP)  # of two requests the later one here wins
 
 
-def signalled(event: StopAsked) -> Wish:
+def signalled(event: StopAsked) -> DrainRequest:
     """What a signal wants."""
-    return Wish(then=Then.STOP, timeout_s=0.0 if event.now else None, by=event.by, signal=True)
+    return DrainRequest(then=Then.STOP, timeout_s=0.0 if event.now else None, by=event.by, signal=True)
 
 
-def wanted(message: RestartWanted) -> Wish:
+def wanted(message: RestartWanted) -> DrainRequest:
     """What an administrator's message wants."""
-    return Wish(then=Then.RESTART, by=f"/restart in {message.key}", asker=message.key)
+    return DrainRequest(then=Then.RESTART, by=f"/restart in {message.key}", asker=message.key)
 
 
-def asked(state: State, wish: Wish, now: float, book: Book) -> Result:
-    """Begin a drain, or join the one that there is: its deadline comes nearer or stays, the stronger wish follows it.
+def asked(state: State, request: DrainRequest, now: float) -> Result:
+    """Begin a drain, or join the present one: its deadline comes nearer or stays, and the stronger ``then`` follows it.
 
     A second signal seals at once; a third waits for no worker any more.
     """
-    timeout_s = state.limits.drain_timeout_s if wish.timeout_s is None else wish.timeout_s
-    waiting = (wish.waiting,) if wish.waiting else ()
-    if waiting and state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is wish.then:
-        return state, replies(state.drain, waiting, book)  # it comes to that this moment
-    refused = _refusal(state, wish)
+    timeout_s = state.limits.drain_timeout_s if request.timeout_s is None else request.timeout_s
+    to = (request.reply_to,) if request.reply_to else ()
+    if to and state.phase is Phase.STOPPED and state.drain is not None and state.drain.then is request.then:
+        return state, replies(state.drain, to)  # the drain has ended, and the process ends after these effects
+    refused = _refusal(state, request)
     if refused is not None:
         return state, (refused,)
     if state.drain is None:
-        return _begin(state, wish, timeout_s, now)
-    if state.phase is Phase.HELD and wish.then is Then.HOLD:
-        return state, replies(state.drain, waiting, book)
-    return _join(state, state.drain, wish, timeout_s, now)
+        return _begin(state, request, timeout_s, now)
+    if state.phase is Phase.HELD and request.then is Then.HOLD:
+        return state, replies(state.drain, to)
+    return _join(state, state.drain, request, timeout_s, now)
 
 
-def _refusal(state: State, wish: Wish) -> Effect | None:
+def _refusal(state: State, request: DrainRequest) -> Effect | None:
     full = state.drain is not None and len(state.drain.waiting) >= MOST_WAITING
-    if state.phase is not Phase.STOPPED and not (full and wish.waiting):
+    if state.phase is not Phase.STOPPED and not (full and request.reply_to):
         return None
     why = f"{MOST_WAITING} requests wait for the drain's end already" if full else "the gateway has stopped"
-    if wish.waiting is None:
-        return Log(level="info", text="nothing is left to drain", fields={"by": wish.by})
-    return Reply(client=wish.waiting.client, request=wish.waiting.request, error=RefusalCode.BUSY, why=why)
+    if request.reply_to is None:
+        return Log(level="info", text="nothing is left to drain", fields={"by": request.by})
+    return Reply(reply_to=request.reply_to, error=RefusalCode.BUSY, why=why)
 
 
-def _begin(state: State, wish: Wish, timeout_s: float, now: float) -> Result:
+def _begin(state: State, request: DrainRequest, timeout_s: float, now: float) -> Result:
     if state.phase is Phase.STARTING:
         timeout_s = 0.0  # nobody was told yet that it serves
     drain = Drain(
         number=state.drains + 1,
-        then=wish.then,
-        by=wish.by,
-        asker=wish.asker,
+        then=request.then,
+        by=request.by,
+        asker=request.asker,
         before=state.phase,
         began_at=now,
         deadline=now + timeout_s,
-        signals=int(wish.signal),
-        waiting=(wish.waiting,) if wish.waiting else (),
+        signals=int(request.signal),
+        waiting=(request.reply_to,) if request.reply_to else (),
     )
     state = replace(state, phase=Phase.DRAINING, drains=drain.number, drain=drain)
-    fields = {"by": wish.by, "then": wish.then.value, "timeout_s": timeout_s, "asker": wish.asker}
+    fields = {"by": request.by, "then": request.then.value, "timeout_s": timeout_s, "asker": request.asker}
     told = _message(state, drain, state.live)
     return state, (Log(level="info", text="draining", fields=fields), _notice(state, drain, now), *told)
 
 
-def _join(state: State, drain: Drain, wish: Wish, timeout_s: float, now: float) -> Result:
-    signals = drain.signals + wish.signal
+def _join(state: State, drain: Drain, request: DrainRequest, timeout_s: float, now: float) -> Result:
+    signals = drain.signals + request.signal
     joined = replace(
         drain,
-        asker=wish.asker or drain.asker,
-        then=max(drain.then, wish.then, key=_STRONGER.index),
+        asker=request.asker or drain.asker,
+        then=max(drain.then, request.then, key=_STRONGER.index),
         deadline=now if signals > 1 else min(drain.deadline, now + timeout_s),
         signals=signals,
-        waiting=(*drain.waiting, wish.waiting) if wish.waiting else drain.waiting,
+        waiting=(*drain.waiting, request.reply_to) if request.reply_to else drain.waiting,
     )
     told: tuple[Effect, ...] = ()
     if state.phase is Phase.HELD:  # nothing runs; but what waits is to be known
-        joined = replace(
-            joined, by=wish.by, began_at=now, deadline=now, crashed=(), cut=(), stateless=0, silent=(), kept=0
-        )
+        joined = replace(joined, by=request.by, began_at=now, deadline=now, crashed=(), outcome=None)
         state = replace(state, phase=Phase.DRAINING)
     elif joined.seal is None and _order(joined) != _order(drain):
         told = _message(state, joined, state.live)
     elif signals > 2 and joined.seal is not None:
         joined = replace(joined, seal=replace(joined.seal, deadline=now))
     state = replace(state, drain=joined)
-    fields = {"by": wish.by, "then": joined.then.value, "left_s": round(max(0.0, joined.deadline - now), 2)}
+    fields = {"by": request.by, "then": joined.then.value, "left_s": round(max(0.0, joined.deadline - now), 2)}
     effects: tuple[Effect, ...] = (Log(level="info", text="drain joined", fields=fields), _notice(state, joined, now))
     effects += told
-    if state.phase is Phase.STOPPING and (signals > 1 or wish.timeout_s == 0):
+    if state.phase is Phase.STOPPING and (signals > 1 or request.timeout_s == 0):
         state, more = lifecycle.stop(state, STOP_NOW_S, now)
         effects += more
     return state, effects
 
 
-def cancel(state: State, by: Waiting, book: Book) -> Result:
+def cancel(state: State, by: ReplyTo, book: Book) -> Result:
     """Serve again, where nothing was cut yet or the gateway is held."""
     drain = state.drain
     if drain is None or drain.seal is not None or state.phase in (Phase.STOPPING, Phase.STOPPED):
         why = "no drain is on its way" if drain is None else "the drain is past its deadline: what ran is being cut"
-        return state, (Reply(client=by.client, request=by.request, error=RefusalCode.NOT_DRAINING, why=why),)
+        return state, (Reply(reply_to=by, error=RefusalCode.NOT_DRAINING, why=why),)
     state, effects = _called_off(state, drain, book, RefusalCode.CANCELLED, "an operator cancelled the drain")
-    return state, (Log(level="info", text="drain cancelled"), *effects, Reply(client=by.client, request=by.request))
+    return state, (Log(level="info", text="drain cancelled"), *effects, Reply(reply_to=by))
 
 
 def _called_off(state: State, drain: Drain, book: Book, error: RefusalCode, why: str) -> Result:
@@ -148,8 +146,8 @@ def _called_off(state: State, drain: Drain, book: Book, error: RefusalCode, why:
         book.write(NoteLife(milestone="stop_began_at", at=None))
     return state, (
         *((Send(to=state.live, message=DrainOver()),) if state.live else ()),
-        TellServiceManager(about="serving", within_s=0.0),
-        *(Reply(client=client, request=request, error=error, why=why) for client, request in drain.waiting),
+        Announce(about="serving", within_s=0.0),
+        *(Reply(reply_to=reply_to, error=error, why=why) for reply_to in drain.waiting),
     )
 
 
@@ -176,9 +174,13 @@ def sealed(state: State, process: Process, message: Sealed) -> Result:
     seal = None if state.drain is None else state.drain.seal
     if state.drain is None or seal is None or message.request != seal.request or process not in seal.waiting:
         return state, ()
-    whole = state.workers[process.slot].state is WorkerState.READY
-    turns = SealedTurns(cut=tuple(message.cut), busy=frozenset(message.busy), stateless=message.stateless, whole=whole)
-    seal = replace(seal, waiting=seal.waiting - {process}, answers={**seal.answers, process: turns})
+    whole = {process.slot} if state.workers[process.slot].state is WorkerState.READY else set()
+    seal = replace(
+        seal,
+        waiting=seal.waiting - {process},
+        answers={**seal.answers, process: message},
+        whole=seal.whole | whole,
+    )
     return replace(state, drain=replace(state.drain, seal=seal)), ()
 
 
@@ -220,12 +222,13 @@ def settle(state: State, now: float, book: Book) -> Result:
     return state, effects
 
 
-def ended(state: State, now: float, book: Book) -> tuple[Effect, ...]:
+def ended(state: State, now: float) -> tuple[Effect, ...]:
     """The last there is to do, when no worker is left."""
     drain = state.drain
     assert drain is not None, "nothing else ends the gateway"
-    drain = replace(drain, took_s=now - drain.began_at)
-    return (*replies(drain, drain.waiting, book), Finish(restart=drain.then is Then.RESTART))
+    assert drain.outcome is not None
+    drain = replace(drain, outcome=replace(drain.outcome, took_s=round(now - drain.began_at, 3)))
+    return (*replies(drain, drain.waiting), Finish(restart=drain.then is Then.RESTART))
 
 
 def alarms(state: State) -> Iterator[Alarm]:
@@ -298,20 +301,11 @@ def _conclude(state: State, now: float, book: Book) -> Result:
     waiting: frozenset[str] = frozenset().union(*(answer.busy for answer in seal.answers.values()))
     if marked:
         _mark(state, drain, cuts, waiting, book)
-    drain = replace(
-        drain,
-        seal=None,
-        unmarked=not marked and bool(cuts),
-        cut=(*drain.crashed, *(turn.key for turn in cuts)),
-        silent=tuple(
-            sorted({process.slot for process in live if process in seal.waiting} | {slot for slot, _ in drain.unread})
-        ),
-        kept=len(waiting),
-        stateless=sum(answer.stateless for answer in seal.answers.values()),
-        took_s=now - drain.began_at,
-    )
+    silent = {process.slot for process in live if process in seal.waiting} | {slot for slot, _ in drain.unread}
+    came_to = outcome(drain, cuts, waiting, silent, now, book)
+    drain = replace(drain, seal=None, unmarked=not marked and bool(cuts), outcome=came_to)
     state = replace(state, drain=drain)
-    effects: tuple[Effect, ...] = (over(drain),)
+    effects: tuple[Effect, ...] = (logged(came_to, reason(drain)),)
     for process in live:
         if process in seal.waiting:
             state, more = lifecycle.kill(state, process.slot, now, f"it did not tell what runs for {SEAL_ANSWER_S:g} s")
@@ -320,7 +314,7 @@ def _conclude(state: State, now: float, book: Book) -> Result:
     if answered and marked:
         effects += (Send(to=answered, message=wire.Cut(reason=reason(drain), at=state.wall(now))),)
     hold = drain.then is Then.HOLD
-    state, after = _hold(state, drain, now, book) if hold else lifecycle.stop(state, STOP_S, now)
+    state, after = _hold(state, drain, now) if hold else lifecycle.stop(state, STOP_S, now)
     return state, (*effects, *after)
 
 
@@ -336,16 +330,15 @@ def _mark(state: State, drain: Drain, cuts: tuple[CutTurn, ...], waiting: frozen
         marking.drop_idle(book, busy, _unknown(state, drain.seal), cut_since=since)
 
 
-def _hold(state: State, drain: Drain, now: float, book: Book) -> Result:
+def _hold(state: State, drain: Drain, now: float) -> Result:
     state = replace(state, phase=Phase.HELD, drain=replace(drain, deadline=min(drain.deadline, now), waiting=()))
-    return state, (*replies(drain, drain.waiting, book), _notice(state, drain, now))
+    return state, (*replies(drain, drain.waiting), _notice(state, drain, now))
 
 
 def _unknown(state: State, seal: Seal) -> frozenset[int]:
     """The shards of which no answer told what runs or waits there."""
-    told = {process.slot for process, turns in seal.answers.items() if turns.whole}
     unread = {shard for shard, fault in state.broken.items() if not fault.serving}
-    return state.unheard | unread | {shard for shard, owner in enumerate(state.owners) if owner.slot not in told}
+    return state.unheard | unread | {shard for shard, owner in enumerate(state.owners) if owner.slot not in seal.whole}
 
 
 # -- what is said ------------------------------------------------------------------------------------------------------
@@ -372,9 +365,9 @@ def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effec
 def _notice(state: State, drain: Drain, now: float) -> Effect:
     """For the service manager. That it ends is told when nothing can cancel the drain any more."""
     if state.phase is Phase.HELD:
-        return TellServiceManager(about="held", within_s=0.0)
+        return Announce(about="held", within_s=0.0)
     within_s = max(0.0, drain.deadline - now) + AFTER_DEADLINE_S
     sure = state.phase is Phase.STOPPING or drain.seal is not None
     if not sure or drain.then is Then.HOLD:
-        return TellServiceManager(about="draining", within_s=within_s)
-    return TellServiceManager(about="restarting" if drain.then is Then.RESTART else "stopping", within_s=within_s)
+        return Announce(about="draining", within_s=within_s)
+    return Announce(about="restarting" if drain.then is Then.RESTART else "stopping", within_s=within_s)

@@ -6,24 +6,13 @@ Only their ages and how long their sessions' turns usually take are known, so th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from hermes_actors.core.sessions.book import Book
 from hermes_actors.operations.results import DrainPlanned, Outcome, PlannedTurn, RunningTurn
 from hermes_actors.operations.workers import WorkerTurns
 
 MOST_SHOWN = 1000  # turns, the oldest; all are counted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a drain with this time-out would come to."""
-
-    timeout_s: float
-    at: float  # of the turns' ages: seconds since the epoch
-    turns: tuple[RunningTurn, ...]  # the oldest first
-    queued: int
-    missing: tuple[int, ...]  # slots whose workers did not respond
 
 
 def running(responses: Mapping[int, WorkerTurns]) -> tuple[RunningTurn, ...]:
@@ -49,31 +38,35 @@ def judge(age_s: float, usual_s: float | None, timeout_s: float) -> Outcome:
     return "finishes" if usual_s - age_s <= timeout_s else "cut"
 
 
-def shown(plan: Plan, strikes: Callable[[str], int], threshold: int) -> DrainPlanned:
-    """The plan as operators get it.
+def planned(
+    responses: Mapping[int, WorkerTurns], missing: tuple[int, ...], timeout_s: float, at: float, book: Book
+) -> DrainPlanned:
+    """What a drain would come to.
 
     Args:
-        plan: what to show.
-        strikes: how many a session has.
-        threshold: with how many a session is suspended.
+        responses: what runs in the workers, by slot.
+        missing: slots whose workers did not respond.
+        timeout_s: of the drain.
+        at: when that ran: seconds since the epoch.
+        book: has the strikes.
     """
-    turns = tuple(_judged(plan, turn, strikes, threshold) for turn in plan.turns)
+    turns = tuple(_planned(turn, at, timeout_s, book) for turn in running(responses))
     outcomes = Counter(turn.outcome for turn in turns)
     return DrainPlanned(
-        timeout_s=plan.timeout_s,
+        timeout_s=timeout_s,
         turns=turns[:MOST_SHOWN],
         finishes=outcomes["finishes"],
         cut=outcomes["cut"],
         unknown=outcomes["unknown"],
-        queued=plan.queued,
-        missing=plan.missing,
+        queued=queued(responses),
+        missing=missing,
     )
 
 
-def _judged(plan: Plan, turn: RunningTurn, strikes: Callable[[str], int], threshold: int) -> PlannedTurn:
-    age_s = max(0.0, plan.at - turn.started_at)
-    outcome = judge(age_s, turn.usual_s, plan.timeout_s)
-    count = 0 if turn.stateless else strikes(turn.key)
+def _planned(turn: RunningTurn, at: float, timeout_s: float, book: Book) -> PlannedTurn:
+    age_s = max(0.0, at - turn.started_at)
+    outcome = judge(age_s, turn.usual_s, timeout_s)
+    strikes = 0 if turn.stateless else book.strikes(turn.key)
     return PlannedTurn(
         worker=turn.worker,
         key=turn.key,
@@ -82,6 +75,6 @@ def _judged(plan: Plan, turn: RunningTurn, strikes: Callable[[str], int], thresh
         usual_s=turn.usual_s,
         age_s=round(age_s, 3),
         outcome=outcome,
-        strikes=count,
-        suspends=outcome != "finishes" and not turn.stateless and count + 1 >= threshold,
+        strikes=strikes,
+        suspends=outcome != "finishes" and not turn.stateless and strikes + 1 >= book.threshold,
     )

@@ -1,4 +1,4 @@
-"""A planned restart is made ready before it drains anything; wishes for one wait for that, and wait for it together.
+"""A planned restart is made ready before it drains anything; requests for one wait for that, and wait for it together.
 
 Where the next life could not serve, nothing was drained. Whoever wants the gateway to hold or to stop does not wait,
 and has the last word: what is prepared then is dropped, and so it is when an operator cancels it.
@@ -15,62 +15,62 @@ from hermes_actors.core.effects import DropNextLife, Effect, Log, PrepareRestart
 from hermes_actors.core.events import RestartPrepared, RestartRefused
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.sessions.book import Book
-from hermes_actors.core.state import Preparation, State, Waiting, Wish
+from hermes_actors.core.state import DrainRequest, Preparation, ReplyTo, State
 from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire.refusals import RefusalCode
 
 
-def asked(state: State, wish: Wish, now: float, book: Book) -> Result:
+def asked(state: State, request: DrainRequest, now: float, book: Book) -> Result:
     """Have a drain, where the gateway is to go on after it only if what it cuts can be marked."""
-    if wish.then is Then.STOP:
-        return _begun(state, wish, now, book)
+    if request.then is Then.STOP:
+        return _begun(state, request, now)
     if book.fault is not None:
-        return state, _not_begun(wish, book.fault)
+        return state, _not_begun(request, book.fault)
     book.write(ProveWritable())
-    return _begun(state, wish, now, book)
+    return _begun(state, request, now)
 
 
-def _not_begun(wish: Wish, fault: str) -> tuple[Effect, ...]:
+def _not_begun(request: DrainRequest, fault: str) -> tuple[Effect, ...]:
     why = f"the disk cannot be written ({fault}), so what a drain cuts could not be marked; nothing was drained"
-    log = Log(level="error", text="a drain is refused, and everything goes on", fields={"by": wish.by, "why": fault})
+    log = Log(level="error", text="a drain is refused, and everything goes on", fields={"by": request.by, "why": fault})
     why = f"{why}. Make room, or end what has it locked, and ask again"
-    return (log, *_replies((wish,), RefusalCode.STORE_FAILED, why))
+    return (log, *_replies((request,), RefusalCode.STORE_FAILED, why))
 
 
-def _begun(state: State, wish: Wish, now: float, book: Book) -> Result:
+def _begun(state: State, request: DrainRequest, now: float) -> Result:
     """Drain at once, unless a next life has to be made ready for it."""
-    if wish.then is not Then.RESTART:
-        why = f"{wish.by} came later, and wants the gateway to {wish.then.value}"
+    if request.then is not Then.RESTART:
+        why = f"{request.by} came later, and wants the gateway to {request.then.value}"
         state, ended = _end(state, RefusalCode.OVERRULED, why)
-        state, effects = drain.asked(state, wish, now, book)
+        state, effects = drain.asked(state, request, now)
         return state, (*ended, *effects)
     ends = state.drain is not None and state.drain.then is not Then.HOLD
     if ends or state.phase is Phase.STOPPED:  # the next life is ready, or is not to be
-        return drain.asked(state, wish, now, book)
-    return _prepare(state, wish)
+        return drain.asked(state, request, now)
+    return _prepare(state, request)
 
 
-def _prepare(state: State, wish: Wish) -> Result:
+def _prepare(state: State, request: DrainRequest) -> Result:
     if state.preparation is None:
-        preparation = Preparation(number=state.preparations + 1, wishes=(wish,))
+        preparation = Preparation(number=state.preparations + 1, requests=(request,))
         state = replace(state, preparation=preparation, preparations=preparation.number)
-        log = Log(level="info", text="preparing a restart", fields={"by": wish.by})
+        log = Log(level="info", text="preparing a restart", fields={"by": request.by})
         return state, (log, PrepareRestart(number=preparation.number))
-    wishes = state.preparation.wishes
-    if len(wishes) >= MOST_WAITING:
-        return state, _replies((wish,), RefusalCode.BUSY, f"{MOST_WAITING} requests wait for the restart already")
-    return replace(state, preparation=replace(state.preparation, wishes=(*wishes, wish))), ()
+    requests = state.preparation.requests
+    if len(requests) >= MOST_WAITING:
+        return state, _replies((request,), RefusalCode.BUSY, f"{MOST_WAITING} requests wait for the restart already")
+    return replace(state, preparation=replace(state.preparation, requests=(*requests, request))), ()
 
 
-def prepared(state: State, event: RestartPrepared, now: float, book: Book) -> Result:
+def prepared(state: State, event: RestartPrepared, now: float) -> Result:
     """Drain for all who wait for it."""
     preparation = state.preparation
     if preparation is None or event.number != preparation.number:  # that one was dropped
         return state, ()
     state = replace(state, preparation=None)
     effects: tuple[Effect, ...] = ()
-    for wish in preparation.wishes:
-        state, more = drain.asked(state, wish, now, book)
+    for request in preparation.requests:
+        state, more = drain.asked(state, request, now)
         effects += more
     return state, effects
 
@@ -84,14 +84,14 @@ def refused(state: State, event: RestartRefused) -> Result:
     return state, (log, *replies)
 
 
-def cancel(state: State, by: Waiting, book: Book) -> Result:
+def cancel(state: State, by: ReplyTo, book: Book) -> Result:
     """Neither restart nor drain, where nothing was cut yet or the gateway is held."""
     if state.preparation is None:
         return drain.cancel(state, by, book)
     state, ended = _end(state, RefusalCode.CANCELLED, "an operator cancelled the restart")
     effects: tuple[Effect, ...] = (Log(level="info", text="restart cancelled"),)
     if state.drain is None:
-        return state, (*effects, *ended, Reply(client=by.client, request=by.request))
+        return state, (*effects, *ended, Reply(reply_to=by))
     state, more = drain.cancel(state, by, book)
     return state, (*effects, *ended, *more)
 
@@ -107,10 +107,10 @@ def _wanted(state: State) -> bool:
 
 
 def _end(state: State, error: RefusalCode, why: str) -> Result:
-    wishes = () if state.preparation is None else state.preparation.wishes
-    return replace(state, preparation=None), _replies(wishes, error, why)
+    requests = () if state.preparation is None else state.preparation.requests
+    return replace(state, preparation=None), _replies(requests, error, why)
 
 
-def _replies(wishes: tuple[Wish, ...], error: RefusalCode, why: str) -> tuple[Effect, ...]:
-    waiting = (wish.waiting for wish in wishes if wish.waiting is not None)
-    return tuple(Reply(client=client, request=request, error=error, why=why) for client, request in waiting)
+def _replies(requests: tuple[DrainRequest, ...], error: RefusalCode, why: str) -> tuple[Effect, ...]:
+    waiting = (request.reply_to for request in requests if request.reply_to is not None)
+    return tuple(Reply(reply_to=reply_to, error=error, why=why) for reply_to in waiting)

@@ -96,14 +96,7 @@ def _concluded(state: State, pending: Pending, now: float, book: Book) -> Effect
             result = _session(state, pending, book)
         case PlanDrain(timeout=timeout_s):
             timeout_s = state.limits.drain_timeout_s if timeout_s is None else timeout_s
-            planned = plan.Plan(
-                timeout_s=timeout_s,
-                at=state.wall(now),
-                turns=plan.running(responses),
-                queued=plan.queued(responses),
-                missing=missing,
-            )
-            result = plan.shown(planned, book.strikes, book.threshold)
+            result = plan.planned(responses, missing, timeout_s, state.wall(now), book)
         case ShowDrain():
             result = drain_shown(state, plan.running(responses), plan.queued(responses), missing, now)
         case StopTurn():
@@ -117,9 +110,9 @@ def _concluded(state: State, pending: Pending, now: float, book: Book) -> Effect
             result = ConfigurationReloaded(changes=pending.changes, missing=missing)
         case _:
             assert_never(pending.operation)
-    if pending.client is None:
+    if pending.reply_to is None:
         return Log(level="info", text="the workers have the configuration", fields={"missing": list(missing)})
-    return Reply(client=pending.client, request=pending.request, result=result)
+    return Reply(reply_to=pending.reply_to, result=result)
 
 
 def _session(state: State, pending: Pending, book: Book) -> SessionShown:

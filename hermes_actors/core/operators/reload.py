@@ -8,21 +8,21 @@ from hermes_actors.core.effects import Effect, LoadSettings, Log, Reply, Send
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
 from hermes_actors.core.operators.pending import wait
 from hermes_actors.core.pool.lifecycle import Result
-from hermes_actors.core.state import Pending, State
+from hermes_actors.core.state import Pending, ReplyTo, State
 from hermes_actors.operations.requests import Reload
 from hermes_actors.operations.results import Phase
 from hermes_actors.wire.messages import Reconfigure
 from hermes_actors.wire.refusals import RefusalCode
 
 
-def asked(state: State, client: int | None, request: int) -> Result:
+def asked(state: State, reply_to: ReplyTo | None) -> Result:
     """Have the configuration read, unless it is too late for another one."""
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return refused(
             state,
-            SettingsRefused(client=client, request=request, error=RefusalCode.BUSY, why="the gateway is stopping"),
+            SettingsRefused(reply_to=reply_to, error=RefusalCode.BUSY, why="the gateway is stopping"),
         )
-    return state, (LoadSettings(client=client, request=request),)
+    return state, (LoadSettings(reply_to=reply_to),)
 
 
 def refused(state: State, event: SettingsRefused) -> Result:
@@ -30,8 +30,8 @@ def refused(state: State, event: SettingsRefused) -> Result:
     effects: tuple[Effect, ...] = (
         Log(level="error", text="configuration not reloaded; nothing changed", fields={"why": event.why}),
     )
-    if event.client is not None:
-        effects += (Reply(client=event.client, request=event.request, error=event.error, why=event.why),)
+    if event.reply_to is not None:
+        effects += (Reply(reply_to=event.reply_to, error=event.error, why=event.why),)
     return state, effects
 
 
@@ -41,8 +41,6 @@ def loaded(state: State, event: SettingsLoaded, now: float) -> Result:
     log = Log(level="info", text="configuration reloaded", fields={"changes": changes})
     to = state.live if event.changes else ()
     state = replace(state, limits=event.limits, servers=event.servers)
-    pending = Pending(
-        client=event.client, request=event.request, operation=Reload(), waiting=frozenset(to), changes=event.changes
-    )
+    pending = Pending(reply_to=event.reply_to, operation=Reload(), waiting=frozenset(to), changes=event.changes)
     state, number = wait(state, pending, now)
     return state, (log, Send(to=to, message=Reconfigure(request=number))) if to else (log,)

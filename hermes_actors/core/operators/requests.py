@@ -14,7 +14,7 @@ from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.sessions import marking, records
 from hermes_actors.core.sessions.book import BadCursor, Book
 from hermes_actors.core.sessions.names import NotOne, only
-from hermes_actors.core.state import Owner, Pending, Process, SessionEntry, State, Waiting, Wish
+from hermes_actors.core.state import DrainRequest, Owner, Pending, Process, ReplyTo, SessionEntry, State
 from hermes_actors.operations import requests as op
 from hermes_actors.operations.requests import OnSession
 from hermes_actors.operations.results import SessionsListed, StrikesCleared
@@ -49,25 +49,27 @@ def refusal(state: State, process: Process, message: OfShard) -> Effect | None:
 
 def operator_asked(state: State, event: OperatorAsked, now: float, book: Book) -> Result:
     """One request of the control socket."""
-    client, request = event.client, event.request
+    reply_to = event.reply_to
     match event.operation:
         case op.ShowStatus():
-            return state, (Reply(client=client, request=request, result=status(state, book.rows.stored(), now)),)
+            return state, (Reply(reply_to=reply_to, result=status(state, book.rows.stored(), now)),)
         case op.ListAllSessions(limit=limit, after=after):
             return state, (_page(state, event, limit, after, book),)
         case op.ShowSession() | op.SuspendSession() | op.ResumeSession() | op.ResetSession() | op.StopTurn() as found:
-            return state, (FindSessions(client=client, request=request, operation=found),)
+            return state, (FindSessions(reply_to=reply_to, operation=found),)
         case op.ClearStrikes(session=key):
             cleared = StrikesCleared(cleared=marking.clear(book, key))
-            return state, (Reply(client=client, request=request, result=cleared),)
+            return state, (Reply(reply_to=reply_to, result=cleared),)
         case op.ListConnections() as listing:
             return _collect(state, event, listing, _serving(state), InspectConnections(), now)
         case op.RestartServer() as restart:
             return _restart_server(state, event, restart, now)
         case op.Reload():
-            return reload.asked(state, client, request)
-        case op.BeginDrain() | op.CancelDrain() as drain:
-            return _drain(state, drain, Waiting(client, request), now, book)
+            return reload.asked(state, reply_to)
+        case op.BeginDrain() as drain:
+            return _drain(state, drain, reply_to, now, book)
+        case op.CancelDrain():
+            return preparation.cancel(state, reply_to, book)
         case op.ShowDrain() | op.PlanDrain() as drain:
             return _collect(state, event, drain, state.live, InspectTurns(), now)
         case _:
@@ -76,13 +78,13 @@ def operator_asked(state: State, event: OperatorAsked, now: float, book: Book) -
 
 def sessions_found(state: State, event: SessionsFound, now: float, book: Book) -> Result:
     """Go on with the request, if the name means exactly one session."""
-    client, request, operation = event.client, event.request, event.operation
+    reply_to, operation = event.reply_to, event.operation
     try:
         entry = only(operation.session, event.found)
     except NotOne as error:
-        return state, (Reply(client=client, request=request, error=error.code, why=str(error)),)
+        return state, (Reply(reply_to=reply_to, error=error.code, why=str(error)),)
     if isinstance(operation, op.SuspendSession | op.ResumeSession | op.ResetSession):
-        return records.change(state, client, request, operation, entry, now, book)
+        return records.change(state, reply_to, operation, entry, now, book)
     asked = StopRunning(key=entry.key) if isinstance(operation, op.StopTurn) else InspectSession(key=entry.key)
     return _collect(state, event, operation, records.owner_of(state, entry), asked, now, entry)
 
@@ -98,8 +100,7 @@ def _collect(
 ) -> Result:
     """Send workers a request, and answer the operator when they have responded."""
     pending = Pending(
-        client=asker.client,
-        request=asker.request,
+        reply_to=asker.reply_to,
         operation=operation,
         response=request.result,
         waiting=frozenset(to),
@@ -113,30 +114,24 @@ def _restart_server(state: State, event: OperatorAsked, restart: op.RestartServe
     if server in state.servers:
         return _collect(state, event, restart, _serving(state), RestartConnections(server=server), now)
     why = f"no MCP server is named {server!r}; configured: {', '.join(state.servers) or 'none'}"
-    return state, (Reply(client=event.client, request=event.request, error=RefusalCode.NOT_FOUND, why=why),)
+    return state, (Reply(reply_to=event.reply_to, error=RefusalCode.NOT_FOUND, why=why),)
 
 
-def _drain(state: State, operation: op.BeginDrain | op.CancelDrain, waiting: Waiting, now: float, book: Book) -> Result:
-    if isinstance(operation, op.CancelDrain):
-        return preparation.cancel(state, waiting, book)
-    wish = Wish(
-        then=operation.then,
-        timeout_s=operation.timeout,
-        by="hermes-ctl",
-        asker=operation.asker,
-        waiting=waiting,
+def _drain(state: State, operation: op.BeginDrain, reply_to: ReplyTo, now: float, book: Book) -> Result:
+    request = DrainRequest(
+        then=operation.then, timeout_s=operation.timeout, by="hermes-ctl", asker=operation.asker, reply_to=reply_to
     )
-    return preparation.asked(state, wish, now, book)
+    return preparation.asked(state, request, now, book)
 
 
 def _page(state: State, event: OperatorAsked, limit: int, after: str | None, book: Book) -> Effect:
-    client, request = event.client, event.request
+    reply_to = event.reply_to
     try:
         entries, cursor = book.rows.page(None, after, limit)
     except BadCursor as error:
-        return Reply(client=client, request=request, error=RefusalCode.BAD_REQUEST, why=f"after: {error}")
+        return Reply(reply_to=reply_to, error=RefusalCode.BAD_REQUEST, why=f"after: {error}")
     lines = (session_line(entry, state.owners, state.up, book.strikes(entry.key)) for entry in entries)
-    return Reply(client=client, request=request, result=SessionsListed(sessions=tuple(lines), next=cursor))
+    return Reply(reply_to=reply_to, result=SessionsListed(sessions=tuple(lines), next=cursor))
 
 
 def _serving(state: State) -> tuple[Process, ...]:

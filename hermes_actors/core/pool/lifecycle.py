@@ -24,7 +24,7 @@ from hermes_actors.core.events import WorkerExited, WorkerLost, WorkerSpawned
 from hermes_actors.core.pool.policy import Intensity, Verdict, judge, restart_delay_s, slow_delay_s
 from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.sessions.lives import begins_by_itself
-from hermes_actors.core.state import Owner, Process, ShardFault, State, Worker
+from hermes_actors.core.state import Owner, Process, State, Worker
 from hermes_actors.operations.results import Phase, WorkerState
 from hermes_actors.wire.messages import Assign, Configure, Heartbeat, ShardBroken, Stop
 from hermes_actors.wire.records import Load
@@ -154,14 +154,14 @@ def goes_on(state: State, slot: int, now: float) -> State:
 
 def shard_broke(state: State, slot: int, broken: ShardBroken) -> Result:
     """Keep it for the status."""
-    fault = ShardFault(why=broken.why, set_aside=broken.set_aside, serving=broken.serving)
     fields = {"worker": slot, "shard": broken.shard, "why": broken.why, "set_aside": broken.set_aside}
     text = (
         "shard lost some or all of what it had, and goes on with what is left"
         if broken.serving
         else "shard is broken and not served"
     )
-    return replace(state, broken={**state.broken, broken.shard: fault}), (Log(level="error", text=text, fields=fields),)
+    state = replace(state, broken={**state.broken, broken.shard: broken})
+    return state, (Log(level="error", text=text, fields=fields),)
 
 
 def lost(state: State, event: WorkerLost, now: float) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from hermes_actors.core.effects import Effect, ForgetSession, Log, Write, WriteIncident, WriteSession
+from hermes_actors.core.effects import Effect, Log, Write, WriteIncident, WriteSession
 from hermes_actors.core.sessions.ids import session_id
 from hermes_actors.core.sessions.ledger import Ledger, absolve
 from hermes_actors.core.sessions.lives import Incident, Life, What
@@ -25,6 +25,9 @@ class Rows(Protocol):
 
     def untold(self, entry: SessionEntry) -> Loss | None:
         """The worst loss that the person of a session has not been told of."""
+
+    def last_loss(self) -> int:
+        """The number of the latest loss; 0 before the first one."""
 
     def page(self, principal: str | None, after: str | None, limit: int) -> tuple[list[SessionEntry], str | None]:
         """Sessions with the newest activity first, and the cursor of the next page.
@@ -87,7 +90,7 @@ class Book:
     def change(self, entry: SessionEntry) -> None:
         """Have a session written as it is now."""
         self._entries[entry.key] = entry
-        self.write(WriteSession(entry=entry))
+        self.write(WriteSession(key=entry.key, entry=entry))
 
     def clear_strikes(self, key: str) -> None:
         """A session has no strikes any more."""
@@ -97,7 +100,7 @@ class Book:
         """A session was deleted."""
         self._entries[key] = None
         self.clear_strikes(key)
-        self.write(ForgetSession(key=key))
+        self.write(WriteSession(key=key, entry=None))
 
     def tell(self, entry: SessionEntry, what: What, *, reason: str | None = None, turn_id: str | None = None) -> None:
         """Note for people what happened to a session."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from hermes_actors.core.effects import Log, NoteTold
+from hermes_actors.core.effects import Log
 from hermes_actors.core.sessions import ledger as strikes
 from hermes_actors.core.sessions import marks
 from hermes_actors.core.sessions.book import Book
@@ -100,6 +100,7 @@ def activated(book: Book, key: str, principal: str, shard: int) -> SessionEntry:
             shard=shard,
             created_at=book.at,
             last_active_at=book.at,
+            told=book.rows.last_loss(),
         )
         book.change(entry)
         return entry
@@ -115,7 +116,8 @@ def succeeded(book: Book, key: str, turn_id: str) -> None:
     if entry is None or entry.marks.standing is Standing.SUSPENDED:  # meanwhile, by an operator
         return
     if book.rows.untold(entry) is not None:
-        book.write(NoteTold(key=key))
+        entry = replace(entry, told=book.rows.last_loss(), refound=0)
+        book.change(entry)
         book.tell(entry, "told", turn_id=turn_id)
     if not entry.marks.plain or book.strikes(key):
         _changed(book, entry, entry.session_id, marks.succeed(entry.marks), "succeeded", turn_id=turn_id)

@@ -13,7 +13,7 @@ from hermes_actors.core.pool.policy import restart_after
 from hermes_actors.core.sessions import marking, marks
 from hermes_actors.core.sessions.book import BadCursor, Book
 from hermes_actors.core.sessions.lives import strikes_kept_since
-from hermes_actors.core.state import NEVER_RESTARTED, Pending, Process, SessionEntry, State
+from hermes_actors.core.state import NEVER_RESTARTED, Pending, Process, ReplyTo, SessionEntry, State
 from hermes_actors.operations.requests import ResetSession, ResumeSession, SessionChange, SuspendSession
 from hermes_actors.operations.workers import EvictSession
 from hermes_actors.wire.messages import (
@@ -171,14 +171,14 @@ def _answer(process: Process, message: ToWorker) -> tuple[Effect, ...]:
 
 
 def change(
-    state: State, client: int, request: int, operation: SessionChange, entry: SessionEntry, now: float, book: Book
+    state: State, reply_to: ReplyTo, operation: SessionChange, entry: SessionEntry, now: float, book: Book
 ) -> Result:
     """Change a session's marks, then have its worker evict the session: its next message reads it again."""
     if isinstance(operation, ResumeSession) and marks.resume(entry.marks, entry.session_id) is None:
         why = f"{entry.key} is not suspended, and no transcript of it was set aside"
-        return state, (Reply(client=client, request=request, error=RefusalCode.NOT_SUSPENDED, why=why),)
+        return state, (Reply(reply_to=reply_to, error=RefusalCode.NOT_SUSPENDED, why=why),)
     to = owner_of(state, entry)
-    pending = Pending(client=client, request=request, operation=operation, waiting=frozenset(to), entry=entry)
+    pending = Pending(reply_to=reply_to, operation=operation, waiting=frozenset(to), entry=entry)
     state, number = wait(state, pending, now)
     change = {SuspendSession: marking.suspend, ResumeSession: marking.resume, ResetSession: marking.reset}
     change[type(operation)](book, entry.key)
