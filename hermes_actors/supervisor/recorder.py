@@ -133,7 +133,10 @@ class Recorder:
             self._registry.rollback()
             raise NotWritable(str(error)) from error
         except RegistryFailed as error:
-            raise self._refused(error) from error
+            if not error.is_short_of_space:
+                raise
+            self._fail(error)
+            raise NotWritable(str(error)) from error
 
     def perform(self, effects: Iterable[fx.Effect]) -> Iterator[fx.Outward]:
         """Write what is to be written, in the open transaction; the rest is for when it is committed."""
@@ -164,17 +167,14 @@ class Recorder:
             log.info("the ledger is written again")
             self._not_written = None
 
-    def _refused(self, error: RegistryFailed) -> Exception:
-        """What becomes of a batch of which something failed."""
-        if not error.is_short_of_space:
-            return error
+    def _fail(self, error: RegistryFailed) -> None:
+        """Drop the batch, and remember why."""
         self._registry.rollback()
         self._writes = self._registry.writes
         self._registry.wait_for_lock(0.0)  # a process that has it that long has it for longer; others want to be served
         if self._fault is None:
             log.error("the registry cannot be written; what would write to it is refused", why=str(error))
         self._fault = str(error)
-        return NotWritable(str(error))
 
     def _write(self, effect: fx.Write) -> fx.Send | None:
         registry = self._registry

@@ -26,6 +26,7 @@ from hermes_actors.records.registry import Registry
 from hermes_actors.records.registry_file import BUSY_TIMEOUT_S
 from hermes_actors.supervisor.actor import Caused, Supervisor
 from hermes_actors.supervisor.recorder import Recorder, open_ledger
+from hermes_actors.supervisor.waiting_room import waits_for_disk
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.records import CutTurn, Load
 
@@ -208,8 +209,9 @@ def test_damage_is_no_lack_of_space(desk: Desk) -> None:
     desk.registry._database._connection.execute("DROP TABLE history")
     desk.registry.commit()
 
-    with pytest.raises(RegistryFailed, match="no such table"):
+    with pytest.raises(RegistryFailed, match="no such table") as raised:
         desk.actor.on_receive((suspend(desk),))
+    assert not waits_for_disk(raised.value), "the process ends, and the next start replaces the registry"
 
 
 def test_the_fault_is_over_when_the_disk_has_room_again(desk: Desk) -> None:

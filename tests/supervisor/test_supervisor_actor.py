@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pykka
@@ -33,6 +34,10 @@ class Disk(FakeRecords):
 
     def be_patient(self) -> None:
         pass
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        yield
 
     def perform(self, effects: Sequence[core.Effect]) -> list[core.Effect]:
         if self.full:
