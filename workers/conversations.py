@@ -49,31 +49,43 @@ def canonical(message: Mapping[str, Any]) -> bytes:
     return kept_json({**kept, "content": content}, orjson.OPT_SORT_KEYS)
 
 
-def assistant_message(text: str) -> bytes:
+def assistant_message(text: str, tool_calls: Sequence[Mapping[str, Any]] = ()) -> bytes:
     """The reply as a client that keeps the conversation sends it back."""
-    return canonical({"role": "assistant", "content": text})
+    return canonical({"role": "assistant", "content": text, "tool_calls": tool_calls or None})
 
 
 def history_hash(messages: Sequence[bytes]) -> bytes:
     """The hash of canonical messages, ``b""`` of none. A JSON object shows where it ends, so they are just joined."""
-    return blake2b(b"".join(messages), digest_size=HISTORY_HASH_BYTES).digest() if messages else b""
+    return blake2b(b"".join(map(_counted, messages)), digest_size=HISTORY_HASH_BYTES).digest() if messages else b""
 
 
-def follow_ups(submission: Submission, replies: Iterable[str]) -> list[StatelessConversation]:
+def _counted(message: bytes) -> bytes:
+    """What of a message counts: of one with calls their ids, since client libraries write arguments again their way."""
+    if b'"tool_calls"' not in message:  # which no text holds: its quotes are escaped
+        return message
+    return orjson.dumps([call.get("id") for call in orjson.loads(message)["tool_calls"]])
+
+
+def follow_ups(
+    submission: Submission, replies: Iterable[str], tool_calls: Sequence[Mapping[str, Any]] = ()
+) -> list[StatelessConversation]:
     """How the requests that go on from a finished turn find its agent.
 
     Args:
         submission: of the turn.
         replies: the forms in which its client may send the reply back. A reply that was streamed comes back as the
             client joined it: the text of all its deltas.
+        tool_calls: that the reply left to the client.
     """
     origin = submission.origin
+    messages = {assistant_message(reply, tool_calls) for reply in replies}
+    histories = {history_hash([*submission.messages, message]) for message in messages}
     return [
         StatelessConversation(
             principal=submission.principal,
             user=origin.user,
-            history=history_hash([*submission.messages, assistant_message(reply)]),
+            history=history,
             idempotency_key=None,
         )
-        for reply in dict.fromkeys(replies)
+        for history in histories
     ]

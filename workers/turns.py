@@ -9,6 +9,7 @@ objects travel from worker to worker.
 from __future__ import annotations
 
 import math
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from hermes_actors.wire.refusals import RefusalCode
@@ -44,8 +45,8 @@ class Submission:
     key: str  # session key
     principal: str
     stateless: bool  # the request's own messages are the conversation
-    messages: list[bytes]  # chat messages as JSON; stateful: the one new user message
-    parameters: dict[str, Any]  # sampling parameters of the request that go to the model as they are
+    messages: list[bytes]  # chat messages as JSON; stateful: the new ones, of the user, of tools, of the system
+    parameters: dict[str, Any]  # of the request, named as in chat completions: for sampling, and tools of the client
     idempotency_key: str | None
     fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
     origin: Origin
@@ -99,6 +100,7 @@ class Ended:
     error: dict[str, Any] | None  # a TurnError as plain data
     replayed: bool  # this is the stored outcome of an earlier request with the same Idempotency-Key
     reasoning: str = ""  # what the model thought aloud in the turn; not kept with the outcome
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)  # that the client makes, as chat completions say
 
 
 TurnEvent: TypeAlias = Delta | Reasoning | ToolProgress | GatewayDraining | Ended

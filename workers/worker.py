@@ -257,7 +257,7 @@ class Worker:
         """A stateless conversation went on; its follow-up shall find this agent, whichever way it took the reply."""
         if ended.state != "completed":
             return
-        self._router.offer(key, follow_ups(asked, (ended.text, feed.said)))
+        self._router.offer(key, follow_ups(asked, (ended.text, feed.said), ended.tool_calls))
 
     def _fell_back(self, session: Session, turn_id: str, provider: str, model: str) -> None:
         shard = session.shard

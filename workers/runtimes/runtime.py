@@ -64,7 +64,8 @@ class Context:
     system: str  # the text of the system message: the configured prompt, and the gateway's notes on this conversation
     resumed: bool  # the notes speak of tool calls with unknown outcomes, so their results need not
     tools: Offer  # that may be called
-    parameters: Mapping[str, Any]  # sampling parameters of the request, for the model
+    client_tools: frozenset[str]  # of those, by their names: the client runs them, and a call of one ends the turn
+    parameters: Mapping[str, Any]  # of the request, for the model
     max_turns: int  # model calls in this turn
     compaction: Compaction | None  # when the conversation is summarised; None: never
 
@@ -74,7 +75,8 @@ class Outcome:
     """What a turn came to, but for what its host knows: tokens, model, fallback and reasoning."""
 
     text: str = ""  # the answer
-    reason: str = "stop"  # why the model stopped: stop | length | …; ``error`` where it failed
+    reason: str = "stop"  # why the model stopped: stop | length | tool_calls | …; ``error`` where it failed
+    tool_calls: tuple[ToolCall, ...] = ()  # for the client to run; a message that was kept calls them
     error: TurnError | None = None  # the turn failed
     own_fault: bool = False  # because of its own message: later requests leave it out
 
@@ -106,7 +108,7 @@ class Host(Protocol):
             past: earlier turns.
             system: the text of the system message.
             tools: that the model may call.
-            parameters: sampling parameters.
+            parameters: of the request to the model.
             fit: makes the request smaller where it is too large for the model that is asked; None: nothing does.
         """
 

@@ -1,12 +1,13 @@
 """The form of a transcript: its messages, and what keeps them valid while a runtime writes them, purely.
 
 A message that calls tools is followed by one result for each call, then by whatever comes next. A call whose result is
-missing at the end of its turn gets one that says that its outcome is unknown.
+missing at the end of its turn gets one that says that its outcome is unknown; but a call of a tool that the client runs
+stays open at the end of a completed turn, and its result is among the messages that the next turn comes with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -79,14 +80,28 @@ class KeptRows:
         self.sent += rows
         return rows
 
-    def closing(self) -> list[bytes]:
-        """What the turn's end commits: the messages that were not sent yet, and results for the calls without one."""
-        return [*self.unsent, *(tool_message(call_id, OUTCOME_UNKNOWN) for call_id in self._open)]
+    def closing(self, handed_over: Collection[str] = ()) -> list[bytes]:
+        """What the turn's end commits: the messages that were not sent yet, and results for the calls without one.
+
+        Args:
+            handed_over: ids of calls that the client makes: they stay open.
+        """
+        left = [call_id for call_id in self._open if call_id not in handed_over]
+        return [*self.unsent, *(tool_message(call_id, OUTCOME_UNKNOWN) for call_id in left)]
 
 
 def tool_message(call_id: str, text: str) -> bytes:
     """The result of a tool call as the transcript keeps it."""
     return kept_json({"role": "tool", "tool_call_id": call_id, "content": text})
+
+
+def handed_over(call: ToolCall) -> dict[str, Any]:
+    """A call as the client gets it that is to run it."""
+    return {
+        "id": call.call_id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
 
 
 def closing(rows: Sequence[bytes]) -> list[bytes]:

@@ -32,6 +32,7 @@ Anything else, also after a slash, goes to the model."""
 
 _WITHOUT_ARGUMENT = frozenset({"new", "reset", "stop", "status", "retry", "resume", "compress", "restart", "help"})
 _PROMPT = b'"/mcp__'
+_BY_USER, _BY_TOOL = b'"role":"user"', b'"role":"tool"'
 _LONGEST = 256  # characters; a longer text is no command
 
 
@@ -72,16 +73,27 @@ def parse(text: str) -> Command | None:
 
 def prompt_asked_for(messages: Sequence[bytes]) -> str | None:
     """The newest message, where it may ask for the prompt of an MCP server; cheap for what does not."""
-    if _PROMPT not in messages[-1]:
+    body = _words(messages)
+    if _PROMPT not in body:
         return None
-    text = text_of(orjson.loads(messages[-1]).get("content"))
+    text = text_of(orjson.loads(body).get("content"))
     return text if text.startswith("/mcp__") else None
 
 
 def command_in(messages: Sequence[bytes]) -> Command | None:
     """The command that the newest message is. Cheap for what is none: most messages are."""
-    body = messages[-1]
+    body = _words(messages)
     if b'"/' not in body:
         return None
     message: dict[str, Any] = orjson.loads(body)
     return parse(text_of(message.get("content")))
+
+
+def _words(messages: Sequence[bytes]) -> bytes:
+    """The newest message of the user: what the system says may follow it. Empty where results of tools are the last."""
+    for body in reversed(messages):
+        if _BY_USER in body:  # no text holds these bytes: its quotes are escaped
+            return body
+        if _BY_TOOL in body:
+            break
+    return b""

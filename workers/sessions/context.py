@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from workers.kept_json import kept_json
 from workers.runtimes.runtime import Context, Host, Outcome
 from workers.sessions.agent_config import AgentConfig
+from workers.sessions.client_tools import SameName, offered
 from workers.sessions.commands import prompt_asked_for
 from workers.sessions.notes import resume_note
 from workers.sessions.session import Session
@@ -25,6 +29,14 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
         tools = await toolbox.definitions()
     except ToolsUnavailable as error:
         return _failed("tools_unavailable", str(error), 502)
+    of_client: frozenset[str] = frozenset()
+    parameters: Mapping[str, Any] = submission.parameters
+    if "tools" in parameters:
+        try:
+            both = offered(tools, parameters)
+        except SameName as error:
+            return replace(_failed("tool_name_taken", str(error), 400), own_fault=True)
+        tools, of_client, parameters = both.tools, both.of_client, both.parameters
     messages = submission.messages
     text = prompt_asked_for(messages)
     prompted = None if text is None else await toolbox.prompt(text)
@@ -46,7 +58,8 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
         system="\n\n".join(part for part in parts if part),
         resumed=note is not None,
         tools=tools,
-        parameters=submission.parameters,
+        client_tools=of_client,
+        parameters=parameters,
         max_turns=config.max_turns,
         compaction=config.compaction,
     )

@@ -10,7 +10,7 @@ import structlog
 from hermes_actors.wire.failpoints import point
 from workers.models.chain import ModelLine
 from workers.runtimes.runtime import Outcome
-from workers.runtimes.transcript import closing
+from workers.runtimes.transcript import closing, handed_over
 from workers.sessions.actor import contained
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.context import prepared
@@ -191,11 +191,12 @@ class TurnRun(Work):
             error=error_data(error),
             replayed=False,
             reasoning=host.reasoning,
+            tool_calls=[handed_over(call) for call in outcome.tool_calls],
         )
         if self.cutoff is not None and self.cutoff.unrecorded and finish.state == "interrupted":
             self.feed.end(ended)
             return
-        last = host.rows.closing()
+        last = host.rows.closing([call.call_id for call in outcome.tool_calls])
         point("turn.finish")
         await session.store.finish(ended, last, own_fault=outcome.own_fault)
         point("turn.finished")

@@ -92,13 +92,15 @@ class SqliteShard(ShardStore):
         await self._submit(self._file, self._rows.append, turn_id, session_id, rows)
 
     async def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
-        kept = {
+        kept: dict[str, Any] = {
             "text": ended.text,
             "finish_reason": ended.finish_reason,
             "usage": ended.usage,
             "model": ended.model,
             "error": ended.error,
         }
+        if ended.tool_calls:
+            kept["tool_calls"] = ended.tool_calls
         await self._submit(self._file, self._rows.finish, ended, packed(kept), rows, own_fault)
 
     async def find(self, key: str, idempotency_key: str) -> TurnRow | None:

@@ -124,7 +124,7 @@ class ChatRoutes:
             key=key,
             principal=call.principal,
             stateless=stateless,
-            messages=chat.messages if stateless else chat.messages[-1:],
+            messages=chat.messages if stateless else chat.new_part,
             parameters=chat.parameters,
             idempotency_key=idempotency_key,
             fingerprint=chat.fingerprint(stateless=stateless) if idempotency_key else b"",

@@ -26,7 +26,9 @@ def completion_id(turn_id: str) -> str:
 
 def completion(turn_id: str, created: int, ended: Ended) -> bytes:
     """A whole answer."""
-    message = {"role": "assistant", "content": ended.text, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": ended.text, "refusal": None}
+    if ended.tool_calls:
+        message |= {"content": ended.text or None, "tool_calls": ended.tool_calls}
     if ended.reasoning:
         message["reasoning_content"] = ended.reasoning
     return orjson.dumps(
@@ -35,17 +37,17 @@ def completion(turn_id: str, created: int, ended: Ended) -> bytes:
             "object": "chat.completion",
             "created": created,
             "model": MODEL,
-            "choices": [
-                {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(ended.finish_reason)}
-            ],
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(ended)}],
             "usage": usage(ended.usage),
         }
     )
 
 
-def finish_reason(reason: str) -> str:
-    """The provider's reason where the API knows it. No tool is left to the client to call, so the rest is ``stop``."""
-    return reason if reason in _PASSED_REASONS else "stop"
+def finish_reason(ended: Ended) -> str:
+    """The provider's reason where the API knows it, and ``tool_calls`` where the client is to call some."""
+    if ended.tool_calls:
+        return "tool_calls"
+    return ended.finish_reason if ended.finish_reason in _PASSED_REASONS else "stop"
 
 
 def usage(counted: Mapping[str, int]) -> dict[str, int]:
@@ -97,8 +99,11 @@ class Chunks:
         return b"event: hermes.gateway.draining\n" + self._delta({}, more=fields)
 
     def end(self, ended: Ended) -> bytes:
-        """Why the text ends, the usage if asked for, and the end."""
-        last = self._delta({}, reason=finish_reason(ended.finish_reason))
+        """The calls that the client is to make, why the text ends, the usage if asked for, and the end."""
+        last = self._delta({}, reason=finish_reason(ended))
+        if ended.tool_calls:  # whole, in one chunk
+            calls = [{"index": index, **call} for index, call in enumerate(ended.tool_calls)]
+            last = self._delta({"tool_calls": calls}) + last
         if self._include_usage:
             last += _event({**self._shared, "choices": [], "usage": usage(ended.usage)})
         return last + DONE

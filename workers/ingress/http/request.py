@@ -5,7 +5,7 @@ What is checked here is the shape; whether a value suits the model is the provid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -13,18 +13,22 @@ from typing import Any
 import orjson
 
 from workers.conversations import canonical, history_hash
+from workers.ingress.http.client_tools import client_tools
 from workers.ingress.http.errors import ApiError, invalid
 from workers.json_depth import MAX_DEPTH, is_too_deep
 
 MAX_USER_CHARS = 512
 FINGERPRINT_BYTES = 16
+_CLIENT_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """A request for a completion, of the right shape."""
 
-    messages: list[bytes]  # canonical; the last is the new one, of the user
+    messages: list[bytes]  # canonical
+    new_part: list[bytes]  # of them: what a session takes
+    history_end: int  # how many of them precede what is new
     parameters: dict[str, Any]  # for the model, as they are
     user: str
     stream: bool
@@ -32,12 +36,12 @@ class ChatRequest:
 
     @property
     def history(self) -> bytes:
-        """Hash of what precedes the new message."""
-        return history_hash(self.messages[:-1])
+        """Hash of what precedes what is new."""
+        return history_hash(self.messages[: self.history_end])
 
     def fingerprint(self, *, stateless: bool) -> bytes:
         """Hash of what the turn depends on: the messages that count and the parameters, not how it is answered."""
-        counted = self.messages if stateless else self.messages[-1:]
+        counted = self.messages if stateless else self.new_part
         asked = [*counted, orjson.dumps(self.parameters, option=orjson.OPT_SORT_KEYS)]
         return blake2b(b"".join(asked), digest_size=FINGERPRINT_BYTES).digest()
 
@@ -54,9 +58,16 @@ def parse_chat(body: bytes) -> ChatRequest:
     options = request.get("stream_options") or {}
     if not isinstance(options, dict):
         raise invalid("stream_options", "`stream_options` must be an object.")
+    messages = _messages(request.get("messages"))
+    new = new_part([message["role"] for message in request["messages"]])
+    parameters = {name: _parameter(name, request[name]) for name in _PARAMETERS if request.get(name) is not None}
+    if not request.keys().isdisjoint(_CLIENT_TOOLS):
+        parameters |= client_tools(request)
     return ChatRequest(
-        messages=_messages(request.get("messages")),
-        parameters={name: _parameter(name, request[name]) for name in _PARAMETERS if request.get(name) is not None},
+        messages=messages,
+        new_part=[messages[at] for at in new],
+        history_end=new[0],
+        parameters=parameters,
         user=_user(request.get("user")),
         stream=stream,
         include_usage=_flag(options, "include_usage", "stream_options."),
@@ -88,10 +99,10 @@ def _refuse_unsupported(request: Mapping[str, Any]) -> None:
         raise invalid("model", "`model` must be a string.")
     if request.get("n") not in (None, 1):
         raise _unsupported("n", "One answer is given to a request: leave `n` out, or send 1.")
-    for name in ("tools", "functions"):
+    for name in ("functions", "function_call"):  # deprecated by OpenAI in favour of tools
         if request.get(name):
             raise _unsupported(
-                name, f"`{name}` of a client are not supported: an agent's tools come from `mcp_servers` (config.yaml)."
+                name, f"`{name}` is not supported: send `tools` and `tool_choice`, which took its place."
             )
     modalities = request.get("modalities")
     if request.get("audio") is not None or (isinstance(modalities, list) and "audio" in modalities):
@@ -170,12 +181,32 @@ _IMAGE_URLS = ("https://", "http://", "data:image/")
 def _messages(value: Any) -> list[bytes]:
     if not isinstance(value, list) or not value:
         raise invalid("messages", "`messages` must be an array with at least one message.")
-    messages = [_message(message, f"messages[{index}]") for index, message in enumerate(value)]
-    if value[-1]["role"] != "user":
+    return [_message(message, f"messages[{index}]") for index, message in enumerate(value)]
+
+
+def new_part(roles: Sequence[str]) -> list[int]:
+    """Where the new part of a conversation is: results of tools, the last message of the user, what is said behind it.
+
+    Everything stands behind the last message of the assistant. Of several messages of the user the last one is new,
+    with the messages of the system behind it.
+
+    Args:
+        roles: of all messages, in order.
+
+    Raises:
+        ApiError: 400; nothing is new.
+    """
+    begins = max((at + 1 for at, role in enumerate(roles) if role == "assistant"), default=0)
+    results = [at for at in range(begins, len(roles)) if roles[at] == "tool"]
+    asked = max((at for at in range(begins, len(roles)) if roles[at] == "user"), default=None)
+    if asked is None and not results:
         raise invalid(
-            f"messages[{len(value) - 1}].role", "The last message must be of the user: it is the one to be answered."
+            f"messages[{len(roles) - 1}].role",
+            "The conversation must end with a message of the user, or with results of tools: they are to be answered.",
         )
-    return messages
+    last = results[-1] if asked is None else asked
+    said = [at for at in range(last + 1, len(roles)) if roles[at] in ("system", "developer")]
+    return [*results, *(() if asked is None else (asked,)), *said]
 
 
 def _message(message: Any, where: str) -> bytes:

@@ -7,17 +7,21 @@
                  │  └─ModelReply with tools─▶ CallTools
                  └──────────ToolResults───────────┘
 
+Tools of the client are not called here: an answer that calls some ends the turn, once the agent's own tools that it
+calls beside them have given their results (``Finish`` with the calls that are left to the client).
+
 An action carries the transcript messages that must be committed before it is done, so that what a tool may have changed
 is never unknown to the transcript. The machine does not hear of a cut: its host closes the calls that are open then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from workers.kept_json import kept_json
+from workers.models import ends
 from workers.models.attached import stored
 from workers.models.cause import TREATMENTS
 from workers.models.empty import is_empty, line_of_empty
@@ -26,6 +30,11 @@ from workers.runtimes.chat.errors import failure_error, max_turns_error
 from workers.runtimes.runtime import Outcome
 from workers.runtimes.transcript import tool_message
 from workers.tools.toolbox import ToolResult
+
+# Nothing but results may stand between a call and its result, and the client's are still to come.
+PICTURES_LEFT_OUT = (
+    "[Its pictures are left out, since a tool of the client was called beside it: call it alone to see them.]"
+)
 
 # -- events -------------------------------------------------------------------------------------------------------
 
@@ -79,13 +88,18 @@ class TurnMachine:
 
     Args:
         max_model_calls: ``agent.max_turns``.
+        client_tools: the names of the tools that the client runs.
+        one_call: the client wants one call at a time (``parallel_tool_calls: false``), which not every provider heeds.
     """
 
-    def __init__(self, *, max_model_calls: int) -> None:
+    def __init__(self, *, max_model_calls: int, client_tools: Collection[str] = (), one_call: bool = False) -> None:
         self._messages: list[bytes] = []
         self._left = max_model_calls
         self._limit = max_model_calls
         self._uncommitted: list[bytes] = []
+        self._client_tools = client_tools
+        self._one_call = one_call
+        self._handed_over: Outcome | None = None  # how the turn ends once the agent's own tools have answered
         self._waits_for: CallModel | CallTools | Finish | None = None
 
     def start(self, messages: Sequence[bytes]) -> Action:
@@ -128,21 +142,34 @@ class TurnMachine:
         return self._waits_for
 
     def _replied(self, reply: ModelReply) -> Action:
+        if self._one_call and len(reply.tool_calls) > 1:
+            reply = replace(reply, tool_calls=reply.tool_calls[:1])
         self._add(kept_json(stored(reply)))
         if not reply.tool_calls:
             unsaid = is_empty(reply)
             text = line_of_empty(reply) if unsaid else reply.text
             return self._finish(Outcome(text=text, reason=reply.finish_reason), unsaid=unsaid)
-        self._waits_for = CallTools(calls=reply.tool_calls, commit=self._take())
+        own = reply.tool_calls
+        if self._client_tools and (clients := tuple(call for call in own if call.name in self._client_tools)):
+            self._handed_over = Outcome(text=reply.text, reason=ends.TOOL_CALLS, tool_calls=clients)
+            own = tuple(call for call in own if call not in clients)
+            if not own:
+                return self._finish(self._handed_over)
+        self._waits_for = CallTools(calls=own, commit=self._take())
         return self._waits_for
 
     def _called(self, calls: Sequence[ToolCall], results: Mapping[str, ToolResult]) -> Action:
         missing = [call.call_id for call in calls if call.call_id not in results]
         if missing:
             raise OutOfStep(f"no result for {missing}")
-        for call in calls:
-            self._add(tool_message(call.call_id, results[call.call_id].text))
         pictures = [(call.name, image) for call in calls for image in results[call.call_id].images]
+        for call in calls:
+            text = results[call.call_id].text
+            if self._handed_over is not None and results[call.call_id].images:
+                text = f"{text}\n{PICTURES_LEFT_OUT}"
+            self._add(tool_message(call.call_id, text))
+        if self._handed_over is not None:
+            return self._finish(self._handed_over)
         if pictures:  # a tool message carries text only; pictures follow as a message of their own
             self._add(pictures_message(pictures))
         return self._ask()

@@ -17,7 +17,11 @@ class ChatRuntime:
         """As :meth:`workers.runtimes.runtime.Runtime.run` says."""
         past = partial(passages, context.memory, resumed=context.resumed)
         fit = Fitting(context.memory, context.compaction, past).fit
-        machine = TurnMachine(max_model_calls=context.max_turns)
+        machine = TurnMachine(
+            max_model_calls=context.max_turns,
+            client_tools=context.client_tools,
+            one_call=context.parameters.get("parallel_tool_calls") is False,
+        )
         action = machine.start(context.messages)
         while True:
             host.keep(action.commit)
