@@ -22,8 +22,8 @@ import uvloop
 from hermes_actors import logs
 from hermes_actors.background import Background
 from hermes_actors.home import Home
+from hermes_actors.wire.caused import CausedLink, cause
 from hermes_actors.wire.codec import ProtocolError
-from hermes_actors.wire.link import FrameLink
 from hermes_actors.wire.messages import (
     Activated,
     Answer,
@@ -61,6 +61,9 @@ EXIT_FAILED = 1
 EXIT_ORPHANED = 3
 BUILT_IN = ChatRuntime()
 
+Order = Configure | Reconfigure | Assign | Listen | Stop
+_MAKES_WHAT_LIVES_ON = (Configure, Listen)  # each line of the listeners would have their cause for as long as they live
+
 
 class Service:
     """A worker's life: what the supervisor says, done in the order it is said.
@@ -78,14 +81,14 @@ class Service:
         self._runtime = runtime
         self._on_orphaned = on_orphaned
         self._requests = Requests()
-        self._orders: asyncio.Queue[Configure | Reconfigure | Assign | Listen | Stop] = asyncio.Queue(MAX_ORDERS)
+        self._orders: asyncio.Queue[tuple[int | None, Order]] = asyncio.Queue(MAX_ORDERS)  # with their causes
         self._worker: Worker | None = None
         self._drain: Drain | None = None  # that began before the worker was made
         self._background = Background()
         self._told_to_stop = False
         self._stopping = False
         self._orphaned = asyncio.Event()
-        self.link = FrameLink(self._received, self._lost)
+        self.link = CausedLink(self._received, self._lost)
 
     def _received(self, message: Any) -> None:
         match message:
@@ -110,7 +113,7 @@ class Service:
             case Configure() | Reconfigure() | Assign() | Listen() | Stop():
                 self._told_to_stop = self._told_to_stop or isinstance(message, Stop)
                 try:
-                    self._orders.put_nowait(message)
+                    self._orders.put_nowait((cause(), message))
                 except asyncio.QueueFull:
                     raise ProtocolError(f"the supervisor sent {MAX_ORDERS} orders ahead") from None
             case _:
@@ -149,22 +152,28 @@ class Service:
 
     async def _obey_orders(self) -> None:
         while True:
-            order = await self._orders.get()
-            match order:
-                case Configure():
-                    await self._configure(order)
-                case Reconfigure():
-                    logs.protect([*order.settings.environment.values(), *order.settings.api_keys.values()])
-                    await self._configured(order).reconfigure(order)
-                case Assign():
-                    await self._configured(order).assign(order)
-                case Listen():
-                    await self._configured(order).listen(order)
-                case Stop():
-                    self._stopping = True
-                    if self._worker is not None:
-                        await self._worker.stop("shutdown_timeout")
-                    return
+            number, order = await self._orders.get()
+            bound = {} if number is None or isinstance(order, _MAKES_WHAT_LIVES_ON) else {"cause": number}
+            with structlog.contextvars.bound_contextvars(**bound):
+                await self._obey(order)
+            if isinstance(order, Stop):
+                return
+
+    async def _obey(self, order: Order) -> None:
+        match order:
+            case Configure():
+                await self._configure(order)
+            case Reconfigure():
+                logs.protect([*order.settings.environment.values(), *order.settings.api_keys.values()])
+                await self._configured(order).reconfigure(order)
+            case Assign():
+                await self._configured(order).assign(order)
+            case Listen():
+                await self._configured(order).listen(order)
+            case Stop():
+                self._stopping = True
+                if self._worker is not None:
+                    await self._worker.stop("shutdown_timeout")
 
     async def _configure(self, order: Configure) -> None:
         if self._worker is not None:

@@ -45,6 +45,7 @@ class Said:
 
     process: Process
     message: FromWorker
+    cause: int | None = None  # number of the event that it answers; None: it began in the worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,9 @@ from hermes_actors.core.state import Process
 from hermes_actors.pool import fork_server
 from hermes_actors.pool.cores import usable_cores
 from hermes_actors.pool.fork_server import ForkServer
+from hermes_actors.wire.caused import CausedLink, cause
 from hermes_actors.wire.codec import ProtocolError
-from hermes_actors.wire.link import FrameLink, LinkClosed
+from hermes_actors.wire.link import LinkClosed
 from hermes_actors.wire.messages import FromWorker
 
 WORKER_ENTRY = "workers.main:main"  # called with the link's socket and the listening sockets by slot
@@ -80,7 +81,7 @@ class _Child:
     generation: int
     process: ForkServerProcess | None = None
     pidfd: int = -1
-    link: FrameLink | None = None
+    link: CausedLink | None = None
     doomed: bool = False  # killed, maybe before it was there
 
     @property
@@ -196,7 +197,7 @@ class Pool:
             child.process = process
             self._watch(child, process.pid)
             ours.setblocking(False)
-            link = FrameLink(partial(self._heard, child), partial(self._lost, child))
+            link = CausedLink(partial(self._heard, child), partial(self._lost, child))
             await self._loop.create_unix_connection(lambda: link, sock=ours)
         except (OSError, EOFError) as error:  # no descriptors, no memory, no fork server
             ours.close()
@@ -224,7 +225,7 @@ class Pool:
             raise ProtocolError("the workers send more than can be handled")
         if not isinstance(message, FromWorker):
             raise ProtocolError(f"a worker does not say {type(message).__name__} to the supervisor")
-        self._tell(Said(process=child.identity, message=message))
+        self._tell(Said(process=child.identity, message=message, cause=cause()))
 
     def _lost(self, child: _Child, why: str) -> None:
         self._tell(WorkerLost(process=child.identity, why=why))

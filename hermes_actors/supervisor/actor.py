@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pykka
 
 from hermes_actors.core.effects import Outward, Write
-from hermes_actors.core.events import Event, NotRecorded
+from hermes_actors.core.events import Event, NotRecorded, Said
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.state import State
 from hermes_actors.core.step import due, recorded, step
@@ -35,11 +35,17 @@ class SupervisorFailed(Exception):
     """The supervisor met an error that it cannot go on from; the log has the first cause."""
 
 
-class Caused(NamedTuple):
-    """An effect, and the number of the event that led to it: in each line that is logged of it, at both ends."""
+class Outgoing(NamedTuple):
+    """An effect, and the number of the event that led to it: each line that either process logs about it has it."""
 
     cause: int
     effect: Outward
+
+
+def outgoing(number: int, event: Event, effects: Iterable[Outward]) -> Iterator[Outgoing]:
+    """The effects of an event. An answer of a worker carries on the cause of the question."""
+    cause = event.cause if isinstance(event, Said) and event.cause is not None else number
+    return (Outgoing(cause, effect) for effect in effects)
 
 
 class Supervisor(pykka.ThreadingActor):
@@ -58,7 +64,7 @@ class Supervisor(pykka.ThreadingActor):
         self,
         state: State,
         recorder: Recorder,
-        deliver: Callable[[Sequence[Caused], float | None], None],
+        deliver: Callable[[Sequence[Outgoing], float | None], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__()
@@ -73,20 +79,20 @@ class Supervisor(pykka.ThreadingActor):
         began = time.monotonic()
         before = replace(self._state, epoch=time.time() - began)
         try:
-            state, outgoing = self._decide(before, events)
+            state, leaving = self._decide(before, events)
         except NotWritable as error:
             if before.phase is Phase.STARTING:  # nothing serves yet
                 self._failed(error)
                 self.stop()
                 return
-            state, outgoing = self._decide_without_writing(before, events, str(error))
+            state, leaving = self._decide_without_writing(before, events, str(error))
         self._events += len(events)
         self._state = recorded(state, began, time.monotonic())  # a disk may take seconds
-        self._deliver(outgoing, due(self._state))
+        self._deliver(leaving, due(self._state))
 
-    def _decide(self, state: State, events: Sequence[Event]) -> tuple[State, list[Caused]]:
+    def _decide(self, state: State, events: Sequence[Event]) -> tuple[State, list[Outgoing]]:
         """Each event with the rows as the events before it left them; all of it durable when this returns."""
-        outgoing: list[Caused] = []
+        leaving: list[Outgoing] = []
         if _waits_for_answers(state):  # what they say is cut is recorded in one try
             self._recorder.be_patient()
         with self._recorder.batch():
@@ -95,21 +101,21 @@ class Supervisor(pykka.ThreadingActor):
                 if _waits_for_answers(state) and not _waits_for_answers(after):
                     point("seal.answered")
                 state = after
-                outgoing += (Caused(number, effect) for effect in self._recorder.perform(effects))
+                leaving += outgoing(number, event, self._recorder.perform(effects))
             self._recorder.commit(state.ledger)
-        return state, outgoing
+        return state, leaving
 
-    def _decide_without_writing(self, state: State, events: Sequence[Event], why: str) -> tuple[State, list[Caused]]:
+    def _decide_without_writing(self, state: State, events: Sequence[Event], why: str) -> tuple[State, list[Outgoing]]:
         """What only reads is answered; of what would write, the decision learns that it is not recorded."""
-        outgoing: list[Caused] = []
+        leaving: list[Outgoing] = []
         for number, event in enumerate(events, start=self._events + 1):
             decided = self._only_read(state, event)
             if decided is None:
                 refused = NotRecorded(event=event, why=why)
                 decided = step(state, refused, time.monotonic(), self._recorder)
             state, effects = decided
-            outgoing += (Caused(number, effect) for effect in self._recorder.perform(effects))
-        return state, outgoing
+            leaving += outgoing(number, event, self._recorder.perform(effects))
+        return state, leaving
 
     def _only_read(self, state: State, event: Event) -> Result | None:
         """What an event that writes nothing comes to; None where it would write, or what it looks up cannot be read."""

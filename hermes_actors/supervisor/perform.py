@@ -25,7 +25,7 @@ from hermes_actors.pool.pool import Pool
 from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry import find_sessions
 from hermes_actors.restart.prepare import Succession
-from hermes_actors.supervisor.actor import Caused
+from hermes_actors.supervisor.actor import Outgoing
 from hermes_actors.supervisor.notify import ServiceManager
 from hermes_actors.wire import messages as wire
 from hermes_actors.wire.failpoints import point
@@ -92,10 +92,10 @@ class Performer:
         self._service_manager = service_manager
         self._background = background
 
-    def perform(self, caused: Caused) -> None:
+    def perform(self, outgoing: Outgoing) -> None:
         """Do one effect, or begin what takes longer."""
-        with structlog.contextvars.bound_contextvars(cause=caused.cause):
-            self._perform(caused.effect)
+        with structlog.contextvars.bound_contextvars(cause=outgoing.cause):
+            self._perform(outgoing.effect)
 
     def _perform(self, effect: core.Outward) -> None:
         match effect:

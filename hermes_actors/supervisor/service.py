@@ -41,7 +41,7 @@ from hermes_actors.records.registry_file import RegistryUnusable, check
 from hermes_actors.restart.dry_run import Running
 from hermes_actors.restart.handover import SIGNALS, CommandLine, Handover
 from hermes_actors.restart.prepare import Succession
-from hermes_actors.supervisor.actor import START_TIMEOUT_S, Caused, Intake, Supervisor, SupervisorFailed
+from hermes_actors.supervisor.actor import START_TIMEOUT_S, Intake, Outgoing, Supervisor, SupervisorFailed
 from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
 from hermes_actors.supervisor.notify import ServiceManager, Watchdog
 from hermes_actors.supervisor.perform import Performer
@@ -350,7 +350,7 @@ class _Gateway:
         self._succession.overtake()
         self._intake.put(StopAsked(now=False, by=signal_name))
 
-    def _deliver(self, effects: Sequence[Caused], tick_at: float | None) -> None:
+    def _deliver(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
         """From the actor's thread: do these, then tell me more."""
         self._loop.call_soon_threadsafe(self._perform, effects, tick_at)
 
@@ -358,7 +358,7 @@ class _Gateway:
         """From the actor's thread: it is dead."""
         self._loop.call_soon_threadsafe(self._fail, error)
 
-    def _perform(self, effects: Sequence[Caused], tick_at: float | None) -> None:
+    def _perform(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
         try:
             for effect in effects:
                 self._performer.perform(effect)

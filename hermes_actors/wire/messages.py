@@ -11,6 +11,15 @@ from typing import Any
 from hermes_actors.wire.records import CutTurn, Found, Fresh, Interrupted, LatestTurn, Load, Lost, Suspended
 from hermes_actors.wire.tags import message
 
+
+@message("caused")
+class Caused:
+    """What every message here travels in (:class:`hermes_actors.wire.caused.CausedLink`)."""
+
+    cause: int | None  # number of the supervisor's event that led to it; None: it began in the worker
+    message: Any
+
+
 # -- supervisor to worker -----------------------------------------------------------------------------------------
 
 

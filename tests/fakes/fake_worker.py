@@ -44,7 +44,7 @@ import uvloop
 from fakes.operations import filled
 
 from hermes_actors.operations import workers as requests
-from hermes_actors.wire.link import FrameLink
+from hermes_actors.wire.caused import CausedLink
 from hermes_actors.wire.messages import (
     Activate,
     Activated,
@@ -99,7 +99,7 @@ class FakeWorker:
         self.configurations = 1
         self.ready = False
         self.tasks: set[asyncio.Task[None]] = set()
-        self.link = FrameLink(self.heard, lambda _: os._exit(3))
+        self.link = CausedLink(self.heard, lambda _: os._exit(3))
 
     def start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -23,8 +23,8 @@ from hermes_actors import logs
 from hermes_actors.config.model import from_plain, to_plain
 from hermes_actors.home import Home
 from hermes_actors.operations.plain import Misfit
+from hermes_actors.wire.caused import CausedLink
 from hermes_actors.wire.codec import ProtocolError
-from hermes_actors.wire.link import FrameLink
 from hermes_actors.wire.messages import (
     Activate,
     Activated,
@@ -82,7 +82,7 @@ class Supervisor:
         self.answers_recoveries = True
         self.refuses_activations = False
         self.running: asyncio.Task[int]
-        self.link = FrameLink(self._received, lambda _: None)
+        self.link = CausedLink(self._received, lambda _: None)
         self._sock = sock
 
     async def start(self, worker_sock: socket.socket) -> None:

@@ -24,7 +24,7 @@ from hermes_actors.records import ledger_file
 from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry import Registry
 from hermes_actors.records.registry_file import BUSY_TIMEOUT_S
-from hermes_actors.supervisor.actor import Caused, Supervisor
+from hermes_actors.supervisor.actor import Outgoing, Supervisor
 from hermes_actors.supervisor.recorder import Recorder, open_ledger
 from hermes_actors.supervisor.waiting_room import waits_for_disk
 from hermes_actors.wire import messages as wire
@@ -61,7 +61,7 @@ class Desk:
         self.actor = Supervisor(state, self.recorder, self.deliver, self.failures.append)
 
     def deliver(self, effects: Any, _tick_at: float | None) -> None:
-        self.effects = [caused.effect for caused in effects if isinstance(caused, Caused)]
+        self.effects = [caused.effect for caused in effects if isinstance(caused, Outgoing)]
 
     def tell(self, *events: Event) -> list[fx.Outward]:
         self.effects = []

@@ -15,11 +15,12 @@ from fakes.gateway_process import BOUND_S
 from fakes.records import FakeRecords
 
 from hermes_actors.core import effects as core
-from hermes_actors.core.events import Event, Started, StopAsked, WorkerExited
+from hermes_actors.core.events import Event, Said, Started, StopAsked, WorkerExited
 from hermes_actors.core.sessions.ledger import Ledger
 from hermes_actors.core.state import Process
-from hermes_actors.supervisor.actor import Caused, Intake, Supervisor
+from hermes_actors.supervisor.actor import Intake, Outgoing, Supervisor
 from hermes_actors.supervisor.recorder import NotWritable
+from hermes_actors.wire import messages as wire
 
 
 class Disk(FakeRecords):
@@ -62,7 +63,7 @@ class Loop:
         self.delivered: queue.Queue[list[str]] = queue.Queue()
         self.failures: queue.Queue[BaseException] = queue.Queue()
 
-    def deliver(self, effects: Sequence[Caused], _tick_at: float | None) -> None:
+    def deliver(self, effects: Sequence[Outgoing], _tick_at: float | None) -> None:
         self.disk.done.append("deliver")
         self.causes = [caused.cause for caused in effects]
         self.delivered.put([type(caused.effect).__name__ for caused in effects])
@@ -183,3 +184,15 @@ def test_what_comes_while_the_actor_is_busy_becomes_one_batch() -> None:
     intake.done()
     intake.put(events[3])
     assert mailbox.batches[2:] == [(events[3],)]
+
+
+def test_a_worker_s_answer_carries_on_the_cause_of_the_question(disk: Disk, loop: Loop) -> None:
+    recorder: Any = disk
+    actor = Supervisor.start(serving().state, recorder, loop.deliver, loop.failures.put)
+    broken = wire.ShardBroken(shard=0, why="it is cut", set_aside=None, serving=True)
+
+    actor.tell((Said(process=Process(0, 1), message=broken, cause=17), Said(process=Process(0, 1), message=broken)))
+
+    assert loop.delivered.get(timeout=BOUND_S) == ["Log", "Log"]
+    assert loop.causes == [17, 2]
+    actor.stop(timeout=BOUND_S)
