@@ -102,7 +102,16 @@ def fitted(request: ModelRequest, room: int, *, leave_out_turns: bool = True) ->
     while leave_out_turns and excess > 0 and kept:
         oldest = 1 if kept[0].is_summary and len(kept) > 1 else 0
         excess -= passage_size(kept.pop(oldest))
-    return replace(request, past=kept)
+    return replace(request, past=kept if len(kept) == len(request.past) else _begun_with_words(kept))
+
+
+def _begun_with_words(past: list[Passage]) -> list[Passage]:
+    """The passages without results whose calls were left out with the turns before."""
+    first = 1 if past and past[0].is_summary else 0
+    return [
+        replace(passage, rows=passage.rows[leading_results(passage.rows) :]) if at == first else passage
+        for at, passage in enumerate(past)
+    ]
 
 
 def with_room_for_answer(request: ModelRequest, gauge: Gauge) -> ModelRequest:
@@ -159,6 +168,11 @@ def common_cap(sizes: Sequence[int], excess: int) -> int | None:
 def is_result(row: bytes) -> bool:
     """Whether a message is the result of a tool call."""
     return b'"tool_call_id"' in row
+
+
+def leading_results(rows: Sequence[bytes]) -> int:
+    """How many results of tools a turn begins with: those of calls in the turn before, which the client ran."""
+    return next((at for at, row in enumerate(rows) if not is_result(row)), len(rows))
 
 
 def _capped(rows: Sequence[bytes], cap: int) -> tuple[bytes, ...]:

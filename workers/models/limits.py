@@ -179,9 +179,20 @@ def within(limits: ModelLimits, request: ModelRequest) -> ModelRequest:
         parameters = {"max_completion_tokens": parameters["max_tokens"], **others}
     if limits.answer_tokens is not None:
         parameters = {name: _bounded(name, value, limits.answer_tokens) for name, value in parameters.items()}
+    if "tool_choice" in parameters or "parallel_tool_calls" in parameters:
+        parameters = _choosing(parameters, tools)
     if tools is request.tools and parameters is request.parameters:
         return request
     return replace(request, tools=tools, parameters=parameters)
+
+
+def _choosing(parameters: Mapping[str, Any], tools: Offer) -> Mapping[str, Any]:
+    """The parameters without a choice among tools that are not on offer, which every provider refuses."""
+    named = parameters.get("tool_choice")
+    gone = {"tool_choice", "parallel_tool_calls"} if not tools.tools else set()
+    if isinstance(named, dict) and all(tool.name != named["function"]["name"] for tool in tools.tools):
+        gone.add("tool_choice")
+    return {name: value for name, value in parameters.items() if name not in gone} if gone else parameters
 
 
 def target_of(limits: ModelLimits, *, provider: str, model: str) -> ModelTarget:
@@ -219,17 +230,23 @@ def tools_meant(words: Words, tools: Offer) -> list[OfferedTool]:
 def advice_about(words: Words, tools: Offer) -> str:
     """What an operator does about tools that a provider refuses; empty where nothing says which."""
     if meant := tools_meant(words, tools):
-        which = "; ".join(f"mcp_servers.{tool.server}.tools.exclude: [{tool.tool}]" for tool in meant[:MAX_TOLD])
+        which = "; ".join(
+            f"`tools` without {tool.name}"
+            if tool.of_client
+            else f"mcp_servers.{tool.server}.tools.exclude: [{tool.tool}]"
+            for tool in meant[:MAX_TOLD]
+        )
         return f"the provider refuses a tool that it is offered: leave it out with {which}"
     if _TOO_MANY.search(words.raw) or words.param in ("tools", "functions"):
-        servers = ", ".join(dict.fromkeys(f"mcp_servers.{tool.server}.tools.include" for tool in tools.tools))
-        return f"{len(tools.tools)} tools are more than the provider takes: choose which to offer with {servers}"
+        places = ("`tools`" if tool.of_client else f"mcp_servers.{tool.server}.tools.include" for tool in tools.tools)
+        where = ", ".join(dict.fromkeys(places))
+        return f"{len(tools.tools)} tools are more than the provider takes: choose which to offer with {where}"
     return ""
 
 
 def told(tools: Sequence[OfferedTool]) -> str:
     """Tools by server and name, for the log: a few of them, and how many more."""
-    few = ", ".join(f"{tool.server}/{tool.tool}" for tool in tools[:MAX_TOLD])
+    few = ", ".join(f"{tool.server or 'a client'}/{tool.tool}" for tool in tools[:MAX_TOLD])
     return few if len(tools) <= MAX_TOLD else f"{few} and {len(tools) - MAX_TOLD} more"
 
 
@@ -271,8 +288,8 @@ def _of_number(limits: ModelLimits, words: Words, tools: Offer) -> Lesson | None
     bound = max(smaller, default=NUMBER_OF_TOOLS)
     return Lesson(
         limits=replace(limits, tools=bound),
-        said=f"it takes {bound} tools: {told(tools.tools[bound:])} are left out; mcp_servers.<server>.tools.include "
-        "chooses others",
+        said=f"it takes {bound} tools: {told(_beyond(bound, tools.tools))} are left out; "
+        "mcp_servers.<server>.tools.include chooses others",
     )
 
 
@@ -283,6 +300,7 @@ def _of_single(limits: ModelLimits, words: Words, tools: Offer) -> Lesson | None
     return Lesson(
         limits=replace(limits, refused=limits.refused | {tool.name for tool in meant}),
         said=f"it refuses {told(meant)}, which is left out; so does mcp_servers.<server>.tools.exclude",
+        lasting=not any(tool.of_client for tool in meant),  # another client's may have the same name
     )
 
 
@@ -333,8 +351,14 @@ _MAX_DEPTH = 8  # of a schema; what lies deeper is any value
 
 @lru_cache(maxsize=64)
 def _offered(limits: ModelLimits, tools: Offer) -> Offer:
-    kept = [tool for tool in tools.tools if tool.name not in limits.refused][: limits.tools]
-    return offer(_fitted(limits, tool) for tool in kept)
+    taken = [tool for tool in tools.tools if tool.name not in limits.refused]
+    left_out = () if limits.tools is None else _beyond(limits.tools, taken)
+    return offer(_fitted(limits, tool) for tool in taken if tool not in left_out)
+
+
+def _beyond(bound: int, tools: Sequence[OfferedTool]) -> Sequence[OfferedTool]:
+    """The tools that are too many: the last ones of the agent, before any that the client asks for itself."""
+    return sorted(tools, key=lambda tool: not tool.of_client)[bound:]
 
 
 def _fitted(limits: ModelLimits, tool: OfferedTool) -> OfferedTool:

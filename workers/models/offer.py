@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+CLIENT = ""  # in the place of a server's name, which is never empty
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferedTool:
     """One tool on offer."""
 
     name: str  # as the model knows it
-    server: str  # the MCP server that has it, by its name in the configuration
+    server: str  # the MCP server that has it, by its name in the configuration; :data:`CLIENT`: the client runs it
     tool: str  # the server's own name for it
     definition: bytes  # in chat-completions form, as JSON
     description_chars: int  # of the description in the definition
+
+    @property
+    def of_client(self) -> bool:
+        """Whether a client brought it with its request, and runs it."""
+        return self.server == CLIENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,11 @@ from typing import Any
 import orjson
 
 from workers.kept_json import kept_json
+from workers.models.context import leading_results
 from workers.models.provider import ToolCall
 from workers.store.shard import PastTurn
 
+_BY_TOOL, _BY_USER = b'"role":"tool"', b'"role":"user"'  # no text holds these bytes: its quotes are escaped
 OUTCOME_UNKNOWN = "outcome unknown: the turn was cut off while this tool ran; check before you call it again"
 
 
@@ -106,14 +108,52 @@ def handed_over(call: ToolCall) -> dict[str, Any]:
 
 def closing(rows: Sequence[bytes]) -> list[bytes]:
     """Results for the tool calls of a cut turn that have none, so that the transcript says what is known of them."""
-    open_calls: list[str] = []
+    return [tool_message(call_id, OUTCOME_UNKNOWN) for call_id in open_calls(rows)]
+
+
+def open_calls(rows: Sequence[bytes]) -> list[str]:
+    """The ids of the calls in a turn that have no result in it."""
+    found: list[str] = []
     for body in rows:
         if b'"tool_call' in body:  # only then is a look inside worth it
             message = orjson.loads(body)
-            open_calls += (call["id"] for call in message.get("tool_calls") or ())
-            if (answered := message.get("tool_call_id")) in open_calls:
-                open_calls.remove(answered)
-    return [tool_message(call_id, OUTCOME_UNKNOWN) for call_id in open_calls]
+            found += (call["id"] for call in message.get("tool_calls") or ())
+            if (answered := message.get("tool_call_id")) in found:
+                found.remove(answered)
+    return found
+
+
+def brings_results(messages: Sequence[bytes]) -> bool:
+    """Whether a turn comes with results of tools that its client ran."""
+    return _BY_TOOL in messages[0]
+
+
+def came_with(rows: Sequence[bytes]) -> list[bytes]:
+    """The messages that a turn came with: what may stand behind them was made by the model, tools, or a prompt."""
+    results = leading_results(rows)
+    words = rows[results : results + 1]
+    if not words or _BY_USER not in words[0]:
+        return [*rows[:results]] or [*rows[:1]]
+    said = results + 1
+    while said < len(rows) and (b'"role":"system"' in rows[said] or b'"role":"developer"' in rows[said]):
+        said += 1
+    return [*rows[:said]]
+
+
+def without_call(messages: Sequence[bytes], past: Sequence[PastTurn]) -> list[str]:
+    """The ids that a turn has results of, though no call waits for them.
+
+    Calls wait that the last completed turn left to the client; a turn that failed or was cut may have had the results
+    before.
+
+    Args:
+        messages: that the turn comes with.
+        past: the turns before it.
+    """
+    answered = [orjson.loads(row)["tool_call_id"] for row in messages[: leading_results(messages)]]
+    asked = next((turn for turn in reversed(past) if turn.state == "completed"), None)
+    waiting = [] if asked is None else open_calls(asked.rows)
+    return [call_id for call_id in dict.fromkeys(answered) if call_id not in waiting]
 
 
 def answered_since_cut(past: Sequence[PastTurn], cut_at: float) -> str | None:

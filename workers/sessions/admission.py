@@ -14,7 +14,9 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.refusals import RefusalCode
+from workers.runtimes.transcript import brings_results, came_with, without_call
 from workers.sessions.agent import Resident
+from workers.sessions.client_tools import no_such_call
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
 from workers.sessions.commands import Command, command_in
 from workers.sessions.feed import TurnFeed
@@ -219,6 +221,10 @@ class Admission:
         resident = await self._room(submission, shard, parkable=True)
         if (before := resident.mailbox.items.get(submission.turn_id)) is not None:  # handed over again meanwhile
             return before.feed
+        if brings_results(submission.messages) and not submission.stateless:
+            had = await self._results_again(resident, submission, shard)
+            if had is not None:
+                return had
         mailbox, session = resident.mailbox, resident.session
         feed = TurnFeed(submission.turn_id, submission.fingerprint)
         run = TurnRun(submission, feed, queued=bool(mailbox.items) or mailbox.paused)
@@ -235,6 +241,26 @@ class Admission:
         resident.stored(run)
         run.decided()
         return feed
+
+    async def _results_again(self, resident: Resident, submission: Submission, shard: OwnedShard) -> TurnFeed | None:
+        """The turn that has the same results of a client's tools: a call is answered once, so they were sent again.
+
+        Raises:
+            Refusal: ``no_such_call``; no call waits for one of them.
+        """
+        for work in resident.mailbox.items.values():
+            if work.submission.messages == submission.messages:
+                return work.feed
+        past = resident.session.past
+        missing = without_call(submission.messages, past)
+        if not missing:
+            return None
+        last = past[-1] if past else None
+        if last is not None and last.state == "completed" and came_with(last.rows) == submission.messages:
+            row = await shard.store.turn(last.turn_id)
+            if row is not None:
+                return await self.feed_of(row, shard)
+        raise Refusal(RefusalCode.NO_SUCH_CALL, no_such_call(missing))
 
     def _count_in(self, resident: Resident, work: Work) -> None:
         submission = work.submission

@@ -6,14 +6,15 @@ ingress. What the client allows itself (``none``, ``allowed_tools``) is settled 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workers.kept_json import kept_json
-from workers.models.offer import Offer, OfferedTool, offer
+from workers.models.offer import CLIENT, Offer, OfferedTool, offer
 
-CLIENT = ""  # in the place of a tool's server
+MAX_NAMED = 5  # ids in one error
+MAX_ID_CHARS = 100  # of each
 
 _OURS = frozenset({"tools", "tool_choice"})
 
@@ -56,6 +57,15 @@ def offered(own: Offer, parameters: Mapping[str, Any]) -> Offered:
     if same := sorted(names.intersection(tool.name for tool in own.tools)):
         raise SameName(f"`tools`: the agent has a tool of its own by the name of {' and '.join(same)}. Rename yours.")
     return Offered(tools=offer((*own.tools, *map(_of_client, clients))), of_client=names, parameters=sent)
+
+
+def no_such_call(ids: Sequence[str]) -> str:
+    """What a client gets for results that no call waits for."""
+    named = ", ".join(call_id[:MAX_ID_CHARS] for call_id in ids[:MAX_NAMED])
+    return (
+        f"No call of a tool waits for a result under {named}: it has its result, was closed by a later message, or is "
+        "of another conversation. What to do: send a message of the user."
+    )
 
 
 def _of_client(tool: Mapping[str, Any]) -> OfferedTool:

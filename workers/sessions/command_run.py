@@ -14,6 +14,7 @@ from hermes_actors.wire.refusals import RefusalCode
 from workers.models.chain import ModelLine
 from workers.models.context import rows_size
 from workers.runtimes.chat.compaction import NoSummary, compact
+from workers.runtimes.transcript import came_with
 from workers.sessions.actor import contained
 from workers.sessions.agent import Resident
 from workers.sessions.agent_config import AgentConfig
@@ -172,7 +173,7 @@ class RetriedTurn(TurnRun):
     """
 
     def __init__(self, submission: Submission, feed: TurnFeed, last: PastTurn) -> None:
-        super().__init__(replace(submission, messages=[last.rows[0]]), feed, queued=False)
+        super().__init__(replace(submission, messages=came_with(last.rows)), feed, queued=False)
         self._last = last
 
     async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Work | None:

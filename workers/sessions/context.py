@@ -9,8 +9,9 @@ from typing import Any
 
 from workers.kept_json import kept_json
 from workers.runtimes.runtime import Context, Host, Outcome
+from workers.runtimes.transcript import brings_results, without_call
 from workers.sessions.agent_config import AgentConfig
-from workers.sessions.client_tools import SameName, offered
+from workers.sessions.client_tools import SameName, no_such_call, offered
 from workers.sessions.commands import prompt_asked_for
 from workers.sessions.notes import resume_note
 from workers.sessions.session import Session
@@ -38,6 +39,9 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
             return replace(_failed("tool_name_taken", str(error), 400), own_fault=True)
         tools, of_client, parameters = both.tools, both.of_client, both.parameters
     messages = submission.messages
+    if brings_results(messages) and not submission.stateless and (lacking := without_call(messages, session.past)):
+        # They waited behind a turn that had results of the same calls.
+        return replace(_failed("no_such_call", no_such_call(lacking), 400), own_fault=True)
     text = prompt_asked_for(messages)
     prompted = None if text is None else await toolbox.prompt(text)
     if prompted is not None:

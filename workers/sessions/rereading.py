@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,14 +73,18 @@ def rebuilt(rows: Sequence[bytes], ended: Ended) -> TurnFeed:
     """
     feed = TurnFeed(ended.turn_id, b"")
     messages = _after_the_question(rows)
-    answers = any(message["role"] == "assistant" and not message.get("tool_calls") for message in messages[-1:])
-    if ended.text and not answers:  # of a stateless turn only the end is kept
-        messages.append({"role": "assistant", REASONING: ended.reasoning})
+    handed_over = {call["id"] for call in ended.tool_calls}
+    last = _last_answer(messages, handed_over)
+    if ended.text and last is None:  # of a stateless turn only the end is kept
+        last = {"role": "assistant", REASONING: ended.reasoning}
+        messages.append(last)
     tools: dict[str, str] = {}  # by id of the call
-    for at, message in enumerate(messages):
+    for message in messages:
         if message["role"] == "assistant":
-            last = bool(ended.text) and at == len(messages) - 1
-            _answer(feed, message, ended.text if last else _text(message.get("content")), tools)
+            text = ended.text if ended.text and message is last else _text(message.get("content"))
+            calls = [call for call in message.get("tool_calls") or () if call["id"] not in handed_over]
+            tools |= {call["id"]: call["function"]["name"] for call in calls}
+            _answer(feed, message.get(REASONING), text, calls)
         elif (call_id := message.get("tool_call_id")) in tools:
             feed.tool(call_id, tools[call_id], "completed")
     feed.end(ended)
@@ -94,15 +98,26 @@ def _after_the_question(rows: Sequence[bytes]) -> list[dict[str, Any]]:
     return messages[asked + 1 :]
 
 
-def _answer(feed: TurnFeed, message: dict[str, Any], text: str, tools: dict[str, str]) -> None:
+def _last_answer(messages: Sequence[dict[str, Any]], handed_over: Collection[str]) -> dict[str, Any] | None:
+    """The answer that ended the turn: its last message, or the one that left calls to the client."""
+    message: dict[str, Any]
+    for message in reversed(messages):
+        calls = message.get("tool_calls") or ()
+        if message["role"] == "assistant" and (not calls or any(call["id"] in handed_over for call in calls)):
+            return message
+        if not handed_over:
+            break
+    return None
+
+
+def _answer(feed: TurnFeed, thoughts: str | None, text: str, calls: Iterable[dict[str, Any]]) -> None:
     feed.begin_answer()
-    if thoughts := message.get(REASONING):
+    if thoughts:
         feed.reasoning(thoughts)
     if text:
         feed.text(text)
-    for call in message.get("tool_calls") or ():
-        name = tools[call["id"]] = call["function"]["name"]
-        feed.tool(call["id"], name, "running")
+    for call in calls:
+        feed.tool(call["id"], call["function"]["name"], "running")
 
 
 def _text(content: Any) -> str:

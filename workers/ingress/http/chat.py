@@ -110,6 +110,7 @@ class ChatRoutes:
         idempotency_key = named(call.request, IDEMPOTENCY_HEADER)
         request_id = named(call.request, REQUEST_ID_HEADER)
         if session_id is None:
+            chat.check_results()
             key = await self._gateway.conversation_key(
                 StatelessConversation(
                     principal=call.principal, user=chat.user, history=chat.history, idempotency_key=idempotency_key

@@ -81,7 +81,8 @@ def refused(refusal: Refusal) -> ApiError:
     headers = retry_after(code.retry_after_s if refusal.retry_after_s is None else refusal.retry_after_s)
     if code is RefusalCode.IDEMPOTENCY_CONFLICT:
         headers |= NOT_TO_BE_RETRIED
-    return ApiError(code.http_status, code, refusal.why, headers=headers)
+    param = "messages" if code is RefusalCode.NO_SUCH_CALL else None
+    return ApiError(code.http_status, code, refusal.why, param=param, headers=headers)
 
 
 def unknown(lost: TurnUnknown) -> ApiError:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import canonical, history_hash
 from workers.ingress.http.client_tools import client_tools
 from workers.ingress.http.errors import ApiError, invalid
@@ -27,12 +28,37 @@ class ChatRequest:
     """A request for a completion, of the right shape."""
 
     messages: list[bytes]  # canonical
-    new_part: list[bytes]  # of them: what a session takes
-    history_end: int  # how many of them precede what is new
+    new: list[int]  # which of them are new, see :func:`new_part`
     parameters: dict[str, Any]  # for the model, as they are
     user: str
     stream: bool
     include_usage: bool
+
+    def check_results(self) -> None:
+        """See to it that the calls are in the messages whose results are new; in a session they may be there alone.
+
+        Raises:
+            ApiError: 400, with the field it is about.
+        """
+        results = [at for at in self.new if b'"role":"tool"' in self.messages[at]]
+        if not results:
+            return
+        before = (orjson.loads(row) for row in self.messages[: self.history_end] if b'"tool_calls"' in row)
+        known = {call["id"] for message in before for call in message["tool_calls"]}
+        for at in results:
+            if orjson.loads(self.messages[at])["tool_call_id"] not in known:
+                where = f"messages[{at}].tool_call_id"
+                raise invalid(where, f"`{where}` names no call in the messages before it.", RefusalCode.NO_SUCH_CALL)
+
+    @property
+    def new_part(self) -> list[bytes]:
+        """What a session takes."""
+        return [self.messages[at] for at in self.new]
+
+    @property
+    def history_end(self) -> int:
+        """How many messages precede what is new."""
+        return self.new[0]
 
     @property
     def history(self) -> bytes:
@@ -59,14 +85,12 @@ def parse_chat(body: bytes) -> ChatRequest:
     if not isinstance(options, dict):
         raise invalid("stream_options", "`stream_options` must be an object.")
     messages = _messages(request.get("messages"))
-    new = new_part([message["role"] for message in request["messages"]])
     parameters = {name: _parameter(name, request[name]) for name in _PARAMETERS if request.get(name) is not None}
     if not request.keys().isdisjoint(_CLIENT_TOOLS):
         parameters |= client_tools(request)
     return ChatRequest(
         messages=messages,
-        new_part=[messages[at] for at in new],
-        history_end=new[0],
+        new=new_part([message["role"] for message in request["messages"]]),
         parameters=parameters,
         user=_user(request.get("user")),
         stream=stream,

@@ -17,10 +17,19 @@ import structlog
 from hermes_actors.config.model import Compaction
 from workers.models.cause import Cause
 from workers.models.content import text_of
-from workers.models.context import fitted, passage_size, room_bytes, rows_size, size_of, with_room_for_answer
+from workers.models.context import (
+    fitted,
+    leading_results,
+    passage_size,
+    room_bytes,
+    rows_size,
+    size_of,
+    with_room_for_answer,
+)
 from workers.models.gauge import Gauge
 from workers.models.provider import ModelReply, ModelRequest, Passage, RequestedModel
 from workers.runtimes.runtime import Memory
+from workers.runtimes.transcript import brings_results
 from workers.store.shard import PastTurn, StoreFailed, Summary
 
 log = structlog.get_logger(__name__)
@@ -105,6 +114,7 @@ class Fitting:
             keep=self._settings.keep_turns,
             room=kept,
         )
+        turns = min(turns, calls_of(request.messages, memory.past))
         if turns:
             try:
                 await compact(memory, asked, turns)
@@ -127,7 +137,7 @@ async def compact(memory: Memory, asked: RequestedModel, turns: int) -> None:
         NoSummary: the model did not write one; nothing changed.
         StoreFailed: it could not be stored; nothing changed.
     """
-    oldest = memory.past[:turns]
+    oldest = with_results(memory.past, turns)
     before = memory.summary
     try:
         async with asyncio.timeout(SUMMARY_S):
@@ -159,6 +169,23 @@ async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: 
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
+def calls_of(messages: Sequence[bytes], past: Sequence[PastTurn]) -> int:
+    """Which past turn has the calls that these messages are the results of; behind all where they are none."""
+    if not brings_results(messages):
+        return len(past)
+    completed = (at for at in reversed(range(len(past))) if past[at].state == "completed")
+    return next(completed, len(past))
+
+
+def with_results(past: Sequence[PastTurn], turns: int) -> list[PastTurn]:
+    """The oldest turns, with the results that the next turn begins with: a call and its result go together."""
+    oldest = [*past[:turns]]
+    following = past[turns].rows if turns < len(past) else ()
+    if results := leading_results(following):
+        oldest[-1] = replace(oldest[-1], rows=(*oldest[-1].rows, *following[:results]))
+    return oldest
+
+
 def how_many_to_summarise(sizes: Sequence[int], *, keep: int, room: int) -> int:
     """How many of the oldest turns a summary replaces: all but the newest that may stay.
 

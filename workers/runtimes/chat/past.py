@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import orjson
 
+from workers.models.context import leading_results
 from workers.models.provider import Passage
 from workers.runtimes.runtime import Memory
 from workers.runtimes.transcript import OUTCOME_UNKNOWN, closing, tool_message
@@ -30,6 +31,8 @@ def passages(memory: Memory, *, resumed: bool) -> list[Passage]:
     """
     past = carried(memory.past)
     if memory.summary is not None:
+        if past and (results := leading_results(past[0].rows)):  # the summary has them, with their calls
+            past[0] = replace(past[0], rows=past[0].rows[results:])
         past.insert(0, summary_passage(memory.summary))
     if resumed:
         past = [replace(passage, rows=briefly_unknown(passage.rows)) for passage in past]
@@ -49,7 +52,7 @@ def _passage(turn: PastTurn) -> Passage:
 
 
 def _called_tools(turn: PastTurn) -> bool:
-    return any(b'"tool_call_id"' in row or b'"tool_calls"' in row for row in turn.rows)
+    return any(b'"tool_calls"' in row for row in turn.rows)
 
 
 def summary_passage(summary: Summary) -> Passage:
