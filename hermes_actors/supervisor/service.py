@@ -11,33 +11,27 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-import pykka
 import structlog
 import uvloop
 
 from hermes_actors.background import Background
-from hermes_actors.config.model import Settings, to_plain
+from hermes_actors.config.model import Settings
 from hermes_actors.core.events import ReloadAsked, Started, StopAsked, Tick
-from hermes_actors.core.pool.placement import place
-from hermes_actors.core.sessions.lives import Life, begins_by_itself, young_deaths
-from hermes_actors.core.sessions.marking import left_over
-from hermes_actors.core.state import Owner, State, Worker
 from hermes_actors.disk.sqlite import is_large, mark_suspect
 from hermes_actors.home import Home
 from hermes_actors.operations.results import Listening, ProcessFacts
 from hermes_actors.operators.server import ControlServer
 from hermes_actors.pool import fork_server, reaper
-from hermes_actors.pool.cores import usable_cores, usual_shards
 from hermes_actors.pool.listeners import ListenFailed, open_listeners
 from hermes_actors.pool.pool import WORKER_ENTRY, Pool, TooManyWorkers, slots
 from hermes_actors.pool.reaper_process import ReaperProcess
 from hermes_actors.records.database import RegistryFailed
-from hermes_actors.records.ledger_file import LedgerFile
-from hermes_actors.records.registry import Registry, ShardsFixed
-from hermes_actors.records.registry_file import RegistryUnusable, check
+from hermes_actors.records.registry import ShardsFixed
+from hermes_actors.records.registry_file import RegistryUnusable
 from hermes_actors.restart.dry_run import Running
 from hermes_actors.restart.handover import SIGNALS, CommandLine, Handover
 from hermes_actors.restart.prepare import Succession
@@ -45,12 +39,11 @@ from hermes_actors.supervisor.actor import START_TIMEOUT_S, Intake, Outgoing, Su
 from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
 from hermes_actors.supervisor.notify import ServiceManager, Watchdog
 from hermes_actors.supervisor.perform import Performer
-from hermes_actors.supervisor.recorder import Recorder, open_ledger
-from hermes_actors.supervisor.settings import LiveSettings, limits
+from hermes_actors.supervisor.recorder import Recorder
+from hermes_actors.supervisor.settings import LiveSettings
+from hermes_actors.supervisor.start import check_registry, first_state, open_records, stop
 from hermes_actors.supervisor.waiting_room import wait, waits_for_disk
 from hermes_actors.wire.failpoints import point
-from hermes_actors.wire.messages import Configure, Reconfigure
-from hermes_actors.wire.messages import Settings as PlainSettings
 from hermes_actors.wire.ownership import OWNER_VARIABLE, home_mark
 
 __all__ = [
@@ -64,9 +57,6 @@ __all__ = [
     "TooManyWorkers",
     "serve",
 ]
-
-MOST_LIVES = 20  # looked back at for a chain of young deaths
-STOP_TIMEOUT_S = 30.0  # for the actor to be through with its last batch
 
 log = structlog.get_logger(__name__)
 
@@ -215,24 +205,20 @@ class _Gateway:
         opened.callback(self._close_unused)
         settings = self._settings.current
         workers = slots(settings.config.supervisor.workers)
-        registry, file = self._open_records(opened, settings)
+        registry, file = open_records(opened, self._home, settings, self._boot, self._how_it_ended)
         self._open_reaper(opened)
         listeners = self._open_listeners(opened, settings, workers)
         host, port = settings.config.api_server.host, listeners[0].getsockname()[1]
         serving = Serving(pid=os.getpid(), host=host, port=port, workers=workers)
-        owners = [Owner(owner.slot, max(owner.fence, registry.floor)) for owner in registry.owners()]
-        state = _first_state(settings, owners, workers, registry.chronicle.lives(MOST_LIVES))
-        lost = registry.behind is not None
-        ledger = left_over(file.ledger, registry.session, lost=lost)
-        state = replace(state, boot=self._boot, ledger=ledger, spare_sockets=len(listeners) - workers)
-        recorder = Recorder(registry, file, self._facts(serving), self._stuck_threshold)
+        state = first_state(settings, registry, file.ledger, workers, boot=self._boot, sockets=len(listeners))
+        recorder = Recorder(registry, file, self._facts(serving), lambda: self._settings.stuck_threshold)
 
         background = Background(self._fail)
         opened.callback(background.cancel)
         control = ControlServer(self._home.control, self._intake.put)
         self._open_performer(opened, serving, listeners, len(state.owners), control, background)
         actor = Supervisor.start(state, recorder, self._deliver, self._failed)
-        opened.callback(_stop, actor)
+        opened.callback(stop, actor)
         actor.ask((), timeout=START_TIMEOUT_S)  # on_start fails in silence; this does not
         await self._open_control(opened, control)
         self._hear_signals()
@@ -240,28 +226,8 @@ class _Gateway:
         self._intake.put(Started())
         background.start(self._watchdog.run())
         if is_large(self._home.registry):
-            background.start(self._check_registry())
+            background.start(check_registry(self._home))
         return list(listeners.values())
-
-    def _open_records(self, opened: contextlib.AsyncExitStack, settings: Settings) -> tuple[Registry, LedgerFile]:
-        """Registry and ledger, with a new life in them."""
-        shards = settings.config.supervisor.shards
-        registry = Registry.open(
-            self._home,
-            shards=None if shards == "auto" else shards,
-            usual_shards=usual_shards(usable_cores()),
-            durability=settings.config.store.durability,
-        )
-        opened.callback(registry.close)
-        file = open_ledger(self._home.ledger)
-        opened.callback(file.close)
-        opened.callback(self._end_life, registry)
-        try:
-            registry.set_right(time.time())
-            registry.chronicle.begin_life(self._boot, time.time())
-        except RegistryFailed as error:
-            raise RegistryUnusable(f"{self._home.registry}: {error}") from error
-        return registry, file
 
     def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
         """End what earlier lives left running, and see that this one leaves nothing."""
@@ -315,7 +281,7 @@ class _Gateway:
             control=control,
             home=self._home,
             boot=self._boot,
-            fill_in=self._fill_in,
+            fill_in=partial(self._settings.fill_in, self._home),
             reload=self._settings.reload,
             tell=self._intake.put,
             announce=partial(self._announce, serving),
@@ -394,33 +360,15 @@ class _Gateway:
         self._service_manager.going("ready", 0.0)
         point("announced")
 
-    def _end_life(self, registry: Registry) -> None:
-        """The actor is gone, and leaves the registry to us. A disk that is full must not cost a restart."""
-        if self._ended.done() and self._ended.exception() is None:
-            try:
-                registry.chronicle.reached("ended_at", time.time(), how="restart" if self._ended.result() else "stop")
-                registry.commit()
-            except RegistryFailed as error:
-                log.warning("that this life ended in order is not recorded", why=str(error))
+    def _how_it_ended(self) -> Literal["restart", "stop"] | None:
+        """How this life ended, if it ended in order."""
+        if not self._ended.done() or self._ended.exception() is not None:
+            return None
+        return "restart" if self._ended.result() else "stop"
 
     def _finish(self, restart: bool) -> None:
         if not self._ended.done():
             self._ended.set_result(restart)
-
-    def _stuck_threshold(self) -> int:
-        return self._settings.current.config.supervisor.stuck_threshold
-
-    def _fill_in(self, message: Configure | Reconfigure) -> Configure | Reconfigure:
-        """A message with the configuration that is in force, and its secrets."""
-        current = self._settings.current
-        settings = PlainSettings(
-            config=to_plain(current.config),
-            environment=dict(current.environment),
-            api_keys=dict(current.api_keys),
-        )
-        if isinstance(message, Configure):
-            return replace(message, home=str(self._home.root), settings=settings)
-        return replace(message, settings=settings)
 
     def _facts(self, serving: Serving) -> ProcessFacts:
         return ProcessFacts(
@@ -446,37 +394,3 @@ class _Gateway:
     async def _close_pool(self, pool: Pool) -> None:
         await pool.close()
         await asyncio.to_thread(reaper.sweep, [f"{OWNER_VARIABLE}={self._mark(self._boot)}"])
-
-    async def _check_registry(self) -> None:
-        try:
-            fault = await asyncio.to_thread(check, self._home.registry)
-        except RegistryFailed as error:
-            fault = str(error)
-        if fault is not None:
-            log.error("the registry is damaged; the next start makes it anew", why=fault)
-
-
-def _stop(actor: pykka.ActorRef[Supervisor]) -> None:
-    """End the actor; where its disk does not answer, the process at once: what it uses cannot be closed."""
-    try:
-        actor.stop(timeout=STOP_TIMEOUT_S)
-    except pykka.Timeout:
-        log.critical("the disk does not answer", seconds=STOP_TIMEOUT_S)
-        os._exit(1)  # the reaper, which was not dismissed, ends the rest
-
-
-def _first_state(settings: Settings, owners: Sequence[Owner], slots: int, lives: Sequence[Life]) -> State:
-    """The home's shards on the slots of this start; fences grow when the workers are spawned."""
-    deaths = young_deaths(lives)
-    auto_resume = begins_by_itself(deaths)
-    if not auto_resume:
-        log.error("the last lives were killed young: turns that wait are not begun by themselves", lives=deaths)
-    placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
-    return State(
-        limits=limits(settings.config),
-        workers=tuple(Worker(slot=slot) for slot in range(slots)),
-        owners=tuple(Owner(slot, owner.fence) for slot, owner in zip(placed, owners, strict=True)),
-        servers=tuple(settings.config.mcp_servers),
-        unheard=frozenset(range(len(owners))),
-        auto_resume=auto_resume,
-    )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from hermes_actors import logs
-from hermes_actors.config.model import Config, Settings
+from hermes_actors.config.model import Config, Settings, to_plain
 from hermes_actors.config.problems import ConfigError
 from hermes_actors.config.reload import changes, reloaded
 from hermes_actors.core.events import SettingsLoaded, SettingsRefused
 from hermes_actors.core.state import Limits, ReplyTo
+from hermes_actors.home import Home
 from hermes_actors.operations.results import Change
+from hermes_actors.wire.messages import Configure, Reconfigure
+from hermes_actors.wire.messages import Settings as PlainSettings
 from hermes_actors.wire.refusals import RefusalCode
 
 READ_TIMEOUT_S = 1.5  # for the files; with the workers' answers it is less than hermes-ctl waits
@@ -57,6 +61,22 @@ class LiveSettings:
             limits=limits(self.current.config),
             servers=tuple(self.current.config.mcp_servers),
         )
+
+    @property
+    def stuck_threshold(self) -> int:
+        """How many strikes suspend a session."""
+        return self.current.config.supervisor.stuck_threshold
+
+    def fill_in(self, home: Home, message: Configure | Reconfigure) -> Configure | Reconfigure:
+        """A message to a worker, with the configuration that is in force, and its secrets."""
+        settings = PlainSettings(
+            config=to_plain(self.current.config),
+            environment=dict(self.current.environment),
+            api_keys=dict(self.current.api_keys),
+        )
+        if isinstance(message, Configure):
+            return replace(message, home=str(home.root), settings=settings)
+        return replace(message, settings=settings)
 
     def _take_over(self, new: Settings) -> tuple[Change, ...]:
         """What changes."""
