@@ -41,7 +41,7 @@ def open_records(
     boot: str,
     how_it_ended: Callable[[], Literal["restart", "stop"] | None],
 ) -> tuple[Registry, LedgerFile]:
-    """Registry and ledger, with a new life in them. They are closed with ``opened``, after the end of the life is written.
+    """Registry and ledger, with a new life in them. ``opened`` writes the end of this life and closes them.
 
     Args:
         opened: closes them.
@@ -101,9 +101,7 @@ def first_state(
     deaths = young_deaths(registry.chronicle.lives(MOST_LIVES))
     auto_resume = begins_by_itself(deaths)
     if not auto_resume:
-        log.error(
-            "the last lives were killed young: waiting turns begin only when their sessions are used", lives=deaths
-        )
+        log.error("the last lives were killed young: turns that wait do not begin at once", lives=deaths)
     owners = registry.owners()
     placed = place({shard: owner.slot for shard, owner in enumerate(owners)}, len(owners), slots)
     return State(
