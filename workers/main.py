@@ -26,7 +26,6 @@ from hermes_actors.wire.caused import CausedLink, cause
 from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.messages import (
     Activated,
-    Answer,
     Assign,
     Configure,
     Cut,
@@ -34,6 +33,7 @@ from hermes_actors.wire.messages import (
     DrainOver,
     Listen,
     Query,
+    QueryResponse,
     Reckoned,
     Reconfigure,
     Recorded,
@@ -42,7 +42,7 @@ from hermes_actors.wire.messages import (
     Seal,
     Sealed,
     SessionPage,
-    Stop,
+    StopWorker,
 )
 from workers.routing.requests import Requests
 from workers.runtimes.chat.runtime import ChatRuntime
@@ -61,7 +61,7 @@ EXIT_FAILED = 1
 EXIT_ORPHANED = 3
 BUILT_IN = ChatRuntime()
 
-Order = Configure | Reconfigure | Assign | Listen | Stop
+Order = Configure | Reconfigure | Assign | Listen | StopWorker
 _MAKES_WHAT_LIVES_ON = (Configure, Listen)  # each line of the listeners would have their cause for as long as they live
 
 
@@ -98,7 +98,7 @@ class Service:
                 self._unconfigured(message)
             case Query():
                 self._background.start(self._configured(message).answer(message))
-            case Stop() if self._told_to_stop:
+            case StopWorker() if self._told_to_stop:
                 pass  # it stops as fast as it can already
             case RestartActor():
                 self._configured(message).restart_actor(message.key)
@@ -110,8 +110,8 @@ class Service:
                 self._configured(message).seal(message)
             case Cut():
                 self._configured(message).cut(message)
-            case Configure() | Reconfigure() | Assign() | Listen() | Stop():
-                self._told_to_stop = self._told_to_stop or isinstance(message, Stop)
+            case Configure() | Reconfigure() | Assign() | Listen() | StopWorker():
+                self._told_to_stop = self._told_to_stop or isinstance(message, StopWorker)
                 try:
                     self._orders.put_nowait((cause(), message))
                 except asyncio.QueueFull:
@@ -129,7 +129,7 @@ class Service:
             case Seal():
                 self.link.send(Sealed(request=message.request, cut=[], busy=[], stateless=0))
             case Query():
-                self.link.send(Answer(request=message.request, found=False, data={}))
+                self.link.send(QueryResponse(request=message.request, found=False, data={}))
 
     def _lost(self, why: str) -> None:
         log.error("the supervisor is gone", why=why)
@@ -156,7 +156,7 @@ class Service:
             bound = {} if number is None or isinstance(order, _MAKES_WHAT_LIVES_ON) else {"cause": number}
             with structlog.contextvars.bound_contextvars(**bound):
                 await self._obey(order)
-            if isinstance(order, Stop):
+            if isinstance(order, StopWorker):
                 return
 
     async def _obey(self, order: Order) -> None:
@@ -170,7 +170,7 @@ class Service:
                 await self._configured(order).assign(order)
             case Listen():
                 await self._configured(order).listen(order)
-            case Stop():
+            case StopWorker():
                 self._stopping = True
                 if self._worker is not None:
                     await self._worker.stop("shutdown_timeout")

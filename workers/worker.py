@@ -18,19 +18,19 @@ from hermes_actors.operations import workers as requests
 from hermes_actors.operations.results import DONE
 from hermes_actors.wire.link import FrameLink, LinkClosed
 from hermes_actors.wire.messages import (
-    Answer,
     Assign,
     Configure,
     Cut,
     Drain,
-    Drained,
-    FellBack,
     Listen,
+    NoTurnRuns,
     Query,
+    QueryResponse,
     Ready,
     Reconfigure,
     RestartWanted,
     Seal,
+    SucceededOnFallback,
 )
 from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
@@ -100,7 +100,7 @@ class Worker:
             new_toolbox=self._tools.toolbox,
             on_stateless_end=self._offer,
             on_fell_back=self._fell_back,
-            on_drained=lambda drain: self._tell(Drained(number=drain)),
+            on_drained=lambda drain: self._tell(NoTurnRuns(number=drain)),
         )
         self._shards = ShardFiles(
             self._table,
@@ -186,9 +186,9 @@ class Worker:
         try:
             result = await self._result(requests.read(query.operation, query.arguments))
         except Refusal:
-            self._tell(Answer(request=query.request, found=False, data={}))
+            self._tell(QueryResponse(request=query.request, found=False, data={}))
         else:
-            self._tell(Answer(request=query.request, found=True, data=plain.to_plain(result)))
+            self._tell(QueryResponse(request=query.request, found=True, data=plain.to_plain(result)))
 
     async def _result(self, request: requests.WorkerRequest) -> Any:
         match request:
@@ -230,7 +230,7 @@ class Worker:
         self._ingress.reconfigure(config.api_server, order.settings.api_keys)
         if after.models is not before.models:
             self._background.start(before.models.retire())
-        self._tell(Answer(request=order.request, found=True, data={}))
+        self._tell(QueryResponse(request=order.request, found=True, data={}))
 
     def restart_actor(self, key: str) -> None:
         """The supervisor decided on a session that fell back to another model."""
@@ -262,7 +262,7 @@ class Worker:
     def _fell_back(self, session: Session, turn_id: str, provider: str, model: str) -> None:
         shard = session.shard
         self._tell(
-            FellBack(
+            SucceededOnFallback(
                 key=session.key,
                 shard=shard.number,
                 fence=shard.fence,

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hermes_actors.cli.render import Rows, console, left, slots, span
+from hermes_actors.cli.render import RowTable, console, left, slots, span
 from hermes_actors.operations.results import Drained, DrainPlanned, DrainShown, PlannedTurn, RunningTurn, Then
 from hermes_actors.terminal import printable
 
@@ -43,7 +43,7 @@ def plan(data: DrainPlanned) -> RenderableType:
     head = Text(f"with {span(data.timeout_s)}: {counts or 'nothing runs'}", style="bold")
     if not data.turns:
         return head
-    table = Rows("session", "worker", "running for", "usually takes", "outcome", "strikes")
+    table = RowTable("session", "worker", "running for", "usually takes", "outcome", "strikes")
     for turn in data.turns:
         words, style = _OUTCOMES[turn.outcome]
         would = "would be" if turn.outcome == "cut" else "if cut, it is"

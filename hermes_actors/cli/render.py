@@ -43,7 +43,7 @@ _WHEN = {"now": "now", "next_turn": "at the next turn", "restart": "only after a
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-class Rows:
+class RowTable:
     """A table with a row a line: a narrower terminal wraps the line, and ids in it can still be read and copied."""
 
     def __init__(self, *names: str) -> None:
@@ -109,10 +109,10 @@ def slots(numbers: Sequence[int]) -> str:
     return f"worker{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def workers(rows: Iterable[WorkerShown]) -> Rows:
+def workers(rows: Iterable[WorkerShown]) -> RowTable:
     """The workers of a status."""
     counts = ("resident", "running", "queued", "turns", "mcp")
-    table = Rows("worker", "pid", "state", "shards", *counts, "heartbeat", "restarts", "last exit")
+    table = RowTable("worker", "pid", "state", "shards", *counts, "heartbeat", "restarts", "last exit")
     for row in rows:
         age_s = row.heartbeat_age_s
         table.add(
@@ -128,9 +128,9 @@ def workers(rows: Iterable[WorkerShown]) -> Rows:
     return table
 
 
-def sessions(rows: Iterable[SessionLine], now: float) -> Rows:
+def sessions(rows: Iterable[SessionLine], now: float) -> RowTable:
     """A page of ``sessions list``."""
-    table = Rows("session", "id", "worker", "state", "mark", "strikes", "last active")
+    table = RowTable("session", "id", "worker", "state", "mark", "strikes", "last active")
     for row in rows:
         table.add(
             *map(_text, (row.key, row.session_id, row.worker)),
@@ -142,9 +142,9 @@ def sessions(rows: Iterable[SessionLine], now: float) -> Rows:
     return table
 
 
-def strikes(rows: Iterable[Mapping[str, Any]], now: float) -> Rows:
+def strikes(rows: Iterable[Mapping[str, Any]], now: float) -> RowTable:
     """Entries of the ledger."""
-    table = Rows("session", "strikes", "causes", "last turn cut", "when")
+    table = RowTable("session", "strikes", "causes", "last turn cut", "when")
     for row in rows:
         table.add(
             _text(row["key"]),
@@ -307,10 +307,10 @@ def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
     return table
 
 
-def _servers(rows: Sequence[Any], now: float) -> Rows:
+def _servers(rows: Sequence[Any], now: float) -> RowTable:
     """Connections to tool servers."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Rows(*map(_words, names))
+    table = RowTable(*map(_words, names))
     for row in rows:
         table.add(*(_fact(name, row.get(name), now) for name in names))
     return table

@@ -160,7 +160,7 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
+class EndProcess:
     """All workers are gone: end the process, or run it anew."""
 
     restart: bool
@@ -179,6 +179,6 @@ Outward = (
     | DropNextLife
     | Log
     | Announce
-    | Finish
+    | EndProcess
 )
 Effect = Write | Outward

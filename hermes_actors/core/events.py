@@ -124,7 +124,7 @@ class SettingsRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotRecorded:
+class DiskRefused:
     """The disk refuses what another event would have written: nothing of that event was done."""
 
     event: Event
@@ -144,5 +144,5 @@ Event = (
     | ReloadAsked
     | SettingsLoaded
     | SettingsRefused
-    | NotRecorded
+    | DiskRefused
 )

@@ -22,7 +22,7 @@ class Owner(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class Slot:
     """A slot of the pool and the process in it. Times are monotonic seconds."""
 
     slot: int
@@ -110,7 +110,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
+class Sealing:
     """The workers were asked what runs: no turn ends by itself any more."""
 
     request: int
@@ -141,7 +141,7 @@ class Preparation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
+class DrainInProgress:
     """A drain on its way, until its end or the gateway's. Times are monotonic seconds."""
 
     number: int  # workers repeat it
@@ -154,7 +154,7 @@ class Drain:
     signals: int = 0  # that asked for it
     waiting: tuple[ReplyTo, ...] = ()
     drained: frozenset[Process] = frozenset()  # no turn runs there
-    seal: Seal | None = None
+    seal: Sealing | None = None
     sealed_at: float | None = None  # for the first time
     unmarked: bool = False  # what it cut could not be recorded
     stop_noted: bool = False  # it is recorded that this life of the supervisor began to cut what ran
@@ -169,7 +169,7 @@ class State:
 
     boot: str = ""  # id of this life of the supervisor
     limits: Limits
-    workers: tuple[Worker, ...]  # by slot
+    workers: tuple[Slot, ...]  # by slot
     owners: tuple[Owner, ...]  # by shard
     servers: tuple[str, ...] = ()  # names of the configured MCP servers
     phase: Phase = Phase.STARTING
@@ -183,7 +183,7 @@ class State:
     auto_resume: bool = True  # turns that wait are begun without being asked for
     preparation: Preparation | None = None
     preparations: int = 0  # so far
-    drain: Drain | None = None
+    drain: DrainInProgress | None = None
     stop_deadline: float | None = None
     spare_sockets: int = 0  # that listen beyond the slots' own: left by a life with more workers
     ledger: Ledger = field(default_factory=Ledger)  # strikes
@@ -193,7 +193,7 @@ class State:
         """A monotonic time in seconds since the epoch."""
         return self.epoch + at
 
-    def with_worker(self, worker: Worker) -> State:
+    def with_worker(self, worker: Slot) -> State:
         """The same, with this worker in its slot."""
         workers = (*self.workers[: worker.slot], worker, *self.workers[worker.slot + 1 :])
         return replace(self, workers=workers)

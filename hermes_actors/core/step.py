@@ -13,8 +13,8 @@ from hermes_actors.core.drain import drain
 from hermes_actors.core.drain import restart as preparation
 from hermes_actors.core.effects import Announce, Effect, NoteLife, Reply, Send
 from hermes_actors.core.events import (
+    DiskRefused,
     Event,
-    NotRecorded,
     OperatorAsked,
     ProcessEvent,
     ReloadAsked,
@@ -61,7 +61,7 @@ def step(state: State, event: Event, now: float, rows: Rows) -> Result:
     """What becomes of the state, and what is to be done, when this happens now."""
     if isinstance(event, ProcessEvent) and event.process != state.process(event.process.slot):
         return state, ()
-    book = Book(rows, state, now, event.why if isinstance(event, NotRecorded) else None)
+    book = Book(rows, state, now, event.why if isinstance(event, DiskRefused) else None)
     after, effects = _react(state, event, now, book)
     after = drain.died(state, after)
     after, drained = drain.settle(after, now, book)
@@ -111,7 +111,7 @@ def _react(state: State, event: Event, now: float, book: Book) -> Result:
             return reload.loaded(state, event, now)
         case SettingsRefused():
             return reload.refused(state, event)
-        case NotRecorded():
+        case DiskRefused():
             return _do_without(state, event.event, now, book)
         case _:
             assert_never(event)
@@ -122,7 +122,7 @@ def _do_without(state: State, event: Event, now: float, book: Book) -> Result:
     match event:
         case Said(process=process, message=message) if isinstance(message, wire.OfShard):
             state = lifecycle.goes_on(state, process.slot, now)
-            if isinstance(message, wire.FellBack):  # the turn is over; its session's next one reports again
+            if isinstance(message, wire.SucceededOnFallback):  # the turn is over; its session's next one reports again
                 return state, ()
             return state, (_refused(process, message.request),)
         case Said(process=process, message=wire.ListSessions(request=request)):
@@ -153,13 +153,13 @@ def _hear(state: State, process: Process, message: wire.FromWorker, now: float, 
             return lifecycle.ready(state, process.slot, now)
         case wire.Heartbeat():
             return lifecycle.beat(state, process.slot, message, now, book)
-        case wire.Drained():
+        case wire.NoTurnRuns():
             return drain.drained(state, process, message)
         case wire.Sealed():
             return drain.sealed(state, process, message)
         case wire.RestartWanted():
             return preparation.asked(state, drain.wanted(message), now, book)
-        case wire.Answer():
+        case wire.QueryResponse():
             return pending.responded(state, process, message)
         case wire.ShardBroken():
             state, logged = lifecycle.shard_broke(state, process.slot, message)
@@ -183,7 +183,7 @@ def _record(state: State, process: Process, message: wire.OfShard, now: float, b
             return state, records.forget(process, message, book)
         case wire.Succeeded():
             return state, records.succeeded(process, message, book)
-        case wire.FellBack():
+        case wire.SucceededOnFallback():
             return state, records.fell_back(process, message, book)
         case wire.Opened() | wire.Attest():
             return records.opened(state, process, message, now, book)

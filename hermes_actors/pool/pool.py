@@ -43,7 +43,7 @@ STUCK_S = 5.0  # for the fork server to go on with a start that is not wanted an
 log = structlog.get_logger(__name__)
 
 
-class _Entry:
+class _EntryPoint:
     """Pickles as the function of this name, so that only the child imports it."""
 
     def __init__(self, name: str) -> None:
@@ -113,7 +113,7 @@ class Pool:
         background: Background,
     ) -> None:
         self._module = entry.partition(":")[0]
-        self._entry = _Entry(entry)
+        self._entry = _EntryPoint(entry)
         self._mark = mark
         self._listeners = dict(listeners)
         self._tell = tell

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pykka
 
 from hermes_actors.core.effects import Outward, Write
-from hermes_actors.core.events import Event, NotRecorded, Said
+from hermes_actors.core.events import DiskRefused, Event, Said
 from hermes_actors.core.pool.lifecycle import Result
 from hermes_actors.core.state import State
 from hermes_actors.core.step import due, recorded, step
@@ -111,7 +111,7 @@ class Supervisor(pykka.ThreadingActor):
         for number, event in enumerate(events, start=self._events + 1):
             decided = self._only_read(state, event)
             if decided is None:
-                refused = NotRecorded(event=event, why=why)
+                refused = DiskRefused(event=event, why=why)
                 decided = step(state, refused, time.monotonic(), self._recorder)
             state, effects = decided
             leaving += outgoing(number, event, self._recorder.perform(effects))

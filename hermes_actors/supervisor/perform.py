@@ -39,7 +39,7 @@ _SENT: Mapping[type[object], str] = {
     wire.Drain: "drain.sent",
     wire.Seal: "seal.sent",
     wire.Cut: "cut.sent",
-    wire.Stop: "stop.sent",
+    wire.StopWorker: "stop.sent",
 }
 
 log = structlog.get_logger(__name__)
@@ -123,7 +123,7 @@ class Performer:
                 self._announce()
             case core.Announce():
                 self._service_manager.going(effect.about, effect.within_s)
-            case core.Finish():
+            case core.EndProcess():
                 self._finish(effect.restart)
             case _:
                 assert_never(effect)

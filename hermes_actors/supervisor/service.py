@@ -134,7 +134,7 @@ def _serve(
     """One try of :func:`serve`, with its parameters."""
     with hold(home, None if inherited is None else inherited.lock) as lock:
         fork_server.settle(home.run, None if inherited is None else inherited.fork_server)
-        gateway = _Gateway(settings, reload, home, entry, ready, command=command, inherited=inherited, lock=lock)
+        gateway = _RunningGateway(settings, reload, home, entry, ready, command=command, inherited=inherited, lock=lock)
         handover = uvloop.run(gateway.run())
         if handover is not None and gateway.overtaken:
             handover.discard()
@@ -142,7 +142,7 @@ def _serve(
         return handover
 
 
-class _Gateway:
+class _RunningGateway:
     """Everything that is open while the gateway runs, on the event loop."""
 
     def __init__(

@@ -17,7 +17,7 @@ from hermes_actors.core.state import Limits, ReplyTo
 from hermes_actors.home import Home
 from hermes_actors.operations.results import Change
 from hermes_actors.wire.messages import Configure, Reconfigure
-from hermes_actors.wire.messages import Settings as PlainSettings
+from hermes_actors.wire.messages import WorkerSettings as PlainSettings
 from hermes_actors.wire.refusals import RefusalCode
 
 READ_TIMEOUT_S = 1.5  # for the files; with the workers' answers it is less than hermes-ctl waits

@@ -17,7 +17,7 @@ from hermes_actors.core.pool.placement import place
 from hermes_actors.core.sessions.ledger import Ledger
 from hermes_actors.core.sessions.lives import begins_by_itself, young_deaths
 from hermes_actors.core.sessions.marking import left_over
-from hermes_actors.core.state import Owner, State, Worker
+from hermes_actors.core.state import Owner, Slot, State
 from hermes_actors.home import Home
 from hermes_actors.pool.cores import usable_cores, usual_shards
 from hermes_actors.records.database import RegistryFailed
@@ -107,7 +107,7 @@ def first_state(
     return State(
         boot=boot,
         limits=limits(settings.config),
-        workers=tuple(Worker(slot=slot) for slot in range(slots)),
+        workers=tuple(Slot(slot=slot) for slot in range(slots)),
         owners=tuple(Owner(slot, max(owner.fence, registry.floor)) for slot, owner in zip(placed, owners, strict=True)),
         servers=tuple(settings.config.mcp_servers),
         unheard=frozenset(range(len(owners))),

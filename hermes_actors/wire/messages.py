@@ -24,7 +24,7 @@ class Caused:
 
 
 @message("settings")
-class Settings:
+class WorkerSettings:
     """The configuration that is in force."""
 
     config: dict[str, Any]  # hermes_actors.config.model.Config as plain data
@@ -32,7 +32,7 @@ class Settings:
     api_keys: dict[str, str]  # principal -> bearer key: secrets
 
 
-UNFILLED = Settings(config={}, environment={}, api_keys={})  # until a message leaves: decisions know no secrets
+UNFILLED = WorkerSettings(config={}, environment={}, api_keys={})  # until a message leaves: decisions know no secrets
 
 
 @message("configure")
@@ -45,7 +45,7 @@ class Configure:
     shards: int  # of the whole home; fixed when it was made
     auto_resume: bool  # begin the turns that an earlier owner left waiting; false in a chain of young deaths
     home: str = ""
-    settings: Settings = UNFILLED
+    settings: WorkerSettings = UNFILLED
 
 
 @message("assign")
@@ -114,7 +114,7 @@ class Recorded:
 
 @message("drain")
 class Drain:
-    """Begin no turn any more, tell those whose turns run, and say :class:`Drained` once none does.
+    """Begin no turn any more, tell those whose turns run, and say :class:`NoTurnRuns` once none does.
 
     It comes again, with the same number, when something of it changes.
     """
@@ -158,7 +158,7 @@ class Reconfigure:
     """A new configuration, valid as a whole; what a worker can change while it runs, it changes, then it answers."""
 
     request: int
-    settings: Settings = UNFILLED
+    settings: WorkerSettings = UNFILLED
 
 
 @message("query")
@@ -171,7 +171,7 @@ class Query:
 
 
 @message("stop")
-class Stop:
+class StopWorker:
     """Stop in order: turns, ingress, actors, MCP, then exit 0. What runs had its time in the drain before."""
 
 
@@ -235,7 +235,7 @@ class Reset:
 
 
 @message("fell_back")
-class FellBack:
+class SucceededOnFallback:
     """A turn succeeded on a fallback model; its reply is delivered and committed."""
 
     key: str
@@ -299,7 +299,7 @@ class Resume:
 
 
 @message("drained")
-class Drained:
+class NoTurnRuns:
     """After :class:`Drain`: no turn runs here any more, but for the one that asked for the drain."""
 
     number: int  # of the drain
@@ -323,7 +323,7 @@ class RestartWanted:
 
 
 @message("answer")
-class Answer:
+class QueryResponse:
     """Answer to :class:`Query`; ``found`` false: the worker knows nothing of it. Also to :class:`Reconfigure`."""
 
     request: int
@@ -341,8 +341,12 @@ class ShardBroken:
     serving: bool
 
 
-OfShard = Activate | Forget | Reset | Resume | FellBack | Opened | Attest | Recovered | Succeeded  # from its owner
-FromWorker = OfShard | Ready | Heartbeat | ListSessions | Drained | Sealed | RestartWanted | Answer | ShardBroken
+OfShard = (
+    Activate | Forget | Reset | Resume | SucceededOnFallback | Opened | Attest | Recovered | Succeeded
+)  # from its owner
+FromWorker = (
+    OfShard | Ready | Heartbeat | ListSessions | NoTurnRuns | Sealed | RestartWanted | QueryResponse | ShardBroken
+)
 ToWorker = (
     Configure
     | Assign
@@ -359,5 +363,5 @@ ToWorker = (
     | RestartActor
     | Reconfigure
     | Query
-    | Stop
+    | StopWorker
 )

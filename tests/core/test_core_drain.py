@@ -91,7 +91,7 @@ def test_every_worker_is_told_until_when_and_nobody_is_stopped() -> None:
             ),
         )
     ]
-    assert not sent(wire.Stop, effects)
+    assert not sent(wire.StopWorker, effects)
     assert not drained(effects), "it is answered at the end"
 
 
@@ -180,7 +180,7 @@ def test_cuts_are_recorded_before_anybody_is_cut_and_stopped() -> None:
         fx.Send(to=BOTH, message=wire.Cut(reason="shutdown_timeout", at=EPOCH + desk.now))
     ]
     order = kinds(effects)
-    assert order.index(fx.WriteIncident) < order.index(wire.Cut) < order.index(wire.Stop)
+    assert order.index(fx.WriteIncident) < order.index(wire.Cut) < order.index(wire.StopWorker)
 
 
 def test_that_the_end_of_this_life_began_is_recorded_before_the_workers_are_asked() -> None:
@@ -215,7 +215,7 @@ def test_who_asked_hears_of_it_when_the_workers_are_gone() -> None:
         "took_s": 11.0,
         "then": "stop",
     }
-    assert effects[-1] == fx.Finish(restart=False)
+    assert effects[-1] == fx.EndProcess(restart=False)
 
 
 def test_who_asked_hears_of_sessions_whose_messages_wait_behind_a_turn_that_is_cut_too() -> None:
@@ -287,7 +287,7 @@ def test_a_restart_runs_the_gateway_anew() -> None:
     desk.sealed(0)
     desk.sealed(1)
 
-    assert of(fx.Finish, stop_all(desk)) == [fx.Finish(restart=True)]
+    assert of(fx.EndProcess, stop_all(desk)) == [fx.EndProcess(restart=True)]
 
 
 # -- workers that die, hang, or come up ----------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def test_what_was_said_of_a_cancelled_drain_counts_no_more_for_the_next() -> Non
     desk.operator("drain.cancel")
     desk.operator("drain", timeout=3600)
     for slot in (0, 1):
-        desk.tell(Said(process=Process(slot, 1), message=wire.Drained(number=before)))
+        desk.tell(Said(process=Process(slot, 1), message=wire.NoTurnRuns(number=before)))
 
     assert not sent(wire.Seal, desk.drained(0))
     assert sent(wire.Seal, desk.drained(1))
@@ -344,7 +344,7 @@ def test_what_a_dead_process_said_counts_no_more_for_its_replacement() -> None:
     desk.die(0)
     desk.spawned(0)
     assert desk.state.drain is not None
-    desk.tell(Said(process=Process(0, 1), message=wire.Drained(number=desk.state.drain.number)))
+    desk.tell(Said(process=Process(0, 1), message=wire.NoTurnRuns(number=desk.state.drain.number)))
 
     assert not sent(wire.Seal, desk.drained(1))
 
@@ -363,7 +363,7 @@ def test_a_worker_that_does_not_tell_what_runs_is_killed_and_its_shards_are_unkn
     assert sent(wire.Cut, effects) == [
         fx.Send(to=(Process(0, 1),), message=wire.Cut(reason="shutdown_timeout", at=EPOCH + desk.now))
     ]
-    assert sent(wire.Stop, effects) == [fx.Send(to=(Process(0, 1),), message=wire.Stop())]
+    assert sent(wire.StopWorker, effects) == [fx.Send(to=(Process(0, 1),), message=wire.StopWorker())]
 
 
 def test_the_shards_of_a_worker_that_dies_before_it_tells_are_unknown() -> None:
@@ -502,7 +502,7 @@ def test_a_signal_makes_a_stop_of_a_restart() -> None:
     desk.sealed(0)
 
     assert [reason for _, _, reason in marked(desk.sealed(1, A))] == ["shutdown_timeout"]
-    assert of(fx.Finish, stop_all(desk)) == [fx.Finish(restart=False)]
+    assert of(fx.EndProcess, stop_all(desk)) == [fx.EndProcess(restart=False)]
 
 
 def test_a_signal_while_the_workers_stop_makes_a_stop_of_a_restart() -> None:
@@ -513,7 +513,7 @@ def test_a_signal_while_the_workers_stop_makes_a_stop_of_a_restart() -> None:
 
     desk.stop()
 
-    assert of(fx.Finish, stop_all(desk)) == [fx.Finish(restart=False)]
+    assert of(fx.EndProcess, stop_all(desk)) == [fx.EndProcess(restart=False)]
 
 
 def test_a_drain_that_joins_brings_the_deadline_nearer_never_further() -> None:
@@ -631,7 +631,7 @@ def test_a_held_gateway_stays_up_with_what_it_cut_marked_and_no_strike_dropped()
     assert [reason for _, _, reason in marked(effects)] == ["shutdown_timeout"]
     assert desk.spared == set(range(8))
     assert sent(wire.Cut, effects)
-    assert not sent(wire.Stop, effects)
+    assert not sent(wire.StopWorker, effects)
     (answer,) = drained(effects)
     assert (to_plain(answer.result)["marked"], to_plain(answer.result)["then"], answer.result.cut) == (
         1,
@@ -863,7 +863,7 @@ def test_a_stop_leaves_to_the_next_start_what_it_cannot_mark_and_says_so() -> No
 
     assert not marked(effects)
     assert not sent(wire.Cut, effects), "on disk the turn would be over, and no mark would tell of it"
-    assert len(sent(wire.Stop, effects)) == 2
+    assert len(sent(wire.StopWorker, effects)) == 2
     answer = reply(stop_all(desk))
     assert answer.error == "store_failed"
     assert "the next start marks them" in answer.why

@@ -25,7 +25,7 @@ from hermes_actors.core.events import (
 )
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_S
 from hermes_actors.core.sessions.lives import Incident
-from hermes_actors.core.state import Drain, Process, ReplyTo
+from hermes_actors.core.state import DrainInProgress, Process, ReplyTo
 from hermes_actors.operations.requests import read
 from hermes_actors.operations.results import Phase, Then
 from hermes_actors.wire import messages as wire
@@ -54,7 +54,7 @@ class Host:
     def drained(self) -> None:
         if self.draining and not self.running:
             slot, generation = self.process
-            self.says.append(Said(process=Process(slot, generation), message=wire.Drained(number=self.draining)))
+            self.says.append(Said(process=Process(slot, generation), message=wire.NoTurnRuns(number=self.draining)))
 
     def seal(self, request: int) -> None:
         self.sealed = frozenset(self.running)
@@ -86,7 +86,7 @@ class Draining(RuleBasedStateMachine):
         self.is_ready = False  # the next life
 
     @property
-    def drain(self) -> Drain:
+    def drain(self) -> DrainInProgress:
         assert self.desk.state.drain is not None
         return self.desk.state.drain
 
@@ -116,7 +116,7 @@ class Draining(RuleBasedStateMachine):
                     self.preparing, self.is_ready = None, False
                 case fx.Reply():
                     self.waiting.remove(effect.reply_to.request)
-                case fx.Finish():
+                case fx.EndProcess():
                     assert self.desk.records.present.stop_began_at is not None or self.was_full
                     assert self.is_ready == effect.restart
                 case _:
@@ -144,7 +144,7 @@ class Draining(RuleBasedStateMachine):
                 host.configured = True
             case wire.Assign():
                 self.table(host)
-            case wire.Stop():
+            case wire.StopWorker():
                 self.stopped(host)
             case wire.Drain():
                 assert message != host.order, "again only what is new"
@@ -307,7 +307,7 @@ class Draining(RuleBasedStateMachine):
         self.tell(StopAsked(now=False, by="SIGTERM"))
         self.perform(self.desk.wait(END_S))
         assert self.desk.state.phase is Phase.STOPPED
-        assert len(of(fx.Finish, self.desk.log)) == 1
+        assert len(of(fx.EndProcess, self.desk.log)) == 1
         assert not self.waiting
 
 

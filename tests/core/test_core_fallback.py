@@ -15,7 +15,7 @@ from hermes_actors.wire import messages as wire
 def fell_back(*, slot: int = 0, generation: int = 1, shard: int = 0, fence: int = 101) -> Said:
     return Said(
         process=Process(slot, generation),
-        message=wire.FellBack(
+        message=wire.SucceededOnFallback(
             key="api:a:x", shard=shard, fence=fence, turn_id="turn_1", provider="custom (http://spare/v1)", model="m-2"
         ),
     )

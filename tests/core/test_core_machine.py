@@ -160,7 +160,7 @@ class World(RuleBasedStateMachine):
             self.tell(
                 lambda: Said(
                     process=Process(slot, self.alive[slot] - age),
-                    message=wire.FellBack(
+                    message=wire.SucceededOnFallback(
                         key="k",
                         shard=shard,
                         fence=self.owned[slot].get(shard, 100) - stale,
@@ -199,7 +199,7 @@ class World(RuleBasedStateMachine):
             self.tell(
                 lambda: Said(
                     process=Process(slot, generation),
-                    message=wire.Answer(request=number, found=found, data={"mcp": [], "restarted": 1}),
+                    message=wire.QueryResponse(request=number, found=found, data={"mcp": [], "restarted": 1}),
                 )
             )
 
@@ -259,7 +259,7 @@ class World(RuleBasedStateMachine):
             self.tell(lambda: StopAsked(now=False, by="SIGTERM"))
         self.time_passes(max(0.0, self.stop_by - self.desk.now))
         assert self.desk.state.phase is Phase.STOPPED
-        assert len(of(fx.Finish, self.desk.log)) == 1
+        assert len(of(fx.EndProcess, self.desk.log)) == 1
         assert not self.asked, "every operator got a reply"
         assert due(self.desk.state) is None
 

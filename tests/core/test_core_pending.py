@@ -79,7 +79,7 @@ def test_another_worker_cannot_answer_in_its_place() -> None:
     desk, number = show()
 
     assert desk.answer(0, number, {}) == ()
-    assert desk.tell(Said(process=Process(1, 0), message=wire.Answer(request=number, found=True, data={}))) == ()
+    assert desk.tell(Said(process=Process(1, 0), message=wire.QueryResponse(request=number, found=True, data={}))) == ()
 
 
 def test_a_session_of_a_worker_that_is_down_is_shown_from_the_registry_alone() -> None:
@@ -104,7 +104,9 @@ def test_a_response_that_no_worker_of_this_release_sends_counts_as_none() -> Non
     number = ask(desk)
 
     effects = desk.tell(
-        Said(process=Process(0, 1), message=wire.Answer(request=number, found=True, data={"connections": "none"}))
+        Said(
+            process=Process(0, 1), message=wire.QueryResponse(request=number, found=True, data={"connections": "none"})
+        )
     )
 
     assert connections(reply(effects)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fakes.core_desk import Desk
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,28 +10,26 @@ from hermes_actors.core.pool.policy import (
     BACKOFF_MOST_S,
     SLOW_FIRST_S,
     SLOW_MOST_S,
-    Intensity,
-    Verdict,
-    judge,
+    is_given_up,
     restart_delay_s,
     slow_delay_s,
 )
 
-LIMIT = Intensity(restarts=3, period_s=60.0)
+LIMITS = Desk(max_restarts=3).limits
 jitters = st.floats(0, 1, exclude_max=True)
 
 
 def test_the_fourth_death_inside_the_period_gives_the_slot_up() -> None:
-    assert judge([0, 1, 2], now=2, limit=LIMIT) is Verdict.RESTART
-    assert judge([0, 1, 2, 3], now=3, limit=LIMIT) is Verdict.GIVE_UP
+    assert not is_given_up([0, 1, 2], now=2, limits=LIMITS)
+    assert is_given_up([0, 1, 2, 3], now=3, limits=LIMITS)
 
 
 def test_deaths_before_the_period_do_not_count() -> None:
-    assert judge([0, 1, 2, 62], now=62, limit=LIMIT) is Verdict.RESTART
+    assert not is_given_up([0, 1, 2, 62], now=62, limits=LIMITS)
 
 
 def test_no_restart_is_allowed_where_none_is_configured() -> None:
-    assert judge([5], now=5, limit=Intensity(restarts=0, period_s=60.0)) is Verdict.GIVE_UP
+    assert is_given_up([5], now=5, limits=Desk(max_restarts=0).limits)
 
 
 @given(jitters)

@@ -87,7 +87,7 @@ def test_wishes_that_come_meanwhile_wait_for_the_same_preparation_and_all_are_an
 
     effects = restarted(desk)
     assert answers(effects) == {1: None, 2: None, 3: None}
-    assert effects[-1] == fx.Finish(restart=True)
+    assert effects[-1] == fx.EndProcess(restart=True)
 
 
 def test_a_wish_joins_a_restart_that_drains_already_up_to_its_very_end() -> None:
@@ -109,7 +109,7 @@ def test_a_wish_that_joins_a_stop_has_nothing_prepared() -> None:
 
     effects = restarted(desk)
     assert answers(effects) == {1: None, 2: None}
-    assert effects[-1] == fx.Finish(restart=False)
+    assert effects[-1] == fx.EndProcess(restart=False)
 
 
 def test_a_held_gateway_stays_held_while_a_restart_is_prepared() -> None:
@@ -219,7 +219,7 @@ def test_a_signal_wins_over_a_restart_that_is_prepared() -> None:
 
     assert answers(desk.stop()) == {1: "overruled"}
 
-    assert of(fx.Finish, restarted(desk)) == [fx.Finish(restart=False)]
+    assert of(fx.EndProcess, restarted(desk)) == [fx.EndProcess(restart=False)]
 
 
 def test_a_preparation_that_was_dropped_counts_for_no_later_wish() -> None:

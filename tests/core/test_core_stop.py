@@ -22,20 +22,20 @@ def stopping(slots: int = 2) -> Desk:
 def test_every_worker_is_asked_to_stop_when_its_turns_are_over() -> None:
     desk = stopping()
 
-    assert sent(wire.Stop, desk.log) == [
-        fx.Send(to=(Process(0, 1),), message=wire.Stop()),
-        fx.Send(to=(Process(1, 1),), message=wire.Stop()),
+    assert sent(wire.StopWorker, desk.log) == [
+        fx.Send(to=(Process(0, 1),), message=wire.StopWorker()),
+        fx.Send(to=(Process(1, 1),), message=wire.StopWorker()),
     ]
     assert not of(fx.Kill, desk.log)
 
 
 def test_the_gateway_ends_when_the_last_worker_is_gone() -> None:
     desk = stopping()
-    assert not of(fx.Finish, desk.die(0, exitcode=0))
+    assert not of(fx.EndProcess, desk.die(0, exitcode=0))
 
     effects = desk.die(1, exitcode=0)
 
-    assert of(fx.Finish, effects) == [fx.Finish(restart=False)]
+    assert of(fx.EndProcess, effects) == [fx.EndProcess(restart=False)]
     assert desk.state.phase is Phase.STOPPED
 
 
@@ -57,7 +57,7 @@ def test_who_does_not_stop_in_time_is_killed() -> None:
     effects = desk.wait(0.2)
 
     assert of(fx.Kill, effects) == [fx.Kill(process=Process(0, 1))]
-    assert of(fx.Finish, desk.die(0))
+    assert of(fx.EndProcess, desk.die(0))
 
 
 def test_who_stops_in_a_hurry_waits_less() -> None:
@@ -88,11 +88,11 @@ def test_workers_that_only_start_are_killed_and_those_that_are_down_are_not_wait
 
     effects = desk.sealed(0)
 
-    assert sent(wire.Stop, effects) == [fx.Send(to=(Process(0, 1),), message=wire.Stop())]
+    assert sent(wire.StopWorker, effects) == [fx.Send(to=(Process(0, 1),), message=wire.StopWorker())]
     assert of(fx.Kill, effects) == [fx.Kill(process=Process(1, 1))]
     desk.spawned(1)  # the start that was on its way comes to its end
     desk.die(1)
-    assert of(fx.Finish, desk.die(0, exitcode=0))
+    assert of(fx.EndProcess, desk.die(0, exitcode=0))
 
 
 def test_a_stop_with_no_worker_alive_ends_at_once() -> None:
@@ -100,7 +100,7 @@ def test_a_stop_with_no_worker_alive_ends_at_once() -> None:
     desk.tell(Started())
     desk.die(0)
 
-    assert of(fx.Finish, desk.stop())
+    assert of(fx.EndProcess, desk.stop())
 
 
 def test_a_worker_that_closes_its_link_while_stopping_may_go_on_to_its_end() -> None:
@@ -115,7 +115,7 @@ def test_a_process_that_even_sigkill_does_not_end_does_not_hold_up_the_end() -> 
 
     effects = desk.wait(EXIT_WAIT_S + 0.1)
 
-    assert of(fx.Finish, effects)
+    assert of(fx.EndProcess, effects)
     assert [entry.level for entry in of(fx.Log, effects)] == ["error"]
 
 

@@ -11,8 +11,8 @@ from fakes.records import FakeRecords
 
 from hermes_actors.core.effects import Effect, NoteLife, PrepareRestart, Reply, Send, Write, WriteIncident, WriteOwners
 from hermes_actors.core.events import (
+    DiskRefused,
     Event,
-    NotRecorded,
     OperatorAsked,
     RestartPrepared,
     Said,
@@ -24,7 +24,7 @@ from hermes_actors.core.events import (
 )
 from hermes_actors.core.pool.placement import place
 from hermes_actors.core.sessions.ledger import Entry, Ledger
-from hermes_actors.core.state import Limits, Owner, Process, ReplyTo, State, Worker
+from hermes_actors.core.state import Limits, Owner, Process, ReplyTo, Slot, State
 from hermes_actors.core.step import due, step
 from hermes_actors.operations import workers
 from hermes_actors.operations.plain import to_plain
@@ -82,7 +82,7 @@ class Desk:
         self.state = State(
             boot="boot",
             limits=self.limits,
-            workers=tuple(Worker(slot=slot) for slot in range(slots)),
+            workers=tuple(Slot(slot=slot) for slot in range(slots)),
             owners=tuple(Owner(slot, 100) for slot in place({}, SHARDS, slots)),
         )
         self.now = 1000.0
@@ -95,7 +95,7 @@ class Desk:
         before = self.state
         after, effects = step(self.state, event, self.now, self.records)
         if self.full and (after.ledger is not before.ledger or of(Write, effects)):  # type: ignore[arg-type]  # a union
-            refused = NotRecorded(event=event, why="database or disk is full")
+            refused = DiskRefused(event=event, why="database or disk is full")
             after, effects = step(before, refused, self.now, self.records)
             assert after.ledger is before.ledger
             assert not of(Write, effects), "the disk refuses"  # type: ignore[arg-type]  # a union
@@ -137,7 +137,7 @@ class Desk:
         return {shard for shard in range(SHARDS) if self.state.ledger.count(idle_in(shard))}
 
     # -- shorter -----------------------------------------------------------------------------------------------------
-    def worker(self, slot: int) -> Worker:
+    def worker(self, slot: int) -> Slot:
         return self.state.workers[slot]
 
     def generation(self, slot: int) -> int:
@@ -168,14 +168,14 @@ class Desk:
         pending = self.state.pending.get(request)
         data = {} if pending is None or pending.response is None else filled(pending.response, data)
         return self.tell(
-            Said(process=Process(slot, generation), message=wire.Answer(request=request, found=found, data=data))
+            Said(process=Process(slot, generation), message=wire.QueryResponse(request=request, found=found, data=data))
         )
 
     def drained(self, slot: int) -> tuple[Effect, ...]:
         return self.tell(
             Said(
                 process=Process(slot, self.generation(slot)),
-                message=wire.Drained(number=self.state.drain.number if self.state.drain else 0),
+                message=wire.NoTurnRuns(number=self.state.drain.number if self.state.drain else 0),
             )
         )
 

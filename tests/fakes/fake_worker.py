@@ -48,19 +48,18 @@ from hermes_actors.wire.caused import CausedLink
 from hermes_actors.wire.messages import (
     Activate,
     Activated,
-    Answer,
     Assign,
     Configure,
     Cut,
     Drain,
-    Drained,
     DrainOver,
-    FellBack,
     Forget,
     Heartbeat,
     Listen,
     ListSessions,
+    NoTurnRuns,
     Query,
+    QueryResponse,
     Ready,
     Reconfigure,
     Recorded,
@@ -73,7 +72,8 @@ from hermes_actors.wire.messages import (
     Sealed,
     SessionPage,
     ShardBroken,
-    Stop,
+    StopWorker,
+    SucceededOnFallback,
 )
 from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
 from hermes_actors.wire.records import CutTurn, Load
@@ -148,7 +148,7 @@ class FakeWorker:
                     cut = {"reason": message.reason, "turns": self.running, "marked": marked.fetchall()}
                 self.path("cut").write_text(json.dumps(cut))
                 self.running = {}
-            case Stop():
+            case StopWorker():
                 if not self.path("linger").exists():
                     self.path("stopped").touch()
                     os._exit(0)
@@ -165,11 +165,11 @@ class FakeWorker:
 
     def drained(self) -> None:
         if self.draining and not self.running:
-            self.link.send(Drained(number=self.draining))
+            self.link.send(NoTurnRuns(number=self.draining))
 
     def answer(self, request: int, data: dict[str, Any]) -> None:
         if not self.path("silent").exists():
-            self.link.send(Answer(request=request, found=True, data=data))
+            self.link.send(QueryResponse(request=request, found=True, data=data))
 
     def known(self, request: requests.WorkerRequest) -> dict[str, Any]:
         servers = self.configure.settings.config["mcp_servers"]
@@ -261,7 +261,9 @@ class FakeWorker:
                 fence = int(words[2]) if words[2:] else self.table.owners[shard][1]
                 provider, model = "custom (http://spare/v1)", "fake-2"
                 self.link.send(
-                    FellBack(key=words[0], shard=shard, fence=fence, turn_id=words[1], provider=provider, model=model)
+                    SucceededOnFallback(
+                        key=words[0], shard=shard, fence=fence, turn_id=words[1], provider=provider, model=model
+                    )
                 )
             case "activate" | "look" | "forget" | "reset":
                 shard = shard_of(words[0], configure.shards)

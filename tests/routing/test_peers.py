@@ -18,7 +18,7 @@ from fakes.sessions import BOUND_S, until
 from fakes.store_samples import submission
 
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.messages import Stop
+from hermes_actors.wire.messages import StopWorker
 from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.listening_turn import ListeningTurn
 from workers.routing.messages import (
@@ -382,7 +382,7 @@ async def test_an_owner_that_says_what_owners_do_not_say_is_dropped(raw: RawOwne
     asking = asyncio.ensure_future(peer.ask(0, DESCRIBE))
     await raw.until_told(PeerRequest)
 
-    raw.link.send(Stop())
+    raw.link.send(StopWorker())
 
     with pytest.raises(OwnerGone, match="does not say Stop"):
         await asking
@@ -449,7 +449,7 @@ def submit(number: int = 1) -> Submit:
     [
         [submit()],
         [Hello(boot="another boot", slot=0, generation=1), submit()],
-        [HELLO, Stop()],
+        [HELLO, StopWorker()],
         [HELLO, replace(submit(), submission=["unknown"])],  # type: ignore[arg-type]  # that is the fault
         [HELLO, replace(submit(), submission=Delta(text="x"))],  # type: ignore[arg-type]  # that is the fault
         [HELLO, PeerRequest(request=1, shard=0, content=HELLO)],  # type: ignore[arg-type]  # that is the fault

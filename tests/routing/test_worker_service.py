@@ -28,18 +28,18 @@ from hermes_actors.wire.codec import ProtocolError
 from hermes_actors.wire.messages import (
     Activate,
     Activated,
-    Answer,
     Assign,
     Attest,
     Configure,
     Cut,
     Drain,
-    Drained,
     DrainOver,
     Heartbeat,
     Listen,
+    NoTurnRuns,
     Opened,
     Query,
+    QueryResponse,
     Ready,
     Reckoned,
     Reconfigure,
@@ -49,10 +49,10 @@ from hermes_actors.wire.messages import (
     RestartWanted,
     Seal,
     Sealed,
-    Settings,
     ShardBroken,
-    Stop,
+    StopWorker,
     Succeeded,
+    WorkerSettings,
 )
 from hermes_actors.wire.records import CutTurn, Interrupted
 from hermes_actors.wire.refusals import RefusalCode
@@ -132,7 +132,7 @@ class Supervisor:
             shards=2,
             auto_resume=self.auto_resume,
             home=str(self.home),
-            settings=Settings(config=to_plain(from_plain(plain)), environment={}, api_keys={"default": "secret"}),
+            settings=WorkerSettings(config=to_plain(from_plain(plain)), environment={}, api_keys={"default": "secret"}),
         )
 
     async def serve(self) -> None:
@@ -228,14 +228,14 @@ async def test_a_worker_that_is_told_to_stop_ends_in_order(supervisor: Superviso
     await supervisor.serve()
     assert (await end_of(await turn(supervisor, "hello"))).state == "completed"
 
-    supervisor.say(Stop())
+    supervisor.say(StopWorker())
 
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
 
 
 async def test_a_worker_that_was_never_configured_can_be_stopped(supervisor: Supervisor) -> None:
-    supervisor.say(Stop())
+    supervisor.say(StopWorker())
 
     assert await supervisor.exit_code() == EXIT_STOPPED
 
@@ -244,7 +244,7 @@ async def test_a_stop_waits_for_no_turn_and_a_second_one_changes_nothing(supervi
     await supervisor.serve()
     accepted = await turn(supervisor, "sleep 60")
 
-    supervisor.say(Stop(), Listen(slots=[]), Stop())
+    supervisor.say(StopWorker(), Listen(slots=[]), StopWorker())
 
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert (await end_of(accepted)).state == "interrupted"
@@ -281,13 +281,13 @@ def patient(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> asyncio.
 async def test_an_operator_is_answered_during_a_stop(supervisor: Supervisor, patient: asyncio.Event) -> None:
     await supervisor.serve()
     await turn(supervisor, "sleep 60")
-    supervisor.say(Stop(), query(7, "session", key=KEY))
+    supervisor.say(StopWorker(), query(7, "session", key=KEY))
 
-    answer = await supervisor.until_heard(Answer)
+    answer = await supervisor.until_heard(QueryResponse)
 
     assert (answer.request, answer.found, answer.data["turns"]["running"]) == (7, True, 1)
     supervisor.say(query(8, "session", key="api:default:unknown"))
-    await until(lambda: any(isinstance(told, Answer) and not told.found for told in supervisor.heard))
+    await until(lambda: any(isinstance(told, QueryResponse) and not told.found for told in supervisor.heard))
     patient.set()
     assert await supervisor.exit_code() == EXIT_STOPPED
 
@@ -321,7 +321,7 @@ async def test_a_worker_that_loses_its_supervisor_while_it_stops_ends_in_time(
 ) -> None:
     await supervisor.serve()
     accepted = await turn(supervisor, "sleep 60")
-    supervisor.say(Stop())
+    supervisor.say(StopWorker())
     await until(lambda: not supervisor.worker._router.serving)
 
     supervisor.link.close()
@@ -377,7 +377,7 @@ async def test_a_worker_that_fails_by_a_bug_ends_with_its_own_exit_code(
 
 
 async def test_what_no_supervisor_says_ends_the_link(supervisor: Supervisor) -> None:
-    supervisor.say(Answer(request=1, found=True, data={}))
+    supervisor.say(QueryResponse(request=1, found=True, data={}))
 
     assert await supervisor.exit_code() == EXIT_ORPHANED
 
@@ -473,7 +473,7 @@ async def test_in_a_chain_of_young_deaths_it_is_begun_with_its_sessions_next_mes
 
     await supervisor.serve()
     supervisor.say(query(1, "mcp"))
-    await supervisor.until_heard(Answer)
+    await supervisor.until_heard(QueryResponse)
     assert not any(isinstance(told, Activate) for told in supervisor.heard)
 
     assert (await end_of(await turn(supervisor, "next"))).text == "You said: next"
@@ -569,7 +569,7 @@ async def test_a_drain_ends_readiness_first_and_is_told_as_over_when_no_turn_run
     with pytest.raises(Refusal) as refusal:
         await turn(supervisor, "new")
     assert refusal.value.code == "gateway_draining"
-    await supervisor.until_heard(Drained)
+    await supervisor.until_heard(NoTurnRuns)
     assert (await end_of(accepted)).state == "completed"
 
 
@@ -578,7 +578,7 @@ async def test_a_worker_that_starts_during_a_drain_begins_nothing(supervisor: Su
 
     await supervisor.until_heard(Ready)
 
-    await supervisor.until_heard(Drained)
+    await supervisor.until_heard(NoTurnRuns)
     assert not supervisor.worker._router.ready
     with pytest.raises(Refusal):
         await turn(supervisor, "new")
@@ -602,11 +602,11 @@ async def test_what_is_sealed_is_cut_durably_and_the_worker_goes_on(supervisor: 
 
     assert sealed == Sealed(request=3, cut=[CutTurn(KEY, "turn_sleep 60", f"ses_{KEY}")], busy=[], stateless=0)
     assert (await end_of(accepted)).state == "interrupted"
-    assert not any(isinstance(told, Drained) for told in supervisor.heard)
+    assert not any(isinstance(told, NoTurnRuns) for told in supervisor.heard)
     supervisor.say(DrainOver())
     await until(lambda: supervisor.worker._router.ready)
     assert (await end_of(await turn(supervisor, "hello"))).state == "completed"
-    supervisor.say(Stop())
+    supervisor.say(StopWorker())
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert await states_on_disk(supervisor.home) == {"turn_sleep 60": "interrupted", "turn_hello": "completed"}
 
@@ -638,7 +638,7 @@ async def test_a_seal_is_answered_whatever_order_takes_long(
 async def test_a_worker_that_is_not_configured_yet_answers_the_supervisor(supervisor: Supervisor) -> None:
     supervisor.say(drain(), query(1, "running"), Seal(request=2), Cut(reason="crash", at=0.0))
 
-    assert await supervisor.until_heard(Answer) == Answer(request=1, found=False, data={})
+    assert await supervisor.until_heard(QueryResponse) == QueryResponse(request=1, found=False, data={})
     assert await supervisor.until_heard(Sealed) == Sealed(request=2, cut=[], busy=[], stateless=0)
 
 
@@ -653,7 +653,7 @@ async def test_a_parked_message_runs_after_the_drain(supervisor: Supervisor) -> 
     supervisor.say(DrainOver())
 
     await until(lambda: supervisor.worker._sessions.turns_ended == 1)
-    supervisor.say(Stop())
+    supervisor.say(StopWorker())
     assert await supervisor.exit_code() == EXIT_STOPPED
     assert await states_on_disk(supervisor.home) == {"turn_hello": "completed"}
 
@@ -676,8 +676,12 @@ async def test_an_operator_sees_stops_and_evicts_what_runs(supervisor: Superviso
 
     async def answer(request: int, operation: str, **arguments: Any) -> dict[str, Any]:
         supervisor.say(query(request, operation, **arguments))
-        await until(lambda: any(isinstance(told, Answer) and told.request == request for told in supervisor.heard))
-        return next(told.data for told in supervisor.heard if isinstance(told, Answer) and told.request == request)
+        await until(
+            lambda: any(isinstance(told, QueryResponse) and told.request == request for told in supervisor.heard)
+        )
+        return next(
+            told.data for told in supervisor.heard if isinstance(told, QueryResponse) and told.request == request
+        )
 
     told = await answer(1, "running")
     (runs,) = told["turns"]
@@ -699,5 +703,5 @@ async def test_an_administrators_message_asks_the_supervisor_for_a_restart(super
     assert (await supervisor.until_heard(RestartWanted)).key == KEY
     settings = supervisor.configure(api_server={"admins": []}).settings
     supervisor.say(Reconfigure(request=1, settings=settings))
-    await supervisor.until_heard(Answer)
+    await supervisor.until_heard(QueryResponse)
     assert "Only administrators" in (await end_of(await turn(supervisor, "/restart"))).text

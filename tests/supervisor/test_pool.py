@@ -23,7 +23,7 @@ from hermes_actors.wire.messages import Ready
 
 
 def test_an_entry_is_imported_by_the_child_alone() -> None:
-    packed = pickle.dumps(pools._Entry("json:dumps"))
+    packed = pickle.dumps(pools._EntryPoint("json:dumps"))
 
     assert b"hermes_actors" not in packed
     assert pickle.loads(packed).__module__ == "json"

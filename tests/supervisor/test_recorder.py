@@ -15,7 +15,7 @@ from fakes.operations import made
 
 from hermes_actors.core import effects as fx
 from hermes_actors.core.events import Event, OperatorAsked, Said, SessionsFound, WorkerExited
-from hermes_actors.core.state import Limits, Owner, Process, ReplyTo, State, Worker
+from hermes_actors.core.state import Limits, Owner, Process, ReplyTo, Slot, State
 from hermes_actors.home import Home
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operations.requests import BeginDrain, ShowStatus, SuspendSession
@@ -52,7 +52,7 @@ class Desk:
         self.file = open_ledger(home.ledger)
         self.recorder = Recorder(self.registry, self.file, made(ProcessFacts, {}), lambda: 3)
         limits = Limits(heartbeat_s=5.0, max_restarts=3, restart_window_s=60.0, drain_timeout_s=60.0, stuck_threshold=3)
-        worker = Worker(slot=0, state=WorkerState.READY, generation=1, pid=1, ready_at=0.0)
+        worker = Slot(slot=0, state=WorkerState.READY, generation=1, pid=1, ready_at=0.0)
         state = State(
             boot="boot", limits=limits, workers=(worker,), owners=(Owner(0, 1),) * SHARDS, phase=Phase.SERVING
         )

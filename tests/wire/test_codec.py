@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.wire.codec import ProtocolError, decode, encode
-from hermes_actors.wire.messages import Answer, Assign, Configure, Drained, Heartbeat, Settings
+from hermes_actors.wire.messages import Assign, Configure, Heartbeat, NoTurnRuns, QueryResponse, WorkerSettings
 from hermes_actors.wire.records import Load
 
 scalars = (
@@ -25,7 +25,7 @@ def test_a_message_comes_back_as_it_was_sent(config: dict[str, object]) -> None:
         shards=8,
         auto_resume=True,
         home="/h",
-        settings=Settings(config=config, environment={"A": "b"}, api_keys={}),
+        settings=WorkerSettings(config=config, environment={"A": "b"}, api_keys={}),
     )
 
     assert decode(encode(sent)) == sent
@@ -38,7 +38,7 @@ def test_tables_keyed_by_numbers_come_back_keyed_by_numbers() -> None:
 
 
 def test_a_message_inside_a_message_comes_back_as_what_it_was() -> None:
-    sent = Answer(request=1, found=True, data={"drains": [Drained(number=1), Drained(number=2)]})
+    sent = QueryResponse(request=1, found=True, data={"drains": [NoTurnRuns(number=1), NoTurnRuns(number=2)]})
 
     assert decode(encode(sent)) == sent
 
@@ -46,14 +46,18 @@ def test_a_message_inside_a_message_comes_back_as_what_it_was() -> None:
 def test_a_message_that_does_not_travel_does_not_hinder_the_next() -> None:
     for _ in range(2):
         with pytest.raises(TypeError):
-            encode(Answer(request=1, found=True, data={"a": Answer(request=2, found=True, data={"b": object()})}))
-        inside = Answer(request=1, found=True, data={"a": Drained(number=1)})
+            encode(
+                QueryResponse(
+                    request=1, found=True, data={"a": QueryResponse(request=2, found=True, data={"b": object()})}
+                )
+            )
+        inside = QueryResponse(request=1, found=True, data={"a": NoTurnRuns(number=1)})
         assert decode(encode(inside)) == inside
 
 
 def test_what_is_neither_plain_nor_a_message_does_not_travel() -> None:
     with pytest.raises(TypeError, match="object does not travel"):
-        encode(Answer(request=1, found=True, data={"a": object()}))
+        encode(QueryResponse(request=1, found=True, data={"a": object()}))
 
 
 @pytest.mark.parametrize("inner", [msgpack.ExtType(2, b""), msgpack.ExtType(1, b"")])
@@ -76,7 +80,7 @@ def test_a_list_that_is_no_message_is_a_protocol_error(parts: object) -> None:
 
 def test_messages_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        Drained(number=1).number = 2  # type: ignore[misc]
+        NoTurnRuns(number=1).number = 2  # type: ignore[misc]
 
 
 def test_a_heartbeat_is_small() -> None:

@@ -17,7 +17,7 @@ from hermes_actors.wire import link as link_module
 from hermes_actors.wire.codec import ProtocolError, encode
 from hermes_actors.wire.frames import MAX_FRAME_BYTES
 from hermes_actors.wire.link import FrameLink, LinkClosed
-from hermes_actors.wire.messages import Drained
+from hermes_actors.wire.messages import NoTurnRuns
 from hermes_actors.wire.tags import message
 
 BOUND_S = 5.0
@@ -131,18 +131,18 @@ async def test_a_message_as_large_as_a_frame_arrives_and_one_byte_more_is_refuse
 
 async def test_a_frame_that_comes_byte_by_byte_is_one_message(half: tuple[End, socket.socket]) -> None:
     end, other = half
-    for byte in frame(Drained(number=15)):
+    for byte in frame(NoTurnRuns(number=15)):
         await put(other, bytes([byte]))
         await step()
 
     await end.until(lambda end: len(end.messages) == 1)
 
-    assert end.messages == [Drained(number=15)]
+    assert end.messages == [NoTurnRuns(number=15)]
 
 
 @given(cuts=st.lists(st.integers(1, 60), max_size=20))
 async def test_however_the_stream_is_cut_the_messages_are_the_same(cuts: list[int]) -> None:
-    sent = [Drained(number=number) for number in range(5)]
+    sent = [NoTurnRuns(number=number) for number in range(5)]
     stream = b"".join(map(frame, sent))
     end = End()
     end.link.connection_made(asyncio.Transport())
@@ -168,11 +168,11 @@ async def test_what_is_no_message_ends_the_link_and_nothing_after_it_is_heard(
     half: tuple[End, socket.socket], body: bytes
 ) -> None:
     end, other = half
-    await put(other, frame(Drained(number=1)) + struct.pack(">I", len(body)) + body + frame(Drained(number=2)))
+    await put(other, frame(NoTurnRuns(number=1)) + struct.pack(">I", len(body)) + body + frame(NoTurnRuns(number=2)))
 
     await end.lost()
 
-    assert end.messages == [Drained(number=1)]
+    assert end.messages == [NoTurnRuns(number=1)]
 
 
 async def test_a_receiver_may_end_the_link_by_a_protocol_error(half: tuple[End, socket.socket]) -> None:
@@ -182,7 +182,7 @@ async def test_a_receiver_may_end_the_link_by_a_protocol_error(half: tuple[End, 
         raise ProtocolError("not now")
 
     end._on_message = refuse
-    await put(other, frame(Drained(number=1)) + frame(Drained(number=2)))
+    await put(other, frame(NoTurnRuns(number=1)) + frame(NoTurnRuns(number=2)))
 
     assert await end.lost() == "not now"
     assert len(end.messages) == 1
@@ -197,7 +197,7 @@ async def test_a_bug_in_a_receiver_ends_its_link_and_is_reported(half: tuple[End
         raise ZeroDivisionError("ours")
 
     end._on_message = fail
-    await put(other, frame(Drained(number=1)) + frame(Drained(number=2)))
+    await put(other, frame(NoTurnRuns(number=1)) + frame(NoTurnRuns(number=2)))
 
     assert await end.lost() == "ours"
     assert len(end.messages) == 1
@@ -214,7 +214,7 @@ async def test_a_loss_is_told_once_and_then_nothing_can_be_sent(pair: tuple[End,
         await step()
 
     with pytest.raises(LinkClosed):
-        ours.link.send(Drained(number=1))
+        ours.link.send(NoTurnRuns(number=1))
     with pytest.raises(LinkClosed):
         await ours.link.drained()
     assert ours.link.closed
@@ -225,12 +225,12 @@ async def test_what_was_sent_before_a_close_still_arrives(pair: tuple[End, End])
     ours, theirs = pair
     large = Sample(number=1, data={"x": b"\0" * 5_000_000})
     ours.link.send(large)
-    ours.link.send(Drained(number=1))
+    ours.link.send(NoTurnRuns(number=1))
     ours.link.close()
 
     await theirs.lost()
 
-    assert theirs.messages == [large, Drained(number=1)]
+    assert theirs.messages == [large, NoTurnRuns(number=1)]
 
 
 async def test_a_link_that_is_not_open_yet_takes_nothing() -> None:
@@ -238,7 +238,7 @@ async def test_a_link_that_is_not_open_yet_takes_nothing() -> None:
 
     assert link.closed
     with pytest.raises(LinkClosed):
-        link.send(Drained(number=1))
+        link.send(NoTurnRuns(number=1))
 
 
 async def test_who_does_not_read_is_waited_for_and_then_dropped(

@@ -18,7 +18,7 @@ from hermes_actors.core.drain.outcome import logged, outcome, reason, replies
 from hermes_actors.core.effects import (
     Announce,
     Effect,
-    Finish,
+    EndProcess,
     Log,
     NoteLife,
     Reply,
@@ -29,10 +29,10 @@ from hermes_actors.core.pool import lifecycle
 from hermes_actors.core.pool.lifecycle import EXIT_WAIT_S, STOP_NOW_S, STOP_S, Alarm, Result
 from hermes_actors.core.sessions import marking
 from hermes_actors.core.sessions.book import Book
-from hermes_actors.core.state import Drain, DrainRequest, Process, ReplyTo, Seal, State
+from hermes_actors.core.state import DrainInProgress, DrainRequest, Process, ReplyTo, Sealing, State
 from hermes_actors.operations.results import Phase, Then, WorkerState
 from hermes_actors.wire import messages as wire
-from hermes_actors.wire.messages import Drained, DrainOver, Recovered, RestartWanted, Sealed
+from hermes_actors.wire.messages import DrainOver, NoTurnRuns, Recovered, RestartWanted, Sealed
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -85,7 +85,7 @@ def _refusal(state: State, request: DrainRequest) -> Effect | None:
 def _begin(state: State, request: DrainRequest, timeout_s: float, now: float) -> Result:
     if state.phase is Phase.STARTING:
         timeout_s = 0.0  # nobody was told yet that it serves
-    drain = Drain(
+    drain = DrainInProgress(
         number=state.drains + 1,
         then=request.then,
         by=request.by,
@@ -102,7 +102,7 @@ def _begin(state: State, request: DrainRequest, timeout_s: float, now: float) ->
     return state, (Log(level="info", text="draining", fields=fields), _notice(state, drain, now), *told)
 
 
-def _join(state: State, drain: Drain, request: DrainRequest, timeout_s: float, now: float) -> Result:
+def _join(state: State, drain: DrainInProgress, request: DrainRequest, timeout_s: float, now: float) -> Result:
     signals = drain.signals + request.signal
     joined = replace(
         drain,
@@ -140,7 +140,7 @@ def cancel(state: State, by: ReplyTo, book: Book) -> Result:
     return state, (Log(level="info", text="drain cancelled"), *effects, Reply(reply_to=by))
 
 
-def _called_off(state: State, drain: Drain, book: Book, error: RefusalCode, why: str) -> Result:
+def _called_off(state: State, drain: DrainInProgress, book: Book, error: RefusalCode, why: str) -> Result:
     state = replace(state, phase=drain.before, drain=None)
     if drain.stop_noted:
         book.write(NoteLife(milestone="stop_began_at", at=None))
@@ -161,7 +161,7 @@ def greeting(state: State, process: Process) -> tuple[Effect, ...]:
     return _message(state, state.drain, (process,))
 
 
-def drained(state: State, process: Process, message: Drained) -> Result:
+def drained(state: State, process: Process, message: NoTurnRuns) -> Result:
     """One worker less to wait for."""
     if state.drain is None or message.number != state.drain.number:  # that one was cancelled
         return state, ()
@@ -228,7 +228,7 @@ def ended(state: State, now: float) -> tuple[Effect, ...]:
     assert drain is not None, "nothing else ends the gateway"
     assert drain.outcome is not None
     drain = replace(drain, outcome=replace(drain.outcome, took_s=round(now - drain.began_at, 3)))
-    return (*replies(drain, drain.waiting), Finish(restart=drain.then is Then.RESTART))
+    return (*replies(drain, drain.waiting), EndProcess(restart=drain.then is Then.RESTART))
 
 
 def alarms(state: State) -> Iterator[Alarm]:
@@ -245,22 +245,22 @@ def forgive(state: State, now: float) -> State:
     return replace(state, drain=replace(state.drain, seal=replace(state.drain.seal, deadline=now + SEAL_ANSWER_S)))
 
 
-def _awaited(state: State, drain: Drain) -> bool:
+def _awaited(state: State, drain: DrainInProgress) -> bool:
     """Whether a turn may run in a worker that lives."""
     live = (WorkerState.STARTING, WorkerState.READY)
     return any(worker.state in live and state.process(worker.slot) not in drain.drained for worker in state.workers)
 
 
-def _seal(state: State, drain: Drain, now: float) -> Result:
+def _seal(state: State, drain: DrainInProgress, now: float) -> Result:
     number, to = state.asked + 1, state.live
-    seal = Seal(request=number, deadline=now + SEAL_ANSWER_S, waiting=frozenset(to))
+    seal = Sealing(request=number, deadline=now + SEAL_ANSWER_S, waiting=frozenset(to))
     drain = replace(drain, seal=seal, sealed_at=now if drain.sealed_at is None else drain.sealed_at)
     state = replace(state, asked=number, drain=drain)
     asking = (Send(to=to, message=wire.Seal(request=number)),) if to else ()
     return state, (_notice(state, drain, now), *asking)
 
 
-def _stop_noted(state: State, drain: Drain, book: Book) -> State:
+def _stop_noted(state: State, drain: DrainInProgress, book: Book) -> State:
     """Strikes from the first cut of this drain on belong to the end of this life; a hold may end with it too."""
     if drain.stop_noted:
         return state
@@ -318,7 +318,7 @@ def _conclude(state: State, now: float, book: Book) -> Result:
     return state, (*effects, *after)
 
 
-def _mark(state: State, drain: Drain, cuts: tuple[CutTurn, ...], waiting: frozenset[str], book: Book) -> None:
+def _mark(state: State, drain: DrainInProgress, cuts: tuple[CutTurn, ...], waiting: frozenset[str], book: Book) -> None:
     """Strike and mark the sessions that are cut. Where the gateway stops, idle ones lose their strikes."""
     assert drain.seal is not None
     assert drain.sealed_at is not None
@@ -330,12 +330,12 @@ def _mark(state: State, drain: Drain, cuts: tuple[CutTurn, ...], waiting: frozen
         marking.drop_idle(book, busy, _unknown(state, drain.seal), cut_since=since)
 
 
-def _hold(state: State, drain: Drain, now: float) -> Result:
+def _hold(state: State, drain: DrainInProgress, now: float) -> Result:
     state = replace(state, phase=Phase.HELD, drain=replace(drain, deadline=min(drain.deadline, now), waiting=()))
     return state, (*replies(drain, drain.waiting), _notice(state, drain, now))
 
 
-def _unknown(state: State, seal: Seal) -> frozenset[int]:
+def _unknown(state: State, seal: Sealing) -> frozenset[int]:
     """The shards of which no answer told what runs or waits there."""
     unread = {shard for shard, fault in state.broken.items() if not fault.serving}
     return state.unheard | unread | {shard for shard, owner in enumerate(state.owners) if owner.slot not in seal.whole}
@@ -344,12 +344,12 @@ def _unknown(state: State, seal: Seal) -> frozenset[int]:
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
-def _order(drain: Drain) -> tuple[Then, float, str | None]:
+def _order(drain: DrainInProgress) -> tuple[Then, float, str | None]:
     """What workers know of it."""
     return drain.then, drain.deadline, drain.asker
 
 
-def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effect, ...]:
+def _message(state: State, drain: DrainInProgress, to: tuple[Process, ...]) -> tuple[Effect, ...]:
     if not to:
         return ()
     order = wire.Drain(
@@ -362,7 +362,7 @@ def _message(state: State, drain: Drain, to: tuple[Process, ...]) -> tuple[Effec
     return (Send(to=to, message=order),)
 
 
-def _notice(state: State, drain: Drain, now: float) -> Effect:
+def _notice(state: State, drain: DrainInProgress, now: float) -> Effect:
     """For the service manager. That it ends is told when nothing can cancel the drain any more."""
     if state.phase is Phase.HELD:
         return Announce(about="held", within_s=0.0)

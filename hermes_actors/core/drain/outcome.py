@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from hermes_actors.core.effects import Effect, Log, Reply
 from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.sessions.ledger import Cause
-from hermes_actors.core.state import Drain, ReplyTo
+from hermes_actors.core.state import DrainInProgress, ReplyTo
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operations.results import Drained, Then
 from hermes_actors.wire.records import CutTurn
@@ -22,13 +22,18 @@ UNMARKED = (
 )
 
 
-def reason(drain: Drain) -> Cause:
+def reason(drain: DrainInProgress) -> Cause:
     """Why it cuts a turn, as marks and strikes record it."""
     return "restart_timeout" if drain.then is Then.RESTART else "shutdown_timeout"
 
 
 def outcome(
-    drain: Drain, cuts: Sequence[CutTurn], waiting: Collection[str], silent: Collection[int], now: float, book: Book
+    drain: DrainInProgress,
+    cuts: Sequence[CutTurn],
+    waiting: Collection[str],
+    silent: Collection[int],
+    now: float,
+    book: Book,
 ) -> Drained:
     """What the drain cuts, once all workers have answered or are late.
 
@@ -63,7 +68,7 @@ def logged(drained: Drained, cause: Cause) -> Log:
     return Log(level="warning" if cut else "info", text=text, fields=fields)
 
 
-def replies(drain: Drain, to: tuple[ReplyTo, ...]) -> tuple[Effect, ...]:
+def replies(drain: DrainInProgress, to: tuple[ReplyTo, ...]) -> tuple[Effect, ...]:
     """How it ended, for each operator who waits for that."""
     if drain.unmarked:
         return tuple(Reply(reply_to=one, error=RefusalCode.STORE_FAILED, why=UNMARKED) for one in to)

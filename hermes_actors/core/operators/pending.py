@@ -32,7 +32,7 @@ from hermes_actors.operations.results import (
     TurnStopped,
 )
 from hermes_actors.operations.workers import WorkerRequest
-from hermes_actors.wire.messages import Answer, Query
+from hermes_actors.wire.messages import Query, QueryResponse
 
 RESPONSE_TIMEOUT_S = 3.0  # for the workers' responses
 
@@ -57,7 +57,7 @@ def wait(state: State, pending: Pending, now: float) -> tuple[State, int]:
     return replace(state, asked=number, pending={**state.pending, number: pending}), number
 
 
-def responded(state: State, process: Process, answer: Answer) -> Result:
+def responded(state: State, process: Process, answer: QueryResponse) -> Result:
     """Keep a worker's response; drop one that comes too late, or from a worker that was not asked."""
     pending = state.pending.get(answer.request)
     if pending is None or process not in pending.waiting:

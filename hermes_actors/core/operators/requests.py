@@ -26,7 +26,7 @@ from hermes_actors.operations.workers import (
     StopRunning,
     WorkerRequest,
 )
-from hermes_actors.wire.messages import FellBack, OfShard, Refused
+from hermes_actors.wire.messages import OfShard, Refused, SucceededOnFallback
 from hermes_actors.wire.refusals import RefusalCode
 
 # -- workers -----------------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def refusal(state: State, process: Process, message: OfShard) -> Effect | None:
     if 0 <= message.shard < len(state.owners) and state.owners[message.shard] == owner:
         return None
     why = f"shard {message.shard} is not owned by worker {process.slot} with fence {message.fence}"
-    if isinstance(message, FellBack):
+    if isinstance(message, SucceededOnFallback):
         return Log(level="warning", text=f"ignored {type(message).__name__}", fields={"why": why})
     refused = Refused(request=message.request, code=RefusalCode.STALE_FENCE, why=why)
     return Send(to=(process,), message=refused)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hermes_actors.core.sessions.marks import Standing
-from hermes_actors.core.state import Drain, Owner, SessionEntry, State, Worker
+from hermes_actors.core.state import DrainInProgress, Owner, SessionEntry, Slot, State
 from hermes_actors.operations.plain import parts
 from hermes_actors.operations.results import (
     ActorShown,
@@ -61,7 +61,7 @@ def drain_shown(
     )
 
 
-def _facts(state: State, drain: Drain, now: float) -> DrainFacts:
+def _facts(state: State, drain: DrainInProgress, now: float) -> DrainFacts:
     over = state.phase in (Phase.STOPPING, Phase.STOPPED)  # it waits for no turn any more
     return DrainFacts(
         then=drain.then,
@@ -73,7 +73,7 @@ def _facts(state: State, drain: Drain, now: float) -> DrainFacts:
     )
 
 
-def _worker(state: State, worker: Worker, now: float) -> WorkerShown:
+def _worker(state: State, worker: Slot, now: float) -> WorkerShown:
     return WorkerShown(
         slot=worker.slot,
         generation=worker.generation,

@@ -21,12 +21,12 @@ from hermes_actors.core.effects import (
     WriteOwners,
 )
 from hermes_actors.core.events import WorkerExited, WorkerLost, WorkerSpawned
-from hermes_actors.core.pool.policy import Intensity, Verdict, judge, restart_delay_s, slow_delay_s
+from hermes_actors.core.pool.policy import is_given_up, restart_delay_s, slow_delay_s
 from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.sessions.lives import begins_by_itself
-from hermes_actors.core.state import Owner, Process, State, Worker
+from hermes_actors.core.state import Owner, Process, Slot, State
 from hermes_actors.operations.results import Phase, WorkerState
-from hermes_actors.wire.messages import Assign, Configure, Heartbeat, ShardBroken, Stop
+from hermes_actors.wire.messages import Assign, Configure, Heartbeat, ShardBroken, StopWorker
 from hermes_actors.wire.records import Load
 
 HEARTBEATS_MISSED = 3  # after which a worker counts as hung
@@ -77,7 +77,7 @@ def spawn(state: State, slot: int, now: float, book: Book) -> Result:
     return state, (Spawn(process=Process(slot, worker.generation + 1)),)
 
 
-def _postponed(state: State, worker: Worker, now: float, why: str) -> Result:
+def _postponed(state: State, worker: Slot, now: float, why: str) -> Result:
     """The disk cannot be written: no process may own what is not recorded as its own. That is no death of it."""
     waiting = replace(worker, state=WorkerState.RESTARTING, retry_at=now + RECORD_RETRY_S, unrecorded=True)
     if worker.unrecorded:
@@ -118,7 +118,7 @@ def table(state: State) -> Assign:
     return Assign(owners={shard: list(owner) for shard, owner in enumerate(state.owners)}, up=list(state.up))
 
 
-def _auto_resume(state: State, worker: Worker) -> bool:
+def _auto_resume(state: State, worker: Slot) -> bool:
     return state.auto_resume and begins_by_itself(len(worker.failed_at))
 
 
@@ -205,13 +205,13 @@ def exited(state: State, event: WorkerExited, now: float, book: Book) -> Result:
     return state, effects
 
 
-def _judged(state: State, worker: Worker, now: float, jitter: float) -> Worker:
+def _judged(state: State, worker: Slot, now: float, jitter: float) -> Slot:
     """The dead worker with the time of its replacement; one that served for a whole window has a clean sheet."""
-    limit = Intensity(restarts=state.limits.max_restarts, period_s=state.limits.restart_window_s)
-    stable = worker.ready_at is not None and now - worker.ready_at >= limit.period_s
-    failed_at = (*(at for at in worker.failed_at if not stable and now - at <= limit.period_s), now)
+    window_s = state.limits.restart_window_s
+    stable = worker.ready_at is not None and now - worker.ready_at >= window_s
+    failed_at = (*(at for at in worker.failed_at if not stable and now - at <= window_s), now)
     slow_tries = 0 if stable else worker.slow_tries
-    if slow_tries or judge(failed_at, now, limit) is Verdict.GIVE_UP:
+    if slow_tries or is_given_up(failed_at, now, state.limits):
         outcome, delay_s, slow_tries = WorkerState.GIVEN_UP, slow_delay_s(slow_tries, jitter), slow_tries + 1
     else:
         outcome, delay_s = WorkerState.RESTARTING, restart_delay_s(len(failed_at), jitter)
@@ -229,7 +229,7 @@ def stop(state: State, within_s: float, now: float) -> Result:
     for worker in state.workers:
         match worker.state:
             case WorkerState.READY | WorkerState.STOPPING:
-                effects.append(Send(to=(state.process(worker.slot),), message=Stop()))
+                effects.append(Send(to=(state.process(worker.slot),), message=StopWorker()))
                 state = state.with_worker(replace(worker, state=WorkerState.STOPPING, since=now))
             case WorkerState.STARTING:  # it has no turn yet
                 effects.append(Kill(process=state.process(worker.slot)))

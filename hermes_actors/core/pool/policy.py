@@ -7,10 +7,8 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
 
-from hermes_actors.core.state import ActorRecord
+from hermes_actors.core.state import ActorRecord, Limits
 from hermes_actors.times import backoff_s
 
 BACKOFF_FIRST_S = 0.5  # before the second restart; the first one is at once
@@ -19,25 +17,10 @@ SLOW_FIRST_S = 30.0  # before the first try after giving up
 SLOW_MOST_S = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intensity:
-    """At most so many restarts in so many seconds."""
-
-    restarts: int
-    period_s: float
-
-
-class Verdict(Enum):
-    """What becomes of a slot whose worker died."""
-
-    RESTART = auto()
-    GIVE_UP = auto()
-
-
-def judge(failed_at: Sequence[float], now: float, limit: Intensity) -> Verdict:
-    """Whether the deaths at these times, the present one among them, still allow a restart."""
-    recent = sum(now - at <= limit.period_s for at in failed_at)
-    return Verdict.GIVE_UP if recent > limit.restarts else Verdict.RESTART
+def is_given_up(failed_at: Sequence[float], now: float, limits: Limits) -> bool:
+    """Whether a slot has no quick restart any more, after deaths at these times, the present one among them."""
+    recent = sum(now - at <= limits.restart_window_s for at in failed_at)
+    return recent > limits.max_restarts
 
 
 def restart_delay_s(failures: int, jitter: float) -> float:

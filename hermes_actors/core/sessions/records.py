@@ -20,7 +20,6 @@ from hermes_actors.wire.messages import (
     Activate,
     Activated,
     Attest,
-    FellBack,
     Forget,
     ListSessions,
     Opened,
@@ -32,6 +31,7 @@ from hermes_actors.wire.messages import (
     Resume,
     SessionPage,
     Succeeded,
+    SucceededOnFallback,
     ToWorker,
 )
 from hermes_actors.wire.records import Lost
@@ -108,7 +108,7 @@ def succeeded(process: Process, message: Succeeded, book: Book) -> tuple[Effect,
     return _answer(process, Recorded(request=message.request))
 
 
-def fell_back(process: Process, message: FellBack, book: Book) -> tuple[Effect, ...]:
+def fell_back(process: Process, message: SucceededOnFallback, book: Book) -> tuple[Effect, ...]:
     """A turn succeeded on a fallback model: restart the actor of its session, once a turn."""
     entry = book.session(message.key)
     before = NEVER_RESTARTED if entry is None else entry.actor  # a stateless conversation has no entry
