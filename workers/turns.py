@@ -9,7 +9,8 @@ objects travel from worker to worker.
 from __future__ import annotations
 
 import math
-from dataclasses import field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from hermes_actors.wire.refusals import RefusalCode
@@ -117,6 +118,29 @@ class NumberedEvent:
 
     seq: int
     event: TurnEvent
+
+
+@dataclass(slots=True, kw_only=True)
+class PastTurn:
+    """A turn of a transcript, as a later request to the model carries it. Only what is measured of it ever changes."""
+
+    turn_id: str  # empty for a summary of earlier turns
+    state: TurnState  # of one that failed a provider may refuse the messages again and again; then they are left out
+    rows: Sequence[bytes]  # chat messages as JSON, in order
+    own_fault: bool = False  # failed because of its own content; must not be sent again
+    ended_at: float | None = None  # seconds since the epoch; None where it has no end, or was not read from the disk
+    size: int = field(default=-1, init=False, repr=False, compare=False)  # see workers.models.context; -1: unknown
+    is_plain: bool | None = field(default=None, init=False, repr=False, compare=False)  # see workers.models.messages
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed."""
+        return self.state == "failed"
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether it says what many turns said, which are left out."""
+        return not self.turn_id
 
 
 @message("turn_error")

@@ -33,7 +33,7 @@ from workers.models.cause import TREATMENTS
 from workers.models.offer import Offer
 from workers.models.provider import ModelFailure, ToolCall
 from workers.runtimes.chat.errors import failure_error, max_turns_error
-from workers.runtimes.chat.past import passages
+from workers.runtimes.chat.past import past_of
 from workers.runtimes.runtime import Context, Host, Outcome
 from workers.runtimes.transcript import tool_message
 
@@ -45,8 +45,8 @@ class PydanticRuntime:
         self._agent = Agent(output_type=str)
 
     async def run(self, host: Host, context: Context) -> Outcome:
-        passed = passages(context.memory, resumed=context.resumed)
-        past = [row for passage in passed for row in passage.rows]
+        passed = past_of(context.memory, resumed=context.resumed)
+        past = [row for turn in passed for row in turn.rows]
         model = HostModel(host, context, len(past) + len(context.messages))
         with capture_run_messages() as said:
             try:

@@ -12,7 +12,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from hermes_actors.wire.records import LatestTurn
 from workers.store.shard import (
-    PastTurn,
     ShardStore,
     StoredConversation,
     StoreFailed,
@@ -21,7 +20,7 @@ from workers.store.shard import (
     TurnOver,
     TurnRow,
 )
-from workers.turns import Ended, Submission, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 P = ParamSpec("P")
 T = TypeVar("T")

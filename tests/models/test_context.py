@@ -23,7 +23,8 @@ from workers.models.context import (
     with_room_for_answer,
 )
 from workers.models.gauge import LEAST_COUNTED_BYTES, Gauge
-from workers.models.provider import ModelRequest, Passage
+from workers.models.provider import ModelRequest
+from workers.turns import PastTurn
 
 
 def row(role: str, content: Any, **fields: Any) -> bytes:
@@ -34,11 +35,11 @@ def result(chars: int, call_id: str = "a") -> bytes:
     return row("tool", "x" * chars, tool_call_id=call_id)
 
 
-def passage(name: str, *rows: bytes) -> Passage:
-    return Passage(turn_id=name, failed=False, rows=rows)
+def passage(name: str, *rows: bytes) -> PastTurn:
+    return PastTurn(turn_id=name, state="completed", rows=rows)
 
 
-def request(*messages: bytes, past: tuple[Passage, ...] = ()) -> ModelRequest:
+def request(*messages: bytes, past: tuple[PastTurn, ...] = ()) -> ModelRequest:
     return ModelRequest(past=past, messages=messages)
 
 
@@ -165,7 +166,7 @@ def test_the_largest_results_are_shortened_to_one_length_and_say_so() -> None:
 
 
 def test_where_shortening_is_not_enough_the_oldest_turns_are_left_out_and_a_summary_last() -> None:
-    summary = Passage(turn_id="", failed=False, rows=(row("user", "s" * 500),))
+    summary = PastTurn(turn_id="", state="completed", rows=(row("user", "s" * 500),))
     past = (summary, *(passage(f"t{n}", row("user", "y" * 1000)) for n in range(5)))
 
     shorter = fitted(request(row("user", "now"), past=past), 2800)

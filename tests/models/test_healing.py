@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 from workers.models.cause import Cause
 from workers.models.chain import ModelChain, ModelLine
 from workers.models.healing import HEALED, RESULT_BYTES, Healing, is_refusal
-from workers.models.provider import ModelFailure, ModelReply, ModelRequest, Passage
+from workers.models.provider import ModelFailure, ModelReply, ModelRequest
+from workers.turns import PastTurn
 
 POISON = b"poison"
 
@@ -24,11 +25,11 @@ def row(text: str) -> bytes:
     return orjson.dumps({"role": "user", "content": text})
 
 
-def passage(name: str, *rows: bytes, failed: bool = True) -> Passage:
-    return Passage(turn_id=name, failed=failed, rows=rows or (row(name),))
+def passage(name: str, *rows: bytes, failed: bool = True) -> PastTurn:
+    return PastTurn(turn_id=name, state="failed" if failed else "completed", rows=rows or (row(name),))
 
 
-def request(*past: Passage) -> ModelRequest:
+def request(*past: PastTurn) -> ModelRequest:
     return ModelRequest(past=past, messages=[row("hello")])
 
 
@@ -54,7 +55,7 @@ class Provider:
         return
 
 
-async def turn(line: ModelLine, *past: Passage) -> ModelReply | ModelFailure:
+async def turn(line: ModelLine, *past: PastTurn) -> ModelReply | ModelFailure:
     outcome = await line.complete(request(*past), lambda _: None)
     line.turn_ended(isinstance(outcome, ModelReply))
     return outcome

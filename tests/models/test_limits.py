@@ -24,7 +24,8 @@ from workers.models.limits import (
     within,
 )
 from workers.models.offer import Offer
-from workers.models.provider import ModelRequest, Passage
+from workers.models.provider import ModelRequest
+from workers.turns import PastTurn
 
 HELLO = b'{"role":"user","content":"Hello"}'
 
@@ -180,8 +181,8 @@ def test_a_request_without_tools_teaches_nothing_of_tools() -> None:
     assert lesson(said("does not support tools"), Offer()) is None
 
 
-def passage(*rows: bytes) -> Passage:
-    return Passage(turn_id="t", failed=False, rows=rows)
+def passage(*rows: bytes) -> PastTurn:
+    return PastTurn(turn_id="t", state="completed", rows=rows)
 
 
 # -- pictures, answers, shapes -------------------------------------------------------------------------------------

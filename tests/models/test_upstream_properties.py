@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from workers.models.attached import MADE_BY
 from workers.models.messages import upstream_messages
-from workers.models.provider import ModelRequest, Passage
+from workers.models.provider import ModelRequest
 from workers.models.target import ModelTarget
+from workers.turns import PastTurn
 
 HERE = ModelTarget(provider="here", model="one")
 IDS = st.sampled_from(["a", "b", "functions.x:0", "", "Q" * 1_000, "abc123XYZ"]) | st.none() | st.integers(0, 2)
@@ -147,7 +148,7 @@ def said(bodies: Iterable[bytes]) -> set[str]:
 def test_whatever_a_transcript_holds_its_request_is_valid_and_stays_so(
     bodies: list[bytes], target: ModelTarget, cut_at: int
 ) -> None:
-    past = [Passage(turn_id="t", failed=False, rows=bodies[:cut_at])]
+    past = [PastTurn(turn_id="t", state="completed", rows=bodies[:cut_at])]
 
     messages = upstream_messages(ModelRequest(system="s", past=past, messages=bodies[cut_at:]), target)
 

@@ -25,9 +25,9 @@ from workers.runtimes.chat.compaction import (
     in_words,
     pieces_of,
 )
-from workers.store.shard import PastTurn, TurnRow
+from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
-from workers.turns import Ended
+from workers.turns import Ended, PastTurn
 
 KEY = "api:default:a"
 KEEP_THREE = Compaction(keep_turns=3)

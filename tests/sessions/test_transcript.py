@@ -9,8 +9,7 @@ import pytest
 
 from workers.runtimes.chat.past import carried
 from workers.runtimes.transcript import OUTCOME_UNKNOWN, answered_since_cut, closing
-from workers.store.shard import PastTurn
-from workers.turns import TurnState
+from workers.turns import PastTurn, TurnState
 
 
 def past(name: str, state: TurnState = "completed", *, own_fault: bool = False) -> PastTurn:
@@ -18,14 +17,14 @@ def past(name: str, state: TurnState = "completed", *, own_fault: bool = False) 
 
 
 def names(past: list[PastTurn]) -> list[str]:
-    return [passage.turn_id for passage in carried(past)]
+    return [turn.turn_id for turn in carried(past)]
 
 
 def test_failed_turns_are_carried_like_others_and_are_known_as_such() -> None:
     turns = [past("f1", "failed"), past("ok"), past("f2", "failed"), past("f3", "failed")]
 
     assert names(turns) == ["f1", "ok", "f2", "f3"]
-    assert [passage.failed for passage in carried(turns)] == [True, False, True, True]
+    assert [turn.failed for turn in carried(turns)] == [True, False, True, True]
 
 
 def test_a_message_that_was_recognised_as_the_cause_of_its_failure_is_not_carried() -> None:

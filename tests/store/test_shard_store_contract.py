@@ -9,8 +9,8 @@ from fakes.store_samples import KEY, SESSION, Clock, Reopen, ended, submission
 from fakes.virtual_time import step
 
 from workers.store.rows import IDEMPOTENCY_KEPT_S
-from workers.store.shard import PastTurn, ShardStore, StaleFence, StoreFailed, Summary, TurnOver
-from workers.turns import Address, Origin, TurnState
+from workers.store.shard import ShardStore, StaleFence, StoreFailed, Summary, TurnOver
+from workers.turns import Address, Origin, PastTurn, TurnState
 
 DAY_S = 24 * 3600.0
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from workers.store.journal import Journal
-from workers.store.shard import PastTurn, StoreFailed, TurnOver
+from workers.store.shard import StoreFailed, TurnOver
 from workers.store.sqlite import SqliteShard, open_shard
-from workers.turns import Submission
+from workers.turns import PastTurn, Submission
 
 KEYS = ("api:default:anna", "api:default:ben")
 NAMES = (None, "again")

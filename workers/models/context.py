@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from workers.models.gauge import LEAST_WINDOW, TOKENS_PER_BYTE, Gauge
-from workers.models.provider import ModelRequest, Passage
+from workers.models.provider import ModelRequest
+from workers.turns import PastTurn
 
 PICTURE_TOKENS = 1500  # of a picture, whose bytes say nothing; what providers charge for one of the usual sizes
 LEAST_SHARE = 0.5  # of a window that is left to the request, however long an answer the caller asks for
@@ -32,15 +33,16 @@ _ANSWER_LIMITS = ("max_tokens", "max_completion_tokens")
 def size_of(request: ModelRequest) -> int:
     """The bytes of a request that count, pictures at :data:`PICTURE_TOKENS` of the usual ratio."""
     size = len(request.system) + len(request.tools.joined) + rows_size(request.messages)
-    for passage in request.past:  # the hot path of a turn: one loop, no calls for what has no picture
-        for row in passage.rows:
-            size += len(row) if _PICTURE_BEGINS not in row else row_size(row)
+    for turn in request.past:  # the hot path of a turn: a long conversation is not measured again each time
+        size += turn.size if turn.size >= 0 else turn_size(turn)
     return size
 
 
-def passage_size(passage: Passage) -> int:
+def turn_size(turn: PastTurn) -> int:
     """The bytes of a past turn that count."""
-    return rows_size(passage.rows)
+    if turn.size < 0:
+        turn.size = rows_size(turn.rows)
+    return turn.size
 
 
 def rows_size(rows: Iterable[bytes]) -> int:
@@ -86,31 +88,31 @@ def fitted(request: ModelRequest, room: int, *, leave_out_turns: bool = True) ->
     excess = size_of(request) - room
     if excess <= 0:
         return request
-    rows = [row for passage in request.past for row in passage.rows] + list(request.messages)
+    rows = [row for turn in request.past for row in turn.rows] + list(request.messages)
     cap = common_cap([len(row) for row in rows if is_result(row)], excess)
     if cap is not None:
         request = replace(
             request,
-            past=[replace(passage, rows=_capped(passage.rows, cap)) for passage in request.past],
+            past=[replace(turn, rows=_capped(turn.rows, cap)) for turn in request.past],
             messages=_capped(request.messages, cap),
         )
         excess = size_of(request) - room
     kept = list(request.past)
     if excess > 0:
-        kept = [passage if passage_size(passage) <= room // 2 else _with_short_texts(passage, room) for passage in kept]
-        excess -= sum(map(passage_size, request.past)) - sum(map(passage_size, kept))
+        kept = [turn if turn_size(turn) <= room // 2 else _with_short_texts(turn, room) for turn in kept]
+        excess -= sum(map(turn_size, request.past)) - sum(map(turn_size, kept))
     while leave_out_turns and excess > 0 and kept:
         oldest = 1 if kept[0].is_summary and len(kept) > 1 else 0
-        excess -= passage_size(kept.pop(oldest))
+        excess -= turn_size(kept.pop(oldest))
     return replace(request, past=kept if len(kept) == len(request.past) else _begun_with_words(kept))
 
 
-def _begun_with_words(past: list[Passage]) -> list[Passage]:
-    """The passages without results whose calls were left out with the turns before."""
+def _begun_with_words(past: list[PastTurn]) -> list[PastTurn]:
+    """The turns without results whose calls were left out with the turns before."""
     first = 1 if past and past[0].is_summary else 0
     return [
-        replace(passage, rows=passage.rows[leading_results(passage.rows) :]) if at == first else passage
-        for at, passage in enumerate(past)
+        replace(turn, rows=turn.rows[leading_results(turn.rows) :]) if at == first else turn
+        for at, turn in enumerate(past)
     ]
 
 
@@ -179,11 +181,11 @@ def _capped(rows: Sequence[bytes], cap: int) -> tuple[bytes, ...]:
     return tuple(shortened(row, cap) if len(row) > cap and is_result(row) else row for row in rows)
 
 
-def _with_short_texts(passage: Passage, room: int) -> Passage:
+def _with_short_texts(turn: PastTurn, room: int) -> PastTurn:
     """A past turn that is too large by itself, as a message may be that its model refused for its length."""
     cap = max(room // TEXT_PARTS, SHORTENED_BYTES)
-    rows = (row if len(row) <= cap or b'"made_by"' in row else shortened(row, cap) for row in passage.rows)
-    return replace(passage, rows=tuple(rows))
+    rows = (row if len(row) <= cap or b'"made_by"' in row else shortened(row, cap) for row in turn.rows)
+    return replace(turn, rows=tuple(rows))
 
 
 def shortened(row: bytes, size: int) -> bytes:

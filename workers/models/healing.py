@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from workers.models.cause import Cause
 from workers.models.context import is_result, shortened
-from workers.models.provider import ModelFailure, ModelRequest, Passage
+from workers.models.provider import ModelFailure, ModelRequest
 from workers.models.retry import gist
+from workers.turns import PastTurn
 
 RESULT_BYTES = 512  # kept of each tool result of a failed turn
 _REFUSING_STATUSES = frozenset({500, None})  # of a provider that fails inside: it may be what it was sent
@@ -86,18 +87,18 @@ def is_refusal(failure: ModelFailure) -> bool:
     return failure.cause in (Cause.REQUEST, Cause.CONTENT, Cause.PICTURE, Cause.TOOLS)
 
 
-def _failed(past: Sequence[Passage]) -> frozenset[str]:
-    return frozenset(passage.turn_id for passage in past if passage.failed)
+def _failed(past: Sequence[PastTurn]) -> frozenset[str]:
+    return frozenset(turn.turn_id for turn in past if turn.failed)
 
 
 def _without(request: ModelRequest, turns: frozenset[str]) -> ModelRequest:
-    past = [_shortened(passage) if passage.turn_id in turns else passage for passage in request.past]
-    return replace(request, past=[passage for passage in past if passage is not None])
+    past = [_shortened(turn) if turn.turn_id in turns else turn for turn in request.past]
+    return replace(request, past=[turn for turn in past if turn is not None])
 
 
-def _shortened(passage: Passage) -> Passage | None:
+def _shortened(turn: PastTurn) -> PastTurn | None:
     """A failed turn with less of what its tools gave; None for one that called none."""
-    if not any(b'"tool_call' in row for row in passage.rows):
+    if not any(b'"tool_call' in row for row in turn.rows):
         return None
-    rows = [shortened(row, RESULT_BYTES) if is_result(row) and len(row) > RESULT_BYTES else row for row in passage.rows]
-    return replace(passage, rows=rows)
+    rows = [shortened(row, RESULT_BYTES) if is_result(row) and len(row) > RESULT_BYTES else row for row in turn.rows]
+    return replace(turn, rows=rows)

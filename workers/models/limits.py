@@ -314,7 +314,7 @@ def _of_schemas(limits: ModelLimits, words: Words, _: Offer) -> Lesson | None:
 
 
 def _has_picture(request: ModelRequest) -> bool:
-    rows = (*request.messages, *(row for passage in request.past for row in passage.rows))
+    rows = (*request.messages, *(row for turn in request.past for row in turn.rows))
     return any(_PICTURE in row for row in rows)
 
 

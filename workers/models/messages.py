@@ -21,6 +21,7 @@ from workers.models.calls import CallIds, Calling, as_text, calling, fit_name, w
 from workers.models.content import content_for, is_blank, text_of, told
 from workers.models.provider import ModelRequest
 from workers.models.target import ModelTarget
+from workers.turns import PastTurn
 
 EMPTY_MESSAGE = "(an empty message)"
 CALL_ELSEWHERE = "[the result of a tool call that is not in this conversation:]"
@@ -41,10 +42,10 @@ def upstream_messages(request: ModelRequest, target: ModelTarget) -> list[bytes]
         request: as the turn makes it; messages of any shape.
         target: who is asked.
     """
-    rows = [row for passage in request.past for row in passage.rows]
+    rows = [row for turn in request.past for row in turn.rows]
     rows += request.messages
     texts, messages = [request.system], rows
-    if not all(map(is_plain, rows)):  # most requests hold nothing else
+    if not (all(map(_is_plain_turn, request.past)) and all(map(is_plain, request.messages))):  # most hold nothing else
         reading = _Reading(target)
         reading.take(rows)
         texts += reading.system
@@ -57,6 +58,12 @@ def upstream_messages(request: ModelRequest, target: ModelTarget) -> list[bytes]
     if system and target.takes_system:
         messages.insert(0, orjson.dumps({"role": "system", "content": system}))
     return messages
+
+
+def _is_plain_turn(turn: PastTurn) -> bool:
+    if turn.is_plain is None:  # looked at once: the hot path of a turn in a long conversation
+        turn.is_plain = all(map(is_plain, turn.rows))
+    return turn.is_plain
 
 
 def is_plain(row: bytes) -> bool:

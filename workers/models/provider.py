@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from workers.models.cause import Cause
 from workers.models.gauge import Gauge
 from workers.models.offer import NO_TOOLS, Offer
+from workers.turns import PastTurn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +29,6 @@ def can_restart() -> bool:
 
 def ignore_reasoning(_: str) -> None:
     """Reasoning that nobody wants to hear."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """What one past turn says in a request: its messages as the transcript keeps them."""
-
-    turn_id: str  # empty for a summary of earlier turns
-    failed: bool  # the turn failed; a provider that refuses its messages again and again is not sent them
-    rows: Sequence[bytes]  # chat messages as JSON
-
-    @property
-    def is_summary(self) -> bool:
-        """Whether it says what many turns said, which are left out."""
-        return not self.turn_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +60,7 @@ class ModelRequest:
     """
 
     system: str = ""  # the one system message; empty for none
-    past: Sequence[Passage] = ()  # the turns before this one that are carried, oldest first
+    past: Sequence[PastTurn] = ()  # the turns before this one that are carried, oldest first
     messages: Sequence[bytes]  # of this turn so far, each a chat message object
     tools: Offer = NO_TOOLS
     parameters: Mapping[str, Any] = field(default_factory=dict)

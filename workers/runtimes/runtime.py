@@ -22,10 +22,10 @@ from typing import Any, Protocol
 
 from hermes_actors.config.model import Compaction
 from workers.models.offer import NO_TOOLS, Offer
-from workers.models.provider import Fit, ModelFailure, ModelReply, Passage, ToolCall
-from workers.store.shard import PastTurn, Summary
+from workers.models.provider import Fit, ModelFailure, ModelReply, ToolCall
+from workers.store.shard import Summary
 from workers.tools.toolbox import ToolResult
-from workers.turns import TurnError
+from workers.turns import PastTurn, TurnError
 
 NO_PARAMETERS: Mapping[str, Any] = {}
 
@@ -93,7 +93,7 @@ class Host(Protocol):
         self,
         messages: Sequence[bytes],
         *,
-        past: Sequence[Passage] = (),
+        past: Sequence[PastTurn] = (),
         system: str = "",
         tools: Offer = NO_TOOLS,
         parameters: Mapping[str, Any] = NO_PARAMETERS,

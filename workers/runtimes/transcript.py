@@ -8,6 +8,7 @@ stays open at the end of a completed turn, and its result is among the messages 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ import orjson
 from workers.kept_json import kept_json
 from workers.models.context import leading_results
 from workers.models.provider import ToolCall
-from workers.store.shard import PastTurn
+from workers.turns import PastTurn
 
 _BY_TOOL, _BY_USER = b'"role":"tool"', b'"role":"user"'  # no text holds these bytes: its quotes are escaped
 OUTCOME_UNKNOWN = "outcome unknown: the turn was cut off while this tool ran; check before you call it again"
@@ -154,6 +155,12 @@ def without_call(messages: Sequence[bytes], past: Sequence[PastTurn]) -> list[st
     asked = next((turn for turn in reversed(past) if turn.state == "completed"), None)
     waiting = [] if asked is None else open_calls(asked.rows)
     return [call_id for call_id in dict.fromkeys(answered) if call_id not in waiting]
+
+
+def closed(turn: PastTurn) -> PastTurn:
+    """A turn as it was read, its tool calls closed: where its end could not be stored they are open still."""
+    missing = () if turn.state == "completed" else closing(turn.rows)
+    return replace(turn, rows=(*turn.rows, *missing)) if missing else turn
 
 
 def answered_since_cut(past: Sequence[PastTurn], cut_at: float) -> str | None:

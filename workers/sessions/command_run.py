@@ -26,7 +26,7 @@ from workers.sessions.residents import Residents
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
-from workers.store.shard import PastTurn, StoreFailed
+from workers.store.shard import StoreFailed
 from workers.tools.toolbox import Aborted
 from workers.turn_errors import (
     error_data,
@@ -35,7 +35,7 @@ from workers.turn_errors import (
     stopped_error,
     store_error,
 )
-from workers.turns import Ended, Refusal, Submission, TurnError
+from workers.turns import Ended, PastTurn, Refusal, Submission, TurnError
 
 log = structlog.get_logger(__name__)
 

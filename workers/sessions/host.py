@@ -14,7 +14,7 @@ from hermes_actors.wire.failpoints import point
 from workers.models.attached import bounded
 from workers.models.chain import ModelLine
 from workers.models.offer import NO_TOOLS, Offer
-from workers.models.provider import Fit, ModelFailure, ModelReply, ModelRequest, Passage, RequestedModel, ToolCall
+from workers.models.provider import Fit, ModelFailure, ModelReply, ModelRequest, RequestedModel, ToolCall
 from workers.runtimes.runtime import NO_PARAMETERS
 from workers.runtimes.transcript import KeptRows, Misuse
 from workers.sessions.actor import contained
@@ -23,7 +23,7 @@ from workers.sessions.notes import remarks_on
 from workers.sessions.session import Session
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import ToolResult
-from workers.turns import Submission
+from workers.turns import PastTurn, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class TurnHost:
         self,
         messages: Sequence[bytes],
         *,
-        past: Sequence[Passage] = (),
+        past: Sequence[PastTurn] = (),
         system: str = "",
         tools: Offer = NO_TOOLS,
         parameters: Mapping[str, Any] = NO_PARAMETERS,

@@ -10,15 +10,15 @@ import structlog
 
 from hermes_actors.wire.records import Interrupted
 from workers.models.healing import Healing
-from workers.runtimes.transcript import answered_since_cut
+from workers.runtimes.transcript import answered_since_cut, closed
 from workers.session_keys import conversation_transcript
 from workers.sessions.feed import TurnFeed
 from workers.sessions.marks import UNMARKED
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord, SessionRegistry
-from workers.store.shard import PastTurn, ShardStore, StoredConversation, Summary
+from workers.store.shard import ShardStore, StoredConversation, Summary
 from workers.tools.toolbox import Toolbox
-from workers.turns import Ended, Refusal, Submission
+from workers.turns import Ended, PastTurn, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +112,6 @@ class Session:
         self.summary = summary
         del self.past[:turns]
 
-    # -- its name and its marks -------------------------------------------------------------------------------------
-
     def ended(self, past: PastTurn, submission: Submission, feed: TurnFeed, ended: Ended) -> None:
         """A turn is over, on disk, and its callers know. A stateless conversation brings its past with each request."""
         if not self.stateless:
@@ -158,7 +156,7 @@ class Session:
 
     def _go_on_with(self, record: SessionRecord, conversation: StoredConversation) -> None:
         self.session_id, self.created_at, self.marks = record.session_id, record.created_at, record.marks
-        self.summary, self.past = conversation.summary, conversation.past
+        self.summary, self.past = conversation.summary, [closed(turn) for turn in conversation.past]
 
     def was_cut(self, resume: Interrupted) -> None:
         """A drain cut its running turn, and it stays in memory: its next turns note that for the model.

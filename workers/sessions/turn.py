@@ -20,10 +20,10 @@ from workers.sessions.item import CutOff
 from workers.sessions.notes import opening
 from workers.sessions.session import Session
 from workers.sessions.work import Work
-from workers.store.shard import PastTurn, StoreFailed
+from workers.store.shard import StoreFailed
 from workers.tools.toolbox import Aborted
 from workers.turn_errors import bug_error, cut_error, error_data, store_error, unstored_end, waiting_error
-from workers.turns import Ended, Submission, TurnError, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnError, TurnState
 
 log = structlog.get_logger(__name__)
 

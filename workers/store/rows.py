@@ -13,7 +13,6 @@ import msgpack
 
 from hermes_actors.wire.records import LatestTurn
 from workers.store.shard import (
-    PastTurn,
     StoredConversation,
     StoreFailed,
     Summary,
@@ -21,7 +20,7 @@ from workers.store.shard import (
     TurnOver,
     TurnRow,
 )
-from workers.turns import Address, Ended, Origin, Submission, TurnState
+from workers.turns import Address, Ended, Origin, PastTurn, Submission, TurnState
 
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNED_AT_ONCE = 500  # turns a call of prune looks at: some milliseconds

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hermes_actors.wire.records import LatestTurn
-from workers.turns import Ended, Submission, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 
 class StoreFailed(Exception):
@@ -47,17 +47,6 @@ class TranscriptRow:
     seq: int
     turn_id: str
     body: bytes  # a chat message as JSON
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastTurn:
-    """A turn of a transcript: how it ended decides whether a later model request carries it."""
-
-    turn_id: str
-    state: TurnState
-    own_fault: bool  # failed because of its own content; must not be sent again
-    rows: tuple[bytes, ...]  # chat messages as JSON, in order
-    ended_at: float | None = None  # seconds since the epoch; None where it has no end, or was not read from the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

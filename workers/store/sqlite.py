@@ -15,7 +15,6 @@ from workers.store.file import ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
 from workers.store.rows import ShardRows, kept_origin, packed
 from workers.store.shard import (
-    PastTurn,
     ShardStore,
     StoredConversation,
     StoreFailed,
@@ -23,7 +22,7 @@ from workers.store.shard import (
     TranscriptRow,
     TurnRow,
 )
-from workers.turns import Ended, Submission, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 MAX_WAITING_AT_ADMISSION = MAX_WAITING // 2  # over it no new turn is taken, so that those that run can still end
 

@@ -20,17 +20,18 @@ from workers.models.content import text_of
 from workers.models.context import (
     fitted,
     leading_results,
-    passage_size,
     room_bytes,
     rows_size,
     size_of,
+    turn_size,
     with_room_for_answer,
 )
 from workers.models.gauge import Gauge
-from workers.models.provider import ModelReply, ModelRequest, Passage, RequestedModel
+from workers.models.provider import ModelReply, ModelRequest, RequestedModel
 from workers.runtimes.runtime import Memory
 from workers.runtimes.transcript import brings_results
-from workers.store.shard import PastTurn, StoreFailed, Summary
+from workers.store.shard import StoreFailed, Summary
+from workers.turns import PastTurn
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ class Fitting:
         self,
         memory: Memory,
         settings: Compaction | None,
-        past: Callable[[], list[Passage]],
+        past: Callable[[], list[PastTurn]],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,7 +97,7 @@ class Fitting:
         if self._settings is None:
             return fitted(request, most, leave_out_turns=False)
         room = room_bytes(gauge, self._settings.at, request.parameters) or most
-        fixed = size_of(request) - sum(map(passage_size, request.past))
+        fixed = size_of(request) - sum(map(turn_size, request.past))
         if size_of(request) > min(room, most) and fixed <= most and not self._memory.stateless:
             request = await self._compacted(request, asked, min(room, most) - fixed)
         return fitted(request, most)

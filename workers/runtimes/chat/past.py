@@ -1,8 +1,7 @@
 """What earlier turns say in a request to the model, purely.
 
 The rules (docs/explanation/architecture.md): failed turns are carried like others, but for one that was recognised as
-the cause of its own failure and called no tool; a tool call whose result is missing is closed with one that says that
-its outcome is unknown. :mod:`workers.models.messages` makes of it what a provider takes.
+the cause of its own failure and called no tool. :mod:`workers.models.messages` makes of it what a provider takes.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from dataclasses import replace
 import orjson
 
 from workers.models.context import leading_results
-from workers.models.provider import Passage
 from workers.runtimes.runtime import Memory
-from workers.runtimes.transcript import OUTCOME_UNKNOWN, closing, tool_message
-from workers.store.shard import PastTurn, Summary
+from workers.runtimes.transcript import OUTCOME_UNKNOWN, tool_message
+from workers.store.shard import Summary
+from workers.turns import PastTurn
 
 BRIEFLY_UNKNOWN = "outcome unknown"  # the system message says the rest
 _UNKNOWN = orjson.dumps(OUTCOME_UNKNOWN)
 
 
-def passages(memory: Memory, *, resumed: bool) -> list[Passage]:
+def past_of(memory: Memory, *, resumed: bool) -> list[PastTurn]:
     """The summary and the turns behind it.
 
     Args:
@@ -33,33 +32,26 @@ def passages(memory: Memory, *, resumed: bool) -> list[Passage]:
     if memory.summary is not None:
         if past and (results := leading_results(past[0].rows)):  # the summary has them, with their calls
             past[0] = replace(past[0], rows=past[0].rows[results:])
-        past.insert(0, summary_passage(memory.summary))
+        past.insert(0, summary_turn(memory.summary))
     if resumed:
-        past = [replace(passage, rows=briefly_unknown(passage.rows)) for passage in past]
+        past = [replace(turn, rows=briefly_unknown(turn.rows)) for turn in past]
     return past
 
 
-def carried(past: Sequence[PastTurn]) -> list[Passage]:
-    """What past turns say in a new request to the model, oldest first."""
-    return [_passage(turn) for turn in past if not turn.own_fault or _called_tools(turn)]
-
-
-def _passage(turn: PastTurn) -> Passage:
-    rows = turn.rows
-    if turn.state != "completed":  # where its end could not be stored, its tool calls are still open
-        rows = (*rows, *closing(rows))
-    return Passage(turn_id=turn.turn_id, failed=turn.state == "failed", rows=rows)
+def carried(past: Sequence[PastTurn]) -> list[PastTurn]:
+    """Those of past turns that a new request to the model has, oldest first."""
+    return [turn for turn in past if not turn.own_fault or _called_tools(turn)]
 
 
 def _called_tools(turn: PastTurn) -> bool:
     return any(b'"tool_calls"' in row for row in turn.rows)
 
 
-def summary_passage(summary: Summary) -> Passage:
+def summary_turn(summary: Summary) -> PastTurn:
     """A summary as a request carries it, in the place of the turns that it covers."""
     turns = "turn" if summary.turns == 1 else f"{summary.turns} turns"
     text = f"[Note from the gateway: the first {turns} of this conversation, summarised:]\n\n{summary.text}"
-    return Passage(turn_id="", failed=False, rows=(orjson.dumps({"role": "user", "content": text}),))
+    return PastTurn(turn_id="", state="completed", rows=(orjson.dumps({"role": "user", "content": text}),))
 
 
 def briefly_unknown(rows: Iterable[bytes]) -> list[bytes]:

@@ -6,7 +6,7 @@ from functools import partial
 
 from workers.runtimes.chat.compaction import Fitting
 from workers.runtimes.chat.machine import CallModel, CallTools, Finish, ToolResults, TurnMachine
-from workers.runtimes.chat.past import passages
+from workers.runtimes.chat.past import past_of
 from workers.runtimes.runtime import Context, Host, Outcome
 
 
@@ -15,7 +15,7 @@ class ChatRuntime:
 
     async def run(self, host: Host, context: Context) -> Outcome:
         """As :meth:`workers.runtimes.runtime.Runtime.run` says."""
-        past = partial(passages, context.memory, resumed=context.resumed)
+        past = partial(past_of, context.memory, resumed=context.resumed)
         fit = Fitting(context.memory, context.compaction, past).fit
         machine = TurnMachine(
             max_model_calls=context.max_turns,
