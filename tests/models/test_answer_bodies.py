@@ -32,6 +32,9 @@ class Pieces:
     async def readany(self) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""
 
+    def at_eof(self) -> bool:
+        return not self._pieces
+
 
 def read(*pieces: bytes) -> tuple[ModelReply, str, str]:
     """The reply that a body gives, and the text and the reasoning that were told on the way."""

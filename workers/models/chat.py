@@ -85,8 +85,9 @@ class ChatCompletions:
         self._max_retries = max_retries
         self._max_lessons = max_lessons
         self._context_length = context_length
-        self._vision = vision
+        self._no_limits = ModelLimits(vision=vision)
         self._limits: dict[str, ModelLimits] = {}  # by model
+        self._targets: dict[str, tuple[ModelLimits, ModelTarget]] = {}  # by model: who is asked within these limits
         self._sleep = sleep
         self._draw = draw
         self._clock = clock
@@ -120,7 +121,7 @@ class ChatCompletions:
         empty: ModelReply | None = None  # it gave an empty answer, and is asked once more
         while True:
             attempts += 1
-            sent, target = within(limits, request), target_of(limits, provider=self._name, model=model)
+            sent, target = within(limits, request), self._target(limits, model)
             started = self._clock()
             try:
                 reply = await self._exchange.attempt(sent, request_body(sent, target), model, on_text)
@@ -152,7 +153,15 @@ class ChatCompletions:
 
     # -- inside ---------------------------------------------------------------------------------------------------
     def _limits_of(self, model: str) -> ModelLimits:
-        return self._limits.get(model) or ModelLimits(vision=self._vision)
+        return self._limits.get(model) or self._no_limits
+
+    def _target(self, limits: ModelLimits, model: str) -> ModelTarget:
+        known = self._targets.get(model)
+        if known is None or known[0] is not limits:  # made once, not for each request
+            if len(self._targets) >= MAX_MODELS:
+                self._targets.clear()
+            known = self._targets[model] = limits, target_of(limits, provider=self._name, model=model)
+        return known[1]
 
     def _learn(
         self, limits: ModelLimits, failure: ModelFailure, words: Words, sent: ModelRequest

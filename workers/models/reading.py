@@ -30,6 +30,9 @@ class Body(Protocol):
     async def readany(self) -> bytes:
         """The next piece; empty at the end."""
 
+    def at_eof(self) -> bool:
+        """Whether the end came, and all of it was read."""
+
 
 class WebPage(Malformed):
     """A page answers where a model should."""
@@ -66,6 +69,8 @@ async def read_answer(
         elif parser.is_document and not piece.isspace():
             wait.expect("next piece of the answer", inter_token_s)
         if done:
+            if body.at_eof():
+                break
             wait.expect("end of the body", END_OF_BODY_S)
         elif builder.pieces != pieces:  # else, like comments and half an event, it only keeps a connection alive
             pieces = builder.pieces

@@ -22,6 +22,8 @@ from workers.models.usage import counted
 MAX_REPLY_CHARS = 8 * 1024 * 1024  # of text, and of the ids, names and arguments of tool calls, together
 
 _FIELDS = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})  # of a message; others are attached
+_FIELDS_OF_A_CHUNK = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint"})
+_OBJECT = "chat.completion.chunk"
 _REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text")  # the same text, where there are several
 _DETAILS = "reasoning_details"  # OpenRouter: a list of entries, some of them texts
 _SHORTEST_REPETITION = 16  # characters; of what came in one piece before, a shorter one may be meant
@@ -135,7 +137,7 @@ class ReplyBuilder:
         if not self.answered:
             raise Malformed("the answer holds no choice: check base_url")
         source = self._calls or self._function_call
-        calls = tuple(source.calls())
+        calls = tuple(source.calls()) if source else ()
         attached, dropped = self._attached.fields()
         self.dropped = source.dropped + dropped
         return ModelReply(
@@ -167,6 +169,8 @@ class ReplyBuilder:
 
     def _take_other(self, chunk: dict[str, Any]) -> None:
         """A chunk without choices: usage, an error, or what only keeps the connection alive."""
+        if chunk.keys() <= _FIELDS_OF_A_CHUNK and chunk.get("object") == _OBJECT:  # most say the usage so
+            return
         if (error := error_without_choices(chunk)) is not None:
             raise error
         self._take_usage(_below(chunk, "x_groq", "usage"))
@@ -281,6 +285,9 @@ class ReplyBuilder:
     def _untagged(self, text: str) -> str:
         """A piece of the contents without the thinking in it."""
         assert self._thinking is not None
+        if self._thinking.is_answer(text):  # most begin so
+            self._thinking = None
+            return text
         thought, text = self._thinking.feed(text)
         self._think(thought)
         if self._thinking.over:

@@ -50,6 +50,10 @@ class Thinking:
         """The thinking has begun."""
         return bool(self._close)
 
+    def is_answer(self, piece: str) -> bool:
+        """Whether a first piece begins with what begins no tag, so that all is answer."""
+        return self._at is _At.BEFORE and not self._held and piece[0].isalnum()
+
     def feed(self, piece: str) -> tuple[str, str]:
         """The thinking and the answer in the next piece; what may be either is held back."""
         text, self._held = self._held + piece, ""

@@ -189,8 +189,10 @@ class Resident:
 
         A session that was closed has no actor, and nothing changes in it any more.
         """
-        if self.actor.is_alive():
+        try:
             self.actor.tell(event)
+        except pykka.ActorDeadError:
+            return
 
     def looked_at(self) -> None:
         """The actor may have changed the mailbox."""

@@ -57,7 +57,8 @@ class SessionTools:
 
     async def definitions(self) -> Offer:
         self._follow()
-        await asyncio.gather(*(self._refresh(entry) for entry in self._entries if entry in self._connections))
+        if self._connections:
+            await asyncio.gather(*(self._refresh(entry) for entry in self._entries if entry in self._connections))
         if self._unsettled:
             await self._settle()
         return self._joined(self._catalogues())
