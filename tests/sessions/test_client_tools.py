@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.refusals import RefusalCode
+from workers.conversations import assistant_message
 from workers.models.calls import NO_RESULT
 from workers.models.cause import Cause
 from workers.models.offer import Offer
@@ -26,6 +27,7 @@ from workers.models.provider import ModelFailure, ModelReply, ToolCall
 from workers.runtimes.chat.machine import PICTURES_LEFT_OUT
 from workers.sessions.agent import AgentActor
 from workers.sessions.client_tools import offered
+from workers.sessions.hidden_work import MAX_BYTES, HiddenWork
 from workers.tools.toolbox import ToolResult
 from workers.turns import Ended, Refusal
 
@@ -293,6 +295,38 @@ async def test_what_its_own_tool_shows_is_left_out_beside_a_call_of_the_clients(
 
     await bench.talk(messages=[result("call-0", "blue")])
     assert last_request(bench)[-1]["content"] == f"seen\n{PICTURES_LEFT_OUT}"
+
+
+# -- without a session ----------------------------------------------------------------------------------------------
+async def test_a_client_without_a_session_does_not_make_the_agent_do_its_own_work_again(bench: Bench) -> None:
+    bench.model.script = [tool_reply(OWN), tool_reply("look", OWN), tool_reply("listen"), text_reply("done")]
+    alone: dict[str, Any] = {"stateless": True, "key": "conv:default:1", "parameters": LOOK}
+    sent = [orjson.dumps({"role": "user", "content": "hi"})]
+
+    for text in ("blue", "hush"):
+        ended = await bench.talk(messages=sent, **alone)
+        (call,) = ended.tool_calls
+        sent += [assistant_message("", [call]), result(call["id"], text)]
+    assert (await bench.talk(messages=sent, **alone)).text == "done"
+
+    assert bench.toolboxes[0].calls == [OWN, OWN]
+    told = [message["content"] for message in last_request(bench) if message["role"] == "tool"]
+    assert told == [f"{OWN} said so", "blue", f"{OWN} said so", "hush"]
+    sent += [assistant_message("done"), orjson.dumps({"role": "user", "content": "thanks"})]
+    await bench.talk(messages=sent, **alone)
+    assert [message["role"] for message in last_request(bench)] == [
+        "user", "assistant", "tool", "assistant", "tool", "assistant", "user",
+    ]  # fmt: skip
+
+
+def test_of_much_hidden_work_the_newest_is_kept() -> None:
+    work = HiddenWork()
+    rows = [b"x" * (MAX_BYTES // 2 + 1)]
+    for call_id in ("a", "b"):
+        work.add([{"id": call_id}], rows)
+
+    asked = [assistant_message("", [{"id": call_id}]) for call_id in ("a", "b")]
+    assert work.restored(asked) == [asked[0], *rows]
 
 
 # -- whatever the client does next ----------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
             return replace(_failed("tool_name_taken", str(error), 400), own_fault=True)
         tools, of_client, parameters = both.tools, both.of_client, both.parameters
     messages = submission.messages
+    if session.hidden_work is not None:
+        messages = session.hidden_work.restored(messages)
     if brings_results(messages) and not submission.stateless and (lacking := without_call(messages, session.past)):
         # They waited behind a turn that had results of the same calls.
         return replace(_failed("no_such_call", no_such_call(lacking), 400), own_fault=True)

@@ -13,6 +13,7 @@ from workers.models.healing import Healing
 from workers.runtimes.transcript import answered_since_cut, closed
 from workers.session_keys import conversation_transcript
 from workers.sessions.feed import TurnFeed
+from workers.sessions.hidden_work import HiddenWork
 from workers.sessions.marks import UNMARKED
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.registry import SessionRecord, SessionRegistry
@@ -39,6 +40,7 @@ class Session:
         "created_at",
         "fell_back",
         "healing",
+        "hidden_work",
         "key",
         "marks",
         "model",
@@ -72,6 +74,7 @@ class Session:
         self.marks = UNMARKED
         self.summary: Summary | None = None  # of the turns before those in ``past``
         self.past: list[PastTurn] = []
+        self.hidden_work: HiddenWork | None = None  # of a stateless one, while its client runs tools
         self.no_summary_before = 0.0  # monotonic: the model wrote none just now
         self.toolbox: Toolbox
         self.fell_back = on_fell_back
@@ -116,6 +119,11 @@ class Session:
         """A turn is over, on disk, and its callers know. A stateless conversation brings its past with each request."""
         if not self.stateless:
             self.past.append(past)
+        elif ended.tool_calls:
+            self.hidden_work = self.hidden_work or HiddenWork()
+            self.hidden_work.add(ended.tool_calls, past.rows[len(submission.messages) :])
+        elif ended.state == "completed":
+            self.hidden_work = None
         if self._on_ended is not None:
             self._on_ended(submission, feed, ended)
 

@@ -16,6 +16,9 @@ NOT_TO_BE_RETRIED = {"x-should-retry": "false"}  # client libraries of the OpenA
 JSON_TYPE = "application/json"
 SERVER = "hermes-actors"
 
+# The field of a request that a failure is about, where only its session can see that.
+_FIELDS: Mapping[str, str] = {"no_such_call": "messages", "tool_name_taken": "tools"}
+
 _INTERRUPTED = (
     "The turn was cut off by a restart or a crash of the gateway. It is not run again, since its tools may have acted. "
     "A session keeps its transcript: send the next message to go on."
@@ -81,8 +84,7 @@ def refused(refusal: Refusal) -> ApiError:
     headers = retry_after(code.retry_after_s if refusal.retry_after_s is None else refusal.retry_after_s)
     if code is RefusalCode.IDEMPOTENCY_CONFLICT:
         headers |= NOT_TO_BE_RETRIED
-    param = "messages" if code is RefusalCode.NO_SUCH_CALL else None
-    return ApiError(code.http_status, code, refusal.why, param=param, headers=headers)
+    return ApiError(code.http_status, code, refusal.why, param=_FIELDS.get(code), headers=headers)
 
 
 def unknown(lost: TurnUnknown) -> ApiError:
@@ -100,7 +102,7 @@ def ended_without_answer(ended: Ended) -> ApiError:
     else:
         status, code, text = error.get("http_status", 502), error.get("code", "turn_failed"), _FAILED
     headers = NOT_TO_BE_RETRIED | retry_after(error.get("retry_after_s"))
-    return ApiError(status, code, error.get("text") or text, headers=headers)
+    return ApiError(status, code, error.get("text") or text, param=_FIELDS.get(code), headers=headers)
 
 
 def retry_after(seconds: float | None) -> dict[str, str]:
