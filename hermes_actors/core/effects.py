@@ -1,4 +1,4 @@
-"""What the supervisor wants done, in the imperative.
+"""What the shell has to do, in the imperative.
 
 What a batch of events writes is committed before any other of its effects is done.
 """
@@ -59,7 +59,7 @@ class NoteLife:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProveWritable:
-    """Write something, so that it is known whether what a drain cuts could be marked."""
+    """Write something. If that fails, a drain could not mark what it cuts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """SIGKILL a process, or one that is being started as soon as it is."""
+    """SIGKILL a process; one that is being started, as soon as it has started."""
 
     process: Process
 
@@ -117,7 +117,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindSessions:
-    """Find the sessions whose key is the operation's, or ends with it; SessionsFound follows."""
+    """Find the sessions whose key is the one in the operation, or ends with it; SessionsFound follows."""
 
     reply_to: ReplyTo
     operation: OnSession
@@ -132,14 +132,14 @@ class LoadSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareRestart:
-    """Make the next life of this process ready; RestartPrepared or RestartRefused follows."""
+    """Prepare the next life of this process; RestartPrepared or RestartRefused follows."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropNextLife:
-    """There is no next life, for now: end what was made ready for it, or is being."""
+    """No restart follows any more: end what was prepared for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announce:
-    """Tell the service manager how the gateway goes on, and how long that takes at most. All hear that it is ready."""
+    """Tell the service manager how the gateway goes on, and how long that takes at most."""
 
     about: Literal["ready", "draining", "restarting", "stopping", "held", "serving"]
     within_s: float = 0.0  # until the next notice, or the end
@@ -161,7 +161,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndProcess:
-    """All workers are gone: end the process, or run it anew."""
+    """All workers are gone: end the process, or restart it in place."""
 
     restart: bool
 

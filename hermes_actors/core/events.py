@@ -1,4 +1,4 @@
-"""What happened, in the past tense: what the supervisor decides on."""
+"""What happened, in the past tense. The supervisor decides what follows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hermes_actors.wire.refusals import RefusalCode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """Everything is open; workers may start."""
+    """Records and sockets are open: workers may start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A time that was asked for has come."""
+    """A time that :func:`hermes_actors.core.step.due` named has come."""
 
     due: float  # monotonic seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopAsked:
-    """A signal, or an operator, wants the gateway to stop."""
+    """A signal requests a stop of the gateway."""
 
     now: bool  # without waiting for turns
     by: str
@@ -41,7 +41,7 @@ class WorkerSpawned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """A worker said something. What an earlier process of its slot said is ignored."""
+    """A worker sent a message. A message of an earlier process of its slot is ignored."""
 
     process: Process
     message: FromWorker
@@ -50,7 +50,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """The worker's link ended, or it said what no worker says."""
+    """The worker's link ended, or the worker sent something that is no message of a worker."""
 
     process: Process
     why: str
@@ -68,14 +68,14 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPrepared:
-    """The next life of this process is ready to begin."""
+    """The next life of this process can begin."""
 
     number: int  # of the preparation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartRefused:
-    """There can be no next life, with the code and the configuration that are on disk now."""
+    """With the code and the configuration on disk, the next life of this process could not serve."""
 
     number: int  # of the preparation
     error: RefusalCode  # configuration | cannot_restart
@@ -101,12 +101,12 @@ class SessionsFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadAsked:
-    """A signal wants the configuration to be read again."""
+    """A signal requests that the configuration is read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsLoaded:
-    """The configuration was read again and is valid: it is in force for workers that start from now on."""
+    """The configuration was read again and is valid. Workers that start from now on use it."""
 
     reply_to: ReplyTo | None
     changes: tuple[Change, ...]
@@ -116,7 +116,7 @@ class SettingsLoaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsRefused:
-    """The configuration cannot be used; nothing changed."""
+    """The configuration on disk cannot be used; nothing changed."""
 
     reply_to: ReplyTo | None
     error: RefusalCode  # configuration | bad_request | busy
@@ -125,7 +125,7 @@ class SettingsRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskRefused:
-    """The disk refuses what another event would have written: nothing of that event was done."""
+    """The disk refused what another event would have written: nothing of that event was done."""
 
     event: Event
     why: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from hermes_actors.core.sessions.ledger import Ledger
-from hermes_actors.core.sessions.marks import UNMARKED, Marks
+from hermes_actors.core.sessions.marks import UNMARKED, MarkRecord
 from hermes_actors.operations.requests import ListConnections, OnSession, PlanDrain, Reload, RestartServer, ShowDrain
 from hermes_actors.operations.results import Change, Drained, Phase, Then, WorkerState
 from hermes_actors.wire.messages import Sealed, ShardBroken
@@ -44,7 +44,7 @@ class Slot:
 class ActorRecord(NamedTuple):
     """What is kept of a session's agent actor, over its passivations and every restart of the gateway."""
 
-    generation: int = 1  # incarnations that the supervisor wanted, the present one included
+    generation: int = 1  # actors it has had, counting restarts after a fallback, the present one included
     restarts: int = 0
     last_restart_reason: str | None = None
     last_restart_at: float | None = None  # seconds since the epoch
@@ -65,9 +65,9 @@ class SessionEntry:
     created_at: float
     last_active_at: float
     actor: ActorRecord = NEVER_RESTARTED
-    marks: Marks = UNMARKED
-    told: int = 0  # its person needs not be told of losses up to this number
-    refound: int = 0  # the number of the loss after which it was found again, until its person is told
+    marks: MarkRecord = UNMARKED
+    told: int = 0  # its person knows of the losses up to this number
+    refound: int = 0  # number of the loss after which it was found again, until its person knows of that
 
 
 class Process(NamedTuple):
@@ -111,11 +111,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealing:
-    """The workers were asked what runs: no turn ends by itself any more."""
+    """The workers got the request to report what runs. From then on no turn ends by itself."""
 
     request: int
     deadline: float
-    waiting: frozenset[Process]  # they were asked and have not answered
+    waiting: frozenset[Process]  # they have not answered yet
     answers: Mapping[Process, Sealed] = field(default_factory=dict)
     whole: frozenset[int] = frozenset()  # slots of those that had read all their shards when they answered
 
@@ -134,7 +134,7 @@ class DrainRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """The next life of this process is being made ready."""
+    """The next life of this process is being prepared."""
 
     number: int
     requests: tuple[DrainRequest, ...]  # for a restart; they begin their drain when it is ready
@@ -142,16 +142,16 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainInProgress:
-    """A drain on its way, until its end or the gateway's. Times are monotonic seconds."""
+    """A drain, until it is cancelled or the gateway ends. Times are monotonic seconds."""
 
     number: int  # workers repeat it
     then: Then
-    by: str  # who asked, in words
-    asker: str | None  # key of the session whose turn asked, which is not waited for
+    by: str  # who requested it, in words
+    asker: str | None  # key of the session whose turn requested it; the drain does not wait for that turn
     before: Phase  # where a cancelled drain goes back to
     began_at: float
     deadline: float
-    signals: int = 0  # that asked for it
+    signals: int = 0  # that requested it
     waiting: tuple[ReplyTo, ...] = ()
     drained: frozenset[Process] = frozenset()  # no turn runs there
     seal: Sealing | None = None
@@ -179,8 +179,8 @@ class State:
     drains: int = 0  # so far
     unheard: frozenset[int] = frozenset()  # shards that no worker of this life has opened yet
     unread: frozenset[int] = frozenset()  # of those that were, which could not be read
-    busy: frozenset[str] = frozenset()  # sessions that were not idle before this start, until all shards are heard
-    auto_resume: bool = True  # turns that wait are begun without being asked for
+    busy: frozenset[str] = frozenset()  # sessions that were not idle before this start, until all shards are open
+    auto_resume: bool = True  # workers begin the turns that an earlier life left waiting
     preparation: Preparation | None = None
     preparations: int = 0  # so far
     drain: DrainInProgress | None = None

@@ -1,6 +1,6 @@
-"""The table: ``step(state, event, now) -> (state, effects)``.
+"""The table: ``step(state, event, now, rows) -> (state, effects)``.
 
-Effects come in the order in which they are to be done. ``now`` and all times are monotonic seconds.
+The shell performs the effects in their order. ``now`` and all times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -54,11 +54,18 @@ _OPEN = (Phase.SERVING, Phase.DRAINING, Phase.HELD)  # new turns are taken, or r
 
 _REFUSES = "the registry cannot be written; the log says why"
 
-LATE_S = 1.0  # what comes later than this, a tick or a commit, shows that the supervisor itself did not run
+LATE_S = 1.0  # a tick or a commit that is later than this shows that the supervisor itself did not run
 
 
 def step(state: State, event: Event, now: float, rows: Rows) -> Result:
-    """What becomes of the state, and what is to be done, when this happens now."""
+    """The state after an event, and what the shell has to do.
+
+    Args:
+        state: before the event.
+        event: what happened.
+        now: monotonic seconds.
+        rows: the registry as the open transaction has it.
+    """
     if isinstance(event, ProcessEvent) and event.process != state.process(event.process.slot):
         return state, ()
     book = Book(rows, state, now, event.why if isinstance(event, DiskRefused) else None)
@@ -72,12 +79,12 @@ def step(state: State, event: Event, now: float, rows: Rows) -> Result:
 
 
 def recorded(state: State, decided_at: float, now: float) -> State:
-    """What was decided then is recorded, and leaves only now: nobody was asked before, nor heard meanwhile."""
+    """The state once a batch is on disk. If that took long, no worker could be heard meanwhile: give them more time."""
     return _forgive(state, now) if now - decided_at > LATE_S else state
 
 
 def due(state: State) -> float | None:
-    """When a :class:`Tick` is wanted next."""
+    """When the next :class:`Tick` must come."""
     return min((at for at, _ in _alarms(state)), default=None)
 
 
@@ -118,7 +125,7 @@ def _react(state: State, event: Event, now: float, book: Book) -> Result:
 
 
 def _do_without(state: State, event: Event, now: float, book: Book) -> Result:
-    """What becomes of an event while the disk refuses: refuse what was to be recorded, go on with the rest."""
+    """An event while the disk refuses: refuse what would have been recorded, and go on with the rest."""
     match event:
         case Said(process=process, message=message) if isinstance(message, wire.OfShard):
             state = lifecycle.goes_on(state, process.slot, now)
@@ -144,7 +151,7 @@ def _store_failed(asker: OperatorAsked | SessionsFound) -> Effect:
 
 
 def _hear(state: State, process: Process, message: wire.FromWorker, now: float, book: Book) -> Result:
-    """What a worker says."""
+    """Handle a worker's message."""
     if isinstance(message, wire.OfShard):
         refused = requests.refusal(state, process, message)
         return _record(state, process, message, now, book) if refused is None else (state, (refused,))
@@ -171,7 +178,7 @@ def _hear(state: State, process: Process, message: wire.FromWorker, now: float, 
 
 
 def _record(state: State, process: Process, message: wire.OfShard, now: float, book: Book) -> Result:
-    """What the owner of a shard has recorded."""
+    """Handle a message of a shard's owner, which changes the records."""
     match message:
         case wire.Activate():
             return state, records.activate(process, message, book)
@@ -214,7 +221,7 @@ def _forgive(state: State, now: float) -> State:
 
 
 def _announced(state: State, book: Book) -> Result:
-    """The gateway serves from the moment that no worker starts for the first time any more and one is up."""
+    """The gateway serves once every worker has started or failed for the first time, and one is up."""
     if state.phase is not Phase.STARTING or not state.up:
         return state, ()
     if any(worker.state is WorkerState.STARTING for worker in state.workers):
@@ -227,7 +234,7 @@ def _announced(state: State, book: Book) -> Result:
 
 
 def _changes(before: State, after: State) -> Iterator[Effect]:
-    """Tell the workers what changed for them: the table, and where to accept connections; end what nobody wants."""
+    """Send the workers what changed for them: the table, and where to accept connections. Drop an unused next life."""
     yield from preparation.dropped(before, after)
     linked = tuple(after.process(worker.slot) for worker in after.workers if worker.pid is not None)
     if linked and (before.owners, before.up) != (after.owners, after.up):
@@ -241,7 +248,7 @@ def _changes(before: State, after: State) -> Iterator[Effect]:
 def _listening(state: State) -> dict[Process, tuple[int, ...]]:
     """Each live process -> the slots on whose sockets it accepts.
 
-    Workers that start together do not cover for each other: connections wait in the sockets for that moment.
+    Workers that start at the same time do not cover for each other: connections wait in the sockets until then.
     """
     sockets = len(state.workers) + state.spare_sockets
     accepts = covered(state.up, sockets) if state.phase in _OPEN else {}

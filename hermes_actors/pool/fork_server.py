@@ -39,15 +39,15 @@ class ForkServer:
 
     pid: int
     address: str  # path of its socket
-    alive: int  # descriptor of a pipe: it ends when nobody has that open any more
+    alive: int  # descriptor of a pipe: the server ends when no process has that open any more
     code: str  # fingerprint of what it loaded
 
 
 def settle(directory: Path, inherited: ForkServer | None = None) -> None:
-    """Have the sockets here from now on, not in a temporary directory, which somebody may sweep; remove old ones."""
+    """Have the sockets here from now on, not in a temporary directory, which may be swept; remove old ones."""
     for path in directory.glob(_SOCKETS):
         if inherited is None or str(path) != inherited.address:
-            with contextlib.suppress(OSError):  # a directory, or a disk that cannot be written: it is in nobody's way
+            with contextlib.suppress(OSError):  # a directory, or a disk that cannot be written: it does no harm
                 path.unlink()
     multiprocessing.process.current_process()._config["tempdir"] = str(directory)  # type: ignore[attr-defined]  # noqa: SLF001
 

@@ -1,4 +1,4 @@
-"""The pool of worker processes: start them, hear them, see them die, kill them.
+"""The pool of worker processes: it starts them, receives their messages, notices their deaths and kills them.
 
 Everything here runs on the supervisor's event loop, but for what waits for the fork server: that has its own thread.
 This is the only module that names the workers' package, and it does not import it.
@@ -61,7 +61,7 @@ class TooManyWorkers(Exception):
 
 
 def slots(wanted: int | Literal["auto"]) -> int:
-    """How many workers there are to be, for what is configured.
+    """How many workers to start, for what is configured.
 
     Raises:
         TooManyWorkers: more than are possible.
@@ -134,7 +134,7 @@ class Pool:
         self._background.start(self._spawn(child))
 
     def send(self, slot: int, generation: int, message: object) -> None:
-        """Send to a process; nothing happens when it is gone, which is told otherwise."""
+        """Send to a process; nothing happens when it is gone: its exit is an event of its own."""
         child = self._children.get(slot)
         if child is not None and child.generation == generation and child.link is not None:
             with contextlib.suppress(LinkClosed):
@@ -155,7 +155,7 @@ class Pool:
     def inherit(self, server: ForkServer) -> None:
         """Fork from this one, which an earlier life of this process left, before the first is spawned."""
         if not fork_server.use(server, self._module):
-            log.info("the fork server is started anew: other code is on disk, or it died")
+            log.info("the fork server is started again: other code is on disk, or it died")
 
     async def preload(self, mark: str) -> ForkServer:
         """Start the fork server of the next life of this process, from the code on disk.
@@ -266,7 +266,7 @@ def _start(process: ForkServerProcess, mark: str) -> None:
 
 
 def _reap(process: ForkServerProcess) -> int | None:
-    """The exit code; None where nobody knows it, since the fork server hangs."""
+    """The exit code; None where it is not known, since the fork server hangs."""
     process.join(REAP_TIMEOUT_S)
     exitcode = process.exitcode
     if exitcode is not None:

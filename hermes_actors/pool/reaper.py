@@ -59,7 +59,7 @@ def marked(needles: Collection[bytes]) -> Iterator[int]:
 
 
 def carries(pid: int, needles: Collection[bytes]) -> bool:
-    """Whether the environment of a process has one of ``needles``; not when it has ended, or is somebody else's."""
+    """Whether the environment of a process has one of ``needles``; no if it has ended or is another user's."""
     try:
         environment = _read(pid, "environ") or _environment_after_execve(pid)
     except OSError:

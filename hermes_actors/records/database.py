@@ -28,7 +28,7 @@ class RegistryFailed(Exception):
         self.is_short_of_space = sqlite.is_short_of_space(error)
 
 
-class Database:
+class RegistryDatabase:
     """A connection whose transaction begins with the first write. Any one thread at a time may use it.
 
     Every method raises RegistryFailed where the database does not do what it is asked.

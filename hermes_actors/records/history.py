@@ -1,13 +1,13 @@
-"""What happened, for people who ask why: to sessions that were cut, and the lives of the supervisor.
+"""The history for people who ask why: what happened to sessions, and the lives of the supervisor.
 
-Rows in the registry's file, written in the same transactions as what they tell of. Decisions depend on one thing only
-here: how earlier lives ended (:mod:`hermes_actors.core.sessions.lives`).
+Rows in the registry's file, written in the same transactions as the changes they report. Decisions depend on one thing
+only here: how earlier lives ended (:mod:`hermes_actors.core.sessions.lives`).
 """
 
 from __future__ import annotations
 
 from hermes_actors.core.sessions.lives import Incident, Life, Milestone
-from hermes_actors.records.database import Database
+from hermes_actors.records.database import RegistryDatabase
 
 KEPT_PER_SESSION = 50  # rows
 KEPT_LIVES = 200
@@ -24,25 +24,25 @@ _PRUNE_LIVES = "DELETE FROM boots WHERE n <= (SELECT max(n) FROM boots) - ?"
 class Chronicle:
     """The two tables, in the registry's database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: RegistryDatabase) -> None:
         self._database = database
         self.boot = ""
 
     def begin_life(self, boot: str, at: float) -> None:
-        """The supervisor lives from now on; what is told later is told of this life."""
+        """A life of the supervisor begins; what is recorded later belongs to it."""
         self.boot = boot
         self._database.write("INSERT INTO boots (boot, started_at) VALUES (?, ?)", (boot, at))
         self._database.write(_PRUNE_LIVES, (KEPT_LIVES,))
 
     def reached(self, milestone: Milestone, at: float, how: str | None = None) -> None:
-        """This life came so far; the first time counts."""
+        """Note that this life reached a milestone; the first time counts."""
         self._database.write(
             f"UPDATE boots SET {milestone} = coalesce({milestone}, ?), how = coalesce(?, how) WHERE boot = ?",  # noqa: S608  # own words
             (at, how, self.boot),
         )
 
     def goes_on(self, milestone: Milestone) -> None:
-        """This life went back to before that: a stop was cancelled."""
+        """Take a milestone of this life back: a stop was cancelled."""
         self._database.write(f"UPDATE boots SET {milestone} = NULL WHERE boot = ?", (self.boot,))  # noqa: S608  # own words
 
     def lives(self, limit: int) -> tuple[Life, ...]:

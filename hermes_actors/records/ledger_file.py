@@ -1,4 +1,4 @@
-"""The ledger's file: locked for as long as somebody may write it, and on disk always whole, either old or new.
+"""The ledger's file: locked while a process may write it, and on disk always whole, either old or new.
 
 A commit writes a draft beside the file, syncs it, renames it over the file and syncs the directory.
 """
@@ -23,7 +23,7 @@ from hermes_actors.home import PRIVATE_FILE
 from hermes_actors.wire.failpoints import point
 
 VERSION = 1
-LOCK_TIMEOUT_S = 2.0  # whoever clears strikes holds it for a moment
+LOCK_TIMEOUT_S = 2.0  # a command that clears strikes holds it for a moment
 MOST_BYTES = 64 * 1024 * 1024  # some 400,000 sessions, more than can be cut at once
 
 _POINTS = {
@@ -61,7 +61,7 @@ class LedgerCorrupt(LedgerUnusable):
 
 
 class LedgerNotWritten(Exception):
-    """A commit failed, for want of space perhaps: what was committed before stands, and the next commit tries again."""
+    """A commit failed, for want of space perhaps: what was committed before stays, and the next commit tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ class LedgerFile:
         self._sure, self._lines = True, lines
 
     def _rendered(self, ledger: Ledger) -> dict[str, bytes]:
-        """The lines of the file; only those of changed entries are made anew."""
+        """The lines of the file; only those of changed entries are made again."""
         entries, lines = self.ledger.entries, self._lines
         return {
             key: lines[key] if entries.get(key) is entry and key in lines else _line(key, entry)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hermes_actors.core.sessions.losses import Known, What
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.operations.results import Loss
-from hermes_actors.records.database import Database
+from hermes_actors.records.database import RegistryDatabase
 
 KEPT = 200  # losses
 
@@ -23,7 +23,7 @@ _UNTOLD = f"SELECT {_LOSS} FROM losses WHERE shard = ? AND n > ? ORDER BY what =
 class Losses:
     """The table of losses, and what the registry knows of shard files."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: RegistryDatabase) -> None:
         self._database = database
 
     # -- shard files -------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ class Losses:
         self._database.write("UPDATE shards SET opened = ?, turn = ? WHERE shard = ?", (fence, turn, shard))
 
     def forget_openings(self) -> None:
-        """What is known of the files is lost: each of them had an owner, as far as anybody knows."""
+        """What was known of the files is lost: count each of them as used."""
         self._database.write("UPDATE shards SET opened = ?, turn = 0", (_FORGOTTEN,))
 
     def reached(self, turns: Mapping[int, int]) -> None:
@@ -81,7 +81,7 @@ class Losses:
         return tuple(Loss(*row) for row in rows)
 
     def untold(self, entry: SessionEntry) -> Loss | None:
-        """The worst loss that the person of a session is to be told of."""
+        """The worst loss that the person of a session does not know of."""
         row = self._database.row(_UNTOLD, (entry.shard, entry.told))
         if row is None and entry.refound:
             row = self._database.row(f"SELECT {_LOSS} FROM losses WHERE n = ?", (entry.refound,))  # noqa: S608  # own words

@@ -19,11 +19,11 @@ import structlog
 
 from hermes_actors.config.rules import MIN_SHARDS
 from hermes_actors.core.sessions.book import BadCursor
-from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
+from hermes_actors.core.sessions.marks import UNMARKED, MarkRecord, Standing
 from hermes_actors.core.state import ActorRecord, Owner, SessionEntry
 from hermes_actors.disk.sqlite import Durability, set_aside
 from hermes_actors.home import Home
-from hermes_actors.records.database import Database, RegistryFailed
+from hermes_actors.records.database import RegistryDatabase, RegistryFailed
 from hermes_actors.records.history import Chronicle
 from hermes_actors.records.home_facts import HomeFacts, read_facts, write_facts
 from hermes_actors.records.losses import Losses
@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 
 
 class ShardsFixed(Exception):
-    """The configuration wants another number of shards than the home was made with."""
+    """The configuration has another number of shards than the home was made with."""
 
     def __init__(self, *, configured: int, fixed: int) -> None:
         super().__init__(
@@ -78,7 +78,7 @@ class Registry:
         behind: the number of the loss that is the registry's own, noticed at this start; None: it lost nothing so far.
     """
 
-    def __init__(self, database: Database, path: Path) -> None:
+    def __init__(self, database: RegistryDatabase, path: Path) -> None:
         self._database = database
         self._path = path
         self.home_id = ""
@@ -213,14 +213,14 @@ class Registry:
         )
 
     def refind(self, entry: SessionEntry) -> None:
-        """Put a session back that was lost, or its transcript, with its marks; its person is to be told."""
+        """Put a session back that was lost, or its transcript, with its marks; its person will be told."""
         values = (entry.key, entry.session_id, entry.principal, entry.shard, entry.created_at, entry.last_active_at)
         self._database.write(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
         self.write_marks(entry.key, entry.session_id, entry.marks)
         self._database.write("UPDATE sessions SET refound = ? WHERE key = ?", (entry.refound, entry.key))
 
-    def write_marks(self, key: str, session_id: str, marks: Marks) -> None:
-        """Write how a session stands, and which transcript it goes on with; of a key that is not there nothing is."""
+    def write_marks(self, key: str, session_id: str, marks: MarkRecord) -> None:
+        """Write the marks of a session and its transcript; nothing for a key that is not there."""
         self._database.write(
             f"UPDATE sessions SET (session_id, {MARKS}) = (?, ?, ?, ?, ?, ?, ?, ?) WHERE key = ?",  # noqa: S608  # own words
             (session_id, *marks, key),
@@ -281,7 +281,7 @@ class Registry:
         return {standing.value: 0 for standing in Standing if standing is not Standing.CLEAR} | dict(rows)
 
     def note_proof(self, now: float) -> None:
-        """Write something that nobody reads: when that was, in seconds since the epoch."""
+        """Write something, which is never read: the time, in seconds since the epoch."""
         self._database.write("INSERT OR REPLACE INTO meta VALUES ('proved_at', ?)", (now,))
 
     # -- transaction -------------------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def _entry(row: Sequence[Any]) -> SessionEntry:
         created_at=created_at,
         last_active_at=last_active_at,
         actor=ActorRecord(*row[6:11]),
-        marks=Marks(Standing(row[11]), *row[12:18]) if row[11:] else UNMARKED,
+        marks=MarkRecord(Standing(row[11]), *row[12:18]) if row[11:] else UNMARKED,
         told=row[18] if row[18:] else 0,
         refound=row[19] if row[19:] else 0,
     )

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hermes_actors.core.sessions.marks import UNMARKED, Marks, Standing
+from hermes_actors.core.sessions.marks import UNMARKED, MarkRecord, Standing
 from hermes_actors.disk import sqlite
-from hermes_actors.records.database import Database, RegistryFailed, translated
+from hermes_actors.records.database import RegistryDatabase, RegistryFailed, translated
 from hermes_actors.wire.sharding import shard_of
 
 BUSY_TIMEOUT_S = 5.0  # for a reader that holds the file for a moment
@@ -112,7 +112,7 @@ class Broken(Exception):
     """The file is damaged."""
 
 
-def connect(path: Path, durability: sqlite.Durability) -> Database:
+def connect(path: Path, durability: sqlite.Durability) -> RegistryDatabase:
     """Open the file, check it unless it is large, and bring it to the present schema. It may be used by any one thread.
 
     Raises:
@@ -144,7 +144,7 @@ def connect(path: Path, durability: sqlite.Durability) -> Database:
     except Broken:
         database.close()
         raise
-    return Database(database)
+    return RegistryDatabase(database)
 
 
 def _migrate(database: sqlite3.Connection) -> None:
@@ -164,16 +164,16 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def reader(path: Path) -> Database:
+def reader(path: Path) -> RegistryDatabase:
     """A connection that cannot write.
 
     Raises:
         RegistryFailed: the file cannot be opened.
     """
-    return Database(translated(lambda: sqlite.reader(path, BUSY_TIMEOUT_S)))
+    return RegistryDatabase(translated(lambda: sqlite.reader(path, BUSY_TIMEOUT_S)))
 
 
-def read_only(path: Path) -> Database:
+def read_only(path: Path) -> RegistryDatabase:
     """The same, for a registry of this release's schema.
 
     Raises:
@@ -235,7 +235,7 @@ def readable_marks(aside: Path) -> Iterator[tuple[Any, ...]]:
     """The marks of sessions, and their keys, that a broken file still has. Chosen here: SQL would read up to damage."""
     for row in _readable(aside, f"SELECT {MARKS}, key FROM sessions"):  # noqa: S608  # own words
         fits = all(type(value) in kinds for value, kinds in zip(row, _MARK_TYPES, strict=True))
-        if fits and row[0] in tuple(Standing) and Marks(Standing(row[0]), *row[1:-1]) != UNMARKED:
+        if fits and row[0] in tuple(Standing) and MarkRecord(Standing(row[0]), *row[1:-1]) != UNMARKED:
             yield row
 
 

@@ -42,7 +42,7 @@ class CommandLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
-    """What is left, as descriptors; whoever has the handover owns them."""
+    """What is left, as descriptors; they belong to the object."""
 
     boot: str  # id of the next life: what its fork server starts is marked with it
     lock: int  # on the home
@@ -80,7 +80,7 @@ class Handover:
 
 
 def take() -> Handover | None:
-    """What an earlier life of this process left; at once removed from the environment, for nobody else may have it.
+    """What an earlier life of this process left; removed from the environment, so that no other process gets it.
 
     Call it once, before anything is started or opened.
 

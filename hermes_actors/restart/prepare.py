@@ -58,7 +58,7 @@ class Succession:
         self._server: ForkServer | None = None
         self._wanted: int | None = None  # the preparation that counts
         self._one_at_a_time = asyncio.Lock()
-        self.overtaken = False  # a stop came later than the last wish for a restart
+        self.overtaken = False  # a stop came later than the last request for a restart
 
     def prepare(self, number: int) -> None:
         """Make the next life ready: RestartPrepared or RestartRefused follows, unless it is dropped before."""

@@ -1,7 +1,7 @@
-"""The supervisor actor: batches of events through ``step``, what they write committed, the rest handed to the loop.
+"""The supervisor actor: it takes events through ``step``, commits what they write, and hands the rest to the loop.
 
-The actor has a thread of its own and never waits for anything but the registry. All sockets, processes and timers
-belong to the event loop, which talks to the actor through :class:`Intake` and hears of it through ``deliver`` and
+The actor has a thread of its own and waits for nothing but the registry. All sockets, processes and timers belong to
+the event loop, which sends events through :class:`Intake` and gets effects through ``deliver`` and a failure through
 ``failed``.
 """
 
@@ -27,7 +27,7 @@ from hermes_actors.records.database import RegistryFailed
 from hermes_actors.supervisor.recorder import NotWritable, Recorder
 from hermes_actors.wire.failpoints import point
 
-MOST_WAITING = 100_000  # events; workers that make more have lost their mind
+MOST_WAITING = 100_000  # events; workers that make more are broken
 START_TIMEOUT_S = 10.0
 
 
@@ -106,7 +106,7 @@ class Supervisor(pykka.ThreadingActor):
         return state, leaving
 
     def _decide_without_writing(self, state: State, events: Sequence[Event], why: str) -> tuple[State, list[Outgoing]]:
-        """What only reads is answered; of what would write, the decision learns that it is not recorded."""
+        """Decide events that only read as usual; for one that would write, ``step`` gets :class:`DiskRefused`."""
         leaving: list[Outgoing] = []
         for number, event in enumerate(events, start=self._events + 1):
             decided = self._only_read(state, event)
@@ -118,7 +118,7 @@ class Supervisor(pykka.ThreadingActor):
         return state, leaving
 
     def _only_read(self, state: State, event: Event) -> Result | None:
-        """What an event that writes nothing comes to; None where it would write, or what it looks up cannot be read."""
+        """The result of an event that writes nothing; None where it would write, or its rows cannot be read."""
         try:
             after, effects = step(state, event, time.monotonic(), self._recorder)
         except RegistryFailed as error:
@@ -134,7 +134,7 @@ class Supervisor(pykka.ThreadingActor):
         exception_value: BaseException | None,
         traceback: TracebackType | None,  # noqa: ARG002  # pykka's signature
     ) -> None:
-        """An error in a decision or on the disk is the end of this process; what was committed makes that safe."""
+        """An error in a decision or on the disk ends this process; what was committed makes that safe."""
         self._failed(exception_value or SupervisorFailed("of an unknown error"))
 
     def on_stop(self) -> None:
@@ -143,7 +143,7 @@ class Supervisor(pykka.ThreadingActor):
 
 
 def _waits_for_answers(state: State) -> bool:
-    """Whether workers were asked what runs at a drain's deadline."""
+    """Whether workers are reporting what runs, at a drain's deadline."""
     return state.drain is not None and state.drain.seal is not None
 
 
@@ -169,7 +169,7 @@ class Intake:
         self._pass_on()
 
     def done(self) -> None:
-        """The actor is through with its batch."""
+        """The actor has finished its batch."""
         self._busy = False
         self._pass_on()
 

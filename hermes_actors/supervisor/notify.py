@@ -1,6 +1,6 @@
-"""What a service manager such as systemd is told: sd_notify(3), over the datagram socket in ``NOTIFY_SOCKET``.
+"""Notices to a service manager such as systemd: sd_notify(3), over the datagram socket in ``NOTIFY_SOCKET``.
 
-Without that variable nothing is told. A notice that cannot be delivered is dropped: it is never worth a failure.
+Without that variable there are none. A notice that cannot be delivered is dropped: it is never worth a failure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MICROSECONDS = 1_000_000
 
 
 class ServiceManager:
-    """Who started the gateway and watches it, if anybody does.
+    """The service manager that started the gateway and watches it, if there is one.
 
     Args:
         environment: with ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID``.
@@ -29,7 +29,7 @@ class ServiceManager:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
-        #: Seconds between two :meth:`alive` at most, after which the gateway counts as hung. None: nobody watches.
+        #: Seconds between two :meth:`alive` at most, after which the gateway counts as hung. None: it does not watch.
         self.watchdog_s = _watchdog_s(environment) if self._address else None
 
     def alive(self) -> None:
@@ -67,10 +67,10 @@ class ServiceManager:
 
 
 class Watchdog:
-    """Tells the service manager that the gateway is not hung, as long as the supervisor actor handles what it is told.
+    """Tells the service manager that the gateway is not hung, as long as the supervisor actor handles its events.
 
     Args:
-        manager: who wants to know.
+        manager: gets the notices.
         tell: where the actor's events go.
     """
 
@@ -84,7 +84,7 @@ class Watchdog:
         self._handled = True
 
     async def run(self) -> None:
-        """Tell it for ever, twice as often as is wanted; at once nothing where nobody watches."""
+        """Send a notice again and again, twice as often as the manager requires; none if it does not watch."""
         if self._manager.watchdog_s is None:
             return
         while True:

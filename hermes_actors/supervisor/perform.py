@@ -1,6 +1,6 @@
 """Effects on processes, links, operators and logs: one branch for each, on the event loop, after the commit.
 
-:class:`hermes_actors.supervisor.recorder.Recorder` writes what is to be written before.
+:class:`hermes_actors.supervisor.recorder.Recorder` writes the other effects before that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.ownership import OWNER_VARIABLE, owner_mark
 from hermes_actors.wire.refusals import RefusalCode
 
-SECOND_SWEEP_S = 1.0  # a process that was between fork and exec at the first sweep carries its mark by then
+SECOND_SWEEP_S = 1.0  # a process that was between fork and exec at the first sweep has its mark by then
 
 # Fault points, once the message is on its way.
 _SENT: Mapping[type[object], str] = {
@@ -57,9 +57,9 @@ class Performer:
         reload: reads the configuration again.
         tell: where events go.
         announce: called once, when the gateway serves.
-        finish: called once, when all workers are gone, with whether the gateway is to run anew.
+        finish: called once, when all workers are gone, with whether the gateway restarts in place.
         succession: makes the next life ready.
-        service_manager: who is told how the gateway goes on.
+        service_manager: hears how the gateway goes on.
         background: what runs the effects that take longer.
     """
 

@@ -24,25 +24,25 @@ from hermes_actors.records.registry import Registry
 from hermes_actors.wire import messages as wire
 
 LOSSES_SHOWN = 20  # in the status, the latest
-MOST_LIVES = 50  # looked back at for strikes that no start has reckoned with
+MOST_LIVES = 50  # searched for strikes of a stop that no start has settled
 
 log = structlog.get_logger(__name__)
 
 
 class NotWritable(Exception):
-    """The disk cannot be written: nothing of the batch is. It is decided again, without writing."""
+    """The disk refuses, so nothing of the batch is written. The batch is decided again, without writing."""
 
 
 class Recorder:
-    """What decisions look up (:class:`hermes_actors.core.sessions.book.Rows`), and what they have written.
+    """What decisions look up (:class:`hermes_actors.core.sessions.book.Rows`), and the writes that they decide.
 
-    Writes gather until :meth:`commit`: the registry first, then the ledger. A kill between the two costs nothing: a cut
-    turn that is found again strikes once, and a session that is suspended already is suspended again.
+    :meth:`commit` makes the writes of a batch durable: the registry first, then the ledger. A kill between the two is
+    harmless: a cut turn that is found again strikes once, and a suspended session can be suspended again.
 
     Args:
         registry: where sessions, marks and reasons are.
         file: where strikes are.
-        facts: what the status says of the process itself; None where none is asked for.
+        facts: what the status reports about the process itself; None where it is never requested.
         threshold: how many strikes suspend, at this moment.
     """
 
@@ -87,11 +87,11 @@ class Recorder:
         return self._registry.chronicle.lives(MOST_LIVES)
 
     def token(self) -> str:
-        """20 hex digits that nobody can guess."""
+        """20 random hex digits, for an id that cannot be guessed."""
         return secrets.token_hex(10)
 
     def stored(self) -> StoredFacts:
-        """What the status says of the records."""
+        """What the status reports about the records."""
         assert self._facts is not None
         standing = self._registry.standing()
         aside = self._file.aside
@@ -116,12 +116,12 @@ class Recorder:
 
     # -- what decisions have written ---------------------------------------------------------------------------------
     def be_patient(self) -> None:
-        """Wait for another process that has the registry locked: what a drain cuts is recorded in one try."""
+        """Wait for another process that has the registry locked: the cuts of a drain are recorded in one try."""
         self._registry.wait_for_lock()
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
-        """Around all that a batch looks up, has written and commits.
+        """Encloses all reads and writes of a batch, and its commit.
 
         Raises:
             NotWritable: the disk does not allow it, and nothing of the batch is written.
@@ -139,7 +139,7 @@ class Recorder:
             raise NotWritable(str(error)) from error
 
     def perform(self, effects: Iterable[fx.Effect]) -> Iterator[fx.Outward]:
-        """Write what is to be written, in the open transaction; the rest is for when it is committed."""
+        """Do the writing effects in the open transaction. The other effects, which follow the commit, come back."""
         for effect in effects:
             outward = self._write(effect) if isinstance(effect, fx.Write) else effect
             if outward is not None:
@@ -171,7 +171,7 @@ class Recorder:
         """Drop the batch, and remember why."""
         self._registry.rollback()
         self._writes = self._registry.writes
-        self._registry.wait_for_lock(0.0)  # a process that has it that long has it for longer; others want to be served
+        self._registry.wait_for_lock(0.0)  # a process that has had it that long may keep it, and other requests wait
         if self._fault is None:
             log.error("the registry cannot be written; what would write to it is refused", why=str(error))
         self._fault = str(error)

@@ -63,7 +63,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Where a gateway that is ready can be reached."""
+    """Where to reach a gateway that is ready."""
 
     pid: int
     host: str
@@ -169,7 +169,7 @@ class _RunningGateway:
         self._boot = secrets.token_hex(8) if inherited is None else inherited.boot
         self._next_boot = secrets.token_hex(8)
         self._intake = Intake()
-        self._ended: asyncio.Future[bool]  # whether the gateway is to run anew
+        self._ended: asyncio.Future[bool]  # whether the gateway restarts in place
         self._service_manager = ServiceManager()
         self._watchdog = Watchdog(self._service_manager, self._intake.put)
         self._performer: Performer
@@ -197,11 +197,11 @@ class _RunningGateway:
 
     @property
     def overtaken(self) -> bool:
-        """Whether a signal wants a stop, so late that the restart has begun."""
+        """Whether a signal requested a stop so late that the restart had begun."""
         return self._succession.overtaken
 
     async def _open(self, opened: contextlib.AsyncExitStack) -> list[socket.socket]:
-        """Everything, in the order in which one needs the other; the listening sockets."""
+        """Open everything, each part after those that it needs; returns the listening sockets."""
         opened.callback(self._close_unused)
         settings = self._settings.current
         workers = slots(settings.config.supervisor.workers)
@@ -230,7 +230,7 @@ class _RunningGateway:
         return list(listeners.values())
 
     def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
-        """End what earlier lives left running, and see that this one leaves nothing."""
+        """Kill what earlier lives left running, and start the reaper, so that this life leaves nothing."""
         self._sweep_leftovers()
         lives = (self._boot, self._next_boot)  # what makes the next one ready dies with this one
         reaper_process = ReaperProcess(*(f"{OWNER_VARIABLE}={self._mark(boot)}" for boot in lives))
@@ -239,7 +239,7 @@ class _RunningGateway:
     def _open_listeners(
         self, opened: contextlib.AsyncExitStack, settings: Settings, workers: int
     ) -> dict[int, socket.socket]:
-        """A public socket for each slot: those of an earlier life of this process first."""
+        """Open a public socket for each slot; those of an earlier life of this process are used first."""
         api = settings.config.api_server
         left, self._unused_listeners = self._unused_listeners, ()
         return opened.enter_context(open_listeners(api.host, api.port, workers, left))
@@ -253,7 +253,7 @@ class _RunningGateway:
         control: ControlServer,
         background: Background,
     ) -> None:
-        """The workers' pool, what prepares a next life, and who acts on both."""
+        """Make the pool, the preparation of a next life, and the performer of effects on both."""
         pool = Pool(
             entry=self._entry,
             mark=self._mark(self._boot),
@@ -305,7 +305,7 @@ class _RunningGateway:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they may wait since an earlier life of this process
 
     def _close_unused(self) -> None:
-        """What an earlier life left and a start that failed did not come to take."""
+        """Close what an earlier life left and this start did not use, because it failed."""
         for descriptor in self._unused_listeners:
             os.close(descriptor)
         if self._unused_server is not None:
@@ -317,11 +317,11 @@ class _RunningGateway:
         self._intake.put(StopAsked(now=False, by=signal_name))
 
     def _deliver(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
-        """From the actor's thread: do these, then tell me more."""
+        """From the actor's thread: have the loop perform these."""
         self._loop.call_soon_threadsafe(self._perform, effects, tick_at)
 
     def _failed(self, error: BaseException) -> None:
-        """From the actor's thread: it is dead."""
+        """From the actor's thread: the actor died."""
         self._loop.call_soon_threadsafe(self._fail, error)
 
     def _perform(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:
@@ -342,7 +342,7 @@ class _RunningGateway:
             self._ended.set_exception(error)
 
     def _arm(self, at: float | None) -> None:
-        """Have a tick at this time. One that is due earlier stays: it finds nothing to do, and asks again."""
+        """Arm the next tick. One that is due earlier stays: it finds nothing to do, and arms the next one."""
         if at is None or (self._tick is not None and self._tick_at <= at):
             return
         if self._tick is not None:
@@ -380,7 +380,7 @@ class _RunningGateway:
             http=Listening(host=serving.host, port=serving.port),
         )
 
-    # -- what nobody may leave behind ---------------------------------------------------------------------------------
+    # -- what must not stay behind -------------------------------------------------------------------------------------
     def _mark(self, boot: str) -> str:
         """The owner mark that all processes of a life share."""
         return f"{home_mark(self._home.root)}:{boot}:"

@@ -1,4 +1,4 @@
-"""The settings that are in force while the gateway runs, and how they become others."""
+"""The settings that are in force while the gateway runs, and how a reload changes them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from hermes_actors.wire.messages import Configure, Reconfigure
 from hermes_actors.wire.messages import WorkerSettings as PlainSettings
 from hermes_actors.wire.refusals import RefusalCode
 
-READ_TIMEOUT_S = 1.5  # for the files; with the workers' answers it is less than hermes-ctl waits
+READ_TIMEOUT_S = 1.5  # for the files; together with the workers' responses it is less than hermes-ctl waits
 
 log = structlog.get_logger(__name__)
 
 
 class LiveSettings:
-    """What every worker that starts now is configured with.
+    """The settings of each worker that starts now.
 
     Args:
         settings: of the start.
@@ -39,7 +39,7 @@ class LiveSettings:
         self._one_at_a_time = asyncio.Lock()  # or the older of two readings might stay
 
     async def reload(self, reply_to: ReplyTo | None) -> SettingsLoaded | SettingsRefused:
-        """Put in force what the files say now, as far as it can change while the gateway runs."""
+        """Apply what the files say now, as far as it can change while the gateway runs."""
         if self._read is None:
             why = "this gateway was started without a way to read its configuration again: restart it"
             return SettingsRefused(reply_to=reply_to, error=RefusalCode.BAD_REQUEST, why=why)
@@ -87,7 +87,7 @@ class LiveSettings:
 
 
 def limits(config: Config) -> Limits:
-    """The bounds that the supervisor goes by."""
+    """The supervisor's bounds in a configuration."""
     supervisor = config.supervisor
     return Limits(
         heartbeat_s=supervisor.heartbeat_seconds,

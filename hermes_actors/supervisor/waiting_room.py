@@ -62,7 +62,7 @@ def wait(home: Home, api: ApiServerConfig, why: str) -> bool:
     """Refuse all that comes until the disk can be written. Call it in the main thread.
 
     Returns:
-        Whether it can be; False: a signal wants a stop.
+        Whether it can be; False: a signal requested a stop.
 
     Raises:
         ListenFailed: the public address cannot be listened on.
@@ -126,7 +126,7 @@ def _can_write(home: Home) -> bool:
 
 @contextlib.contextmanager
 def _heard(stop: asyncio.Event) -> Iterator[None]:
-    """Signals end the wait; while nobody hears them they are blocked, as before."""
+    """Signals end the wait; they are blocked before and after it."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -141,7 +141,7 @@ def _heard(stop: asyncio.Event) -> Iterator[None]:
 
 
 def _control(home: Home, why: str) -> ControlServer:
-    """Operators are told why nothing can be done."""
+    """A control socket that answers each request with why nothing can be done."""
 
     def refuse(event: Event) -> None:
         assert isinstance(event, OperatorAsked)

@@ -3,7 +3,7 @@
 Off, a point is the call of an empty function. With ``HERMES_ACTORS_FAULT=<path of a Unix socket>`` in the environment,
 which workers inherit, whoever comes to a point tells the one who listens there ``<pid> <name>`` and a line feed, and
 the thread stands still until that connection ends or a byte comes back. So the listener sees every point in order,
-counts them over the whole gateway, and chooses the one that matters. Where nobody listens, work goes on.
+counts them over the whole gateway, and chooses the one that matters. Without a listener, work goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Mapping
 
 VARIABLE = "HERMES_ACTORS_FAULT"
-HELD_MOST_S = 120.0  # a listener that forgets somebody must not hold a process for ever
+HELD_MOST_S = 120.0  # a listener that forgets a process must not hold it for ever
 
 # What has been done, and what not yet, when a thread stands there.
 SUPERVISOR_POINTS: Mapping[str, str] = {
@@ -30,7 +30,7 @@ SUPERVISOR_POINTS: Mapping[str, str] = {
     "drain.sent": "the workers were told of a drain",
     "seal.sent": "the workers were asked what runs at the deadline",
     "seal.answered": "all have answered, and nothing of it is recorded",
-    "cuts.recorded": "marks and strikes of what is to be cut are on disk, nobody was told",
+    "cuts.recorded": "marks and strikes of what will be cut are on disk, and no worker was told",
     "cut.sent": "the workers were told to cut",
     "stop.sent": "the workers were told to end",
     "exec": "all is closed and left to the next life of this process, which is about to begin",
@@ -38,8 +38,8 @@ SUPERVISOR_POINTS: Mapping[str, str] = {
 WORKER_POINTS: Mapping[str, str] = {
     "journal.commit": "a shard's transaction is done, not committed",
     "journal.committed": "it is committed, and those who wait for it do not know",
-    "turn.admitted": "the message is on disk, and nobody has been told",
-    "turn.parked": "the message is on disk for the time after a drain, and nobody has been told",
+    "turn.admitted": "the message is on disk, and its caller has not been told",
+    "turn.parked": "the message is on disk for the time after a drain, and its caller has not been told",
     "turn.begun": "the turn runs and has done nothing; it is on disk, or on its way there",
     "turn.append": "the model asked for tools, which is not in the transcript yet",
     "turn.appended": "it is in the transcript, and no tool was called",
@@ -47,7 +47,7 @@ WORKER_POINTS: Mapping[str, str] = {
     "tool.call": "the call is on its way to the tool server",
     "tool.returned": "the tool's result is here, and nothing of it on disk",
     "turn.finish": "the turn came to its end, which is not on disk",
-    "turn.finished": "the end is on disk, and nobody has been told",
+    "turn.finished": "the end is on disk, and its caller has not been told",
     "turn.absolved": "where it was a success, the session's marks and strikes are cleared, on disk",
     "turn.told": "the end was told to those who listen",
     "drain.heard": "a drain began here: nothing begins any more",

@@ -1,7 +1,7 @@
-"""What the supervisor and a worker say to each other.
+"""The messages between the supervisor and a worker.
 
-Every message that concerns a shard carries its fence: the number of its ownership, which only grows. Requests carry an
-id of the asker's choosing; the answer repeats it.
+Every message about a shard carries its fence: the number of its ownership, which only grows. A request carries a number
+that its sender chose; the answer repeats it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Configure:
 
 @message("assign")
 class Assign:
-    """The whole shard table, each time it changes. A worker opens what it newly owns and lets go of the rest."""
+    """The whole shard table, each time it changes. A worker opens the shards that it gained, and closes the others."""
 
     owners: dict[int, list[int]]  # shard -> [slot, fence]
     up: list[int]  # slots whose workers serve, and have a socket for other workers
@@ -101,7 +101,7 @@ class Reckoned:
     """Answer to :class:`Opened` and :class:`Attest`: what the registry makes of a shard's file."""
 
     request: int
-    since: int | None  # the sessions of turns with larger numbers are to be attested, perhaps again; None: none
+    since: int | None  # the worker attests the sessions of turns with larger numbers, perhaps again; None: none
     lost: str | None  # why some or all of what the file had is gone
 
 
@@ -114,7 +114,7 @@ class Recorded:
 
 @message("drain")
 class Drain:
-    """Begin no turn any more, tell those whose turns run, and say :class:`NoTurnRuns` once none does.
+    """Begin no turn any more, tell the callers whose turns run, and send :class:`NoTurnRuns` once none does.
 
     It comes again, with the same number, when something of it changes.
     """
@@ -123,7 +123,7 @@ class Drain:
     reason: str  # restart_timeout | shutdown_timeout: what a turn that is cut in the end was cut by
     then: str  # restart | stop | hold: what follows
     deadline: float  # seconds since the epoch
-    asker: str | None  # session key: the turn that asked for this is not waited for
+    asker: str | None  # key of the session whose turn requested this; do not wait for that turn
 
 
 @message("drain_over")
@@ -133,7 +133,7 @@ class DrainOver:
 
 @message("seal")
 class Seal:
-    """Say which turns run at this moment, and let none of them end by itself before :class:`Cut` comes."""
+    """Report which turns run at this moment, and let none of them end by itself before :class:`Cut` comes."""
 
     request: int
 
@@ -155,7 +155,7 @@ class RestartActor:
 
 @message("reconfigure")
 class Reconfigure:
-    """A new configuration, valid as a whole; what a worker can change while it runs, it changes, then it answers."""
+    """A new, valid configuration. The worker applies what it can change while it runs, then it answers."""
 
     request: int
     settings: WorkerSettings = UNFILLED
@@ -185,7 +185,7 @@ class Ready:
 
 @message("heartbeat")
 class Heartbeat:
-    """The worker's loop turns. Also what changed since the last one that the registry wants to know."""
+    """The worker's loop runs. It also reports what changed since the last one, for the registry."""
 
     load: Load
     active: dict[str, float]  # session key -> last activity, seconds since the epoch
@@ -279,7 +279,7 @@ class Recovered:
 
 @message("succeeded")
 class Succeeded:
-    """A turn of a session with marks or strikes succeeded, and is on disk; its end is told after the answer."""
+    """A turn of a session with marks or strikes succeeded, and is on disk; the caller gets its end after the answer."""
 
     request: int
     key: str
@@ -290,7 +290,7 @@ class Succeeded:
 
 @message("resume")
 class Resume:
-    """A session wants the transcript back that was set aside; answered with :class:`Activated`, or ``not_found``."""
+    """A session goes back to the transcript that was set aside; answered with :class:`Activated`, or ``not_found``."""
 
     request: int
     key: str
@@ -317,7 +317,7 @@ class Sealed:
 
 @message("restart_wanted")
 class RestartWanted:
-    """An administrator asked for a planned restart in a message; nobody waits for that session's turn."""
+    """An administrator requested a planned restart in a message; the drain does not wait for that session's turn."""
 
     key: str
 

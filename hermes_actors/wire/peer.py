@@ -9,7 +9,7 @@ from typing import NamedTuple
 _UCRED = struct.Struct("3i")
 
 
-class Peer(NamedTuple):
+class Credentials(NamedTuple):
     """A process, as it was when it connected or began to listen."""
 
     pid: int
@@ -17,10 +17,10 @@ class Peer(NamedTuple):
     gid: int
 
 
-def peer_of(connection: socket.socket) -> Peer:
+def peer_of(connection: socket.socket) -> Credentials:
     """The process at the other end.
 
     Raises:
         OSError: it is no Unix socket, or not connected.
     """
-    return Peer._make(_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+    return Credentials._make(_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))

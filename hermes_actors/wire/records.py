@@ -11,7 +11,7 @@ Flaw = Literal["new", "damaged", "cut"]  # of a shard's file: it had to be made;
 
 @record("cut_turn")
 class CutTurn:
-    """A running turn that was cut, or is to be."""
+    """A running turn that was cut, or will be."""
 
     key: str  # of its session
     turn_id: str

@@ -49,7 +49,7 @@ class RefusalCode(StrEnum):
     CONFIGURATION = "configuration", 422  # the configuration on disk cannot be used
     CANNOT_RESTART = "cannot_restart", 409  # the code on disk cannot serve
     CANCELLED = "cancelled", 409  # an operator cancelled the drain
-    OVERRULED = "overruled", 409  # a later request wants another end
+    OVERRULED = "overruled", 409  # a later request asks for another end
     NOT_DRAINING = "not_draining", 409
     NOT_SUSPENDED = "not_suspended", 409
     TOO_LARGE = "too_large", 500  # the response is larger than a frame

@@ -20,7 +20,7 @@ FIELDS: dict[
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    """``attrgetter`` gives a bare value for one name and fails on none; a message wants a tuple always."""
+    """Reads the fields as a tuple. ``attrgetter`` alone gives a bare value for one name, and fails for none."""
     if not names:
         return lambda _: ()
     if len(names) == 1:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.core.sessions.losses import NOT_KNOWN, Known, is_behind, lost_of_shard
-from hermes_actors.core.sessions.marks import Marks
+from hermes_actors.core.sessions.marks import MarkRecord
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.wire.records import Flaw, Found, LatestTurn
 
@@ -25,7 +25,7 @@ def entry(session_id: str, former_id: str | None = None) -> SessionEntry:
         shard=0,
         created_at=0,
         last_active_at=0,
-        marks=Marks(former_id=former_id),
+        marks=MarkRecord(former_id=former_id),
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_actors.core.sessions import marks
-from hermes_actors.core.sessions.marks import BY_OPERATOR, TABLE, UNMARKED, Happening, Marks, Standing
+from hermes_actors.core.sessions.marks import BY_OPERATOR, TABLE, UNMARKED, Happening, MarkRecord, Standing
 
 CUT = marks.cut(UNMARKED, "crash", "turn_1", 5.0)
 STUCK = marks.stuck(CUT, "crash", 6.0)
@@ -21,7 +21,7 @@ def test_every_standing_knows_what_every_happening_makes_of_it() -> None:
 
 
 def test_a_cut_marks_a_session_with_reason_time_and_turn() -> None:
-    assert Marks(Standing.RESUME_PENDING, "crash", 5.0, "turn_1") == CUT
+    assert MarkRecord(Standing.RESUME_PENDING, "crash", 5.0, "turn_1") == CUT
 
 
 def test_the_same_cut_told_again_keeps_its_first_reason() -> None:
@@ -49,20 +49,20 @@ def test_a_success_clears_the_mark() -> None:
 
 
 def test_a_message_begins_afresh_what_was_suspended_and_keeps_the_old_transcript() -> None:
-    assert Marks(Standing.CLEAR, former_id="ses_old", untold_reason="crash", untold_at=6.0) == FRESH
+    assert MarkRecord(Standing.CLEAR, former_id="ses_old", untold_reason="crash", untold_at=6.0) == FRESH
 
 
 def test_that_it_began_afresh_is_told_until_a_success_even_over_another_cut() -> None:
     cut_again = marks.cut(FRESH, "crash", "turn_5", 9.0)
 
     assert (cut_again.untold_reason, FRESH.plain, cut_again.plain) == ("crash", False, False)
-    assert marks.succeed(cut_again) == Marks(former_id="ses_old")
+    assert marks.succeed(cut_again) == MarkRecord(former_id="ses_old")
 
 
 def test_a_suspended_session_that_is_resumed_goes_on_with_its_transcript_and_the_note_of_its_cut() -> None:
     assert marks.resume(STUCK, "ses_old") == (
         "ses_old",
-        Marks(Standing.RESUME_PENDING, "crash", 6.0, "turn_1"),
+        MarkRecord(Standing.RESUME_PENDING, "crash", 6.0, "turn_1"),
     )
 
 
@@ -88,8 +88,8 @@ def test_the_person_is_told_who_suspended_the_session() -> None:
 def test_a_session_that_began_afresh_goes_back_and_forth_between_its_two_transcripts() -> None:
     back = marks.resume(marks.succeed(FRESH), "ses_new")
 
-    assert back == ("ses_old", Marks(former_id="ses_new"))
-    assert marks.resume(back[1], "ses_old") == ("ses_new", Marks(former_id="ses_old"))
+    assert back == ("ses_old", MarkRecord(former_id="ses_new"))
+    assert marks.resume(back[1], "ses_old") == ("ses_new", MarkRecord(former_id="ses_old"))
 
 
 def test_there_is_nothing_to_resume_where_nothing_was_set_aside() -> None:
@@ -99,8 +99,8 @@ def test_there_is_nothing_to_resume_where_nothing_was_set_aside() -> None:
 
 def test_a_reset_clears_the_mark_and_what_was_set_aside_can_still_be_resumed() -> None:
     assert marks.reset(CUT, "ses_now") == UNMARKED
-    assert marks.reset(STUCK, "ses_old") == Marks(former_id="ses_old")
-    assert marks.reset(marks.succeed(FRESH), "ses_new") == Marks(former_id="ses_old")
+    assert marks.reset(STUCK, "ses_old") == MarkRecord(former_id="ses_old")
+    assert marks.reset(marks.succeed(FRESH), "ses_new") == MarkRecord(former_id="ses_old")
 
 
 @given(st.lists(st.sampled_from(Happening)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hermes_actors.core.sessions import marks as marking
 from hermes_actors.core.sessions.lives import Incident, Life, What
-from hermes_actors.core.sessions.marks import BY_OPERATOR, UNMARKED, Marks, Standing
+from hermes_actors.core.sessions.marks import BY_OPERATOR, UNMARKED, MarkRecord, Standing
 from hermes_actors.core.sessions.why import Records, Story, story
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.operations.results import Loss
@@ -27,7 +27,7 @@ def incident(what: What, at: float, *, reason: str | None = None, boot: str = "b
 
 def told(
     *incidents: Incident,
-    marks: Marks = UNMARKED,
+    marks: MarkRecord = UNMARKED,
     strikes: int = 0,
     lives: tuple[Life, ...] = (),
     running: bool = True,
@@ -249,7 +249,7 @@ def test_what_happened_is_told_in_the_order_in_which_it_was_recorded_though_the_
 
 
 MARKS = st.builds(
-    Marks,
+    MarkRecord,
     standing=st.sampled_from(Standing),
     reason=st.sampled_from([None, "crash", "restart_timeout", BY_OPERATOR]),
     at=st.none() | st.floats(0, NOW),
@@ -271,7 +271,7 @@ LIVES = st.builds(Life, st.sampled_from(["b1", "b2"]), st.floats(0, NOW), TIMES,
 
 @given(st.lists(INCIDENTS, max_size=6), MARKS, st.integers(0, 4), st.lists(LIVES, max_size=3), st.booleans())
 def test_any_records_make_a_story_with_a_next_step_in_order(
-    incidents: list[Incident], marks: Marks, strikes: int, lives: list[Life], running: bool
+    incidents: list[Incident], marks: MarkRecord, strikes: int, lives: list[Life], running: bool
 ) -> None:
     found = told(*incidents, marks=marks, strikes=strikes, lives=tuple(lives), running=running)
 

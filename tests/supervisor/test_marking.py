@@ -20,7 +20,7 @@ from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.home import Home
 from hermes_actors.records import ledger_file, registry_file
-from hermes_actors.records.database import Database
+from hermes_actors.records.database import RegistryDatabase
 from hermes_actors.records.ledger_file import LedgerFile, LedgerUnreadable
 from hermes_actors.records.registry import Registry
 from hermes_actors.supervisor.recorder import open_ledger
@@ -439,7 +439,7 @@ class Lives(RuleBasedStateMachine):
         database = sqlite3.connect(":memory:", isolation_level=None)
         for script in registry_file.MIGRATIONS:
             database.executescript(script)
-        self.registry = Registry(Database(database), Path("nowhere"))
+        self.registry = Registry(RegistryDatabase(database), Path("nowhere"))
         self.clock = Clock()
         self.file = LedgerFile.remembered(Path("nowhere"), LedgerUnreadable("in memory"))
         self.known = {key: Known() for key in KEYS}

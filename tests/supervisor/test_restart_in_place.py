@@ -98,7 +98,7 @@ def test_the_process_stays_with_everything_new_in_it_and_the_configuration_of_no
     assert after["http"] == before["http"]
     assert not set(gateway.pids()) & set(old)
     assert gateway.tell("told")["config"]["agent"]["max_turns"] == 7
-    assert "started anew" not in (gateway.home.logs / "supervisor.log").read_text()  # the fork server was handed over
+    assert "started again" not in (gateway.home.logs / "supervisor.log").read_text()  # the fork server was handed over
 
 
 def test_connections_that_come_while_nobody_serves_are_answered_by_the_next_life(gateway: GatewayProcess) -> None:

@@ -1,11 +1,11 @@
-"""The drain: turns that run may end until a deadline; what runs then is sealed, recorded, and only then cut.
+"""The drain: running turns may end until a deadline. What runs then is sealed, marked, and only then cut.
 
     serving ──asked──▶ draining ──nothing runs, or the deadline──▶ sealing ──all answered──▶ cuts recorded ──▶ stopping
        ▲                   │                                                                      └──▶ held ──▶ stopping
        └──────cancelled────┴────────────────────────────────────────────────────────────────────────────┘
 
-What is cut is decided by what runs at the deadline, not when the drain began: between seal and cut no turn ends by
-itself, so what is marked is exactly what is interrupted.
+The turns that run at the deadline are cut, not those that ran when the drain began. Between seal and cut no turn ends
+by itself, so exactly the marked turns are interrupted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hermes_actors.wire.messages import DrainOver, NoTurnRuns, Recovered, Restar
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.refusals import RefusalCode
 
-SEAL_ANSWER_S = 2.0  # for a worker to tell what runs; one that is silent is killed, and recovered at the next start
+SEAL_ANSWER_S = 2.0  # for a worker to report what runs; a silent one is killed, and its shards recovered
 MOST_WAITING = 100  # requests of operators for a drain's end
 AFTER_DEADLINE_S = SEAL_ANSWER_S + STOP_S + EXIT_WAIT_S + 5.0  # from a drain's deadline to the end, with a reserve
 
@@ -44,12 +44,12 @@ _STRONGER = (Then.HOLD, Then.RESTART, Then.STOP)  # of two requests the later on
 
 
 def signalled(event: StopAsked) -> DrainRequest:
-    """What a signal wants."""
+    """What a signal requests."""
     return DrainRequest(then=Then.STOP, timeout_s=0.0 if event.now else None, by=event.by, signal=True)
 
 
 def wanted(message: RestartWanted) -> DrainRequest:
-    """What an administrator's message wants."""
+    """What an administrator's message requests."""
     return DrainRequest(then=Then.RESTART, by=f"/restart in {message.key}", asker=message.key)
 
 
@@ -84,7 +84,7 @@ def _refusal(state: State, request: DrainRequest) -> Effect | None:
 
 def _begin(state: State, request: DrainRequest, timeout_s: float, now: float) -> Result:
     if state.phase is Phase.STARTING:
-        timeout_s = 0.0  # nobody was told yet that it serves
+        timeout_s = 0.0  # no client uses the gateway yet
     drain = DrainInProgress(
         number=state.drains + 1,
         then=request.then,
@@ -113,7 +113,7 @@ def _join(state: State, drain: DrainInProgress, request: DrainRequest, timeout_s
         waiting=(*drain.waiting, request.reply_to) if request.reply_to else drain.waiting,
     )
     told: tuple[Effect, ...] = ()
-    if state.phase is Phase.HELD:  # nothing runs; but what waits is to be known
+    if state.phase is Phase.HELD:  # nothing runs; but the reply says what waits
         joined = replace(joined, by=request.by, began_at=now, deadline=now, crashed=(), outcome=None)
         state = replace(state, phase=Phase.DRAINING)
     elif joined.seal is None and _order(joined) != _order(drain):
@@ -131,7 +131,7 @@ def _join(state: State, drain: DrainInProgress, request: DrainRequest, timeout_s
 
 
 def cancel(state: State, by: ReplyTo, book: Book) -> Result:
-    """Serve again, where nothing was cut yet or the gateway is held."""
+    """Serve again, if nothing was cut yet or the gateway is held."""
     drain = state.drain
     if drain is None or drain.seal is not None or state.phase in (Phase.STOPPING, Phase.STOPPED):
         why = "no drain is on its way" if drain is None else "the drain is past its deadline: what ran is being cut"
@@ -155,14 +155,14 @@ def _called_off(state: State, drain: DrainInProgress, book: Book, error: Refusal
 
 
 def greeting(state: State, process: Process) -> tuple[Effect, ...]:
-    """What a worker that starts during a drain is told before it owns anything."""
+    """What a worker that starts during a drain must know before it owns a shard."""
     if state.drain is None or state.phase not in (Phase.DRAINING, Phase.HELD):
         return ()
     return _message(state, state.drain, (process,))
 
 
 def drained(state: State, process: Process, message: NoTurnRuns) -> Result:
-    """One worker less to wait for."""
+    """Stop waiting for a worker: no turn runs there."""
     if state.drain is None or message.number != state.drain.number:  # that one was cancelled
         return state, ()
     drained = state.drain.drained | {process}
@@ -170,7 +170,7 @@ def drained(state: State, process: Process, message: NoTurnRuns) -> Result:
 
 
 def sealed(state: State, process: Process, message: Sealed) -> Result:
-    """Keep a worker's answer; one that comes too late, or of who was not asked, is nobody's."""
+    """Keep a worker's answer; drop one that is late, or from a worker that got no request."""
     seal = None if state.drain is None else state.drain.seal
     if state.drain is None or seal is None or message.request != seal.request or process not in seal.waiting:
         return state, ()
@@ -185,7 +185,7 @@ def sealed(state: State, process: Process, message: Sealed) -> Result:
 
 
 def died(before: State, after: State) -> State:
-    """Note the shards of workers that are gone: what ran there is known once another has read them."""
+    """Note the shards of workers that died: what ran there is known once the next owner has read them."""
     gone = {process.slot for process in set(before.live).difference(after.live)}
     if not gone or after.drain is None or after.phase is not Phase.DRAINING:
         return after
@@ -194,7 +194,7 @@ def died(before: State, after: State) -> State:
 
 
 def recovered(state: State, message: Recovered) -> State:
-    """One of these was read: whom the death cut is told with those that the drain cuts."""
+    """Such a shard was read: the sessions that the death cut are reported with those that the drain cuts."""
     drain = state.drain
     if drain is None or message.shard not in {shard for _, shard in drain.unread}:
         return state
@@ -207,7 +207,7 @@ def recovered(state: State, message: Recovered) -> State:
 
 
 def settle(state: State, now: float, book: Book) -> Result:
-    """Seal when nothing is left to wait for, conclude when all have answered."""
+    """Seal when no turn is left to wait for, conclude when all workers have answered."""
     effects: tuple[Effect, ...] = ()
     if state.phase is not Phase.DRAINING or state.drain is None:
         return state, effects
@@ -223,7 +223,7 @@ def settle(state: State, now: float, book: Book) -> Result:
 
 
 def ended(state: State, now: float) -> tuple[Effect, ...]:
-    """The last there is to do, when no worker is left."""
+    """What to do when no worker is left."""
     drain = state.drain
     assert drain is not None, "nothing else ends the gateway"
     assert drain.outcome is not None
@@ -232,14 +232,14 @@ def ended(state: State, now: float) -> tuple[Effect, ...]:
 
 
 def alarms(state: State) -> Iterator[Alarm]:
-    """When there is no more waiting: :func:`settle` does it, after every event."""
+    """When the drain stops waiting: :func:`settle` does it, after every event."""
     if state.drain is not None and state.phase is Phase.DRAINING:
         seal = state.drain.seal
         yield state.drain.deadline if seal is None else seal.deadline, lambda later, _now, _book: (later, ())
 
 
 def forgive(state: State, now: float) -> State:
-    """The supervisor itself did not run for a while: answers may wait to be read."""
+    """Give the workers more time: the supervisor itself did not run for a while, and their answers may wait."""
     if state.drain is None or state.drain.seal is None:
         return state
     return replace(state, drain=replace(state.drain, seal=replace(state.drain.seal, deadline=now + SEAL_ANSWER_S)))
@@ -261,7 +261,7 @@ def _seal(state: State, drain: DrainInProgress, now: float) -> Result:
 
 
 def _stop_noted(state: State, drain: DrainInProgress, book: Book) -> State:
-    """Strikes from the first cut of this drain on belong to the end of this life; a hold may end with it too."""
+    """Note when this life began to cut: strikes from then on belong to its end. A hold may end with a stop too."""
     if drain.stop_noted:
         return state
     assert drain.sealed_at is not None
@@ -270,10 +270,10 @@ def _stop_noted(state: State, drain: DrainInProgress, book: Book) -> State:
 
 
 def _concluded(state: State, now: float, book: Book) -> Result:
-    """All have answered, or are late: mark what is cut, then cut it. Where that is not possible, a stop cuts nothing.
+    """All have answered, or are late: mark the running turns, then cut them.
 
-    Workers that stop with sealed turns leave these as running on disk, so the next start marks them as after a crash.
-    What is to go on after the drain goes on without it.
+    Where the disk refuses, a stop cuts nothing: workers that stop with sealed turns leave these as running on disk, so
+    the next start marks them as after a crash. A restart or a hold is called off.
     """
     drain = state.drain
     assert drain is not None
@@ -291,7 +291,7 @@ def _concluded(state: State, now: float, book: Book) -> Result:
 
 
 def _conclude(state: State, now: float, book: Book) -> Result:
-    """Mark and cut, then stop or hold. The silent are killed: the next start finds what they did."""
+    """Mark and cut, then stop or hold. Silent workers are killed: the next owner finds what ran there."""
     drain = state.drain
     assert drain is not None
     assert drain.seal is not None
@@ -336,7 +336,7 @@ def _hold(state: State, drain: DrainInProgress, now: float) -> Result:
 
 
 def _unknown(state: State, seal: Sealing) -> frozenset[int]:
-    """The shards of which no answer told what runs or waits there."""
+    """The shards about which no answer said what runs or waits there."""
     unread = {shard for shard, fault in state.broken.items() if not fault.serving}
     return state.unheard | unread | {shard for shard, owner in enumerate(state.owners) if owner.slot not in seal.whole}
 
@@ -345,7 +345,7 @@ def _unknown(state: State, seal: Sealing) -> frozenset[int]:
 
 
 def _order(drain: DrainInProgress) -> tuple[Then, float, str | None]:
-    """What workers know of it."""
+    """What workers know of the drain."""
     return drain.then, drain.deadline, drain.asker
 
 
@@ -363,7 +363,7 @@ def _message(state: State, drain: DrainInProgress, to: tuple[Process, ...]) -> t
 
 
 def _notice(state: State, drain: DrainInProgress, now: float) -> Effect:
-    """For the service manager. That it ends is told when nothing can cancel the drain any more."""
+    """For the service manager. It hears of the end once nothing can cancel the drain any more."""
     if state.phase is Phase.HELD:
         return Announce(about="held", within_s=0.0)
     within_s = max(0.0, drain.deadline - now) + AFTER_DEADLINE_S

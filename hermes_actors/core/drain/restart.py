@@ -1,7 +1,7 @@
-"""A planned restart is made ready before it drains anything; requests for one wait for that, and wait for it together.
+"""A planned restart is prepared before it drains anything. Requests for one wait together until it is.
 
-Where the next life could not serve, nothing was drained. Whoever wants the gateway to hold or to stop does not wait,
-and has the last word: what is prepared then is dropped, and so it is when an operator cancels it.
+Where the next life could not serve, nothing was drained. A later request to hold or to stop does not wait: it overrules
+the restart, and drops what was prepared. An operator can cancel the restart too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hermes_actors.wire.refusals import RefusalCode
 
 
 def asked(state: State, request: DrainRequest, now: float, book: Book) -> Result:
-    """Have a drain, where the gateway is to go on after it only if what it cuts can be marked."""
+    """Begin a drain. One after which the gateway goes on needs a disk that can mark what it cuts."""
     if request.then is Then.STOP:
         return _begun(state, request, now)
     if book.fault is not None:
@@ -38,7 +38,7 @@ def _not_begun(request: DrainRequest, fault: str) -> tuple[Effect, ...]:
 
 
 def _begun(state: State, request: DrainRequest, now: float) -> Result:
-    """Drain at once, unless a next life has to be made ready for it."""
+    """Drain at once, unless a next life must be prepared first."""
     if request.then is not Then.RESTART:
         why = f"{request.by} came later, and wants the gateway to {request.then.value}"
         state, ended = _end(state, RefusalCode.OVERRULED, why)
@@ -63,7 +63,7 @@ def _prepare(state: State, request: DrainRequest) -> Result:
 
 
 def prepared(state: State, event: RestartPrepared, now: float) -> Result:
-    """Drain for all who wait for it."""
+    """Drain for all requests that wait for the restart."""
     preparation = state.preparation
     if preparation is None or event.number != preparation.number:  # that one was dropped
         return state, ()
@@ -76,7 +76,7 @@ def prepared(state: State, event: RestartPrepared, now: float) -> Result:
 
 
 def refused(state: State, event: RestartRefused) -> Result:
-    """Tell all who wait for it that everything goes on."""
+    """Reply to all requests that wait for the restart: everything goes on."""
     if state.preparation is None or event.number != state.preparation.number:
         return state, ()
     log = Log(level="error", text="the restart is refused, and everything goes on", fields={"why": event.why})
@@ -85,7 +85,7 @@ def refused(state: State, event: RestartRefused) -> Result:
 
 
 def cancel(state: State, by: ReplyTo, book: Book) -> Result:
-    """Neither restart nor drain, where nothing was cut yet or the gateway is held."""
+    """Cancel restart and drain, if nothing was cut yet or the gateway is held."""
     if state.preparation is None:
         return drain.cancel(state, by, book)
     state, ended = _end(state, RefusalCode.CANCELLED, "an operator cancelled the restart")
@@ -97,7 +97,7 @@ def cancel(state: State, by: ReplyTo, book: Book) -> Result:
 
 
 def dropped(before: State, after: State) -> Iterator[Effect]:
-    """A next life that nobody wants any more."""
+    """Drop the next life when no restart follows any more."""
     if _wanted(before) and not _wanted(after):
         yield DropNextLife()
 

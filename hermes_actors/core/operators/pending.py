@@ -1,4 +1,4 @@
-"""Requests of operators that wait for workers: answered when all have responded, have died, or are late."""
+"""Requests of operators that wait for workers: each gets its reply when these have responded, died, or are late."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def wait(state: State, pending: Pending, now: float) -> tuple[State, int]:
 
 
 def responded(state: State, process: Process, answer: QueryResponse) -> Result:
-    """Keep a worker's response; drop one that comes too late, or from a worker that was not asked."""
+    """Keep a worker's response; drop one that is late, or from a worker that got no request."""
     pending = state.pending.get(answer.request)
     if pending is None or process not in pending.waiting:
         return state, ()
@@ -73,7 +73,7 @@ def responded(state: State, process: Process, answer: QueryResponse) -> Result:
 
 
 def settle(state: State, now: float, book: Book) -> Result:
-    """Answer the operators whose requests wait for no live worker any more, or have waited long enough."""
+    """Reply to the operators whose requests wait for no live worker any more, or have waited long enough."""
     live = frozenset(state.live)
     over = {number: one for number, one in state.pending.items() if now >= one.deadline or one.waiting.isdisjoint(live)}
     if not over:
@@ -83,7 +83,7 @@ def settle(state: State, now: float, book: Book) -> Result:
 
 
 def alarms(state: State) -> list[Alarm]:
-    """When requests are answered without the workers that are late: :func:`settle` does it, after every event."""
+    """When requests get their replies without the workers that are late: :func:`settle` does it, after every event."""
     return [(one.deadline, lambda later, _now, _book: (later, ())) for one in state.pending.values()]
 
 

@@ -1,4 +1,4 @@
-"""A new configuration for a gateway that runs: read, applied, given to the workers."""
+"""A new configuration for a gateway that runs: read it, apply it, send it to the workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hermes_actors.wire.refusals import RefusalCode
 
 
 def asked(state: State, reply_to: ReplyTo | None) -> Result:
-    """Have the configuration read, unless it is too late for another one."""
+    """Read the configuration again, unless the gateway stops."""
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
         return refused(
             state,
@@ -26,7 +26,7 @@ def asked(state: State, reply_to: ReplyTo | None) -> Result:
 
 
 def refused(state: State, event: SettingsRefused) -> Result:
-    """Say why everything stays as it is."""
+    """Report why nothing changed."""
     effects: tuple[Effect, ...] = (
         Log(level="error", text="configuration not reloaded; nothing changed", fields={"why": event.why}),
     )
@@ -36,7 +36,7 @@ def refused(state: State, event: SettingsRefused) -> Result:
 
 
 def loaded(state: State, event: SettingsLoaded, now: float) -> Result:
-    """Apply the new limits, and give the workers what changed; the operator's response comes when they have it."""
+    """Apply the new limits and send the workers what changed. The operator gets a reply when they have it."""
     changes = [f"{change.key}: {change.what} ({change.when})" for change in event.changes]
     log = Log(level="info", text="configuration reloaded", fields={"changes": changes})
     to = state.live if event.changes else ()

@@ -1,4 +1,4 @@
-"""What workers and operators ask of the supervisor."""
+"""Requests of operators, and which workers are heard."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from hermes_actors.wire.refusals import RefusalCode
 
 
 def refusal(state: State, process: Process, message: OfShard) -> Effect | None:
-    """Why a worker that does not own the shard, or not any more, is not heard; None where it does."""
+    """The refusal of a worker that does not own the shard of its message, or no longer; None where it owns it."""
     owner = Owner(process.slot, message.fence)
     if 0 <= message.shard < len(state.owners) and state.owners[message.shard] == owner:
         return None
@@ -77,7 +77,7 @@ def operator_asked(state: State, event: OperatorAsked, now: float, book: Book) -
 
 
 def sessions_found(state: State, event: SessionsFound, now: float, book: Book) -> Result:
-    """Go on with the request, if the name means exactly one session."""
+    """Go on with the request, if the name matches exactly one session."""
     reply_to, operation = event.reply_to, event.operation
     try:
         entry = only(operation.session, event.found)

@@ -30,11 +30,11 @@ from hermes_actors.wire.messages import Assign, Configure, Heartbeat, ShardBroke
 from hermes_actors.wire.records import Load
 
 HEARTBEATS_MISSED = 3  # after which a worker counts as hung
-READY_TIMEOUT_S = 30.0  # from spawn, or from what it told of its shards last, to ready
-STOP_S = 5.0  # for a worker whose turns are over to close what it has open
-STOP_NOW_S = 2.0  # the same where somebody is in a hurry
+READY_TIMEOUT_S = 30.0  # from spawn, or from its last report about a shard, to ready
+STOP_S = 5.0  # for a worker without running turns to close what it has open
+STOP_NOW_S = 2.0  # the same after a second signal, or for a stop with no time-out
 RECORD_RETRY_S = 1.0  # until a worker is tried again whose ownership could not be recorded
-LOST_EXIT_S = 1.0  # for a process whose link ended to end by itself: then its exit tells why, not our SIGKILL
+LOST_EXIT_S = 1.0  # for a process whose link ended to end by itself: its exit then says why, and not our SIGKILL
 EXIT_WAIT_S = 5.0  # from the last SIGKILL to the end without the exits of the killed
 
 Result = tuple[State, tuple[Effect, ...]]
@@ -53,7 +53,7 @@ def start(state: State, now: float, book: Book) -> Result:
 
 
 def spawn(state: State, slot: int, now: float, book: Book) -> Result:
-    """A new process for a slot: a new owner of its shards, so their fences grow before it starts."""
+    """Start a new process in a slot. It is a new owner of the shards, so their fences grow first."""
     worker = state.workers[slot]
     if book.fault is not None:
         return _postponed(state, worker, now, book.fault)
@@ -78,7 +78,7 @@ def spawn(state: State, slot: int, now: float, book: Book) -> Result:
 
 
 def _postponed(state: State, worker: Slot, now: float, why: str) -> Result:
-    """The disk cannot be written: no process may own what is not recorded as its own. That is no death of it."""
+    """The disk refuses: no process may own a shard before that is recorded. This does not count as a death."""
     waiting = replace(worker, state=WorkerState.RESTARTING, retry_at=now + RECORD_RETRY_S, unrecorded=True)
     if worker.unrecorded:
         return state.with_worker(waiting), ()
@@ -88,12 +88,12 @@ def _postponed(state: State, worker: Slot, now: float, why: str) -> Result:
 
 
 def spawned(state: State, event: WorkerSpawned, greeting: tuple[Effect, ...] = ()) -> Result:
-    """Introduce a process; one that was killed while it started only needs to go.
+    """Configure a process that has started; nothing is sent to one that was killed meanwhile.
 
     Args:
         state: before.
         event: what happened.
-        greeting: what it has to know before it owns anything.
+        greeting: what it must know before it owns a shard.
     """
     worker = state.workers[event.process.slot]
     if worker.state is not WorkerState.STARTING:
@@ -138,7 +138,7 @@ def ready(state: State, slot: int, now: float) -> Result:
 
 
 def beat(state: State, slot: int, beat: Heartbeat, now: float, book: Book) -> Result:
-    """Remember that the worker lives, and what it said."""
+    """Note a heartbeat, and what it reports."""
     worker = replace(state.workers[slot], heard_at=now, load=beat.load)
     turns = {shard: turn for shard, turn in beat.reached.items() if shard in state.shards_of(slot)}
     if beat.active or turns:
@@ -147,7 +147,7 @@ def beat(state: State, slot: int, beat: Heartbeat, now: float, book: Book) -> Re
 
 
 def goes_on(state: State, slot: int, now: float) -> State:
-    """A worker that starts shows that it does not hang: it may have much to read."""
+    """A starting worker sent something, so it does not hang: it may have much to read."""
     worker = state.workers[slot]
     return state.with_worker(replace(worker, since=now)) if worker.state is WorkerState.STARTING else state
 
@@ -165,9 +165,9 @@ def shard_broke(state: State, slot: int, broken: ShardBroken) -> Result:
 
 
 def lost(state: State, event: WorkerLost, now: float) -> Result:
-    """A worker without a link is of no use. Most are dying, and their exit says of what: wait for it a moment.
+    """A worker lost its link. Most such workers are dying: wait a moment for the exit, which says why.
 
-    One that stops closes its link by itself.
+    A worker that stops closes its link by itself.
     """
     worker = state.workers[event.process.slot]
     if worker.state not in _LIVE:
@@ -217,12 +217,12 @@ def _judged(state: State, worker: Slot, now: float, jitter: float) -> Slot:
         outcome, delay_s = WorkerState.RESTARTING, restart_delay_s(len(failed_at), jitter)
     retry_at = now + delay_s
     if state.drain is not None and state.drain.seal is not None:
-        retry_at = max(retry_at, state.drain.seal.deadline)  # by then nobody may need a replacement
+        retry_at = max(retry_at, state.drain.seal.deadline)  # by then the gateway may be stopping
     return replace(worker, state=outcome, failed_at=failed_at, slow_tries=slow_tries, retry_at=retry_at)
 
 
 def stop(state: State, within_s: float, now: float) -> Result:
-    """Stop every worker; those that are not gone within the time are killed. Again, to have it sooner."""
+    """Stop every worker, and kill those that are still there after the time. A second call can shorten the time."""
     deadline = now + within_s if state.stop_deadline is None else min(now + within_s, state.stop_deadline)
     state = replace(state, phase=Phase.STOPPING, stop_deadline=deadline)
     effects: list[Effect] = [Log(level="info", text="stopping", fields={"within_s": round(deadline - now, 2)})]
@@ -254,7 +254,7 @@ def _over(state: State) -> State:
 
 
 def kill(state: State, slot: int, now: float, why: str) -> Result:
-    """A worker that is of no use any more goes at once; its exit tells the rest."""
+    """SIGKILL a worker. Its exit does the rest."""
     worker = state.workers[slot]
     fields = {"worker": slot, "generation": worker.generation, "pid": worker.pid, "why": why}
     return state.with_worker(replace(worker, state=WorkerState.KILLED, since=now, lost=None)), (
@@ -267,7 +267,7 @@ def kill(state: State, slot: int, now: float, why: str) -> Result:
 
 
 def alarms(state: State) -> Iterator[Alarm]:
-    """What is to be done at which time if nothing else happens before."""
+    """What to do at which time, if nothing else happens before."""
     if state.stop_deadline is not None:
         yield state.stop_deadline, _stop_overdue
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
@@ -285,7 +285,7 @@ def alarms(state: State) -> Iterator[Alarm]:
 
 
 def forgive(state: State, now: float) -> State:
-    """Measure live workers from now on: the supervisor itself did not run for a while, so it heard nobody."""
+    """Measure live workers from now on: the supervisor itself did not run for a while, so it heard no worker."""
     for worker in state.workers:
         if worker.state is WorkerState.STARTING or worker.lost is not None:
             state = state.with_worker(replace(worker, since=now))
@@ -311,7 +311,7 @@ def _retry(slot: int, state: State, now: float, book: Book) -> Result:
 
 
 def _stop_overdue(state: State, now: float, _book: Book) -> Result:
-    """Kill who did not stop in time; then do not wait for ever for the exits of the killed."""
+    """Kill the workers that did not stop in time; later, stop waiting for the exits of killed ones."""
     left = [worker for worker in state.workers if worker.state is not WorkerState.STOPPED]
     if all(worker.state is WorkerState.KILLED and now - worker.since >= EXIT_WAIT_S for worker in left):
         fields = {"workers": [worker.slot for worker in left]}

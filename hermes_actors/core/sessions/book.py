@@ -1,4 +1,4 @@
-"""What one event finds in the records, and what it changes there. A change is seen by what reads after it."""
+"""What a decision reads in the records and changes there. It reads its own changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BadCursor(ValueError):
 
 
 class Rows(Protocol):
-    """The registry as the open transaction has it: what a decision may look up."""
+    """What a decision may look up in the registry, as the open transaction has it."""
 
     def session(self, key: str) -> SessionEntry | None:
         """The session of a key, or None."""
@@ -43,20 +43,20 @@ class Rows(Protocol):
         """The latest lives of the supervisor, the present one first."""
 
     def token(self) -> str:
-        """20 hex digits that nobody can guess."""
+        """20 random hex digits, for an id that cannot be guessed."""
 
     def stored(self) -> StoredFacts:
-        """What the status says of the records."""
+        """What the status reports about the records."""
 
 
 class Book:
-    """The records in the hands of one decision.
+    """The records, for one decision.
 
     Args:
         rows: the registry.
         state: before the event; it has the ledger.
         now: monotonic seconds.
-        fault: why nothing can be written; what no part of the gateway waits for is left out then.
+        fault: why nothing can be written; :meth:`write` does nothing then.
     """
 
     def __init__(self, rows: Rows, state: State, now: float, fault: str | None = None) -> None:
@@ -71,7 +71,7 @@ class Book:
         self._entries: dict[str, SessionEntry | None] = {}
 
     def session(self, key: str) -> SessionEntry | None:
-        """The session of a key, with what this event changed."""
+        """The session of a key, with the changes of this decision."""
         return self._entries[key] if key in self._entries else self.rows.session(key)
 
     def strikes(self, key: str) -> int:
@@ -83,21 +83,21 @@ class Book:
         return session_id(self.at, self.rows.token(), *earlier)
 
     def write(self, effect: Write) -> None:
-        """Have something written, unless the disk refuses."""
+        """Write something, unless the disk refuses."""
         if self.fault is None:
             self.effects.append(effect)
 
     def change(self, entry: SessionEntry) -> None:
-        """Have a session written as it is now."""
+        """Write a session as it is now."""
         self._entries[entry.key] = entry
         self.write(WriteSession(key=entry.key, entry=entry))
 
     def clear_strikes(self, key: str) -> None:
-        """A session has no strikes any more."""
+        """Clear the strikes of a session."""
         self.ledger = absolve(self.ledger, [key])
 
     def forget(self, key: str) -> None:
-        """A session was deleted."""
+        """Drop a session that was deleted, and its strikes."""
         self._entries[key] = None
         self.clear_strikes(key)
         self.write(WriteSession(key=key, entry=None))
@@ -118,9 +118,9 @@ class Book:
         self.write(WriteIncident(incident=incident))
 
     def log(self, line: Log) -> None:
-        """Have a line logged, once the rest is committed."""
+        """Log a line, once the rest is committed."""
         self.effects.append(line)
 
     def into(self, state: State) -> State:
-        """A state with the ledger as this event leaves it."""
+        """The state with the ledger as this decision leaves it."""
         return state if self.ledger is state.ledger else replace(state, ledger=self.ledger)

@@ -1,8 +1,8 @@
 """Strikes: how often in a row a restart or a crash cut each session's running turn.
 
-A session that is cut again and again is the likely reason for the restarts, or is stuck and restarted by people: at
-the threshold it leaves the ledger and is suspended. A delivered success forgets its strikes; a start alone never does.
-Every function returns the ledger it was given where nothing changes.
+A session that is cut again and again is probably the reason for the restarts, or is stuck, and people restart the
+gateway for that. At the threshold it leaves the ledger and is suspended. A delivered success clears its strikes; a
+start alone never does. Every function returns the same ledger where nothing changes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Ledger:
 def cut(ledger: Ledger, cuts: Iterable[CutTurn], cause: Cause, at: float) -> Ledger:
     """One strike more for each session whose turn was cut; ``at`` in seconds since the epoch.
 
-    A turn strikes once, whoever reports it and however often: its session runs no other turn before every report of
-    the cut is in, so the id of the last one tells.
+    A turn strikes once, however often and by whichever process it is reported: its session runs no other turn before
+    all reports of the cut have arrived, so the id of the last cut turn is enough to know a repeat.
     """
     entries = dict(ledger.entries)
     changed = False
@@ -69,7 +69,7 @@ def _struck(before: Entry | None, turn_id: str, cause: Cause, at: float) -> Entr
 
 
 def absolve(ledger: Ledger, keys: Iterable[str]) -> Ledger:
-    """Forget the strikes of sessions: a delivered success, a fresh start under the same key, an operator's wish."""
+    """Clear the strikes of sessions: after a delivered success, a reset, or an operator's request."""
     struck = ledger.entries.keys() & set(keys)
     return _without(ledger, struck) if struck else ledger
 
@@ -77,10 +77,10 @@ def absolve(ledger: Ledger, keys: Iterable[str]) -> Ledger:
 def drop_idle(
     ledger: Ledger, busy: AbstractSet[str], *, threshold: int, now: float, cut_since: float = math.inf
 ) -> Ledger:
-    """Forget the strikes of sessions that were idle when the supervisor stopped, so: that are not stuck.
+    """Clear the strikes of sessions that were idle when the supervisor stopped: these are not stuck.
 
-    Whoever reached the threshold is stuck, idle or not, and is suspended with the next start: where a hold cut it that
-    was cancelled, nobody came to do that.
+    A session that reached the threshold keeps its strikes, idle or not, and the next start suspends it. A hold that was
+    cancelled can leave such a session: it cut a turn, but no start came after it.
 
     Args:
         ledger: with the strikes of this stop, or of the crash that is recovered from, in it already.
@@ -89,9 +89,9 @@ def drop_idle(
         threshold: so many strikes stay.
         now: seconds since the epoch. Strikes from later on are of a clock that ran ahead and was set back, so old,
             unless the stop began later too.
-        cut_since: when the stop began, in seconds since the epoch. Strikes from then on are its own: who recovers
-            from a kill between the strikes and the end of a stop finds nothing running, and must not take the
-            sessions it cut for idle ones.
+        cut_since: when the stop began, in seconds since the epoch. Strikes from then on belong to this stop and stay.
+            After a kill between the strikes and the end of a stop, the next start finds nothing running, and must not
+            take the sessions that the stop cut for idle ones.
     """
     since, present = _whole_ms(cut_since), _whole_ms(now)
     idle = {
@@ -110,7 +110,7 @@ def suspended_at(
     Args:
         ledger: with all strikes.
         threshold: how many.
-        among: of whom it is known that no turn of theirs is on its way, so that nothing contradicts it later.
+        among: whether no turn of a session can be about to succeed.
     """
     stuck = {key for key, entry in ledger.entries.items() if entry.count >= threshold and among(key)}
     return (_without(ledger, stuck) if stuck else ledger), tuple(sorted(stuck))

@@ -1,4 +1,4 @@
-"""What happened to sessions and to the supervisor, as it is kept, and what follows from it at a start."""
+"""What the registry records about sessions and the lives of the supervisor, and what a start concludes from that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 YOUNG_S = 120.0  # a life that was killed, and followed by the next one within this time, died young
-YOUNG_DEATHS_BORNE = 3  # in a row; from then on nothing is begun by itself
+YOUNG_DEATHS_BORNE = 3  # in a row; from then on waiting turns do not begin by themselves
 
 What = Literal["cut", "suspended", "fresh", "succeeded", "reset", "resumed", "cleared", "idle", "found", "told"]
 
@@ -42,7 +42,7 @@ class Life(NamedTuple):
 
 
 def strikes_kept_since(lives: Sequence[Life]) -> float:
-    """From when on strikes are of a stop or start that idle sessions have not lost theirs for yet.
+    """Since when strikes belong to a stop or start after which idle sessions did not lose theirs yet.
 
     Args:
         lives: the present one first.
@@ -54,15 +54,15 @@ def strikes_kept_since(lives: Sequence[Life]) -> float:
             return life.stop_began_at
         if life.settled_at is not None:
             break
-        since = life.started_at  # it may have recorded strikes, and came no further
+        since = life.started_at  # it may have recorded strikes before it was killed
     return since
 
 
 def young_deaths(lives: Sequence[Life]) -> int:
-    """How many lives before the present one were killed soon, in a row.
+    """How many lives in a row before the present one were killed soon after their start.
 
-    They are chained by the gap between one start and the next, so that a loop with slow starts is one too. Where the
-    clock was set back between two starts, the gap is not known, and the chain ends.
+    What counts is the time from one start to the next, so a loop with slow starts counts too. Where the clock was set
+    back between two starts, that time is not known, and the row ends.
     """
     count = 0
     for after, life in pairwise(lives):
@@ -73,9 +73,9 @@ def young_deaths(lives: Sequence[Life]) -> int:
 
 
 def begins_by_itself(deaths: int) -> bool:
-    """Whether turns that wait are begun without being asked for, after so many young deaths in a row.
+    """Whether waiting turns begin by themselves, after so many young deaths in a row.
 
-    What kills a process before its turn counts as running leaves no strike; it must not do so for ever (boot-chain
-    breaker). Such a turn waits for its session's next message.
+    A turn that kills its process before it counts as running leaves no strike, and would do so at each start. So such a
+    turn waits for its session's next message.
     """
     return deaths < YOUNG_DEATHS_BORNE

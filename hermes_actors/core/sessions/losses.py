@@ -20,9 +20,9 @@ NOT_KNOWN = -1  # the last turn of a shard that an earlier release served
 class Known(NamedTuple):
     """What the registry knows of a shard's file."""
 
-    fence: int  # of the last owner that opened it; 0: nobody did
+    fence: int  # of the last owner that opened it; 0: none did
     turn: int  # the number of the last turn that it was seen to have, or NOT_KNOWN
-    is_used: bool = True  # whether it may have had a turn; else nobody misses it
+    is_used: bool = True  # whether it may have had a turn; else nothing was lost
 
 
 def lost_of_shard(known: Known, found: Found) -> tuple[What, str] | None:

@@ -12,7 +12,7 @@ from hermes_actors.core.sessions import marks
 from hermes_actors.core.sessions.book import Book
 from hermes_actors.core.sessions.ledger import Cause, Ledger
 from hermes_actors.core.sessions.lives import What
-from hermes_actors.core.sessions.marks import Marks, Standing
+from hermes_actors.core.sessions.marks import MarkRecord, Standing
 from hermes_actors.core.state import SessionEntry
 from hermes_actors.wire.records import CutTurn
 from hermes_actors.wire.sharding import shard_of
@@ -165,7 +165,7 @@ def _changed(
     book: Book,
     entry: SessionEntry,
     session_id: str,
-    after: Marks,
+    after: MarkRecord,
     what: What,
     *,
     reason: str | None = None,

@@ -16,7 +16,7 @@ BY_OPERATOR = "operator"  # the reason of a suspension that no strike led to
 
 
 class Standing(StrEnum):
-    """How a session stands."""
+    """The state of a session's mark."""
 
     CLEAR = "clear"
     RESUME_PENDING = "resume_pending"  # its last turn was cut: the next ones carry a note, until one succeeds
@@ -29,7 +29,7 @@ class Happening(StrEnum):
     CUT = "cut"  # a restart or a crash cut its running turn
     STUCK = "stuck"  # that was one strike too many
     SUSPEND = "suspend"  # an operator takes it out of service
-    MESSAGE = "message"  # somebody speaks to it
+    MESSAGE = "message"  # a message came
     SUCCESS = "success"  # a turn of it was answered
     RESET = "reset"  # /new, /reset, or an operator
     RESUME = "resume"  # /resume, or an operator
@@ -68,7 +68,7 @@ TABLE: Mapping[Standing, Mapping[Happening, Standing]] = {
 }
 
 
-class Marks(NamedTuple):
+class MarkRecord(NamedTuple):
     """What is kept of a session's standing. Times are seconds since the epoch."""
 
     standing: Standing = Standing.CLEAR
@@ -76,20 +76,20 @@ class Marks(NamedTuple):
     at: float | None = None
     turn_id: str | None = None  # which was cut
     former_id: str | None = None  # the transcript that a suspension set aside
-    untold_reason: str | None = None  # of a suspension that the person was not told of yet
+    untold_reason: str | None = None  # of a suspension that the person does not know of yet
     untold_at: float | None = None
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is to be told, and nothing to be cleared."""
+        """Whether there is nothing to report to the person, and nothing to clear."""
         return self.standing is Standing.CLEAR and self.untold_reason is None
 
 
-UNMARKED = Marks()
+UNMARKED = MarkRecord()
 
 
-def told(marks: Marks) -> tuple[Interrupted | None, Fresh | None, Suspended | None]:
-    """What a worker is told of a session that it activates: a cut, a fresh start after a suspension, a suspension."""
+def told(marks: MarkRecord) -> tuple[Interrupted | None, Fresh | None, Suspended | None]:
+    """What a worker learns about a session that it activates: a cut, a fresh start after a suspension, a suspension."""
     interrupted = fresh = suspended = None
     if marks.standing is Standing.RESUME_PENDING and marks.reason is not None and marks.at is not None:
         interrupted = Interrupted(marks.reason, marks.at)
@@ -100,21 +100,21 @@ def told(marks: Marks) -> tuple[Interrupted | None, Fresh | None, Suspended | No
     return interrupted, fresh, suspended
 
 
-def cut(marks: Marks, reason: str, turn_id: str, at: float) -> Marks:
-    """A running turn was cut. Reported again it keeps its first reason: a drain's, not that of a crash in it."""
+def cut(marks: MarkRecord, reason: str, turn_id: str, at: float) -> MarkRecord:
+    """A running turn was cut. A second report changes nothing: the reason stays the drain's, if a crash follows it."""
     if marks.standing is Standing.SUSPENDED or (marks.standing is Standing.RESUME_PENDING and marks.turn_id == turn_id):
         return marks
     return marks._replace(standing=_next(marks, Happening.CUT), reason=reason, at=at, turn_id=turn_id)
 
 
-def stuck(marks: Marks, reason: str, at: float) -> Marks:
+def stuck(marks: MarkRecord, reason: str, at: float) -> MarkRecord:
     """Its strikes reached the threshold; ``reason`` of the last one."""
     standing = _next(marks, Happening.STUCK)
     return marks._replace(standing=standing, reason=reason, at=at, untold_reason=None, untold_at=None)
 
 
-def suspend(marks: Marks, at: float) -> Marks:
-    """An operator suspends it, which the person is to be told; what a cut left is kept for when it is resumed."""
+def suspend(marks: MarkRecord, at: float) -> MarkRecord:
+    """An operator suspends it, and the person will be told. The mark of a cut is kept, for a later resume."""
     if marks.standing is Standing.SUSPENDED:
         return marks
     was_cut = marks.standing is Standing.RESUME_PENDING
@@ -127,10 +127,10 @@ def suspend(marks: Marks, at: float) -> Marks:
     )
 
 
-def begin_afresh(marks: Marks, session_id: str) -> Marks:
-    """A message came to a suspended session: it goes on with another transcript, and is to say so; this one is kept."""
+def begin_afresh(marks: MarkRecord, session_id: str) -> MarkRecord:
+    """A message came to a suspended session: it begins another transcript and says so. The old transcript is kept."""
     standing = _next(marks, Happening.MESSAGE)
-    return Marks(
+    return MarkRecord(
         standing,
         former_id=session_id,
         untold_reason=marks.untold_reason or marks.reason,
@@ -138,35 +138,35 @@ def begin_afresh(marks: Marks, session_id: str) -> Marks:
     )
 
 
-def succeed(marks: Marks) -> Marks:
-    """A turn was answered, and the person told what there was to tell. It does not lift a suspension."""
+def succeed(marks: MarkRecord) -> MarkRecord:
+    """A turn was answered, and its answer said what the person had to know. It does not lift a suspension."""
     standing = _next(marks, Happening.SUCCESS)
     if standing is Standing.SUSPENDED:
         return marks
-    return Marks(standing, former_id=marks.former_id)
+    return MarkRecord(standing, former_id=marks.former_id)
 
 
-def reset(marks: Marks, session_id: str) -> Marks:
-    """It begins another transcript on purpose; one that a suspension sets aside, now or before, can be resumed."""
+def reset(marks: MarkRecord, session_id: str) -> MarkRecord:
+    """A person or operator begins another transcript. One that a suspension set aside can be resumed."""
     former = session_id if marks.standing is Standing.SUSPENDED else marks.former_id
-    return Marks(_next(marks, Happening.RESET), former_id=former)
+    return MarkRecord(_next(marks, Happening.RESET), former_id=former)
 
 
-def resume(marks: Marks, session_id: str) -> tuple[str, Marks] | None:
-    """The transcript that is to go on, and the marks with it; None where nothing was set aside.
+def resume(marks: MarkRecord, session_id: str) -> tuple[str, MarkRecord] | None:
+    """The transcript to go on with, and its marks; None where none was set aside.
 
-    A suspended session goes on with its own, told of its cut. A session that began afresh goes back to the one that was
-    set aside; that which it leaves can be resumed the same way.
+    A suspended session goes on with its own, with the mark of its cut. A session that began a fresh transcript goes
+    back to the one that was set aside; the one that it leaves can be resumed the same way.
     """
     standing = _next(marks, Happening.RESUME)
     if marks.standing is Standing.SUSPENDED:
         if marks.reason == BY_OPERATOR:
-            return session_id, Marks(former_id=marks.former_id)
+            return session_id, MarkRecord(former_id=marks.former_id)
         return session_id, marks._replace(standing=standing, untold_reason=None, untold_at=None)
     if marks.former_id is None:
         return None
-    return marks.former_id, Marks(standing, former_id=session_id)
+    return marks.former_id, MarkRecord(standing, former_id=session_id)
 
 
-def _next(marks: Marks, happening: Happening) -> Standing:
+def _next(marks: MarkRecord, happening: Happening) -> Standing:
     return TABLE[marks.standing][happening]
