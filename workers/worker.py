@@ -36,7 +36,7 @@ from hermes_actors.wire.ownership import owner_mark
 from hermes_actors.wire.sharding import shard_of
 from workers.conversations import follow_ups
 from workers.duties import Duties
-from workers.ingress.http import HttpIngress
+from workers.ingress.http.server import HttpIngress
 from workers.models import make_chain
 from workers.models.chain import ModelChain
 from workers.routing.conversations import ConversationIndex

@@ -15,7 +15,8 @@ from fakes.gateway import FakeGateway
 from fakes.virtual_time import step
 
 from hermes_actors.config.model import ApiServerConfig
-from workers.ingress.http import ClientLimits, HttpIngress
+from workers.ingress.http.connection import ClientLimits
+from workers.ingress.http.server import HttpIngress
 
 KEYS = {"alice": "key-of-alice", "bob": "key-of-bob"}
 NOW = 1_700_000_000.5

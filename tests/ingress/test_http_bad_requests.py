@@ -14,8 +14,7 @@ from fakes.served_ingress import BOUND_S, CHAT, HI, KEYS, http_request, read_rep
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.ingress.http import ClientLimits
-from workers.ingress.http.connection import MAX_HEADERS
+from workers.ingress.http.connection import MAX_HEADERS, ClientLimits
 from workers.ingress.http.principals import Principals
 
 BODY = orjson.dumps(HI)

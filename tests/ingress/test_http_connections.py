@@ -13,7 +13,7 @@ from fakes.served_ingress import BOUND_S, CHAT, HI, http_request, read_reply, re
 from fakes.virtual_time import in_virtual_time, step, time_passes
 from structlog.testing import capture_logs
 
-from workers.ingress.http import ClientLimits
+from workers.ingress.http.connection import ClientLimits
 from workers.turns import Delta
 
 RESETS = 20

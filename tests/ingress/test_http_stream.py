@@ -7,7 +7,7 @@ import pytest
 from fakes.gateway import FakeGateway, completed, failed
 from fakes.served_ingress import BOUND_S, CHAT, HI, NOW, http_request, read_to_end, serving, sse_events
 
-from workers.ingress.http import ClientLimits
+from workers.ingress.http.connection import ClientLimits
 from workers.turns import Delta, Reasoning, ToolProgress, TurnEvent
 
 STREAM = {**HI, "stream": True}

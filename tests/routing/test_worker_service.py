@@ -59,7 +59,7 @@ from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 from workers import main
 from workers.duties import REOPEN_INTERVAL_S
-from workers.ingress.http import HttpIngress
+from workers.ingress.http.server import HttpIngress
 from workers.main import EXIT_FAILED, EXIT_ORPHANED, EXIT_STOPPED, Service
 from workers.store.journal import Journal
 from workers.store.shard import StoreFailed

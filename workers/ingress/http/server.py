@@ -22,6 +22,7 @@ from workers.ingress.http.principals import Principals
 from workers.ingress.http.routes import ApiCall, RouteTable, path_of
 from workers.ingress.http.service import ServiceRoutes
 from workers.ingress.http.sessions import SessionRoutes
+from workers.ingress.http.submitting import Submitter
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +58,9 @@ class HttpIngress:
         self._limits = limits or ClientLimits()
         self._max_body_bytes = config.max_body_bytes
         self._principals = Principals(api_keys)
+        submitter = Submitter(gateway, slot=slot)
         chat = self._chat = ChatRoutes(
-            gateway, slot=slot, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
+            submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
         service = ServiceRoutes(
             created=int(clock()),
