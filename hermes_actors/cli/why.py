@@ -35,7 +35,7 @@ def why(session: str, home: Home, as_json: bool) -> None:
 
     entry = disk.found(home, session)
     with disk.opened(home) as registry:
-        incidents, lives = registry.chronicle.of(entry.key), registry.chronicle.lives(LIVES_LOOKED_AT)
+        incidents, lives = registry.history.of(entry.key), registry.history.lives(LIVES_LOOKED_AT)
         losses, untold = registry.losses.of_shard(entry.shard, entry.created_at), registry.losses.untold(entry)
     config, now = stored(home), time.time()
     records = Records(

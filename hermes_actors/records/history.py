@@ -21,7 +21,7 @@ _LATEST = "SELECT what FROM history WHERE key = ? ORDER BY n DESC LIMIT 1"
 _PRUNE_LIVES = "DELETE FROM boots WHERE n <= (SELECT max(n) FROM boots) - ?"
 
 
-class Chronicle:
+class HistoryTable:
     """The two tables, in the registry's database."""
 
     def __init__(self, database: RegistryDatabase) -> None:
@@ -50,7 +50,7 @@ class Chronicle:
         rows = self._database.rows(f"SELECT {_LIFE} FROM boots ORDER BY n DESC LIMIT ?", (limit,))  # noqa: S608  # own words
         return tuple(Life(*row) for row in rows)
 
-    def tell(self, incident: Incident) -> None:
+    def add(self, incident: Incident) -> None:
         """Add what happened to a session."""
         self._database.write(f"INSERT INTO history ({_INCIDENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", incident)  # noqa: S608  # own words
         self._database.write(_PRUNE_SESSION, (incident.key, KEPT_PER_SESSION))

@@ -96,7 +96,7 @@ class Rebuilding:
         incident = Incident(
             key=latest.key,
             at=self._now(),
-            boot=self._registry.chronicle.boot,
+            boot=self._registry.history.boot,
             what="found",
             reason=None,
             turn_id=None,
@@ -104,4 +104,4 @@ class Rebuilding:
             strikes=0,
             threshold=self._threshold(),
         )
-        self._registry.chronicle.tell(incident)
+        self._registry.history.add(incident)

@@ -24,7 +24,7 @@ from hermes_actors.core.state import ActorRecord, Owner, SessionEntry
 from hermes_actors.disk.sqlite import Durability, set_aside
 from hermes_actors.home import Home
 from hermes_actors.records.database import RegistryDatabase, RegistryFailed
-from hermes_actors.records.history import Chronicle
+from hermes_actors.records.history import HistoryTable
 from hermes_actors.records.home_facts import HomeFacts, read_facts, write_facts
 from hermes_actors.records.losses import Losses
 from hermes_actors.records.registry_file import (
@@ -71,7 +71,7 @@ class Registry:
     Attributes:
         home_id: names the home, whatever its path.
         set_aside: where a broken registry was moved to at this start, or None.
-        chronicle: what happened, written with the rest.
+        history: what happened, written with the rest.
         losses: what files lost, written with the rest.
         floor: this life's fences are above it. A registry that is older than the shard files has fences below theirs;
             each start of a worker adds one, not every second, so the seconds since the epoch are above them all.
@@ -83,7 +83,7 @@ class Registry:
         self._path = path
         self.home_id = ""
         self.set_aside: Path | None = None
-        self.chronicle = Chronicle(database)
+        self.history = HistoryTable(database)
         self.losses = Losses(database)
         self.floor = int(time.time())
         self.behind: int | None = None
@@ -228,7 +228,7 @@ class Registry:
 
     def forget(self, key: str) -> bool:
         """Drop a session; whether there was one."""
-        self.chronicle.forget(key)
+        self.history.forget(key)
         return self._database.write("DELETE FROM sessions WHERE key = ?", (key,)).rowcount > 0
 
     def touch(self, active: Mapping[str, float], now: float) -> None:

@@ -24,7 +24,7 @@ from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.refusals import RefusalCode
 
 
-class Succession:
+class RestartPreparation:
     """Prepares the next life, and hands over to it.
 
     Args:

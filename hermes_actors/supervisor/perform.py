@@ -24,7 +24,7 @@ from hermes_actors.pool import reaper
 from hermes_actors.pool.pool import Pool
 from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.registry import find_sessions
-from hermes_actors.restart.prepare import Succession
+from hermes_actors.restart.prepare import RestartPreparation
 from hermes_actors.supervisor.actor import Outgoing
 from hermes_actors.supervisor.notify import ServiceManager
 from hermes_actors.wire import messages as wire
@@ -58,7 +58,7 @@ class Performer:
         tell: where events go.
         announce: called once, when the gateway serves.
         finish: called once, when all workers are gone, with whether the gateway restarts in place.
-        succession: makes the next life ready.
+        preparation: makes the next life ready.
         service_manager: hears how the gateway goes on.
         background: what runs the effects that take longer.
     """
@@ -75,7 +75,7 @@ class Performer:
         tell: Callable[[Event], None],
         announce: Callable[[], None],
         finish: Callable[[bool], None],
-        succession: Succession,
+        preparation: RestartPreparation,
         service_manager: ServiceManager,
         background: Background,
     ) -> None:
@@ -88,7 +88,7 @@ class Performer:
         self._tell = tell
         self._announce = announce
         self._finish = finish
-        self._succession = succession
+        self._preparation = preparation
         self._service_manager = service_manager
         self._background = background
 
@@ -114,9 +114,9 @@ class Performer:
             case core.LoadSettings():
                 self._background.start(self._load(effect))
             case core.PrepareRestart():
-                self._succession.prepare(effect.number)
+                self._preparation.prepare(effect.number)
             case core.DropNextLife():
-                self._succession.abandon()
+                self._preparation.abandon()
             case core.Log():
                 getattr(log, effect.level)(effect.text, **effect.fields)
             case core.Announce(about="ready"):

@@ -80,11 +80,11 @@ class Recorder:
 
     def latest_of(self, key: str) -> str | None:
         """What happened to a session last."""
-        return self._registry.chronicle.latest_of(key)
+        return self._registry.history.latest_of(key)
 
     def lives(self) -> tuple[Life, ...]:
         """The latest lives of the supervisor, the present one first."""
-        return self._registry.chronicle.lives(MOST_LIVES)
+        return self._registry.history.lives(MOST_LIVES)
 
     def token(self) -> str:
         """20 random hex digits, for an id that cannot be guessed."""
@@ -187,15 +187,15 @@ class Recorder:
                 else:
                     registry.write(entry)
             case fx.WriteIncident():
-                registry.chronicle.tell(effect.incident)
+                registry.history.add(effect.incident)
             case fx.TouchSessions():
                 registry.touch(effect.active, time.time())
                 registry.losses.reached(effect.turns)
             case fx.NoteLife(milestone=milestone, at=at):
                 if at is None:
-                    registry.chronicle.goes_on(milestone)
+                    registry.history.goes_on(milestone)
                 else:
-                    registry.chronicle.reached(milestone, at)
+                    registry.history.reached(milestone, at)
             case fx.ProveWritable():
                 registry.note_proof(time.time())
                 self._file.rewrite()

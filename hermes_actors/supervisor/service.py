@@ -34,7 +34,7 @@ from hermes_actors.records.registry import ShardsFixed
 from hermes_actors.records.registry_file import RegistryUnusable
 from hermes_actors.restart.dry_run import Running
 from hermes_actors.restart.handover import SIGNALS, CommandLine, Handover
-from hermes_actors.restart.prepare import Succession
+from hermes_actors.restart.prepare import RestartPreparation
 from hermes_actors.supervisor.actor import START_TIMEOUT_S, Intake, Outgoing, Supervisor, SupervisorFailed
 from hermes_actors.supervisor.home_lock import HomeBusy, HomeUnusable, hold
 from hermes_actors.supervisor.notify import ServiceManager, Watchdog
@@ -173,7 +173,7 @@ class _RunningGateway:
         self._service_manager = ServiceManager()
         self._watchdog = Watchdog(self._service_manager, self._intake.put)
         self._performer: Performer
-        self._succession: Succession
+        self._preparation: RestartPreparation
         self._tick: asyncio.TimerHandle | None = None
         self._tick_at = 0.0
 
@@ -186,7 +186,7 @@ class _RunningGateway:
             listeners = await self._open(opened)
             try:
                 if await self._ended:
-                    handover = await self._succession.hand_over(self._lock, listeners)
+                    handover = await self._preparation.hand_over(self._lock, listeners)
             except Exception as error:
                 if not waits_for_disk(error):
                     log.critical("the supervisor failed", why=str(error), exc_info=error)
@@ -198,7 +198,7 @@ class _RunningGateway:
     @property
     def overtaken(self) -> bool:
         """Whether a signal requested a stop so late that the restart had begun."""
-        return self._succession.overtaken
+        return self._preparation.overtaken
 
     async def _open(self, opened: contextlib.AsyncExitStack) -> list[socket.socket]:
         """Open everything, each part after those that it needs; returns the listening sockets."""
@@ -266,7 +266,7 @@ class _RunningGateway:
         if self._unused_server is not None:
             pool.inherit(self._unused_server)
             self._unused_server = None
-        self._succession = Succession(
+        self._preparation = RestartPreparation(
             self._command,
             running=Running(port=serving.port, shards=shards),
             boot=self._next_boot,
@@ -275,7 +275,7 @@ class _RunningGateway:
             tell=self._intake.put,
             background=background,
         )
-        opened.callback(self._succession.abandon)
+        opened.callback(self._preparation.abandon)
         self._performer = Performer(
             pool=pool,
             control=control,
@@ -286,7 +286,7 @@ class _RunningGateway:
             tell=self._intake.put,
             announce=partial(self._announce, serving),
             finish=self._finish,
-            succession=self._succession,
+            preparation=self._preparation,
             service_manager=self._service_manager,
             background=background,
         )
@@ -313,7 +313,7 @@ class _RunningGateway:
 
     # -- what others call ---------------------------------------------------------------------------------------------
     def _stop_on(self, signal_name: str) -> None:
-        self._succession.overtake()
+        self._preparation.overtake()
         self._intake.put(StopAsked(now=False, by=signal_name))
 
     def _deliver(self, effects: Sequence[Outgoing], tick_at: float | None) -> None:

@@ -67,7 +67,7 @@ def open_records(
     opened.callback(_end_life, registry, how_it_ended)
     try:
         registry.set_right(time.time())
-        registry.chronicle.begin_life(boot, time.time())
+        registry.history.begin_life(boot, time.time())
     except RegistryFailed as error:
         raise RegistryUnusable(f"{home.registry}: {error}") from error
     return registry, file
@@ -79,7 +79,7 @@ def _end_life(registry: Registry, how_it_ended: Callable[[], Literal["restart", 
     if how is None:
         return
     try:
-        registry.chronicle.reached("ended_at", time.time(), how=how)
+        registry.history.reached("ended_at", time.time(), how=how)
         registry.commit()
     except RegistryFailed as error:
         log.warning("that this life ended in order is not recorded", why=str(error))
@@ -98,7 +98,7 @@ def first_state(
         boot: id of this life.
         sockets: how many listen on the public address.
     """
-    deaths = young_deaths(registry.chronicle.lives(MOST_LIVES))
+    deaths = young_deaths(registry.history.lives(MOST_LIVES))
     auto_resume = begins_by_itself(deaths)
     if not auto_resume:
         log.error("the last lives were killed young: turns that wait do not begin at once", lives=deaths)

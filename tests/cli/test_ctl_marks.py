@@ -47,15 +47,15 @@ def kept(home: Home) -> Home:
     registry = Registry.open(home, shards=8, usual_shards=8, durability="process")
     marking = Marking(registry, LedgerFile.open(home.ledger), lambda: 3)
     now = time.time()
-    registry.chronicle.begin_life("b1", now - 100)
+    registry.history.begin_life("b1", now - 100)
     for key in (STUCK, CUT_ONCE, CALM):
         add(registry, key, "default", 0, now - 200)
-    registry.chronicle.reached("settled_at", now - 99)
+    registry.history.reached("settled_at", now - 99)
     for number in range(3):
         marking.cut([CutTurn(STUCK, f"turn_{number}")], "crash")
         marking.suspend_stuck(shard_of(STUCK, 8))
     marking.cut([CutTurn(CUT_ONCE, "turn_9")], "restart_timeout")
-    registry.chronicle.reached("ended_at", now - 5, how="stop")
+    registry.history.reached("ended_at", now - 5, how="stop")
     marking.commit()
     marking.close()
     registry.close()

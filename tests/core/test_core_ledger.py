@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Ledger, absolve, cut, drop_idle, suspended_at
+from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Ledger, clear, clear_idle, cut, suspended_at
 from hermes_actors.wire.records import CutTurn
 
 NONE = Ledger()
@@ -69,7 +69,7 @@ def test_a_turn_that_is_reported_twice_at_once_counts_once() -> None:
 def test_a_success_between_restarts_begins_the_count_anew() -> None:
     ledger = cut_by(NONE, "turn_1", "turn_2")
 
-    ledger = cut_by(absolve(ledger, ["s"]), "turn_4", "turn_5")
+    ledger = cut_by(clear(ledger, ["s"]), "turn_4", "turn_5")
 
     assert suspended_at(ledger, THRESHOLD) == (ledger, ())
 
@@ -106,14 +106,14 @@ def test_a_session_that_is_idle_at_a_stop_is_dropped_and_one_that_is_cut_or_wait
     ledger = cut(NONE, [CutTurn("idle", "turn_1"), CutTurn("queued", "turn_2"), CutTurn("cut", "turn_3")], "crash", 1.0)
     ledger = cut_by(ledger, "turn_4", key="cut")
 
-    assert drop_idle(ledger, {"cut", "queued"}, threshold=THRESHOLD, now=5.0).entries.keys() == {"cut", "queued"}
+    assert clear_idle(ledger, {"cut", "queued"}, threshold=THRESHOLD, now=5.0).entries.keys() == {"cut", "queued"}
 
 
 def test_a_kill_between_a_drains_strikes_and_its_end_does_not_make_its_sessions_idle_ones() -> None:
     struck_long_ago = cut_by(NONE, "turn_1", key="idle", at=100.0)
     drained = cut_by(struck_long_ago, "turn_2", key="cut", cause="shutdown_timeout", at=200.0004)
 
-    recovered = drop_idle(drained, frozenset(), threshold=THRESHOLD, now=201.0, cut_since=200.0004)
+    recovered = clear_idle(drained, frozenset(), threshold=THRESHOLD, now=201.0, cut_since=200.0004)
 
     assert recovered.entries.keys() == {"cut"}
 
@@ -128,7 +128,7 @@ def test_a_kill_between_a_drains_strikes_and_its_end_does_not_make_its_sessions_
 def test_a_strike_from_the_future_is_an_old_one_unless_the_stop_began_there_too(began: float, kept: set[str]) -> None:
     ledger = cut_by(NONE, "turn_1", key="ahead", at=900.0)
 
-    assert drop_idle(ledger, frozenset(), threshold=THRESHOLD, now=201.0, cut_since=began).entries.keys() == kept
+    assert clear_idle(ledger, frozenset(), threshold=THRESHOLD, now=201.0, cut_since=began).entries.keys() == kept
 
 
 def test_who_reached_the_threshold_in_holds_is_suspended_by_the_next_start_idle_or_not() -> None:
@@ -136,7 +136,7 @@ def test_who_reached_the_threshold_in_holds_is_suspended_by_the_next_start_idle_
     for number in range(THRESHOLD):
         ledger = cut_by(ledger, f"turn_{number}")
 
-    kept = drop_idle(ledger, frozenset(), threshold=THRESHOLD, now=5.0)
+    kept = clear_idle(ledger, frozenset(), threshold=THRESHOLD, now=5.0)
 
     assert suspended_at(kept, THRESHOLD) == (NONE, ("s",))
 
@@ -158,8 +158,8 @@ def test_a_start_never_clears_strikes_below_the_threshold(cuts: list[tuple[str, 
 def test_what_changes_nothing_returns_the_same_ledger(key: str) -> None:
     ledger = cut_by(NONE, "turn_1")
 
-    assert absolve(ledger, {"nobody"}) is ledger
-    assert drop_idle(ledger, {"s", key}, threshold=THRESHOLD, now=5.0) is ledger
+    assert clear(ledger, {"nobody"}) is ledger
+    assert clear_idle(ledger, {"s", key}, threshold=THRESHOLD, now=5.0) is ledger
     assert cut(ledger, [], "crash", 1.0) is ledger
     assert suspended_at(ledger, THRESHOLD)[0] is ledger
 
@@ -188,9 +188,9 @@ def played(events: Iterable[Happened], ledger: Ledger = NONE) -> Ledger:
             case "cut":
                 ledger = cut(ledger, [CutTurn(key, turn_id)], cause, at)
             case "success":
-                ledger = absolve(ledger, [key])
+                ledger = clear(ledger, [key])
             case "stop":
-                ledger = drop_idle(ledger, {key}, threshold=THRESHOLD, now=at + STOP_S, cut_since=at)
+                ledger = clear_idle(ledger, {key}, threshold=THRESHOLD, now=at + STOP_S, cut_since=at)
             case _:
                 ledger, _ = suspended_at(ledger, THRESHOLD)
     return ledger

@@ -48,7 +48,7 @@ class Marking:
         self.recorder = Recorder(registry, file, None, threshold)
         lost = registry.behind is not None
         self.state = State(
-            boot=registry.chronicle.boot,
+            boot=registry.history.boot,
             limits=Limits(
                 heartbeat_s=1.0,
                 max_restarts=1,
@@ -62,7 +62,7 @@ class Marking:
         )
 
     def _book(self) -> Book:
-        return Book(self.recorder, replace(self.state, boot=self.registry.chronicle.boot), self.now())
+        return Book(self.recorder, replace(self.state, boot=self.registry.history.boot), self.now())
 
     def _written(self, book: Book) -> None:
         assert not [effect for effect in self.recorder.perform(book.effects) if hasattr(effect, "message")]
@@ -81,7 +81,7 @@ class Marking:
 
     def drop_idle(self, busy: AbstractSet[str], unknown: AbstractSet[int], *, cut_since: float) -> None:
         book = self._book()
-        rules.drop_idle(book, busy, unknown, cut_since=cut_since)
+        rules.clear_idle(book, busy, unknown, cut_since=cut_since)
         self._written(book)
 
     def activated(self, entry: SessionEntry) -> SessionEntry:

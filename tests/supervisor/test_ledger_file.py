@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Entry, Ledger, absolve, cut
+from hermes_actors.core.sessions.ledger import CAUSES_KEPT, Cause, Entry, Ledger, clear, cut
 from hermes_actors.records.ledger_file import (
     LedgerCorrupt,
     LedgerFile,
@@ -504,7 +504,7 @@ def test_strikes_are_cleared_by_whoever_holds_the_lock_for_a_moment(path: Path) 
         supervisor.commit(TWO)
 
     with closing(LedgerFile.open(path)) as operator:
-        operator.commit(absolve(operator.ledger, ["api:default:a"]))
+        operator.commit(clear(operator.ledger, ["api:default:a"]))
 
     with closing(LedgerFile.open(path)) as supervisor:
         assert supervisor.ledger.entries.keys() == {"api:default:b"}

@@ -54,7 +54,7 @@ class Book:
 
     def open(self) -> None:
         self.registry = Registry.open(self.home, shards=SHARDS, usual_shards=SHARDS, durability="process")
-        self.registry.chronicle.begin_life("boot", self.clock())
+        self.registry.history.begin_life("boot", self.clock())
         self.marking = Marking(self.registry, open_ledger(self.home.ledger), lambda: 3, self.clock)
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Book:
 
     @property
     def told(self) -> list[tuple[str, str | None, int]]:
-        return [(line.what, line.reason, line.strikes) for line in self.registry.chronicle.of(KEY)]
+        return [(line.what, line.reason, line.strikes) for line in self.registry.history.of(KEY)]
 
 
 @pytest.fixture
@@ -451,7 +451,7 @@ class Lives(RuleBasedStateMachine):
         self.awake()
 
     def awake(self) -> None:
-        self.registry.chronicle.begin_life(f"boot-{next(self.turns)}", self.clock())
+        self.registry.history.begin_life(f"boot-{next(self.turns)}", self.clock())
         self.marking = Marking(self.registry, self.file, lambda: 3, self.clock)
 
     def commit(self, torn: bool) -> None:
@@ -517,7 +517,7 @@ class Lives(RuleBasedStateMachine):
     def a_drain_times_out(self, torn: bool, shards_knew: bool) -> None:
         """``shards_knew``: the interruptions were on disk before the end."""
         began = self.clock()
-        self.registry.chronicle.reached("stop_began_at", began)
+        self.registry.history.reached("stop_began_at", began)
         turns = self.cut("shutdown_timeout", frozenset(KEYS))
         busy = frozenset(turns) | {key for key in KEYS if self.known[key].queued}
         self.marking.drop_idle(busy, frozenset(), cut_since=LATER)
@@ -537,7 +537,7 @@ class Lives(RuleBasedStateMachine):
 
     def start(self, found_running: dict[str, str]) -> None:
         """A new life recovers the shards; strikes of idle sessions go, but for those of the stop before."""
-        lives = self.registry.chronicle.lives(2)
+        lives = self.registry.history.lives(2)
         stopped = lives[0].stop_began_at is not None
         self.registry.commit()
         self.awake()
@@ -572,19 +572,19 @@ TestLives.settings = settings(stateful_step_count=30)
 
 
 def test_the_lives_of_the_supervisor_are_kept_and_bounded(book: Book) -> None:
-    chronicle = book.registry.chronicle
-    chronicle.reached("ready_at", 5.0)
-    chronicle.reached("ready_at", 9.0)
-    chronicle.reached("stop_began_at", 6.0)
-    chronicle.goes_on("stop_began_at")
-    chronicle.reached("ended_at", 7.0, how="restart")
+    history = book.registry.history
+    history.reached("ready_at", 5.0)
+    history.reached("ready_at", 9.0)
+    history.reached("stop_began_at", 6.0)
+    history.goes_on("stop_began_at")
+    history.reached("ended_at", 7.0, how="restart")
 
-    life = chronicle.lives(1)[0]
+    life = history.lives(1)[0]
 
     assert life.stop_began_at is None
     assert (life.boot, life.ready_at, life.ended_at, life.how) == ("boot", 5.0, 7.0, "restart")
     for number in range(300):
-        chronicle.begin_life(f"boot-{number}", float(number))
-    assert len(chronicle.lives(1000)) == 200
+        history.begin_life(f"boot-{number}", float(number))
+    assert len(history.lives(1000)) == 200
     with closing(sqlite3.connect(book.home.registry)) as other:
         assert other.execute("SELECT count(*) FROM boots").fetchone() == (1,)

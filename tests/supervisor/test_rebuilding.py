@@ -22,7 +22,7 @@ SHARD = 3
 
 def opened(home: Home) -> Registry:
     registry = Registry.open(home, shards=8, usual_shards=8, durability="process")
-    registry.chronicle.begin_life("boot", 1.0)
+    registry.history.begin_life("boot", 1.0)
     return registry
 
 
@@ -135,7 +135,7 @@ def test_a_session_that_is_not_known_is_put_back_with_the_mark_of_its_cut_and_it
     loss = registry.losses.untold(entry)
     assert loss is not None
     assert (loss.what, loss.sessions) == ("names", 1)
-    assert [incident.what for incident in registry.chronicle.of(KEY)] == ["found"]
+    assert [incident.what for incident in registry.history.of(KEY)] == ["found"]
     registry.write(replace(entry, told=registry.losses.last(), refound=0))
     told = registry.session(KEY)
     assert told is not None

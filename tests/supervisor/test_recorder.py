@@ -46,7 +46,7 @@ class Desk:
         home.make()
         self.path = home.registry
         self.registry = Registry.open(home, shards=SHARDS, usual_shards=SHARDS, durability="process")
-        self.registry.chronicle.begin_life("boot", 1.0)
+        self.registry.history.begin_life("boot", 1.0)
         add(self.registry, KNOWN, "a", SHARD, 1.0)
         self.registry.commit()
         self.file = open_ledger(home.ledger)

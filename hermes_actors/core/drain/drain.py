@@ -327,7 +327,7 @@ def _mark(state: State, drain: DrainInProgress, cuts: tuple[CutTurn, ...], waiti
     book.write(NoteLife(milestone="stop_began_at", at=since))  # unless that could be written before
     if drain.then is not Then.HOLD:
         busy = waiting.union(turn.key for turn in cuts)
-        marking.drop_idle(book, busy, _unknown(state, drain.seal), cut_since=since)
+        marking.clear_idle(book, busy, _unknown(state, drain.seal), cut_since=since)
 
 
 def _hold(state: State, drain: DrainInProgress, now: float) -> Result:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hermes_actors.core.effects import Effect, Log, Write, WriteIncident, WriteSession
 from hermes_actors.core.sessions.ids import session_id
-from hermes_actors.core.sessions.ledger import Ledger, absolve
+from hermes_actors.core.sessions.ledger import Ledger, clear
 from hermes_actors.core.sessions.lives import Incident, Life, What
 from hermes_actors.core.state import SessionEntry, State
 from hermes_actors.operations.results import Loss, StoredFacts
@@ -94,7 +94,7 @@ class Book:
 
     def clear_strikes(self, key: str) -> None:
         """Clear the strikes of a session."""
-        self.ledger = absolve(self.ledger, [key])
+        self.ledger = clear(self.ledger, [key])
 
     def forget(self, key: str) -> None:
         """Drop a session that was deleted, and its strikes."""
@@ -102,7 +102,7 @@ class Book:
         self.clear_strikes(key)
         self.write(WriteSession(key=key, entry=None))
 
-    def tell(self, entry: SessionEntry, what: What, *, reason: str | None = None, turn_id: str | None = None) -> None:
+    def note(self, entry: SessionEntry, what: What, *, reason: str | None = None, turn_id: str | None = None) -> None:
         """Note for people what happened to a session."""
         incident = Incident(
             key=entry.key,

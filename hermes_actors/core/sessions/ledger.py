@@ -68,13 +68,13 @@ def _struck(before: Entry | None, turn_id: str, cause: Cause, at: float) -> Entr
     )
 
 
-def absolve(ledger: Ledger, keys: Iterable[str]) -> Ledger:
+def clear(ledger: Ledger, keys: Iterable[str]) -> Ledger:
     """Clear the strikes of sessions: after a delivered success, a reset, or an operator's request."""
     struck = ledger.entries.keys() & set(keys)
     return _without(ledger, struck) if struck else ledger
 
 
-def drop_idle(
+def clear_idle(
     ledger: Ledger, busy: AbstractSet[str], *, threshold: int, now: float, cut_since: float = math.inf
 ) -> Ledger:
     """Clear the strikes of sessions that were idle when the supervisor stopped: these are not stuck.

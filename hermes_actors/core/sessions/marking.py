@@ -32,7 +32,7 @@ def left_over(ledger: Ledger, session: Callable[[str], SessionEntry | None], *, 
         for key, entry in entries.items()
         if (entry is None and not lost) or (entry is not None and entry.marks.standing is Standing.CLEAR)
     ]
-    return strikes.absolve(ledger, over)
+    return strikes.clear(ledger, over)
 
 
 def cut(book: Book, cuts: Iterable[CutTurn], cause: Cause) -> None:
@@ -48,7 +48,7 @@ def cut(book: Book, cuts: Iterable[CutTurn], cause: Cause) -> None:
         after = marks.cut(entry.marks, cause, turn.turn_id, book.at)
         if after is not entry.marks:  # else the history has this cut already, with the mark
             book.change(replace(entry, marks=after))
-            book.tell(entry, "cut", reason=cause, turn_id=turn.turn_id)
+            book.note(entry, "cut", reason=cause, turn_id=turn.turn_id)
 
 
 def suspend_stuck(book: Book, shard: int) -> tuple[str, ...]:
@@ -64,14 +64,14 @@ def suspend_stuck(book: Book, shard: int) -> tuple[str, ...]:
         if entry is not None and entry.marks.standing is not Standing.SUSPENDED:
             reason = book.ledger.entries[key].causes[-1]
             book.change(replace(entry, marks=marks.stuck(entry.marks, reason, book.at)))
-            book.tell(entry, "suspended", reason=reason)
+            book.note(entry, "suspended", reason=reason)
             fields = {"session": key, "strikes": book.strikes(key), "last": reason}
             book.log(Log(level="warning", text="session suspended", fields=fields))
     book.ledger = ledger
     return keys
 
 
-def drop_idle(book: Book, busy: AbstractSet[str], unknown: AbstractSet[int], *, cut_since: float) -> None:
+def clear_idle(book: Book, busy: AbstractSet[str], unknown: AbstractSet[int], *, cut_since: float) -> None:
     """The supervisor stops, or has started: a session with no turn that runs or waits loses its strikes, not its mark.
 
     Args:
@@ -82,11 +82,11 @@ def drop_idle(book: Book, busy: AbstractSet[str], unknown: AbstractSet[int], *, 
     """
     unheard = {key for key in book.ledger.entries if shard_of(key, book.shards) in unknown}
     before = book.ledger
-    book.ledger = strikes.drop_idle(before, busy | unheard, threshold=book.threshold, now=book.at, cut_since=cut_since)
+    book.ledger = strikes.clear_idle(before, busy | unheard, threshold=book.threshold, now=book.at, cut_since=cut_since)
     for key in before.entries.keys() - book.ledger.entries.keys():
         entry = book.session(key)
         if entry is not None and book.rows.latest_of(key) != "idle":  # see suspend_stuck
-            book.tell(entry, "idle")
+            book.note(entry, "idle")
 
 
 def activated(book: Book, key: str, principal: str, shard: int) -> SessionEntry:
@@ -118,7 +118,7 @@ def succeeded(book: Book, key: str, turn_id: str) -> None:
     if book.rows.untold(entry) is not None:
         entry = replace(entry, told=book.rows.last_loss(), refound=0)
         book.change(entry)
-        book.tell(entry, "told", turn_id=turn_id)
+        book.note(entry, "told", turn_id=turn_id)
     if not entry.marks.plain or book.strikes(key):
         _changed(book, entry, entry.session_id, marks.succeed(entry.marks), "succeeded", turn_id=turn_id)
 
@@ -153,11 +153,11 @@ def clear(book: Book, key: str | None) -> tuple[str, ...]:
     """Clear the strikes of a session, or of all, for an operator; the keys that had some. Marks stay."""
     wanted = book.ledger.entries.keys() if key is None else book.ledger.entries.keys() & {key}
     cleared = tuple(sorted(wanted))
-    book.ledger = strikes.absolve(book.ledger, cleared)
+    book.ledger = strikes.clear(book.ledger, cleared)
     for one in cleared:
         entry = book.session(one)
         if entry is not None:
-            book.tell(entry, "cleared")
+            book.note(entry, "cleared")
     return cleared
 
 
@@ -175,5 +175,5 @@ def _changed(
     book.clear_strikes(entry.key)
     changed = replace(entry, session_id=session_id, marks=after)
     book.change(changed)
-    book.tell(entry, what, reason=reason or entry.marks.reason, turn_id=turn_id)
+    book.note(entry, what, reason=reason or entry.marks.reason, turn_id=turn_id)
     return changed

@@ -71,7 +71,7 @@ def heard(state: State, shard: int, busy: frozenset[str] | None, book: Book) -> 
         busy=state.busy | (busy or frozenset()),
     )
     if not state.unheard and book.fault is None:
-        marking.drop_idle(book, state.busy, state.unread, cut_since=strikes_kept_since(book.rows.lives()))
+        marking.clear_idle(book, state.busy, state.unread, cut_since=strikes_kept_since(book.rows.lives()))
         book.write(NoteLife(milestone="settled_at", at=book.at))
     return state if state.unheard else replace(state, busy=frozenset())
 

@@ -21,7 +21,7 @@ from hermes_actors.pool.fork_server import ForkServer
 from hermes_actors.pool.pool import Pool
 from hermes_actors.restart.dry_run import Running
 from hermes_actors.restart.handover import CommandLine
-from hermes_actors.restart.prepare import Succession
+from hermes_actors.restart.prepare import RestartPreparation
 from hermes_actors.wire.refusals import RefusalCode
 
 FINE, BAD = "pass", "import sys; sys.exit('the disk is full of bugs')"
@@ -48,7 +48,7 @@ class Made:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.failures: list[BaseException] = []
         self.background = Background(self.failures.append)
-        self.succession = Succession(
+        self.succession = RestartPreparation(
             None if code is None else CommandLine(words=(sys.executable, "-c", code), environment=dict(os.environ)),
             running=Running(port=1, shards=8),
             boot="next",
