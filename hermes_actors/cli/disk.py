@@ -1,6 +1,6 @@
-"""What ``hermes-ctl`` does with a home without a running supervisor, in the shapes that it would answer.
+"""What ``hermes-ctl`` does with a home without a running supervisor, with the results that a supervisor would return.
 
-Reading locks nothing; whoever changes something holds the home's lock meanwhile, as a supervisor does.
+Reading locks nothing. A change holds the home's lock meanwhile, as a supervisor does; the same ``step`` decides it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def request(home: Home, operation: Operation[R]) -> R:
     """What :func:`hermes_actors.operators.client.ask` would return, for operations on sessions and strikes.
 
     Raises:
-        RequestFailed: it cannot be done; with the codes of the supervisor where it has them.
+        RequestFailed: it cannot be done; the code is that of the supervisor, if it has one for this.
     """
     result: Any
     match operation:
@@ -91,14 +91,14 @@ def list_sessions(home: Home, limit: int, after: str | None) -> SessionsListed:
 
 
 def show_session(home: Home, session: str) -> SessionShown:
-    """One session; no worker is there to tell more."""
+    """One session, without what only a worker knows."""
     with opened(home) as registry:
         entry = found(home, session)
         return session_shown(entry, registry.owners(), (), strikes(home).count(entry.key), None)
 
 
 def found(home: Home, session: str) -> SessionEntry:
-    """The one session with this key or last part of one.
+    """The one session with this key, or whose key ends with this.
 
     Raises:
         RequestFailed: there is none, or several, or the registry cannot be read.
@@ -142,7 +142,7 @@ def strikes(home: Home) -> Ledger:
 
 
 def decide(home: Home, event: Event) -> Any:
-    """What an event comes to where no worker runs, decided as in a supervisor, and recorded.
+    """Decide an event as a supervisor does, with no worker, record it, and return the result for the operator.
 
     Raises:
         RequestFailed: it cannot be done.
@@ -180,7 +180,7 @@ def decide(home: Home, event: Event) -> Any:
 
 @contextlib.contextmanager
 def _held(home: Home) -> Iterator[tuple[Registry, LedgerFile]]:
-    """The records in the hands of their one writer."""
+    """The records, opened by their one writer."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(as_owner(home))
         stack.enter_context(hold(home))

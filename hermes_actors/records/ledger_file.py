@@ -37,7 +37,7 @@ _END = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class LedgerUnusable(Exception):
-    """The file cannot be used and was not touched. A gateway serves on with a ledger that it only remembers."""
+    """The file cannot be used and was not touched. A gateway goes on with a ledger in memory."""
 
 
 class LedgerHeld(LedgerUnusable):
@@ -45,11 +45,11 @@ class LedgerHeld(LedgerUnusable):
 
 
 class LedgerUnlockable(LedgerUnusable):
-    """The filesystem has no locks, or does not let us have one."""
+    """The filesystem has no locks, or refuses one."""
 
 
 class LedgerUnreadable(LedgerUnusable):
-    """The disk does not give us the content."""
+    """The content cannot be read from the disk."""
 
 
 class LedgerNewer(LedgerUnusable):
@@ -61,7 +61,7 @@ class LedgerCorrupt(LedgerUnusable):
 
 
 class LedgerNotWritten(Exception):
-    """A commit failed, for want of space perhaps: what was committed before stays, and the next commit tries again."""
+    """A commit failed, perhaps because the disk is full. The earlier ledger stays, and the next commit tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class SetAside:
 
 @dataclass(slots=True, kw_only=True)
 class LedgerFile:
-    """The ledger of a home in the hands of its one writer. Any one thread at a time may use it."""
+    """The ledger of a home, for its one writer. Any one thread at a time may use it."""
 
     path: Path
     ledger: Ledger  # as it was last read or committed
@@ -88,11 +88,11 @@ class LedgerFile:
     def open(cls, path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> LedgerFile:
         """Take the lock until :meth:`close` and read the file. No file is an empty ledger.
 
-        A corrupt file is set aside, and the ledger is empty. What an earlier holder left never matters.
+        A corrupt file is set aside, and the ledger is empty. A lock file that an earlier holder left does not matter.
 
         Raises:
-            LedgerHeld: another process has the lock, after this many seconds still.
-            LedgerUnlockable: there is no lock to be had here.
+            LedgerHeld: another process still has the lock after the time-out.
+            LedgerUnlockable: the filesystem gives no lock.
             LedgerUnreadable: the file cannot be read, or set aside.
             LedgerNewer: a newer release wrote it.
         """
@@ -108,24 +108,24 @@ class LedgerFile:
 
     @classmethod
     def remembered(cls, path: Path, fault: LedgerUnusable) -> LedgerFile:
-        """An empty ledger that is forgotten with this process, in place of one that cannot be used.
+        """An empty ledger in memory, in place of one that cannot be used.
 
-        What the file may say is not taken over: its strikes could not be cleared in it and would come back for ever.
+        It does not take the strikes of the file: they could not be cleared there, and would come back at each start.
         """
         return cls(path=path, ledger=Ledger(), fault=fault)
 
     def commit(self, ledger: Ledger) -> None:
-        """Have this ledger on disk, safe from a loss of power, when it returns; at once where nothing changed.
+        """Write this ledger, safe from a loss of power; nothing happens where nothing changed.
 
         Raises:
-            LedgerNotWritten: the file has the earlier ledger still, or this one without safety from a loss of power.
+            LedgerNotWritten: the file still has the earlier ledger, or this one, not yet safe from a loss of power.
         """
         if self.fault is None and not (self._sure and ledger == self.ledger):
             self._write(ledger)
         self.ledger = ledger
 
     def rewrite(self) -> None:
-        """Write what was committed last once more, to see whether that is possible.
+        """Write the last committed ledger again, to see whether that is possible.
 
         Raises:
             LedgerNotWritten: it is not.
@@ -206,7 +206,7 @@ class _Row(BaseModel, strict=True):
 
 
 class _Document(BaseModel, strict=True):
-    """Fields that are not known are passed over, and gone with the next commit."""
+    """Unknown fields are ignored; the next commit drops them."""
 
     sessions: dict[str, _Row]
 

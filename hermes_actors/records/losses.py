@@ -1,4 +1,4 @@
-"""What files lost, as it is kept: in the registry's file, written in the same transactions as the rest."""
+"""The table of what files lost, in the registry's file, written in the same transactions as the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hermes_actors.records.database import RegistryDatabase
 KEPT = 200  # losses
 
 _LOSS = "n, at, shard, what, why, set_aside, until, sessions"
-_FORGOTTEN = 1  # as the fence of an opening: no fence that is given is as low
+_FORGOTTEN = 1  # as the fence of an opening: lower than every real fence
 _KNOWN = """
     SELECT opened, turn, opened = ?2 OR turn <> 0 OR EXISTS (SELECT 1 FROM sessions WHERE shard = ?1)
     FROM shards WHERE shard = ?1
@@ -43,7 +43,7 @@ class Losses:
         self._database.write("UPDATE shards SET opened = ?, turn = 0", (_FORGOTTEN,))
 
     def reached(self, turns: Mapping[int, int]) -> None:
-        """Shards -> the numbers of the last turns that their files have."""
+        """Note the last turns of shards' files. ``turns``: shard -> number of the last turn."""
         rows = ((turn, shard) for shard, turn in turns.items())
         self._database.write_many("UPDATE shards SET turn = max(turn, ?) WHERE shard = ?", rows)
 
@@ -67,7 +67,7 @@ class Losses:
         return number
 
     def found(self, number: int, sessions: int) -> None:
-        """So many more sessions were found again after a loss."""
+        """Add to how many sessions were found again after a loss."""
         self._database.write("UPDATE losses SET sessions = sessions + ? WHERE n = ?", (sessions, number))
 
     def latest(self, limit: int) -> tuple[Loss, ...]:

@@ -1,7 +1,7 @@
-"""What the registry and a shard's file know of each other, compared each time that the file is opened.
+"""Compares the registry with a shard's file, each time that the file is opened.
 
-A file that has less than the registry saw in it lost something: that is noted, and the sessions concerned say so. A
-session that the registry does not know was lost by it, and is put back as the file has it.
+If the file has less than the registry saw in it, it lost something: the registry notes that, and the sessions concerned
+say so. If the file has a session that the registry does not know, the registry lost it, and gets it back from the file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hermes_actors.core.state import SessionEntry
 from hermes_actors.records.registry import Registry
 from hermes_actors.wire.records import Found, LatestTurn
 
-ALL = 0  # since which turn a shard is to attest its sessions
+ALL = 0  # the turn since which a shard attests its sessions
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Rebuilding:
         self._since: dict[int, int] = {}  # the turn after which a shard was asked to attest its sessions
 
     def opened(self, shard: int, fence: int, found: Found) -> tuple[int, str | None]:
-        """An owner opened a shard's file: since which turn it is to attest its sessions, and what the file lost."""
+        """An owner opened a shard's file: the turn since which it must attest its sessions, and what was lost."""
         known = self._losses.known(shard)
         lost = lost_of_shard(known, found)
         if lost is not None:
@@ -56,9 +56,9 @@ class Rebuilding:
         return self._since[shard], None if lost is None else lost[1]
 
     def attested(self, shard: int, latest: Sequence[LatestTurn]) -> int | None:
-        """The sessions of a shard's file; since which turn it is to attest all again, None: it need not.
+        """Take the sessions of a shard's file; returns the turn since which to attest again, None: not needed.
 
-        Where the registry lost one that it had to know, it may have lost others.
+        If the registry lost a session that it had to know, it may have lost others.
         """
         since = self._since.get(shard, 0)
         again = None

@@ -1,7 +1,7 @@
 """The session registry and the shard table: one SQLite file, written by the supervisor alone.
 
-Writes gather in a transaction until :meth:`Registry.commit`. No operation but :func:`find_sessions` and the integrity
-check of the file looks at more rows than it returns, so a million sessions cost no more than ten.
+Writes gather in a transaction until :meth:`Registry.commit`. Only :func:`find_sessions` and the integrity check
+read more rows than they return, so other operations cost the same with a million sessions as with ten.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Registry:
         losses: what files lost, written with the rest.
         floor: this life's fences are above it. A registry that is older than the shard files has fences below theirs;
             each start of a worker adds one, not every second, so the seconds since the epoch are above them all.
-        behind: the number of the loss that is the registry's own, noticed at this start; None: it lost nothing so far.
+        behind: number of the registry's own loss, if this start noticed one; None: it lost nothing.
     """
 
     def __init__(self, database: RegistryDatabase, path: Path) -> None:
@@ -95,7 +95,7 @@ class Registry:
 
         Args:
             home: where it is.
-            shards: the configured number, or None for whatever the home has.
+            shards: the configured number; None: the number that the home has.
             usual_shards: the number for a new home when none is configured.
             durability: as in ``store.durability``.
 
@@ -124,7 +124,7 @@ class Registry:
         return registry
 
     def _settle(self, shards: int | None, usual_shards: int, home: Home, why: str) -> None:
-        """Check what is fixed for the home's life, or fix it; ``why`` the registry is new, if it is."""
+        """Check what is fixed for the life of the home, or write it. ``why``: why the registry is new, if it is."""
         known: dict[str, Any] = dict(
             self._database.rows("SELECT name, value FROM meta WHERE name IN ('home', 'shards')")
         )
@@ -179,7 +179,7 @@ class Registry:
         self.commit()
 
     def fell_behind(self, why: str) -> int:
-        """The registry does not know what it knew before; the number of that loss, one a start."""
+        """Note that the registry lost something; the number of that loss, one a start."""
         if self.behind is None:
             aside = None if self.set_aside is None else str(self.set_aside)
             log.error("the registry lost sessions; the shard files tell which", why=why, set_aside=aside)
@@ -232,7 +232,7 @@ class Registry:
         return self._database.write("DELETE FROM sessions WHERE key = ?", (key,)).rowcount > 0
 
     def touch(self, active: Mapping[str, float], now: float) -> None:
-        """Note activity of sessions, key -> seconds since the epoch; an earlier one than is known changes nothing."""
+        """Note activity of sessions: key -> seconds since the epoch. Times before the known one change nothing."""
         self.set_right(now)
         self._database.write_many(
             "UPDATE sessions SET last_active_at = ?1 WHERE key = ?2 AND last_active_at < ?1",
@@ -240,7 +240,7 @@ class Registry:
         )
 
     def set_right(self, now: float) -> None:
-        """What a clock wrote that ran ahead and was set back is of now, so that it ages like everything else."""
+        """Change times in the future to now: a clock wrote them that ran ahead and was set back."""
         for statement in _SET_RIGHT:
             self._database.write(statement, (now,))
 
@@ -248,7 +248,7 @@ class Registry:
         """Sessions with the newest activity first, and the cursor of the next page.
 
         Args:
-            principal: whose; None: everybody's.
+            principal: whose; None: of all.
             after: the cursor of an earlier page, or None for the first page.
             limit: how many at most.
 
@@ -286,7 +286,7 @@ class Registry:
 
     # -- transaction -------------------------------------------------------------------------------------------------
     def commit(self) -> None:
-        """Make what was written durable. Nothing happens when nothing was."""
+        """Make the writes durable; nothing happens without any."""
         if self._database.in_transaction:
             point("registry.commit")
             self._database.commit()
@@ -328,7 +328,7 @@ def find_sessions(path: Path, wanted: str, limit: int) -> tuple[SessionEntry, ..
 
 
 def _shards_of_files(home: Home) -> int | None:
-    """How many shards the files of a home tell of, or None where there are none.
+    """How many shards a home has, judged by its files; None where there are none.
 
     The number decides which file a session is in, so a lost registry must not change it; nor must a lost file, so it is
     the next power of two, which all homes have.

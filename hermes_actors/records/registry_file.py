@@ -1,4 +1,4 @@
-"""The registry's file: its schema, its integrity, and what becomes of a broken one."""
+"""The registry's file: its schema, its integrity, and what is read from a broken one."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ MIGRATIONS = (  # user_version n is the state after the first n; one that was re
 
 
 class RegistryUnusable(Exception):
-    """The registry cannot be used, and setting it aside would not be right either."""
+    """The registry cannot be used, and setting it aside would be wrong."""
 
 
 class Broken(Exception):
@@ -117,7 +117,7 @@ def connect(path: Path, durability: sqlite.Durability) -> RegistryDatabase:
 
     Raises:
         Broken: it is damaged.
-        RegistryUnusable: a newer release made it, or the disk does not let us.
+        RegistryUnusable: a newer release made it, or the disk does not allow it.
     """
     if path.exists() and not path.is_file():
         raise Broken("it was no file")
@@ -214,7 +214,7 @@ def check(path: Path) -> str | None:
 
 
 def readable_meta(aside: Path) -> dict[str, Any]:
-    """What a broken file still says of its home."""
+    """What a broken file still says about its home."""
     with contextlib.suppress(RegistryFailed), contextlib.closing(reader(aside)) as database:
         return {
             name: value

@@ -31,7 +31,7 @@ class HomeBusy(Exception):
     """Another supervisor runs on this home.
 
     Attributes:
-        pid: its process id, or None where it could not be told.
+        pid: its process id; None where it is not known.
     """
 
     def __init__(self, home: Path, pid: int | None) -> None:
@@ -40,12 +40,12 @@ class HomeBusy(Exception):
 
 
 class HomeUnusable(Exception):
-    """The home is on a filesystem, or under a path, that a gateway cannot live on."""
+    """The home is on a filesystem, or under a path, that a gateway cannot use."""
 
 
 @contextlib.contextmanager
 def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
-    """Make the home's directories and hold its lock. What is left of an earlier holder never matters.
+    """Make the home's directories and hold its lock. Files that an earlier holder left do not matter.
 
     Yields the descriptor that holds it: as long as a copy of that is open, the lock is held.
 
@@ -72,7 +72,7 @@ def hold(home: Home, inherited: int | None = None) -> Iterator[int]:
         except (OSError, NotImplementedError) as error:
             raise HomeUnusable(f"{home.lock} cannot be locked: {error}") from error
         _make_private(home)
-        with contextlib.suppress(OSError):  # a full disk: it is only a hint, who holds the lock is sure
+        with contextlib.suppress(OSError):  # a full disk: the number in the file is only a hint
             _pid_file(home).unlink(missing_ok=True)
             with os.fdopen(os.open(_pid_file(home), _NEW, PRIVATE_FILE), "w") as file:
                 file.write(f"{os.getpid()}\n")
@@ -158,7 +158,7 @@ def _refuse_network(root: Path) -> None:
 
 
 def filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the filesystem that a path is on, as in proc_pid_mountinfo(5); "" where it cannot be told."""
+    """The type of the filesystem that a path is on, as in proc_pid_mountinfo(5); "" where it is not known."""
     path = path.resolve()
     best, kind = -1, ""
     try:

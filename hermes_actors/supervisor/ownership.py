@@ -1,7 +1,7 @@
-"""Whose home it is, and what stands in it that others could read, write, or have put there.
+"""Whose home it is, and which files in it others could read, write, or have put there.
 
-A gateway runs on a home of its own user alone: it believes what it finds there, and what it finds may name programs to
-run. So root does not start one on the home of another user. ``hermes-ctl`` of root works on such a home as its owner.
+A gateway runs on a home of its own user only: it trusts the files there, and they may name programs to run. So root
+does not start a gateway on the home of another user. ``hermes-ctl`` of root works on such a home as its owner.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ log = structlog.get_logger(__name__)
 
 
 class Foreign(Exception):
-    """A home, or a part of it, is not this user's to run a gateway on; ``str()`` says what it is, and the way out."""
+    """This user cannot run a gateway on a home, or on a part of it; ``str()`` says why, and what to do."""
 
 
 def refuse_foreign(home: Home) -> None:
-    """Nothing of another user serves as a home, nor a link that another user may turn elsewhere.
+    """Check that a home belongs to this user, and is no link that another user may change.
 
     Raises:
         Foreign: it belongs to another user.
@@ -49,13 +49,13 @@ def _both(path: Path) -> Iterator[os.stat_result]:
 
 
 def make_private(home: Home) -> None:
-    """Take the rights of others from the files that stand in a home, and remove or refuse links in their places.
+    """Take the rights of others from the files in a home, and remove or refuse links in their places.
 
-    What ``run`` and ``logs`` hold is made again, so that a link there is removed. In ``state`` a link would have the
-    gateway write where it leads, and to remove it could lose sessions.
+    A link in ``run`` or ``logs`` is removed: the files there are made again. A link in ``state`` is refused: the
+    gateway would write where it leads, and removing it could lose sessions.
 
     Raises:
-        Foreign: a link stands in the place of a file of ``state``.
+        Foreign: a link is in the place of a file of ``state``.
         OSError: a file cannot be changed.
     """
     for directory in (home.registry.parent, home.shards, home.run, home.logs):
@@ -72,9 +72,9 @@ def make_private(home: Home) -> None:
 
 @contextlib.contextmanager
 def as_owner(home: Home) -> Iterator[None]:
-    """Root acts as the owner of a home meanwhile, so that the owner can use what is written there.
+    """As root, act as the owner of a home meanwhile, so that the owner can use what is written there.
 
-    Of the whole process: for commands alone.
+    This changes the whole process: for commands only.
     """
     owner = home.root.stat()
     if os.geteuid() != ROOT or owner.st_uid == ROOT:

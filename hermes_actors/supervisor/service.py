@@ -83,8 +83,8 @@ def serve(
 ) -> Handover | None:
     """Run the gateway in the foreground until it is stopped. Call it in the main thread.
 
-    SIGTERM and SIGINT stop it, SIGHUP has the configuration read again. When it returns they are blocked: a second one
-    that comes late does not make a failure of an end in order.
+    SIGTERM and SIGINT stop it, SIGHUP has the configuration read again. They are blocked when it returns, so that a
+    late second signal does not turn an orderly end into a failure.
 
     Args:
         settings: the configuration with its secrets.
@@ -96,7 +96,7 @@ def serve(
         entry: what a worker runs, ``module:function``.
 
     Returns:
-        None: it was stopped. Else it is to restart in place: all is closed but what is left to its next life.
+        None: it was stopped. Else it restarts in place: everything is closed except what the next life gets.
 
     Raises:
         HomeBusy: another supervisor runs on this home.
@@ -178,7 +178,7 @@ class _RunningGateway:
         self._tick_at = 0.0
 
     async def run(self) -> Handover | None:
-        """Open, serve until all workers are gone, close; what is left to the next life, where one is wanted."""
+        """Open, serve until all workers are gone, close. Returns what the next life gets, if one follows."""
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         handover: Handover | None = None
@@ -232,7 +232,7 @@ class _RunningGateway:
     def _open_reaper(self, opened: contextlib.AsyncExitStack) -> None:
         """Kill what earlier lives left running, and start the reaper, so that this life leaves nothing."""
         self._sweep_leftovers()
-        lives = (self._boot, self._next_boot)  # what makes the next one ready dies with this one
+        lives = (self._boot, self._next_boot)  # what prepares the next one dies with this one
         reaper_process = ReaperProcess(*(f"{OWNER_VARIABLE}={self._mark(boot)}" for boot in lives))
         opened.callback(reaper_process.dismiss)
 

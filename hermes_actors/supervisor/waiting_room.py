@@ -1,7 +1,7 @@
-"""What answers at the public address while the disk cannot be written: nothing on disk can make a start refuse.
+"""Answers at the public address while the disk cannot be written, so that a full disk does not make a start fail.
 
-No turn can be taken and no session be read then, so every request is refused as a worker would refuse it, and the
-service manager is told to be patient. It ends when the disk takes what a start writes, or with a signal.
+No turn can be taken and no session read then, so every request is refused as a worker would refuse it, and the service
+manager is asked to wait. It ends when the disk takes what a start writes, or with a signal.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def waits_for_disk(error: BaseException | None) -> bool:
 
 
 def wait(home: Home, api: ApiServerConfig, why: str) -> bool:
-    """Refuse all that comes until the disk can be written. Call it in the main thread.
+    """Refuse every request until the disk can be written. Call it in the main thread.
 
     Returns:
         Whether it can be; False: a signal requested a stop.

@@ -1,4 +1,4 @@
-"""What operators get of the state and of sessions."""
+"""The state and sessions as operators see them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NO_DRAIN = DrainFacts(then=None, by=None, asker=None, began_at=None, deadline_a
 
 
 def status(state: State, stored: StoredFacts, now: float) -> Status:
-    """The status: what the state knows, and what the records do."""
+    """The status, from the state and the records."""
     broken = tuple(
         BrokenShard(shard=shard, why=fault.why, set_aside=fault.set_aside, serving=fault.serving)
         for shard, fault in sorted(state.broken.items())
@@ -112,7 +112,7 @@ def session_line(entry: SessionEntry, owners: tuple[Owner, ...], up: tuple[int, 
 def session_shown(
     entry: SessionEntry, owners: tuple[Owner, ...], up: tuple[int, ...], strikes: int, known: SessionKnown | None
 ) -> SessionShown:
-    """A session with all that is known of it; ``known``: by its worker, None where no worker said anything."""
+    """A session with all that is known of it. ``known``: by its worker; None where no worker responded."""
     line = session_line(entry, owners, up, strikes)
     if known is not None:
         line = replace(line, state=known.state, session_id=known.session_id or line.session_id)

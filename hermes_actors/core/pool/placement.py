@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 
 def place(current: Mapping[int, int], shards: int, slots: int) -> tuple[int, ...]:
-    """The slot of each shard: even to within one, and with as few shards moved from ``current`` as that allows.
+    """The slot of each shard. Slots differ by at most one shard, and as few shards as possible move from ``current``.
 
     Args:
-        current: shard -> slot, as far as there is one; slots that are no more are allowed.
+        current: shard -> slot, where there is one; slots that no longer exist are allowed.
         shards: how many shards there are.
         slots: how many slots there are, at least one.
     """
@@ -30,7 +30,7 @@ def place(current: Mapping[int, int], shards: int, slots: int) -> tuple[int, ...
 
 
 def covered(up: Sequence[int], slots: int) -> dict[int, tuple[int, ...]]:
-    """On which slots' sockets each serving worker accepts: its own, and evenly those of the workers that are down."""
+    """The slots on whose sockets each serving worker accepts: its own, and evenly those of workers that are down."""
     accepts = {slot: [slot] for slot in up}
     down = [slot for slot in range(slots) if slot not in accepts]
     if up:

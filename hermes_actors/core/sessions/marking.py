@@ -1,4 +1,4 @@
-"""What cuts, successes and operators change in the marks and strikes of sessions: the rules, on a book of records."""
+"""The rules by which cuts, successes and operators change the marks and strikes of sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from hermes_actors.wire.sharding import shard_of
 
 
 def left_over(ledger: Ledger, session: Callable[[str], SessionEntry | None], *, lost: bool) -> Ledger:
-    """The ledger at a start, without the strikes of sessions that are clear or gone: a kill came before they went.
+    """The ledger at a start, without the strikes of sessions that have no mark or are gone.
+
+    A kill between the registry's commit and the ledger's leaves such strikes.
 
     Args:
         ledger: as its file has it.
@@ -36,9 +38,9 @@ def left_over(ledger: Ledger, session: Callable[[str], SessionEntry | None], *, 
 
 
 def cut(book: Book, cuts: Iterable[CutTurn], cause: Cause) -> None:
-    """Running turns were cut: a strike and a mark for each session, once, however often it is reported.
+    """Running turns were cut: a strike and a mark for each session, once, however often the cut is reported.
 
-    A session that was reset since, while no process ran it, gets neither.
+    A session that an operator reset since then, while no process ran it, gets neither.
     """
     found = [(turn, entry) for turn in cuts if (entry := book.session(turn.key)) is not None]
     known = [(turn, entry) for turn, entry in found if turn.session_id in (None, entry.session_id)]
@@ -52,15 +54,15 @@ def cut(book: Book, cuts: Iterable[CutTurn], cause: Cause) -> None:
 
 
 def suspend_stuck(book: Book, shard: int) -> tuple[str, ...]:
-    """Suspend the sessions of a shard that have too many strikes; their keys.
+    """Suspend the sessions of a shard that have too many strikes; returns their keys.
 
-    The shard is one that no worker serves yet: elsewhere a session may be about to succeed.
+    No worker may serve the shard yet: else a session may be about to succeed.
     """
     shards = book.shards
     ledger, keys = strikes.suspended_at(book.ledger, book.threshold, lambda key: shard_of(key, shards) == shard)
     for key in keys:
         entry = book.session(key)
-        # It may have been deleted meanwhile, or an earlier life recorded this and died before the ledger did.
+        # It may have been deleted, or an earlier life recorded this and died before it wrote the ledger.
         if entry is not None and entry.marks.standing is not Standing.SUSPENDED:
             reason = book.ledger.entries[key].causes[-1]
             book.change(replace(entry, marks=marks.stuck(entry.marks, reason, book.at)))
@@ -72,12 +74,14 @@ def suspend_stuck(book: Book, shard: int) -> tuple[str, ...]:
 
 
 def clear_idle(book: Book, busy: AbstractSet[str], unknown: AbstractSet[int], *, cut_since: float) -> None:
-    """The supervisor stops, or has started: a session with no turn that runs or waits loses its strikes, not its mark.
+    """The supervisor stops, or has started: clear the strikes of each session without a running or waiting turn.
+
+    Marks stay.
 
     Args:
         book: the records.
         busy: keys of the sessions that have such a turn.
-        unknown: shards of which no worker could say; what belongs there keeps its strikes.
+        unknown: shards about which no worker could say; their sessions keep their strikes.
         cut_since: strikes from then on are kept, in seconds since the epoch.
     """
     unheard = {key for key in book.ledger.entries if shard_of(key, book.shards) in unknown}
@@ -90,7 +94,7 @@ def clear_idle(book: Book, busy: AbstractSet[str], unknown: AbstractSet[int], *,
 
 
 def activated(book: Book, key: str, principal: str, shard: int) -> SessionEntry:
-    """A message came: a session that is new begins, and one that is suspended begins again with a fresh transcript."""
+    """A message came: make a new session, or begin a fresh transcript of a suspended one."""
     entry = book.session(key)
     if entry is None:
         entry = SessionEntry(
@@ -111,7 +115,7 @@ def activated(book: Book, key: str, principal: str, shard: int) -> SessionEntry:
 
 
 def succeeded(book: Book, key: str, turn_id: str) -> None:
-    """A turn was answered: marks and strikes are over."""
+    """A turn was answered: clear marks and strikes."""
     entry = book.session(key)
     if entry is None or entry.marks.standing is Standing.SUSPENDED:  # meanwhile, by an operator
         return
@@ -124,7 +128,7 @@ def succeeded(book: Book, key: str, turn_id: str) -> None:
 
 
 def reset(book: Book, key: str) -> SessionEntry | None:
-    """A session begins another transcript on purpose; None where there is no such session."""
+    """Begin another transcript of a session; None where there is no such session."""
     entry = book.session(key)
     if entry is None:
         return None
@@ -133,7 +137,7 @@ def reset(book: Book, key: str) -> SessionEntry | None:
 
 
 def resume(book: Book, key: str) -> SessionEntry | None:
-    """The transcript that was set aside comes back; None where none was, or there is no such session."""
+    """Go back to the transcript that was set aside; None where none was, or there is no such session."""
     entry = book.session(key)
     back = None if entry is None else marks.resume(entry.marks, entry.session_id)
     if entry is None or back is None:
@@ -171,7 +175,7 @@ def _changed(
     reason: str | None = None,
     turn_id: str | None = None,
 ) -> SessionEntry:
-    """Change the marks of a session, whose strikes are over with that."""
+    """Change the marks of a session, and clear its strikes."""
     book.clear_strikes(entry.key)
     changed = replace(entry, session_id=session_id, marks=after)
     book.change(changed)

@@ -1,4 +1,4 @@
-"""Sessions by the name that an operator types: the key, or a last part that only one key has. Pure."""
+"""Sessions by the name that an operator types: the key, or an end of it that no other key has. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_SOUGHT = NAMES_SHOWN + 1  # sessions: one more shows that there are more
 
 
 class NotOne(Exception):
-    """A name means no session, or several."""
+    """A name matches no session, or several."""
 
     def __init__(self, code: RefusalCode, why: str) -> None:
         super().__init__(why)
@@ -20,14 +20,14 @@ class NotOne(Exception):
 
 
 def only(name: str, found: Sequence[SessionEntry]) -> SessionEntry:
-    """The one session that a name means.
+    """The one session that a name matches.
 
     Args:
         name: as it was typed.
         found: the sessions whose key is the name, or else ends with it; at most :data:`MOST_SOUGHT`.
 
     Raises:
-        NotOne: it means none, or several.
+        NotOne: it matches none, or several.
     """
     if not found:
         raise NotOne(RefusalCode.NOT_FOUND, f"no session is named {name!r}, nor ends with it")
@@ -37,6 +37,6 @@ def only(name: str, found: Sequence[SessionEntry]) -> SessionEntry:
 
 
 def ambiguous(name: str, keys: Sequence[str]) -> NotOne:
-    """Which sessions a name may mean."""
+    """Which sessions a name may match."""
     more = ", …" if len(keys) > NAMES_SHOWN else ""
     return NotOne(RefusalCode.AMBIGUOUS, f"{name!r} may mean {', '.join(keys[:NAMES_SHOWN])}{more}")

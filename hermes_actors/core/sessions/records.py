@@ -1,4 +1,4 @@
-"""What workers and operators have recorded of sessions: decided with the rows at hand, and answered."""
+"""Messages of workers and requests of operators that change the records of sessions, and their answers."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ PAGE_MOST = 1000  # sessions
 
 
 def opened(state: State, process: Process, message: Opened | Attest, now: float, book: Book) -> Result:
-    """A shard's file was opened or read on: have it compared with the registry, and give the worker more time."""
+    """A shard's file was opened, or more of it read: compare it with the registry, and give the worker more time."""
     book.write(Compare(process=process, message=message))
     return lifecycle.goes_on(state, process.slot, now), ()
 
 
 def recovered(state: State, process: Process, message: Recovered, book: Book) -> Result:
-    """A crash cut what ran in the shard. The first time in this life, it also says who was not idle before."""
+    """A crash cut what ran in the shard. The first such message of this life also says which sessions were not idle."""
     marking.cut(book, message.cut, "crash")
     marking.suspend_stuck(book, message.shard)
     state = drain.recovered(state, message)
@@ -61,7 +61,7 @@ def recovered(state: State, process: Process, message: Recovered, book: Book) ->
 
 
 def heard(state: State, shard: int, busy: frozenset[str] | None, book: Book) -> State:
-    """A shard was read for the first time in this life, or could not be (None); with the last one the start is over."""
+    """A shard was read for the first time in this life, or could not be (``busy`` None). The last ends the start."""
     if shard not in state.unheard:
         return state
     state = replace(
@@ -77,7 +77,7 @@ def heard(state: State, shard: int, busy: frozenset[str] | None, book: Book) -> 
 
 
 def activate(process: Process, message: Activate, book: Book) -> tuple[Effect, ...]:
-    """Which transcript a session goes on with; a message ends its suspension."""
+    """Say which transcript a session goes on with. A message ends its suspension."""
     entry = book.session(message.key)
     if message.create:
         entry = marking.activated(book, message.key, message.principal, message.shard)
@@ -103,7 +103,7 @@ def forget(process: Process, message: Forget, book: Book) -> tuple[Effect, ...]:
 
 
 def succeeded(process: Process, message: Succeeded, book: Book) -> tuple[Effect, ...]:
-    """A turn of a session was answered: its marks and strikes are over."""
+    """A turn of a session was answered: clear its marks and strikes."""
     marking.succeeded(book, message.key, message.turn_id)
     return _answer(process, Recorded(request=message.request))
 
@@ -124,7 +124,7 @@ def fell_back(process: Process, message: SucceededOnFallback, book: Book) -> tup
 
 
 def page(process: Process, message: ListSessions, book: Book) -> tuple[Effect, ...]:
-    """A page of a principal's sessions, for whichever worker the caller came to."""
+    """A page of a principal's sessions, for the worker that the caller came to."""
     limit = max(1, min(message.limit, PAGE_MOST))
     try:
         entries, cursor = book.rows.page(message.principal, message.after, limit)

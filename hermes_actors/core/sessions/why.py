@@ -1,4 +1,4 @@
-"""Why a session stands as it does: the records of what happened to it, as a story with its rules. Pure."""
+"""Why a session has its mark and strikes: what happened to it, in order, each with the rule behind it. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Records:
     entry: SessionEntry
     incidents: Sequence[Incident]  # the oldest first
     losses: Sequence[Loss]  # of its shard's file since it began, the oldest first
-    untold: Loss | None  # what its person is to be told of
+    untold: Loss | None  # that its person does not know of
     lives: Sequence[Life]  # the latest first
     strikes: int
     threshold: int  # supervisor.stuck_threshold, as those below of the configuration as it is now
@@ -96,7 +96,7 @@ def story(records: Records, now: float) -> Story:
 
 
 def _lines(records: Records) -> Iterator[Line]:
-    """In the order in which it was recorded: clocks are set back."""
+    """In the order of the records, not of their times: clocks are set back."""
     starts = {
         life.boot: Line(at=life.started_at, what=f"the supervisor started{_after(before)}")
         for life, before in zip_longest(records.lives, records.lives[1:])
@@ -108,7 +108,7 @@ def _lines(records: Records) -> Iterator[Line]:
 
 
 def _with_losses(lines: list[Line], losses: Sequence[Loss]) -> list[Line]:
-    """Losses have numbers of their own: each stands before the first line that is later."""
+    """Losses have numbers of their own: each comes before the first line that is later."""
     for loss in losses:
         place = next((at for at, line in enumerate(lines) if line.at > loss.at), len(lines))
         rule = "a shard that lost something goes on with what is left"
