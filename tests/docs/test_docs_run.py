@@ -144,3 +144,18 @@ async def test_the_programs_on_the_pages_get_their_answers(tmp_path: Path) -> No
         "You said: Order the part, once.",
         "You said: Hello",
     ]
+
+
+async def test_the_programs_on_the_page_about_clients_tools_run_them(tmp_path: Path) -> None:
+    reader = Reader(tmp_path / "home", DEMO)
+    async with reader.gateway:
+        said = [
+            await reader.run(sys.executable, "-c", program.replace(ADDRESS, reader.gateway.url))
+            for program in blocks(HOWTO / "client-tools.md", "python")
+        ]
+
+    assert [text.strip() for text in said] == [
+        "The tool look said: rain in the east",
+        "name='Oslo' people=700000",
+        "The tool look_outside said: rain in the west",
+    ]

@@ -85,3 +85,32 @@ def test_the_bounds_of_messages_count(one: list[str], other: list[str]) -> None:
     second = history_hash([assistant_message(text) for text in other])
 
     assert (first == second) == (one == other)
+
+
+CALLS = [
+    {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at":1.0}'}},
+    {"id": "c2", "type": "function", "function": {"name": "look", "arguments": "{}"}},
+]
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        {"role": "assistant", "content": None, "tool_calls": CALLS},
+        {"role": "assistant", "content": "", "tool_calls": CALLS},
+        {
+            "role": "assistant",
+            "tool_calls": [{**CALLS[0], "function": {"name": "look", "arguments": '{"at": 1}'}}, CALLS[1]],
+        },
+        {"role": "assistant", "content": "let me look", "tool_calls": [{**call, "index": 0} for call in CALLS]},
+    ],
+)
+def test_calls_are_recognised_by_their_ids_whatever_a_library_makes_of_the_rest(echo: dict[str, object]) -> None:
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "blue"} for call in CALLS]
+    chat = parse_chat(orjson.dumps({"messages": [USER, echo, *results]}))
+
+    assert chat.history == history_hash([canonical(USER), assistant_message("", CALLS)])
+
+
+def test_other_calls_are_another_history() -> None:
+    assert history_hash([assistant_message("", CALLS)]) != history_hash([assistant_message("", CALLS[:1])])

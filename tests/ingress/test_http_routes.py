@@ -120,6 +120,7 @@ async def test_the_capabilities_of_the_api() -> None:
         "chat_completions": True,
         "chat_completions_streaming": True,
         "tool_progress_events": True,
+        "client_tools": True,
         "session_resources": True,
         "idempotency": True,
         "responses_api": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -183,6 +184,14 @@ def test_a_past_message_that_is_too_large_by_itself_is_shortened_and_drives_no_o
     assert b"remember 7" in shorter.past[0].rows[0]
     assert b"characters were left out here" in shorter.past[1].rows[0]
     assert size_of(shorter) <= 6000
+
+
+def test_a_result_is_left_out_with_the_turn_that_has_its_call() -> None:
+    asked = passage("old", row("user", "x" * 2000), row("assistant", "", tool_calls=[{"id": "a"}]))
+    answered = passage("new", result(10), row("assistant", "so it is"))
+    whole = request(row("user", "hi"), past=(asked, answered))
+
+    assert fitted(whole, 300).past == [replace(answered, rows=answered.rows[1:])]
 
 
 def test_turns_are_not_left_out_where_that_is_not_wanted() -> None:

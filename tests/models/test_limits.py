@@ -23,7 +23,7 @@ from workers.models.limits import (
     tools_meant,
     within,
 )
-from workers.models.offer import Offer
+from workers.models.offer import CLIENT, Offer, offer
 from workers.models.provider import ModelRequest
 from workers.turns import PastTurn
 
@@ -137,6 +137,51 @@ def test_a_tool_that_is_refused_is_left_out_alone_and_named(words: Words) -> Non
     assert names_of(offered(limits, FEW)) == ["mcp__odd__a", "mcp__odd__c"]
     assert [each.tool for each in tools_meant(words, FEW)] == ["mcp__odd__b"]
     assert "mcp_servers.odd.tools.exclude: [mcp__odd__b]" in advice_about(words, FEW)
+
+
+CLIENTS = offer_of([tool("mine"), tool("other")], CLIENT)
+BOTH = offer((*FEW.tools, *CLIENTS.tools))
+
+
+def test_a_clients_tool_that_is_refused_is_left_out_of_this_request_alone() -> None:
+    refusal = said("Invalid schema for function 'mcp__odd__mine'", param="tools[3].function.parameters")
+
+    found = limits_learned(ModelLimits(), Cause.TOOLS, refusal, request(BOTH))
+
+    assert found is not None
+    assert not found.lasting
+    assert "mcp__odd__mine" not in names_of(within(found.limits, request(BOTH)).tools)
+    assert advice_about(refusal, BOTH).endswith("leave it out with `tools` without mcp__odd__mine")
+
+
+def test_of_too_many_tools_the_clients_are_kept() -> None:
+    both = offer((*MANY.tools, *CLIENTS.tools))
+
+    kept = names_of(within(ModelLimits(tools=3), request(both)).tools)
+
+    assert kept == ["mcp__odd__t000", "mcp__odd__mine", "mcp__odd__other"]
+
+
+CHOSEN = {"type": "function", "function": {"name": "mcp__odd__a"}}
+
+
+@pytest.mark.parametrize(
+    ("limits", "choice", "kept"),
+    [
+        (ModelLimits(), CHOSEN, {"tool_choice": CHOSEN, "parallel_tool_calls": False}),
+        (ModelLimits(refused=frozenset({"mcp__odd__a"})), CHOSEN, {"parallel_tool_calls": False}),
+        (
+            ModelLimits(refused=frozenset({"mcp__odd__a"})),
+            "required",
+            {"tool_choice": "required", "parallel_tool_calls": False},
+        ),
+        (ModelLimits(tools=0), "required", {}),
+    ],
+)
+def test_no_choice_is_sent_among_tools_that_are_not(limits: ModelLimits, choice: Any, kept: dict[str, Any]) -> None:
+    asked = request(FEW, tool_choice=choice, parallel_tool_calls=False)
+
+    assert within(limits, asked).parameters == kept
 
 
 def test_a_name_that_begins_like_another_does_not_mean_it() -> None:

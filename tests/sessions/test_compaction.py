@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 from fakes.model_failures import failed
 from fakes.offers import offer_of
 from fakes.sessions import Bench, FakeModel, FakeToolbox, end_of, tool_reply
+from fakes.valid_request import problems
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,13 +23,17 @@ from workers.models.provider import ModelFailure, ModelReply, ModelRequest, Tool
 from workers.runtimes.chat.compaction import (
     MAX_PIECES,
     SUMMARISE,
+    calls_of,
     how_many_to_summarise,
     in_words,
     pieces_of,
+    with_results,
 )
-from workers.store.shard import TurnRow
+from workers.runtimes.chat.past import past_of
+from workers.runtimes.runtime import Memory
+from workers.store.shard import Summary, TurnRow
 from workers.tools.toolbox import ToolResult
-from workers.turns import Ended, PastTurn
+from workers.turns import Ended, PastTurn, TurnState
 
 KEY = "api:default:a"
 KEEP_THREE = Compaction(keep_turns=3)
@@ -454,3 +460,59 @@ def test_a_turn_in_words_says_who_said_and_did_what() -> None:
         "The tool answered: 12:00",
         "Assistant: Noon.",
     ]
+
+
+# -- tools that a client runs ---------------------------------------------------------------------------------------
+LOOKING = orjson.dumps(
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+    }
+)
+LOOKED = Summary(through="1", turns=1, text="They looked.", made_at=0.0)
+SEEN = orjson.dumps({"role": "tool", "tool_call_id": "c", "content": "blue"})
+
+
+def turn(name: str, *rows: bytes, state: TurnState = "completed") -> PastTurn:
+    return PastTurn(turn_id=name, state=state, rows=rows)
+
+
+def test_a_result_is_summarised_with_its_call() -> None:
+    past = [turn("1", LOOKING), turn("2", SEEN, ANSWER)]
+
+    assert [one.rows for one in with_results(past, 1)] == [(LOOKING, SEEN)]
+    assert with_results(past, 2) == past
+
+
+def test_what_the_summary_has_is_not_said_again() -> None:
+    memory = cast("Memory", SimpleNamespace(past=[turn("2", SEEN, ANSWER)], summary=LOOKED))
+
+    assert past_of(memory, resumed=False)[1].rows == (ANSWER,)
+
+
+def test_calls_stay_while_their_results_come() -> None:
+    past = [turn("1", ANSWER), turn("2", LOOKING), turn("3", SEEN, state="failed")]
+
+    assert calls_of([SEEN], past) == 1
+    assert calls_of([ANSWER], past) == 3
+
+
+async def test_a_client_may_run_tools_for_longer_than_the_window_is() -> None:
+    model = Windowed(30_000)
+    bench = bench_with(model)
+    look = {"tools": [{"type": "function", "function": {"name": "look"}}]}
+    try:
+        model.script = [tool_reply("look")]
+        ended = await bench.talk("look around", parameters=look)
+        for number in range(20):
+            model.script = [tool_reply("look")]
+            (call,) = ended.tool_calls
+            seen = orjson.dumps({"role": "tool", "tool_call_id": call["id"], "content": f"{number} " + "x" * 3000})
+            ended = await bench.talk(messages=[seen], parameters=look)
+            assert problems(sent(model)) == []
+            assert "that is not in this conversation" not in str(sent(model))
+    finally:
+        await bench.sessions.close()
+
+    assert model.summaries > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -122,6 +122,31 @@ def test_what_is_made_from_the_transcript_is_what_was_heard_with_its_numbers(tur
     again = rebuilt(live.rows, ended)
 
     assert read(again) == joined(heard) == read(live.feed)
+
+
+@given(st.lists(TOOL_ANSWERS, max_size=3), TOOL_ANSWERS, st.integers(1, 3))
+def test_a_turn_that_ends_with_calls_for_its_client_is_read_as_it_was_heard(
+    turn: list[Answer], last: Answer, clients: int
+) -> None:
+    live = happened(turn)
+    live.answer(last, len(turn))
+    calls = [
+        {"id": f"client_{n}", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        for n in range(clients)
+    ]
+    at = -1 - last.calls  # behind the answer are the results of the agent's own tools
+    answer = orjson.loads(live.rows[at])
+    live.rows[at] = orjson.dumps({**answer, "tool_calls": [*calls, *answer["tool_calls"]]})
+    ended = replace(end("".join(last.texts)), tool_calls=calls)
+    live.feed.end(ended)
+
+    assert read(rebuilt(live.rows, ended)) == read(live.feed)
+
+
+def test_of_a_turn_without_rows_its_text_and_calls_are_read() -> None:
+    ended = replace(end("let me look"), tool_calls=[{"id": "c1"}])
+
+    assert [numbered.event for numbered in read(rebuilt((), ended))] == [Delta(text="let me look"), ended]
 
 
 @given(TURNS, st.integers(0, 20))

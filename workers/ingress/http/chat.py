@@ -43,7 +43,13 @@ class ChatRoutes:
         "POST",
         "/v1/chat/completions",
         endpoint="chat_completions",
-        features=("chat_completions", "chat_completions_streaming", "tool_progress_events", "idempotency"),
+        features=(
+            "chat_completions",
+            "chat_completions_streaming",
+            "tool_progress_events",
+            "client_tools",
+            "idempotency",
+        ),
     )
     async def post(self, call: ApiCall) -> web.StreamResponse:
         """Answer a request.
