@@ -70,12 +70,14 @@ def step(state: State, event: Event, now: float, rows: Rows) -> Result:
         return state, ()
     book = Book(rows, state, now, event.why if isinstance(event, DiskRefused) else None)
     after, effects = _react(state, event, now, book)
-    after = drain.died(state, after)
+    if after is not state:
+        after = drain.died(state, after)
     after, drained = drain.settle(after, now, book)
     after, answers = pending.settle(after, now, book)
     after, announced = _announced(after, book)
     ended = drain.ended(after, now) if after.phase is Phase.STOPPED and state.phase is not Phase.STOPPED else ()
-    return book.into(after), (*book.effects, *effects, *drained, *answers, *_changes(state, after), *announced, *ended)
+    changes = _changes(state, after) if after is not state else ()  # most events leave the state as it is
+    return book.into(after), (*book.effects, *effects, *drained, *answers, *changes, *announced, *ended)
 
 
 def recorded(state: State, decided_at: float, now: float) -> State:

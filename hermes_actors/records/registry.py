@@ -45,6 +45,11 @@ from hermes_actors.wire.failpoints import point
 
 _SELECT_WHOLE = f"SELECT {ENTRY}, {ACTOR}, {MARKS}, {TOLD} FROM sessions"  # noqa: S608  # own words
 _INTO_SESSIONS = f"INTO sessions ({ENTRY}) VALUES (?, ?, ?, ?, ?, ?)"
+_CHANGES = f"session_id, {ACTOR}, {MARKS}, {TOLD}"
+_WRITE = f"""
+    INSERT INTO sessions ({ENTRY}, {ACTOR}, {MARKS}, {TOLD}) VALUES ({", ".join("?" * 20)})
+    ON CONFLICT (key) DO UPDATE SET ({_CHANGES}) = (excluded.{_CHANGES.replace(", ", ", excluded.")})
+"""  # noqa: S608  # own words
 _SET_RIGHT = (  # times of a clock that ran ahead
     "UPDATE sessions SET last_active_at = ?1, created_at = min(created_at, ?1) WHERE last_active_at > ?1",
     "UPDATE sessions SET mark_at = min(mark_at, ?1) WHERE mark <> 'clear' AND mark_at > ?1",
@@ -206,11 +211,7 @@ class Registry:
     def write(self, entry: SessionEntry) -> None:
         """Write a session: a new one whole; of another all but its principal, its shard and its times."""
         values = (entry.key, entry.session_id, entry.principal, entry.shard, entry.created_at, entry.last_active_at)
-        self._database.write(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
-        self._database.write(
-            f"UPDATE sessions SET (session_id, {MARKS}, {ACTOR}, {TOLD}) = ({', '.join('?' * 15)}) WHERE key = ?",  # noqa: S608  # own words
-            (entry.session_id, *entry.marks, *entry.actor, entry.told, entry.refound, entry.key),
-        )
+        self._database.write(_WRITE, (*values, *entry.actor, *entry.marks, entry.told, entry.refound))
 
     def refind(self, entry: SessionEntry) -> None:
         """Put a session back that was lost, or its transcript, with its marks; its person will be told."""

@@ -84,6 +84,7 @@ async def play(cell: Cell | None, keep: Path | None = None) -> Score:
         except TimeoutError:
             score.stuck.append(f"not over after {CELL_S:g} s")
         if keep is not None and not score.clean:
+            keep.mkdir(parents=True, exist_ok=True)
             root.rename(keep / "-".join(str(cell).replace("#", " ").replace(",", "").split()))
             root.mkdir()
     score.took_s = time.monotonic() - began

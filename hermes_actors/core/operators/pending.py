@@ -74,6 +74,8 @@ def responded(state: State, process: Process, answer: QueryResponse) -> Result:
 
 def settle(state: State, now: float, book: Book) -> Result:
     """Reply to the operators whose requests wait for no live worker any more, or have waited long enough."""
+    if not state.pending:
+        return state, ()
     live = frozenset(state.live)
     over = {number: one for number, one in state.pending.items() if now >= one.deadline or one.waiting.isdisjoint(live)}
     if not over:

@@ -72,7 +72,9 @@ class Book:
 
     def session(self, key: str) -> SessionEntry | None:
         """The session of a key, with the changes of this decision."""
-        return self._entries[key] if key in self._entries else self.rows.session(key)
+        if key not in self._entries:
+            self._entries[key] = self.rows.session(key)
+        return self._entries[key]
 
     def strikes(self, key: str) -> int:
         """How many strikes a session has."""

@@ -78,9 +78,10 @@ def heard(state: State, shard: int, busy: frozenset[str] | None, book: Book) -> 
 
 def activate(process: Process, message: Activate, book: Book) -> tuple[Effect, ...]:
     """Say which transcript a session goes on with. A message ends its suspension."""
-    entry = book.session(message.key)
     if message.create:
-        entry = marking.activated(book, message.key, message.principal, message.shard)
+        entry: SessionEntry | None = marking.activated(book, message.key, message.principal, message.shard)
+    else:
+        entry = book.session(message.key)
     return _activated(process, message, entry, f"there is no session {message.key!r}", book)
 
 
