@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple
 
@@ -26,8 +25,6 @@ Ts = TypeVarTuple("Ts")
 
 MAX_WAITING = 16_384  # operations submitted and not answered; a disk this far behind gets no more
 MAX_GROUPED = 512  # operations taken at once: bounds how long the first of them waits for the last
-CROWDED = 4  # operations taken at once, from which on as many more are on their way
-LINGER_S = 0.002  # after a crowded group, so that the next one has more: costs less than the syncs that it saves
 CLOSE_S = 10.0  # to finish what was submitted; then the thread is left to the end of the process
 
 log = structlog.get_logger(__name__)
@@ -65,7 +62,6 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._unanswered: set[asyncio.Future[Any]] = set()
-        self._crowded = False  # the thread's
         self._closing = False
         self._closed = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -147,8 +143,6 @@ class Journal:
         """All operations that wait, by database; and whether they are the last."""
         batch: dict[Database, list[_Operation]] = {}
         operation = self._queue.get()
-        if self._crowded:
-            time.sleep(LINGER_S)
         for _ in range(min(self._queue.qsize(), MAX_GROUPED - 1)):
             assert operation is not None  # None is the last that is ever put
             batch.setdefault(operation[0], []).append(operation)
@@ -156,7 +150,6 @@ class Journal:
         if operation is None:
             return batch, True
         batch.setdefault(operation[0], []).append(operation)
-        self._crowded = sum(map(len, batch.values())) >= CROWDED
         return batch, False
 
     def _perform(self, database: Database, operations: list[_Operation]) -> list[_Outcome]:
