@@ -45,7 +45,7 @@ def upstream_messages(request: ModelRequest, target: ModelTarget) -> list[bytes]
     rows = [row for turn in request.past for row in turn.rows]
     rows += request.messages
     texts, messages = [request.system], rows
-    if not (all(map(_is_plain_turn, request.past)) and all(map(is_plain, request.messages))):  # most hold nothing else
+    if not (_are_plain(request.past) and all(map(is_plain, request.messages))):  # most hold nothing else
         reading = _Reading(target)
         reading.take(rows)
         texts += reading.system
@@ -60,10 +60,13 @@ def upstream_messages(request: ModelRequest, target: ModelTarget) -> list[bytes]
     return messages
 
 
-def _is_plain_turn(turn: PastTurn) -> bool:
-    if turn.is_plain is None:  # looked at once: the hot path of a turn in a long conversation
-        turn.is_plain = all(map(is_plain, turn.rows))
-    return turn.is_plain
+def _are_plain(past: Iterable[PastTurn]) -> bool:
+    for turn in past:
+        if turn.is_plain is None:  # looked at once: the hot path of a turn in a long conversation
+            turn.is_plain = all(map(is_plain, turn.rows))
+        if not turn.is_plain:
+            return False
+    return True
 
 
 def is_plain(row: bytes) -> bool:

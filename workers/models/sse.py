@@ -77,9 +77,11 @@ class EventParser:
             self._begun = True
             lines[0] = lines[0].removeprefix(_BOM)
         for line in lines:
-            if not line:
+            if line.startswith(b"data: ") and not data:  # most events are one such line
+                data.append(line[6:])
+            elif not line:
                 if data:
-                    joined = b"\n".join(data)
+                    joined = data[0] if len(data) == 1 else b"\n".join(data)
                     events.append(ErrorData(joined) if self._is_error else joined)
                     data.clear()
                 self._is_error = False

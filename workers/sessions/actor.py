@@ -40,6 +40,25 @@ class Inbox:
         self._handling = False
         self.actor: LoopActor | None = None  # the strong reference that keeps the actor alive; None: it is gone
 
+    def deliver(self, message: Any) -> None:
+        """Have the actor handle a message, from its own loop and without an envelope: the hot path of a turn.
+
+        Raises:
+            ActorDeadError: the actor is gone.
+        """
+        if self.actor is None:
+            raise ActorDeadError("the actor is gone")
+        if self._handling:
+            self.actor.actor_ref.tell(message)
+            return
+        self._handling = True
+        try:
+            self.actor.take(message)
+            if self._mail:
+                self._handle_mail()
+        finally:
+            self._handling = False
+
     def put(self, envelope: Any, /) -> None:
         """Have the actor handle an envelope.
 
@@ -59,14 +78,17 @@ class Inbox:
             return
         self._handling = True
         try:
-            while self._mail:
-                envelope = self._mail.pop(0)
-                if self.actor is None:
-                    refuse(envelope)
-                else:
-                    self.actor.handle(envelope)
+            self._handle_mail()
         finally:
             self._handling = False
+
+    def _handle_mail(self) -> None:
+        while self._mail:
+            envelope = self._mail.pop(0)
+            if self.actor is None:
+                refuse(envelope)
+            else:
+                self.actor.handle(envelope)
 
     def get(self) -> Any:
         """The next envelope; Pykka's interface."""
@@ -112,6 +134,13 @@ class LoopActor(pykka.Actor):
                 envelope.reply_to.set(response)
         if self.actor_stopped.is_set():
             self.actor_inbox.actor = None
+
+    def take(self, message: Any) -> None:
+        """Handle a message that no one waits for: what ``on_receive`` raises ends the actor."""
+        try:
+            self.on_receive(message)
+        except BaseException as error:  # noqa: BLE001  # nothing an actor raises may reach who sent it mail
+            self._die(error)
 
     def _die(self, error: BaseException) -> None:
         self._handle_failure(type(error), error, error.__traceback__)

@@ -211,7 +211,7 @@ class Mailbox(Generic[ItemT]):
     @property
     def paused(self) -> bool:
         """Whether what has not begun waits for the end of a drain."""
-        return Gate.PAUSED in self.gate
+        return self.gate is not Gate.OPEN and Gate.PAUSED in self.gate
 
     @property
     def next(self) -> ItemT | None:

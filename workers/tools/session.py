@@ -13,7 +13,7 @@ import orjson
 from mcp import Client
 
 from workers.json_depth import MAX_DEPTH, is_too_deep
-from workers.models.offer import Offer
+from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ToolCall
 from workers.tools import prompts, resources
 from workers.tools.catalogue import Catalogue, CatalogueTool
@@ -57,6 +57,8 @@ class SessionTools:
 
     async def definitions(self) -> Offer:
         self._follow()
+        if not self._entries:
+            return NO_TOOLS
         if self._connections:
             await asyncio.gather(*(self._refresh(entry) for entry in self._entries if entry in self._connections))
         if self._unsettled:
@@ -65,6 +67,8 @@ class SessionTools:
 
     @property
     def notice(self) -> str | None:
+        if not self._entries:
+            return None
         absent = [entry.absence for entry in self._entries if self._catalogue(entry) is None]
         whys = "; ".join(why for why in absent if why)
         if not whys:
@@ -73,6 +77,8 @@ class SessionTools:
 
     @property
     def instructions(self) -> str:
+        if not self._entries:
+            return ""
         given = [
             instructions_for_model(entry.name, known.introduction.instructions)
             for entry in self._entries

@@ -85,7 +85,8 @@ def parse_chat(body: bytes) -> ChatRequest:
     if not isinstance(options, dict):
         raise invalid("stream_options", "`stream_options` must be an object.")
     messages = _messages(request.get("messages"))
-    parameters = {name: _parameter(name, request[name]) for name in _PARAMETERS if request.get(name) is not None}
+    named = request.keys() & _PARAMETERS.keys()  # most requests name none
+    parameters = {name: _parameter(name, request[name]) for name in sorted(named) if request[name] is not None}
     if not request.keys().isdisjoint(_CLIENT_TOOLS):
         parameters |= client_tools(request)
     return ChatRequest(
