@@ -60,7 +60,7 @@ def stored(reply: ModelReply) -> dict[str, Any]:
             }
             for call in reply.tool_calls
         ]
-    attached = attached_to(reply.attached)
+    attached = attached_to(reply.attached) if reply.attached else {}
     maker = {"provider": reply.provider, "model": reply.asked or reply.model} if reply.provider else {}
     if reply.reasoning and not any(name in attached for name in _REASONING_TEXTS):
         maker["reasoning"] = reply.reasoning

@@ -63,6 +63,8 @@ def word_of(reason: Any) -> str:
         reason = reason.get("type") or reason.get("reason") or ""
     if not isinstance(reason, str):
         return ""
+    if reason in _MEANINGS:
+        return reason
     word = reason.strip().lower().replace("-", "_").replace(" ", "_")
     for prefix in _PREFIXES:
         if word.startswith(prefix) and word not in _MEANINGS:

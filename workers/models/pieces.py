@@ -54,6 +54,8 @@ class Fields:
 
     def fields(self) -> tuple[dict[str, Any], list[str]]:
         """By name, what came of it, and the names of what is too large; a field is kept or dropped whole."""
+        if not self._pieces:
+            return {}, []
         fields = {name: joined(pieces) for name, pieces in self._pieces.items() if pieces is not None}
         dropped = [name for name in self._pieces if name not in fields or _size(fields[name]) > MAX_FIELD_BYTES]
         return {name: value for name, value in fields.items() if name not in dropped}, dropped
