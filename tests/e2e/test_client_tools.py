@@ -100,6 +100,19 @@ async def test_it_runs_its_tools_without_a_session_and_in_streams(demo: RunningG
     assert answer.choices[0].message.content == "The tool look said: it rains\nThe tool look said: which window?"
 
 
+async def test_a_client_that_brings_many_tools_is_answered_in_words_where_it_asks_for_none(
+    demo: RunningGateway,
+) -> None:
+    """Open WebUI sends 36 with each message, and its requests for a title and for tags."""
+    many: Any = [{**LOOK, "function": {**LOOK["function"], "name": f"look_{number}"}} for number in range(36)]
+    async with demo.openai() as client:
+        stream = await client.chat.completions.create(model="x", messages=asking("hello"), tools=many, stream=True)
+        chunks = [chunk.choices[0] async for chunk in stream]
+
+    assert "".join(chunk.delta.content or "" for chunk in chunks) == "You said: hello"
+    assert chunks[-1].finish_reason == "stop"
+
+
 async def test_the_agents_own_tool_runs_in_the_same_answer(demo: RunningGateway, session: str) -> None:
     call_id = await call_of(demo, session, f'{ASKED}\ncall get_current_time {{"timezone": "UTC"}}')
 

@@ -25,6 +25,7 @@ from workers.models.cause import Cause
 from workers.models.offer import Offer
 from workers.models.provider import ModelFailure, ModelReply, ToolCall
 from workers.runtimes.chat.machine import PICTURES_LEFT_OUT
+from workers.runtimes.transcript import RESULTS_CAME
 from workers.sessions.agent import AgentActor
 from workers.sessions.client_tools import offered
 from workers.sessions.hidden_work import MAX_BYTES, HiddenWork
@@ -194,13 +195,18 @@ async def test_a_result_of_no_call_that_waits_is_refused_and_not_kept(bench: Ben
     assert len(bench.store.rows) == 1
 
 
-async def test_a_result_that_comes_after_plain_words_is_refused(bench: Bench) -> None:
-    bench.model.script = [tool_reply("look")]
+async def test_a_result_that_comes_after_other_words_reaches_the_model_all_the_same(bench: Bench) -> None:
+    bench.model.script = [tool_reply("look"), text_reply("A title"), text_reply("it is blue")]
     await ask(bench)
-    await bench.talk("never mind")
+    await bench.talk("write a title")
 
-    with pytest.raises(Refusal):
-        await bench.send(messages=[result("call-0", "blue")])
+    assert (await bench.talk(messages=[result("call-0", "blue")])).text == "it is blue"
+
+    contents = [message["content"] for message in last_request(bench)]
+    assert contents[2:5] == ["blue", "write a title", "A title"]
+    assert last_request(bench)[-1] == orjson.loads(RESULTS_CAME)
+    await bench.talk("thanks")
+    assert [message["content"] for message in last_request(bench)][5:] == ["it is blue", "thanks"]
 
 
 async def test_results_that_are_sent_twice_get_the_same_answer(bench: Bench) -> None:
@@ -295,6 +301,33 @@ async def test_what_its_own_tool_shows_is_left_out_beside_a_call_of_the_clients(
 
     await bench.talk(messages=[result("call-0", "blue")])
     assert last_request(bench)[-1]["content"] == f"seen\n{PICTURES_LEFT_OUT}"
+
+
+async def test_a_fallback_in_mid_turn_may_leave_calls_to_the_client() -> None:
+    bench = Bench(SessionsConfig(), with_fallback=True)
+    bench.toolbox_class = OwnTools
+    bench.model.script = [tool_reply(OWN), failed(cause=Cause.DOWN)]
+    bench.fallback.script = [tool_reply("look"), text_reply("it is blue")]
+    try:
+        ended = await ask(bench)
+        assert (ended.state, ids(ended), len(bench.fell_back)) == ("completed", ["call-0"], 1)
+
+        assert (await bench.talk(messages=[result("call-0", "blue")])).state == "completed"
+    finally:
+        await bench.sessions.close()
+
+    for request in (*bench.model.requests, *bench.fallback.requests):
+        assert problems(request) == []
+
+
+async def test_a_turn_of_too_many_rounds_ends_as_one_without_a_client(bench: Bench) -> None:
+    bench.model.script = [tool_reply(OWN)] * 10
+
+    ended = await ask(bench)
+
+    assert ended.error is not None
+    assert ended.error["code"] == "max_turns"
+    assert ended.tool_calls == []
 
 
 # -- without a session ----------------------------------------------------------------------------------------------

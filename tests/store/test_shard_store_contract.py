@@ -60,6 +60,18 @@ async def test_a_finished_turn_keeps_its_end(store: ShardStore) -> None:
     assert await store.unfinished() == []
 
 
+async def test_a_turns_end_has_the_calls_that_it_left_to_its_client(store: ShardStore) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    end = ended(finish_reason="tool_calls", text="", tool_calls=[call])
+    await store.admit(submission(parameters={"tools": [call], "tool_choice": "required"}), SESSION, "running")
+
+    await store.finish(end, [b"asked"])
+
+    row = await store.turn("turn_1")
+    assert row is not None
+    assert row.ended == end
+
+
 async def test_what_is_unknown_is_not_found(store: ShardStore) -> None:
     assert await store.turn("turn_1") is None
     assert await store.find(KEY, "again") is None

@@ -6,7 +6,8 @@ These words, anywhere in the message, make it do something else, so that the who
 ``call <tool> {json arguments}``
     calls a tool, and then tells what the tool said. The tool may be named by the tail of its name if only one ends so:
     ``call get_current_time {"timezone": "UTC"}``. Alone on its line, ``call <tool>`` has no arguments. Broken JSON is
-    passed on as it is, up to the end of the line. Several of them are parallel calls.
+    passed on as it is, up to the end of the line. Several of them are parallel calls. It may be a tool of the agent or
+    one that the client brought.
 ``say <n> words``
     answers with n words (at most 100,000).
 ``sleep <seconds>``

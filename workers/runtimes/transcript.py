@@ -19,6 +19,9 @@ from workers.models.provider import ToolCall
 from workers.turns import PastTurn
 
 _BY_TOOL, _BY_USER = b'"role":"tool"', b'"role":"user"'  # no text holds these bytes: its quotes are escaped
+RESULTS_CAME = kept_json(
+    {"role": "user", "content": "[Results of tools came late. They stand behind their calls: go on from there.]"}
+)
 OUTCOME_UNKNOWN = "outcome unknown: the turn was cut off while this tool ran; check before you call it again"
 
 
@@ -141,20 +144,38 @@ def came_with(rows: Sequence[bytes]) -> list[bytes]:
     return [*rows[:said]]
 
 
-def without_call(messages: Sequence[bytes], past: Sequence[PastTurn]) -> list[str]:
-    """The ids that a turn has results of, though no call waits for them.
+def results_in(messages: Sequence[bytes]) -> list[str]:
+    """The ids of the calls whose results a turn comes with."""
+    return [orjson.loads(row)["tool_call_id"] for row in messages[: leading_results(messages)]]
 
-    Calls wait that the last completed turn left to the client; a turn that failed or was cut may have had the results
-    before.
 
-    Args:
-        messages: that the turn comes with.
-        past: the turns before it.
+def waiting_calls(past: Sequence[PastTurn]) -> dict[str, int]:
+    """The calls that were left to the client and have no result, by id, and the place of their turn in the past.
+
+    What a turn came with that failed or was cut counts as not given: it may come again.
     """
-    answered = [orjson.loads(row)["tool_call_id"] for row in messages[: leading_results(messages)]]
-    asked = next((turn for turn in reversed(past) if turn.state == "completed"), None)
-    waiting = [] if asked is None else open_calls(asked.rows)
-    return [call_id for call_id in dict.fromkeys(answered) if call_id not in waiting]
+    waiting: dict[str, int] = {}
+    for at, turn in enumerate(past):
+        if turn.state != "completed":
+            continue
+        for row in turn.rows:
+            if b'"tool_call' in row:  # only then is a look inside worth it
+                message = orjson.loads(row)
+                waiting |= {call["id"]: at for call in message.get("tool_calls") or ()}
+                waiting.pop(message.get("tool_call_id"), None)
+    return waiting
+
+
+def came_late(messages: Sequence[bytes], past: Sequence[PastTurn]) -> bool:
+    """Whether a turn brings results, and no words, after others had their answers in between.
+
+    The results then stand at their calls, before those answers; see :data:`RESULTS_CAME`.
+    """
+    if any(_BY_USER in row for row in messages):
+        return False
+    waiting = waiting_calls(past)
+    last = max((at for at, turn in enumerate(past) if turn.state == "completed"), default=0)
+    return all(waiting.get(call_id) != last for call_id in results_in(messages))
 
 
 def closed(turn: PastTurn) -> PastTurn:

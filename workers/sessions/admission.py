@@ -14,7 +14,7 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.refusals import RefusalCode
-from workers.runtimes.transcript import brings_results, came_with, without_call
+from workers.runtimes.transcript import brings_results, came_with, results_in, waiting_calls
 from workers.sessions.agent import Resident
 from workers.sessions.client_tools import no_such_call
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
@@ -252,7 +252,8 @@ class Admission:
             if work.submission.messages == submission.messages:
                 return work.feed
         past = resident.session.past
-        missing = without_call(submission.messages, past)
+        waiting = waiting_calls(past)
+        missing = [call_id for call_id in results_in(submission.messages) if call_id not in waiting]
         if not missing:
             return None
         last = past[-1] if past else None

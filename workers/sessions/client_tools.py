@@ -63,8 +63,8 @@ def no_such_call(ids: Sequence[str]) -> str:
     """What a client gets for results that no call waits for."""
     named = ", ".join(call_id[:MAX_ID_CHARS] for call_id in ids[:MAX_NAMED])
     return (
-        f"No call of a tool waits for a result under {named}: it has its result, was closed by a later message, or is "
-        "of another conversation. What to do: send a message of the user."
+        f"No call of a tool waits for a result under {named}: it has its result, or is of another "
+        "conversation. What to do: send a message of the user."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from workers.kept_json import kept_json
 from workers.runtimes.runtime import Context, Host, Outcome
-from workers.runtimes.transcript import brings_results, without_call
+from workers.runtimes.transcript import RESULTS_CAME, brings_results, came_late, results_in, waiting_calls
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.client_tools import SameName, no_such_call, offered
 from workers.sessions.commands import prompt_asked_for
@@ -41,9 +41,13 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
     messages = submission.messages
     if session.hidden_work is not None:
         messages = session.hidden_work.restored(messages)
-    if brings_results(messages) and not submission.stateless and (lacking := without_call(messages, session.past)):
-        # They waited behind a turn that had results of the same calls.
-        return replace(_failed("no_such_call", no_such_call(lacking), 400), own_fault=True)
+    if brings_results(messages) and not submission.stateless:
+        waiting = waiting_calls(session.past)
+        if lacking := [call_id for call_id in results_in(messages) if call_id not in waiting]:
+            # They waited behind a turn that had results of the same calls.
+            return replace(_failed("no_such_call", no_such_call(lacking), 400), own_fault=True)
+        if came_late(messages, session.past):
+            messages = [*messages, RESULTS_CAME]
     text = prompt_asked_for(messages)
     prompted = None if text is None else await toolbox.prompt(text)
     if prompted is not None:

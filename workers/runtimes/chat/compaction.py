@@ -29,7 +29,7 @@ from workers.models.context import (
 from workers.models.gauge import Gauge
 from workers.models.provider import ModelReply, ModelRequest, RequestedModel
 from workers.runtimes.runtime import Memory
-from workers.runtimes.transcript import brings_results
+from workers.runtimes.transcript import brings_results, results_in, waiting_calls
 from workers.store.shard import StoreFailed, Summary
 from workers.turns import PastTurn
 
@@ -171,11 +171,11 @@ async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
 def calls_of(messages: Sequence[bytes], past: Sequence[PastTurn]) -> int:
-    """Which past turn has the calls that these messages are the results of; behind all where they are none."""
+    """The place of the first past turn that has a call which these messages answer; behind all where there is none."""
     if not brings_results(messages):
         return len(past)
-    completed = (at for at in reversed(range(len(past))) if past[at].state == "completed")
-    return next(completed, len(past))
+    waiting = waiting_calls(past)
+    return min((waiting.get(call_id, len(past)) for call_id in results_in(messages)), default=len(past))
 
 
 def with_results(past: Sequence[PastTurn], turns: int) -> list[PastTurn]:
