@@ -10,7 +10,7 @@ from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import StatelessConversation
 from workers.gateway import SessionView, TranscriptPage, TurnReading
 from workers.turn_ids import new_turn_id
-from workers.turns import Ended, Parked, Refusal, Submission, TurnEvent, TurnUnknown
+from workers.turns import Ended, NumberedEvent, Parked, Refusal, Submission, TurnEvent, TurnUnknown
 
 
 def completed(text: str = "hello", **fields: Any) -> Ended:
@@ -72,6 +72,21 @@ class FakeTurn:
         yield self._events[-1]
 
 
+class FakeReading:
+    """A turn that is over, heard again."""
+
+    def __init__(self, turn_id: str, events: Iterable[TurnEvent]) -> None:
+        self.turn_id = turn_id
+        self._events = events
+
+    def abandon(self) -> None:
+        """Nothing is held for a reader."""
+
+    async def __aiter__(self) -> AsyncIterator[NumberedEvent]:
+        for seq, event in enumerate(self._events, 1):
+            yield NumberedEvent(seq=seq, event=event)
+
+
 class FakeGateway:
     """Plays the same events to every message; or refuses it with ``refusal``.
 
@@ -90,6 +105,7 @@ class FakeGateway:
         self.draining = False
         self.parks = False  # keeps the messages that want that
         self.earlier_turn: str | None = None  # the turn that an Idempotency-Key names
+        self.kept: dict[str, tuple[TurnEvent, ...]] = {}  # by turn: what it said
         self.sessions: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
         self.submissions: list[Submission] = []
@@ -128,7 +144,9 @@ class FakeGateway:
         return turn
 
     async def attach(self, principal: str, turn_id: str, after: int) -> TurnReading:
-        raise NotImplementedError  # no route reads turns again
+        if turn_id not in self.kept:
+            raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such turn.")
+        return FakeReading(turn_id, self.kept[turn_id])
 
     async def stop(self, principal: str, turn_id: str) -> bool:
         raise NotImplementedError  # no route stops turns

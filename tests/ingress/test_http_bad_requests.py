@@ -72,7 +72,7 @@ def test_a_principal_whose_sessions_could_be_mistaken_for_others_is_refused(name
     [
         ("GET", "/", 404, None),
         ("GET", "/v1/chat/completions/", 404, None),
-        ("POST", "/v1/responses", 404, None),
+        ("POST", "/v1/embeddings", 404, None),
         ("GET", "/v1/models/other", 404, None),
         ("GET", "/api/sessions/1/nothing", 404, None),
         ("GET", "/api/sessions/1/messages/2", 404, None),

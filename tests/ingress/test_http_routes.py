@@ -123,11 +123,13 @@ async def test_the_capabilities_of_the_api() -> None:
         "client_tools": True,
         "session_resources": True,
         "idempotency": True,
-        "responses_api": False,
+        "responses_api": True,
+        "responses_streaming": True,
         "run_submission": False,
     }
     assert offered["endpoints"] == {
         "chat_completions": {"method": "POST", "path": "/v1/chat/completions"},
+        "responses": {"method": "POST", "path": "/v1/responses"},
         "models": {"method": "GET", "path": "/v1/models"},
         "sessions": {"method": "GET", "path": "/api/sessions"},
         "session": {"method": "GET", "path": "/api/sessions/{id}"},

@@ -38,6 +38,10 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
         except SameName as error:
             return replace(_failed("tool_name_taken", str(error), 400), own_fault=True)
         tools, of_client, parameters = both.tools, both.of_client, both.parameters
+    instructions = None
+    if "instructions" in parameters:  # of this request alone: they are no part of the transcript
+        parameters = {**parameters}
+        instructions = parameters.pop("instructions")
     messages = submission.messages
     if session.hidden_work is not None:
         messages = session.hidden_work.restored(messages)
@@ -61,7 +65,7 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
         messages = [*messages, *prompted.messages]
     resume = session.marks.resume
     note = None if resume is None else resume_note(resume, now=time.time(), fresh_s=config.resume_fresh_s)
-    parts = (config.system_prompt, note, toolbox.instructions, toolbox.notice)
+    parts = (config.system_prompt, instructions, note, toolbox.instructions, toolbox.notice)
     return Context(
         messages=messages,
         memory=session,

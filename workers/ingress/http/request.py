@@ -78,7 +78,7 @@ def parse_chat(body: bytes) -> ChatRequest:
     Raises:
         ApiError: 400, with the field it is about.
     """
-    request = _load(body)
+    request = json_object(body)
     _refuse_unsupported(request)
     stream = _flag(request, "stream")
     options = request.get("stream_options") or {}
@@ -102,7 +102,12 @@ def parse_chat(body: bytes) -> ChatRequest:
 # -- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _load(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """The object that a body is.
+
+    Raises:
+        ApiError: 400; it is none, or too deep.
+    """
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -23,6 +23,7 @@ from workers.ingress.http.routes import ApiCall, RouteTable, path_of
 from workers.ingress.http.service import ServiceRoutes
 from workers.ingress.http.sessions import SessionRoutes
 from workers.ingress.http.submitting import Submitter
+from workers.ingress.responses.routes import ResponseRoutes
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,10 @@ class HttpIngress:
             storable=gateway.storable,
             routes=lambda: self._routes.routes,
         )
-        self._routes = RouteTable(chat, service, SessionRoutes(gateway))
+        responses = self._responses = ResponseRoutes(
+            gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
+        )
+        self._routes = RouteTable(chat, responses, service, SessionRoutes(gateway))
         self._gateway = gateway
         self._closing = False
         self._server: web.Server | None = None
@@ -91,7 +95,7 @@ class HttpIngress:
             ValueError: a principal's name cannot be one; nothing changed.
         """
         self._principals = Principals(api_keys)
-        self._max_body_bytes = self._chat.max_body_bytes = config.max_body_bytes
+        self._max_body_bytes = self._chat.max_body_bytes = self._responses.max_body_bytes = config.max_body_bytes
 
     async def listen(self, slot: int, sock: socket.socket) -> None:
         """Accept connections on a listening socket, which stays the caller's."""

@@ -1,0 +1,1 @@
+"""The Open Responses API, specification of 2026-04-24 (docs/reference/http.md)."""

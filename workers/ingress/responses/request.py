@@ -1,0 +1,355 @@
+"""The body of a request for a response, checked, as the turn that it asks for and the fields that its answer repeats.
+
+A field that is not known here is refused, and so is one whose meaning could not be kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workers.ingress.http.client_tools import client_tools
+from workers.ingress.http.errors import ApiError, invalid
+from workers.ingress.http.names import is_session_id
+from workers.ingress.http.request import ChatRequest, new_part
+from workers.ingress.responses.input import InputMessages, check_results, input_messages
+
+MAX_METADATA = 16  # pairs; these and the next bounds are the specification's
+MAX_METADATA_KEY_CHARS = 64
+MAX_METADATA_VALUE_CHARS = 512
+MAX_USER_CHARS = 512
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_EFFORTS = ("none", "low", "medium", "high", "xhigh")
+_INCLUDED = (  # what else an answer may have; none of it is ever there, or it is there anyway
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseRequest:
+    """A request for a response, of the right shape."""
+
+    chat: ChatRequest  # the turn that it asks for
+    conversation: str | None  # the session that it names in its body
+    echoed: dict[str, Any]  # the fields of a response object that say what was asked
+
+
+def parse_response(body: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> ResponseRequest:
+    """Check a body.
+
+    Args:
+        body: the JSON object.
+        known: the items that its references name, by id.
+
+    Raises:
+        ApiError: 400, with the field it is about.
+    """
+    given = {name: value for name, value in body.items() if value is not None}
+    for name, value in given.items():
+        _check(name, value)
+    conversation = _conversation(given.get("conversation"))
+    messages = input_messages(given.get("input"), known)
+    parameters = {ours: given[theirs] for theirs, ours in _SAMPLING.items() if theirs in given}
+    text, reasoning = given.get("text", {}), given.get("reasoning", {})
+    parameters |= _text_parameters(text)
+    if reasoning.get("effort") is not None:
+        parameters["reasoning_effort"] = reasoning["effort"]
+    parameters |= _tools(given)
+    chat = ChatRequest(
+        messages=messages.rows,
+        new=_new(messages, whole=conversation is not None),
+        parameters=parameters,
+        user=given.get("user") or given.get("safety_identifier") or "",
+        stream=given.get("stream", False),
+        include_usage=True,
+    )
+    if conversation is None:
+        check_results(messages, chat.new)
+    return ResponseRequest(chat=chat, conversation=conversation, echoed=_echoed(given))
+
+
+def _new(messages: InputMessages, *, whole: bool) -> list[int]:
+    """Which messages are new: of a named conversation all behind the last answer, since it has the earlier ones."""
+    try:
+        new = new_part(messages.roles)
+    except ApiError:
+        raise invalid("input", "`input` must end with a message of the user, or with results of calls.") from None
+    if not whole:
+        return new
+    begins = max((at + 1 for at, role in enumerate(messages.roles) if role == "assistant"), default=0)
+    return list(range(begins, len(messages.roles)))
+
+
+# -- fields -------------------------------------------------------------------------------------------------------
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_USER_CHARS
+
+
+def _is_metadata(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= MAX_METADATA
+        and all(
+            len(key) <= MAX_METADATA_KEY_CHARS and isinstance(text, str) and len(text) <= MAX_METADATA_VALUE_CHARS
+            for key, text in value.items()
+        )
+    )
+
+
+_ANY = (lambda _value: True, "")  # checked where it is read
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (_is_text, "a string"),
+    "input": _ANY,
+    "instructions": (_is_text, "a string"),
+    "conversation": _ANY,
+    "tools": _ANY,
+    "tool_choice": _ANY,
+    "parallel_tool_calls": (_is_flag, "true or false"),
+    "text": (_is_object, "an object"),
+    "reasoning": (
+        lambda value: (
+            isinstance(value, dict)
+            and all(value.get(name) is None or _is_text(value[name]) for name in ("effort", "summary"))
+        ),
+        "an object whose `effort` and `summary` are strings",
+    ),
+    "temperature": (_is_number, "a number"),
+    "top_p": (_is_number, "a number"),
+    "presence_penalty": (_is_number, "a number"),
+    "frequency_penalty": (_is_number, "a number"),
+    "max_output_tokens": (_is_count, "a positive integer"),
+    "metadata": (
+        _is_metadata,
+        f"an object of {MAX_METADATA} strings ({MAX_METADATA_VALUE_CHARS} characters, keys {MAX_METADATA_KEY_CHARS})",
+    ),
+    "user": (_is_id, f"a string of at most {MAX_USER_CHARS} characters"),
+    "safety_identifier": (_is_id, f"a string of at most {MAX_USER_CHARS} characters"),
+    "prompt_cache_key": (_is_text, "a string"),
+    "prompt_cache_retention": (_is_text, "a string"),
+    "stream": (_is_flag, "true or false"),
+    "stream_options": (_is_object, "an object"),
+    "store": (_is_flag, "true or false"),
+    "truncation": (lambda value: value in ("auto", "disabled"), "auto or disabled"),
+    "service_tier": (
+        lambda value: value in ("auto", "default", "flex", "priority"),
+        "auto, default, flex or priority",
+    ),
+    "include": (
+        lambda value: isinstance(value, list) and all(name in _INCLUDED for name in value),
+        f"an array of {', '.join(_INCLUDED)}",
+    ),
+    "top_logprobs": (lambda value: value == 0 and not isinstance(value, bool), "0: no probabilities are given"),
+    "background": (lambda value: value is False, "false: the answer is waited for"),
+}
+_UNSUPPORTED = {
+    "previous_response_id": "Name a `conversation`, or send the whole conversation in `input`.",
+    "prompt": "Send the prompt's text in `instructions`.",
+    "max_tool_calls": "The gateway's `agent.max_turns` bounds the calls of the agent's own tools.",
+    "context_management": "The gateway's `agent.compaction` sees to it.",
+}
+_SAMPLING: Mapping[str, str] = {  # fields that go to the model, and their names in chat completions
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "max_output_tokens": "max_tokens",
+    "instructions": "instructions",
+}
+
+
+def _check(name: str, value: Any) -> None:
+    if name in _UNSUPPORTED:
+        raise invalid(name, f"`{name}` is not supported. {_UNSUPPORTED[name]}", "unsupported_parameter")
+    if name not in _FIELDS:
+        raise invalid(name[:MAX_USER_CHARS], "This field is not known here: leave it out.", "unknown_parameter")
+    fits, what = _FIELDS[name]
+    if not fits(value):
+        raise invalid(name, f"`{name}` must be {what}.")
+
+
+def _conversation(value: Any) -> str | None:
+    name = value.get("id") if isinstance(value, dict) else value
+    if name is None and value is None:
+        return None
+    if isinstance(name, str) and is_session_id(name):
+        return name
+    raise invalid("conversation", "`conversation` must be the name of a session, or an object with it as `id`.")
+
+
+# -- text ---------------------------------------------------------------------------------------------------------
+
+
+def _text_parameters(text: Mapping[str, Any]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    verbosity, form = text.get("verbosity"), text.get("format")
+    if verbosity is not None:
+        if verbosity not in ("low", "medium", "high"):
+            raise invalid("text.verbosity", "`text.verbosity` must be low, medium or high.")
+        parameters["verbosity"] = verbosity
+    if form is None:
+        return parameters
+    match form.get("type") if isinstance(form, dict) else None:
+        case "text":
+            pass
+        case "json_schema" if form.get("schema") is not None:
+            parameters["response_format"] = {"type": "json_schema", "json_schema": _schema(form)}
+        case "json_object" | "json_schema":  # a client that has no schema names one so
+            parameters["response_format"] = {"type": "json_object"}
+        case _:
+            raise invalid("text.format.type", "`text.format.type` must be text, json_object or json_schema.")
+    return parameters
+
+
+def _schema(form: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(form["schema"], dict):
+        raise invalid("text.format.schema", "`text.format.schema` must be a JSON Schema.")
+    name = form.get("name", "response")
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise invalid(
+            "text.format.name", "`text.format.name` must have 1 to 64 letters, digits, underscores and hyphens."
+        )
+    kept = {"name": name, "schema": form["schema"]}
+    for more, fits, what in (("strict", _is_flag, "true or false"), ("description", _is_text, "a string")):
+        if form.get(more) is not None:
+            if not fits(form[more]):
+                raise invalid(f"text.format.{more}", f"`text.format.{more}` must be {what}.")
+            kept[more] = form[more]
+    return kept
+
+
+# -- tools --------------------------------------------------------------------------------------------------------
+
+
+def _tools(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The tools in the form of chat completions, which nests what is flat here."""
+    tools = given.get("tools")
+    request = {
+        "tools": [_nested(tool) for tool in tools] if isinstance(tools, list) else tools,
+        "tool_choice": _choice(given.get("tool_choice")),
+        "parallel_tool_calls": given.get("parallel_tool_calls"),
+    }
+    try:
+        return client_tools(request)
+    except ApiError as error:
+        raise invalid(_flat(error.param or "tools"), _flat(error.message), error.code) from None
+
+
+def _nested(tool: Any) -> Any:
+    if not isinstance(tool, dict) or tool.get("type") != "function":
+        return tool
+    return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
+
+
+def _choice(choice: Any) -> Any:
+    if not isinstance(choice, dict):
+        return choice
+    if choice.get("type") != "allowed_tools":
+        return _nested(choice)
+    mode, tools = choice.get("mode") or "auto", choice.get("tools")
+    if mode == "none":
+        return "none"
+    named = [_nested(tool) for tool in tools] if isinstance(tools, list) else tools
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
+
+
+def _flat(path: str) -> str:
+    return path.replace("tool_choice.allowed_tools.", "tool_choice.").replace(".function", "")
+
+
+# -- what an answer repeats ---------------------------------------------------------------------------------------
+
+
+def _echoed(given: Mapping[str, Any]) -> dict[str, Any]:
+    reasoning = given.get("reasoning")
+    return {
+        "previous_response_id": None,
+        "instructions": given.get("instructions"),
+        "tools": [_echoed_tool(tool) for tool in given.get("tools", ())],
+        "tool_choice": _echoed_choice(given.get("tool_choice", "auto")),
+        "parallel_tool_calls": given.get("parallel_tool_calls", True),
+        "text": _echoed_text(given.get("text", {})),
+        "reasoning": None if reasoning is None else _echoed_reasoning(reasoning),
+        "temperature": given.get("temperature", 1.0),
+        "top_p": given.get("top_p", 1.0),
+        "presence_penalty": given.get("presence_penalty", 0.0),
+        "frequency_penalty": given.get("frequency_penalty", 0.0),
+        "top_logprobs": 0,
+        "max_output_tokens": given.get("max_output_tokens"),
+        "max_tool_calls": None,
+        "truncation": given.get("truncation", "disabled"),
+        "store": False,
+        "background": False,
+        "service_tier": "default",
+        "metadata": given.get("metadata", {}),
+        "safety_identifier": given.get("safety_identifier"),
+        "prompt_cache_key": given.get("prompt_cache_key"),
+    }
+
+
+def _echoed_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "function", **{name: tool.get(name) for name in ("name", "description", "parameters", "strict")}}
+
+
+def _echoed_choice(choice: Any) -> Any:
+    if not isinstance(choice, dict):
+        return choice
+    if choice["type"] != "allowed_tools":
+        return {"type": "function", "name": choice["name"]}
+    tools = [{"type": "function", "name": tool["name"]} for tool in choice["tools"]]
+    return {"type": "allowed_tools", "tools": tools, "mode": choice.get("mode") or "auto"}
+
+
+def _echoed_text(text: Mapping[str, Any]) -> dict[str, Any]:
+    form = text.get("format") or {"type": "text"}
+    echoed: dict[str, Any] = {"format": {"type": form["type"]}}
+    if form["type"] == "json_schema":
+        # In a response object of the specification the schema is always null: the client has it.
+        echoed["format"] |= {
+            "name": form.get("name", "response"),
+            "description": form.get("description"),
+            "schema": None,
+            "strict": form.get("strict", False),
+        }
+    if text.get("verbosity") is not None:
+        echoed["verbosity"] = text["verbosity"]
+    return echoed
+
+
+def _echoed_reasoning(reasoning: Mapping[str, Any]) -> dict[str, Any]:
+    """The effort and the summary; null where it is a word that the specification has not."""
+    effort, summary = reasoning.get("effort"), reasoning.get("summary")
+    return {
+        "effort": effort if effort in _EFFORTS else None,
+        "summary": summary if summary in ("auto", "concise", "detailed") else None,
+    }
