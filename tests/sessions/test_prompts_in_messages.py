@@ -152,3 +152,12 @@ def test_a_prompt_is_asked_for_by_a_message_that_begins_with_its_command(text: s
     assert prompt_asked_for([orjson.dumps({"role": "user", "content": "/mcp__s__old"}), message]) == (
         text if asks else None
     )
+
+
+async def test_instructions_of_a_request_reach_the_model_in_that_turn_alone(bench: Bench) -> None:
+    await bench.talk("hi", parameters={"instructions": "be brief", "temperature": 0.5})
+    await bench.talk("and now?")
+
+    first, second = bench.model.requests
+    assert first[0] == {"role": "system", "content": "be brief"}
+    assert "be brief" not in said(second)
