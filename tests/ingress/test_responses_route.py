@@ -108,6 +108,31 @@ async def test_a_failed_turn_ends_its_stream_as_failed(served: Served) -> None:
     assert stream_events((await post(served, stream=True)).body)[-1]["type"] == "response.failed"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_is_not_there_is_an_error_and_no_stream(served: Served, stream: bool) -> None:
+    served.gateway.events = (failed(502),)
+
+    reply = await post(served, stream=stream)
+
+    assert (reply.status, reply.error["code"], reply.error["param"]) == (502, "provider_error", "")
+    assert reply.headers["x-should-retry"] == "false"
+
+
+async def test_a_stream_begins_soon_where_the_turn_is_silent(served: Served) -> None:
+    served.gateway.held = True
+    served.gateway.events = (completed(),)
+    async with served.session.post(
+        served.url + RESPONSES,
+        json={"input": "hi", "stream": True},
+        headers={"Authorization": "Bearer key-of-alice"},
+    ) as response:
+        begun = await response.content.readuntil(b"\n\n")
+        served.gateway.turns[0].go()
+        body = begun + await response.read()
+
+    assert stream_events(body)[-1]["type"] == "response.completed"
+
+
 async def test_a_refused_message_is_an_error_before_the_stream(served: Served) -> None:
     served.gateway.refusal = Refusal(RefusalCode.GATEWAY_DRAINING, "draining", 5.0)
 

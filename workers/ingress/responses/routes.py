@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,19 +13,21 @@ from workers.gateway import Gateway, Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import DONE
 from workers.ingress.http.connection import ClientLimits
-from workers.ingress.http.errors import JSON_TYPE, ended_without_answer, invalid, retry_after
+from workers.ingress.http.errors import JSON_TYPE, ApiError, ended_without_answer, invalid, retry_after
 from workers.ingress.http.events import EventStream
 from workers.ingress.http.names import MAX_MODEL_CHARS, SESSION_ID_HEADER, is_name, named, wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
 from workers.ingress.http.submitting import Heard, Submitter, end_of
-from workers.ingress.responses.events import ResponseEvents, sse
+from workers.ingress.responses.events import Event, ResponseEvents, sse
 from workers.ingress.responses.input import references
 from workers.ingress.responses.objects import begun, finished
 from workers.ingress.responses.referred import referred_items
 from workers.ingress.responses.request import ResponseRequest, parse_response
-from workers.turns import Parked
+from workers.turns import Ended, Parked
+
+HEAD_S = 1.0  # a stream's head waits for the turn's first event so long: a model that is not there is no stream
 
 
 class ResponseRoutes:
@@ -61,6 +64,12 @@ class ResponseRoutes:
             ApiError: it is not accepted.
             ClientGone: it is, and its turn was abandoned.
         """
+        try:
+            return await self._post(call)
+        except ApiError as error:
+            raise _readable(error) from None
+
+    async def _post(self, call: ApiCall) -> web.StreamResponse:
         park = wants_to_park(call.request)
         body = await read_json(call.request, max_bytes=self.max_body_bytes, timeout_s=self._limits.body_s)
         asked = await self._parsed(call, json_object(body))
@@ -90,9 +99,7 @@ class ResponseRoutes:
     ) -> web.Response:
         ended = await end_of(turn)
         if ended.state != "completed":
-            error = ended_without_answer(ended)
-            error.headers |= headers
-            return error.response()
+            return _failed(ended, headers)
         headers["Content-Type"] = JSON_TYPE
         if is_name(ended.model, MAX_MODEL_CHARS):  # the provider's own words
             headers["X-Hermes-Model"] = ended.model
@@ -107,14 +114,39 @@ class ResponseRoutes:
         echoed: Mapping[str, Any],
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        events = ResponseEvents(turn.turn_id, created_at, echoed)
-        async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
-            await stream.send(b"".join(map(sse, events.begin())))
-            async for event in turn:
-                if written := events.hear(event, int(self._clock())):
-                    await stream.send(b"".join(map(sse, written)))
-            await stream.send(DONE)
-        return stream.response
+        heard = aiter(turn)
+        first = asyncio.ensure_future(anext(heard))
+        try:
+            await asyncio.wait((first,), timeout=HEAD_S)
+            if first.done() and isinstance(ended := first.result(), Ended) and ended.state != "completed":
+                return _failed(ended, headers)
+            events = ResponseEvents(turn.turn_id, created_at, echoed)
+            async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
+                await _send(stream, events.begin())
+                await _send(stream, events.hear(await first, int(self._clock())))
+                async for event in heard:
+                    await _send(stream, events.hear(event, int(self._clock())))
+                await stream.send(DONE)
+            return stream.response
+        finally:
+            first.cancel()
+
+
+async def _send(stream: EventStream, events: Sequence[Event]) -> None:
+    if events:
+        await stream.send(b"".join(map(sse, events)))
+
+
+def _failed(ended: Ended, headers: Mapping[str, str]) -> web.Response:
+    error = _readable(ended_without_answer(ended))
+    error.headers |= headers
+    return error.response()
+
+
+def _readable(error: ApiError) -> ApiError:
+    """An error whose words all clients show: those of ``@ai-sdk/open-responses`` show none where ``param`` is null."""
+    error.param = error.param or ""
+    return error
 
 
 def _session_of(request: web.BaseRequest, asked: ResponseRequest) -> str | None:
