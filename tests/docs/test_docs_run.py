@@ -159,3 +159,14 @@ async def test_the_programs_on_the_page_about_clients_tools_run_them(tmp_path: P
         "name='Oslo' people=700000",
         "The tool look_outside said: rain in the west",
     ]
+
+
+async def test_the_programs_on_the_page_about_open_responses_get_their_answers(tmp_path: Path) -> None:
+    reader = Reader(tmp_path / "home", DEMO)
+    async with reader.gateway:
+        said = [
+            await reader.run(sys.executable, "-c", program.replace(ADDRESS, reader.gateway.url))
+            for program in blocks(HOWTO / "use-open-responses.md", "python")
+        ]
+
+    assert [text.strip() for text in said] == ["The tool look said: rain in the east", "word1 word2 word3"]
