@@ -8,6 +8,8 @@ import orjson
 import pytest
 from fakes.gateway import completed
 from fakes.open_responses import check_response
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers.conversations import history_hash
 from workers.ingress.http.errors import ApiError
@@ -139,12 +141,20 @@ def test_what_a_reference_names_is_taken_in_its_place() -> None:
         ([USER, {**CALL, "arguments": {}}, RESULT], "input[1].arguments"),
         ([USER, {**CALL, "call_id": ""}, RESULT], "input[1].call_id"),
         ([USER, CALL, {**RESULT, "output": 1}], "input[2].output"),
-        ([USER, CALL, {**RESULT, "call_id": "c9"}], "input[2].call_id"),
         ([USER, answer("hello")], "input"),
     ],
 )
 def test_an_item_that_cannot_be_taken_is_named(items: list[Any], param: str) -> None:
     assert refusal_of(*items).param == param
+
+
+def test_a_result_without_its_call_is_named_where_no_session_has_it() -> None:
+    request = parsed(USER, CALL, {**RESULT, "call_id": "c9"})
+
+    with pytest.raises(ApiError) as caught:
+        request.check_results()
+
+    assert caught.value.param == "input[2].call_id"
 
 
 @pytest.mark.parametrize("value", [None, [], {}, 1])
@@ -282,6 +292,8 @@ def test_tools_and_their_choice_are_those_of_chat_completions(choice: Any, sent:
         ({"text": {"format": {"type": "json_schema", "schema": []}}}, "text.format.schema"),
         ({"text": {"format": {"type": "json_schema", "schema": {}, "name": "a b"}}}, "text.format.name"),
         ({"text": {"format": {"type": "json_schema", "schema": {}, "strict": 1}}}, "text.format.strict"),
+        ({"text": {"format": {"type": "json_schema", "name": 1}}}, "text.format.name"),
+        ({"tools": [LOOK], "tool_choice": {"type": "allowed_tools", "mode": "none"}}, "tool_choice.tools"),
         ({"conversation": ""}, "conversation"),
         ({"conversation": {"name": "c"}}, "conversation"),
         ({"user": 7}, "user"),
@@ -327,3 +339,49 @@ def test_what_was_asked_is_repeated_as_the_specification_has_it(fields: dict[str
     response = check_response(finished("turn_1", 1, echoed, completed(), completed_at=2))
     for name in fields.keys() & {"instructions", "metadata", "temperature", "max_output_tokens", "truncation"}:
         assert response[name] == fields[name]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = [
+    *("type", "role", "content", "id", "call_id", "name", "arguments", "output", "tools", "mode", "format", "schema"),
+    *("strict", "verbosity", "effort", "summary", "text", "image_url", "detail", "parameters", "description"),
+]
+WORDS = [
+    *("message", "function", "function_call", "function_call_output", "reasoning", "item_reference", "allowed_tools"),
+    *("user", "assistant", "input_text", "output_text", "input_image", "json_schema", "json_object", "auto", "none"),
+    *("required", "low", "look", "https://x"),
+]
+NEAR = st.recursive(
+    st.sampled_from(WORDS) | JSON,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=12,
+)
+FIELDS = [
+    *("input", "tools", "tool_choice", "text", "reasoning", "metadata", "conversation", "instructions", "include"),
+    *("temperature", "max_output_tokens", "parallel_tool_calls", "user", "truncation", "stream", "store", "model"),
+    *("previous_response_id", "background", "service_tier", "prompt_cache_key", "safety_identifier", "top_logprobs"),
+]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), NEAR, max_size=6), st.booleans())
+def test_whatever_is_sent_is_refused_with_400_or_repeated_as_the_specification_has_it(
+    body: dict[str, Any], plain: bool
+) -> None:
+    if plain:
+        body |= {"input": "hi", "tools": [LOOK]}
+    outcome: ApiError | ResponseRequest
+    try:
+        outcome = parse_response(orjson.loads(orjson.dumps(body)), {})
+        outcome.check_results()
+    except ApiError as error:
+        outcome = error
+
+    if isinstance(outcome, ApiError):
+        assert outcome.status == 400
+        assert outcome.param
+    else:
+        check_response(finished("turn_1", 1, outcome.echoed, completed(), completed_at=2))

@@ -75,6 +75,14 @@ async def test_a_session_is_named_by_its_header_or_as_the_conversation(
     assert not served.gateway.submission.stateless
 
 
+async def test_a_session_takes_a_result_alone_and_no_session_does_not(served: Served) -> None:
+    result = {"type": "function_call_output", "call_id": "c1", "output": "blue"}
+
+    assert (await post(served, [result], headers={"X-Hermes-Session-Id": "s1"})).status == 200
+    reply = await post(served, [result])
+    assert (reply.status, reply.error["param"], reply.error["code"]) == (400, "input[0].call_id", "no_such_call")
+
+
 async def test_two_names_for_the_session_are_refused(served: Served) -> None:
     reply = await post(served, headers={"X-Hermes-Session-Id": "s1"}, conversation="s2")
 

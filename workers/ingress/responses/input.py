@@ -148,7 +148,7 @@ def _referred(item: Any, where: str, known: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _kind(item: Mapping[str, Any], where: str) -> str:
-    kind = item.get("type", "message" if "role" in item else None)
+    kind = item.get("type") or ("message" if "role" in item else None)
     if kind in ("message", "function_call", "function_call_output", "reasoning"):
         return str(kind)
     raise invalid(

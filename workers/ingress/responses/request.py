@@ -41,6 +41,15 @@ class ResponseRequest:
     chat: ChatRequest  # the turn that it asks for
     conversation: str | None  # the session that it names in its body
     echoed: dict[str, Any]  # the fields of a response object that say what was asked
+    messages: InputMessages
+
+    def check_results(self) -> None:
+        """See to it that the calls are in the input whose results are new; in a session they may be there alone.
+
+        Raises:
+            ApiError: 400, with the item it is about.
+        """
+        check_results(self.messages, self.chat.new)
 
 
 def parse_response(body: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> ResponseRequest:
@@ -72,9 +81,7 @@ def parse_response(body: Mapping[str, Any], known: Mapping[str, Mapping[str, Any
         stream=given.get("stream", False),
         include_usage=True,
     )
-    if conversation is None:
-        check_results(messages, chat.new)
-    return ResponseRequest(chat=chat, conversation=conversation, echoed=_echoed(given))
+    return ResponseRequest(chat=chat, conversation=conversation, echoed=_echoed(given), messages=messages)
 
 
 def _new(messages: InputMessages, *, whole: bool) -> list[int]:
@@ -222,9 +229,12 @@ def _text_parameters(text: Mapping[str, Any]) -> dict[str, Any]:
     match form.get("type") if isinstance(form, dict) else None:
         case "text":
             pass
-        case "json_schema" if form.get("schema") is not None:
-            parameters["response_format"] = {"type": "json_schema", "json_schema": _schema(form)}
-        case "json_object" | "json_schema":  # a client that has no schema names one so
+        case "json_schema":
+            schema = _schema(form)
+            json_schema = {"type": "json_schema", "json_schema": schema}
+            # A client that has no schema asks for an object so.
+            parameters["response_format"] = json_schema if "schema" in schema else {"type": "json_object"}
+        case "json_object":
             parameters["response_format"] = {"type": "json_object"}
         case _:
             raise invalid("text.format.type", "`text.format.type` must be text, json_object or json_schema.")
@@ -232,15 +242,17 @@ def _text_parameters(text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema(form: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(form["schema"], dict):
-        raise invalid("text.format.schema", "`text.format.schema` must be a JSON Schema.")
-    name = form.get("name", "response")
+    name = form.get("name") or "response"
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise invalid(
             "text.format.name", "`text.format.name` must have 1 to 64 letters, digits, underscores and hyphens."
         )
-    kept = {"name": name, "schema": form["schema"]}
-    for more, fits, what in (("strict", _is_flag, "true or false"), ("description", _is_text, "a string")):
+    kept = {"name": name}
+    for more, fits, what in (
+        ("schema", _is_object, "a JSON Schema"),
+        ("strict", _is_flag, "true or false"),
+        ("description", _is_text, "a string"),
+    ):
         if form.get(more) is not None:
             if not fits(form[more]):
                 raise invalid(f"text.format.{more}", f"`text.format.{more}` must be {what}.")
@@ -260,9 +272,12 @@ def _tools(given: Mapping[str, Any]) -> dict[str, Any]:
         "parallel_tool_calls": given.get("parallel_tool_calls"),
     }
     try:
-        return client_tools(request)
+        parameters = client_tools(request)
     except ApiError as error:
         raise invalid(_flat(error.param or "tools"), _flat(error.message), error.code) from None
+    if isinstance(choice := given.get("tool_choice"), dict) and choice.get("mode") == "none":
+        parameters["tool_choice"] = "none"
+    return parameters
 
 
 def _nested(tool: Any) -> Any:
@@ -277,8 +292,8 @@ def _choice(choice: Any) -> Any:
     if choice.get("type") != "allowed_tools":
         return _nested(choice)
     mode, tools = choice.get("mode") or "auto", choice.get("tools")
-    if mode == "none":
-        return "none"
+    if mode == "none":  # which chat completions have not; the tools are checked all the same
+        mode = "auto"
     named = [_nested(tool) for tool in tools] if isinstance(tools, list) else tools
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
 
@@ -336,10 +351,10 @@ def _echoed_text(text: Mapping[str, Any]) -> dict[str, Any]:
     if form["type"] == "json_schema":
         # In a response object of the specification the schema is always null: the client has it.
         echoed["format"] |= {
-            "name": form.get("name", "response"),
+            "name": form.get("name") or "response",
             "description": form.get("description"),
             "schema": None,
-            "strict": form.get("strict", False),
+            "strict": form.get("strict") or False,
         }
     if text.get("verbosity") is not None:
         echoed["verbosity"] = text["verbosity"]

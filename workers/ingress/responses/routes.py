@@ -74,6 +74,8 @@ class ResponseRoutes:
         body = await read_json(call.request, max_bytes=self.max_body_bytes, timeout_s=self._limits.body_s)
         asked = await self._parsed(call, json_object(body))
         session_id = _session_of(call.request, asked)
+        if session_id is None:
+            asked.check_results()
         submission = await self._submitter.submission(call, session_id, asked.chat, park=park)
         created_at = int(self._clock())
         try:
