@@ -553,7 +553,7 @@ def test_a_stop_that_joins_a_restart_tells_the_workers_that_the_gateway_stops() 
     ("first", "second", "wins"),
     [("hold", "restart", "restart"), ("restart", "hold", "restart"), ("restart", "stop", "stop")],
 )
-def test_of_two_drains_the_stronger_wish_follows(first: str, second: str, wins: str) -> None:
+def test_of_two_drains_the_stronger_request_follows(first: str, second: str, wins: str) -> None:
     desk = draining(timeout=3600, then=first)
 
     desk.operator("drain", timeout=0, then=second)

@@ -61,16 +61,16 @@ def answers(effects: tuple[fx.Effect, ...]) -> dict[int, RefusalCode | None]:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "asking",
     [
         OperatorAsked(reply_to=ReplyTo(1, 1), operation=BeginDrain(then=Then.RESTART)),
         Said(process=Process(0, 1), message=wire.RestartWanted(key=KEY)),
     ],
 )
-def test_nothing_drains_before_the_next_life_is_ready(wish: OperatorAsked | Said) -> None:
+def test_nothing_drains_before_the_next_life_is_ready(asking: OperatorAsked | Said) -> None:
     desk = gateway()
 
-    effects = desk.tell(wish)
+    effects = desk.tell(asking)
     assert of(fx.PrepareRestart, effects) == [fx.PrepareRestart(number=1)]
     assert not sent(wire.Drain, effects)
 
@@ -78,7 +78,7 @@ def test_nothing_drains_before_the_next_life_is_ready(wish: OperatorAsked | Said
     assert desk.state.phase is Phase.DRAINING
 
 
-def test_wishes_that_come_meanwhile_wait_for_the_same_preparation_and_all_are_answered() -> None:
+def test_requests_that_come_meanwhile_wait_for_the_same_preparation_and_all_are_answered() -> None:
     desk = preparing(1, 2)
     ask(desk, 3)
     assert len(of(fx.PrepareRestart, desk.log)) == 1
@@ -90,7 +90,7 @@ def test_wishes_that_come_meanwhile_wait_for_the_same_preparation_and_all_are_an
     assert effects[-1] == fx.EndProcess(restart=True)
 
 
-def test_a_wish_joins_a_restart_that_drains_already_up_to_its_very_end() -> None:
+def test_a_request_joins_a_restart_that_drains_already_up_to_its_very_end() -> None:
     desk = preparing(1)
     prepared(desk)
 
@@ -101,7 +101,7 @@ def test_a_wish_joins_a_restart_that_drains_already_up_to_its_very_end() -> None
     assert not of(fx.DropNextLife, desk.log)
 
 
-def test_a_wish_that_joins_a_stop_has_nothing_prepared() -> None:
+def test_a_request_that_joins_a_stop_has_nothing_prepared() -> None:
     desk = gateway()
     ask(desk, 1, then="stop")
 
@@ -222,7 +222,7 @@ def test_a_signal_wins_over_a_restart_that_is_prepared() -> None:
     assert of(fx.EndProcess, restarted(desk)) == [fx.EndProcess(restart=False)]
 
 
-def test_a_preparation_that_was_dropped_counts_for_no_later_wish() -> None:
+def test_a_preparation_that_was_dropped_counts_for_no_later_request() -> None:
     desk = preparing(1)
     ask(desk, 2, "drain.cancel")
     ask(desk, 3)

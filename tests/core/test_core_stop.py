@@ -68,7 +68,7 @@ def test_who_stops_in_a_hurry_waits_less() -> None:
     assert of(fx.Kill, desk.wait(STOP_NOW_S + 0.1)) == [fx.Kill(process=Process(0, 1)), fx.Kill(process=Process(1, 1))]
 
 
-def test_a_later_wish_never_moves_the_end_away() -> None:
+def test_a_later_request_never_moves_the_end_away() -> None:
     desk = stopping()
     desk.wait(STOP_S - 0.5)
 
