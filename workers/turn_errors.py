@@ -5,13 +5,13 @@ from __future__ import annotations
 from workers.models.cause import TREATMENTS, Cause
 from workers.turns import Ended, TurnError, TurnState
 
-STORE_FAILED_WORDS = "The gateway could not store it; its log says why. What to do: look at its disk, then try again."
+STORE_FAILED_WORDS = "The gateway could not store it; its log says why. What to do: check its disk, then try again."
 
 
 def bug_error() -> TurnError:
     """The gateway failed inside."""
     treatment = TREATMENTS[Cause.BUG]
-    text = f"The gateway failed inside; its log has the details. What to do: {treatment.advice}."
+    text = f"The gateway has an internal error; its log has the details. What to do: {treatment.advice}."
     return local_error(treatment.code, text, http_status=treatment.http_status)
 
 
@@ -40,10 +40,10 @@ _CUT_WORDS = {
     "moved": "The session moved to another worker while this turn ran.",
 }
 _AFTER_A_CUT = (
-    "The turn is not run again, since its tools may have acted. The conversation is kept: your next message goes on in "
-    "it, and the model is told of the interruption. A session that is cut several times in a row begins a fresh "
-    "conversation then, and says so; /resume brings the earlier one back. "
-    "What to do: look at what the turn did, then send your next message."
+    "The turn does not run again, because its tools may have acted. The conversation is kept: your next message "
+    "continues it, and the model knows of the interruption. A session that is cut several times in a row starts a "
+    "fresh conversation and says so; /resume brings the earlier one back. "
+    "What to do: check what the turn did, then send your next message."
 )
 
 
@@ -78,7 +78,7 @@ def not_done_error() -> TurnError:
 
 def too_large_error() -> TurnError:
     """A reply that is kept, but does not fit into a frame to the worker that holds the caller."""
-    text = "The reply is too large to be handed over. It is kept: read it in the session's transcript."
+    text = "The reply is too large to deliver. It is kept: read it in the session's transcript."
     return local_error("reply_too_large", text, http_status=502)
 
 
@@ -95,16 +95,16 @@ def deleted_error() -> TurnError:
 def evicted_error() -> TurnError:
     """A turn whose session the operator suspended, resumed or reset."""
     text = (
-        "The operator changed this session while the turn ran or waited (suspended, resumed or reset it). "
-        "What to do: look at what the turn did, then send your next message."
+        "The operator suspended, resumed or reset this session while the turn ran or waited. "
+        "What to do: check what the turn did, then send your next message."
     )
     return local_error("turn_cancelled", text, http_status=400)
 
 
 def not_evicted_error() -> TurnError:
-    """A turn that had not begun when the operator suspended, resumed or reset its session: it is kept."""
+    """A turn that had not started when the operator suspended, resumed or reset its session: it is kept."""
     text = (
-        "The operator changed this session before this turn began (suspended, resumed or reset it). "
+        "The operator suspended, resumed or reset this session before this turn started. "
         "The message is kept and runs once, in the session as it is now. "
         "What to do: ask again with the same Idempotency-Key, or read the session's transcript."
     )
@@ -113,7 +113,7 @@ def not_evicted_error() -> TurnError:
 
 def cancelled_error() -> TurnError:
     """A turn that its caller no longer wants."""
-    return local_error("turn_cancelled", "The turn was cancelled: its caller went away.", http_status=400)
+    return local_error("turn_cancelled", "The turn was cancelled: its caller disconnected.", http_status=400)
 
 
 # -- ends ------------------------------------------------------------------------------------------------------

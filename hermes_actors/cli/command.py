@@ -108,9 +108,9 @@ def home_option(command: F) -> F:
 
 def json_option(command: F) -> F:
     """``--json``."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else there, failures too."
-    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout, even for failures.")(
+        command
+    )
 
 
 config_option = click.option(

@@ -54,7 +54,7 @@ _GROUP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(package_name="hermes-actors", prog_name="hermes-ctl")
 def ctl() -> None:
-    """Look after a running gateway, and talk to it."""
+    """Control a running gateway, and talk to it."""
 
 
 @ctl.command(cls=Command, epilog=example("hermes-ctl status", "hermes-ctl status --json | jq -r .phase"))
@@ -77,7 +77,7 @@ def workers(home: Home, as_json: bool) -> None:
 
 @ctl.group()
 def sessions() -> None:
-    """Find, repair and stop sessions.
+    """List sessions, change their marks, and stop their turns.
 
     Without a running supervisor they are read, and their marks changed, on the disk.
     """
@@ -89,12 +89,12 @@ def sessions() -> None:
 @click.option(
     "--limit", type=click.IntRange(1, LARGEST_PAGE), default=PAGE, show_default=True, help="At most this many."
 )
-@click.option("--after", metavar="CURSOR", help="Go on after the page that named this cursor.")
-@click.option("--all", "everything", is_flag=True, help="Page by page until the end.")
+@click.option("--after", metavar="CURSOR", help="Continue after the page that named this cursor.")
+@click.option("--all", "everything", is_flag=True, help="Print all pages.")
 @home_option
 @json_option
 def list_sessions(limit: int, after: str | None, everything: bool, home: Home, as_json: bool) -> None:
-    """List sessions, those active last first."""
+    """List sessions, most recently active first."""
     page = request(home, ListAllSessions(limit=LARGEST_PAGE if everything else limit, after=after))
     rows = page.sessions
     while everything and page.next:
@@ -108,7 +108,7 @@ def list_sessions(limit: int, after: str | None, everything: bool, home: Home, a
 @sessions.command(
     "show",
     cls=Command,
-    short_help="Show one session, and what its worker knows of it.",
+    short_help="Show one session, with its worker's view of it.",
     epilog=example("hermes-ctl sessions show api:default:cli", "hermes-ctl sessions show cli"),
 )
 @click.argument("session")
@@ -124,7 +124,7 @@ def show_session(session: str, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def reload(home: Home, as_json: bool) -> None:
-    """Take a changed configuration over, and say what changes when. A bad one changes nothing."""
+    """Apply a changed configuration, and show what changes when. An invalid one changes nothing."""
     data = from_workers(home, Reload())
     show(data, as_json, lambda render: render.changes(data.changes))
 
@@ -148,7 +148,7 @@ def _session_name(_ctx: click.Context, _param: click.Parameter, value: str) -> s
     ),
 )
 @click.argument("session", default=DEFAULT_SESSION, callback=_session_name)
-@click.option("-m", "--message", metavar="TEXT", help="Say this, print the reply, and end; - reads it from stdin.")
+@click.option("-m", "--message", metavar="TEXT", help="Send this, print the reply, and end; - reads it from stdin.")
 @click.option("--key-env", metavar="NAME", help="The variable with the API key, in the environment or the home's .env.")
 @home_option
 @json_option
@@ -158,7 +158,7 @@ def chat(session: str, message: str | None, key_env: str | None, home: Home, as_
     Ctrl-C stops waiting for a reply, Ctrl-D ends. The address comes from the running supervisor, the key from the home.
     """
     if as_json and message is None:
-        raise click.UsageError("--json wants one message: use -m")
+        raise click.UsageError("--json needs one message: use -m")
     from hermes_actors.cli import endpoint, render, repl
     from hermes_actors.cli.chat import WRONG_KEY, ChatFailed, Endpoint
 

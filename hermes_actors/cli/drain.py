@@ -37,8 +37,8 @@ SUCCESSOR_S = 120.0  # for the next one to serve
 
 LONGEST_S = 366 * 86_400.0  # of a time on a command line
 
-LET_GO = "No longer waiting; the drain goes on. Look: hermes-ctl status. Cancel: hermes-ctl drain --cancel"
-UNTOLD = "the supervisor ended without saying how it went; see: hermes-ctl ledger show"
+LET_GO = "No longer waiting; the drain continues. See: hermes-ctl status. Cancel: hermes-ctl drain --cancel"
+UNTOLD = "the supervisor ended without a result; see: hermes-ctl ledger show"
 
 _ENDED = {Then.STOP: "stopped", Then.RESTART: "restarted", Then.HOLD: "held"}
 
@@ -59,7 +59,7 @@ timeout_option = click.option(
     "--timeout",
     type=Seconds(0),
     metavar="SECONDS",
-    help="What running turns get; 0: nothing. [default: agent.restart_drain_timeout]",
+    help="Time for running turns; 0: none. [default: agent.restart_drain_timeout]",
 )
 
 
@@ -72,15 +72,15 @@ timeout_option = click.option(
 @click.option(
     "--restart", is_flag=True, help="Instead of stopping: restart in place, with the code and configuration on disk."
 )
-@click.option("--hold", is_flag=True, help="Instead of stopping: stay up, without turns, until it is cancelled.")
-@click.option("--cancel", is_flag=True, help="Begin turns again, during a drain or after one with --hold.")
-@click.option("--plan", is_flag=True, help="Estimate who would finish and who would be cut, and change nothing.")
+@click.option("--hold", is_flag=True, help="Stay up without turns, instead of stopping, until --cancel.")
+@click.option("--cancel", is_flag=True, help="Allow turns again, during a drain or after one with --hold.")
+@click.option("--plan", is_flag=True, help="Estimate which turns would finish or be cut, and change nothing.")
 @home_option
 @json_option
 def drain(
     timeout: float | None, restart: bool, hold: bool, cancel: bool, plan: bool, home: Home, as_json: bool
 ) -> None:
-    """Begin no turn any more, let running ones finish, mark those that do not, then stop.
+    """Start no new turns, let running ones finish, mark the rest, then stop.
 
     Waits until the supervisor is gone, holds, or has restarted. Exits with 3 if sessions had to be cut.
     Ctrl-C stops waiting; the drain goes on.
@@ -91,7 +91,7 @@ def drain(
         raise click.UsageError("--cancel takes neither --plan nor --timeout")
     if cancel:
         client.ask(home, CancelDrain())
-        show({"cancelled": True}, as_json, lambda _: "cancelled: turns begin again")
+        show({"cancelled": True}, as_json, lambda _: "cancelled: turns start again")
     elif plan:
         _show_plan(home, timeout, as_json)
     else:
@@ -115,14 +115,14 @@ def restart(timeout: float | None, home: Home, as_json: bool) -> None:
     default=STOP_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait until the supervisor is gone.",
+    help="How long to wait until the supervisor has ended.",
 )
 @home_option
 @json_option
 def stop(now: bool, timeout: float, home: Home, as_json: bool) -> None:
-    """Stop the gateway, and wait until it is gone.
+    """Stop the gateway, and wait until it has ended.
 
-    No turn is begun any more; running ones get the configured time to finish.
+    It starts no new turns; running ones get the configured time to finish.
     """
     deadline = time.monotonic() + timeout
     operation = _operation(home, 0.0 if now else None, Then.STOP)
@@ -135,7 +135,7 @@ def stop(now: bool, timeout: float, home: Home, as_json: bool) -> None:
         drained = _stopped(control, operation) if over else None
         gone = over and control.wait_closed(max(0.0, deadline - time.monotonic()))
     if not gone or not client.wait_free(home, deadline - time.monotonic()):
-        raise Failed("timeout", f"not gone after {timeout:g} s; it goes on stopping. Look with: hermes-ctl status")
+        raise Failed("timeout", f"not ended after {timeout:g} s; it is still stopping. See: hermes-ctl status")
     if as_json:
         print_json({"stopped": True, **_plain(drained, Then.STOP)})
     else:
@@ -171,7 +171,7 @@ def _drain(home: Home, timeout: float | None, then: Then, as_json: bool) -> None
         click.echo(_outcome(home, drained, ended))
     if ended is not then:
         was, wanted = _ENDED[ended], _ENDED[then]
-        raise Failed("overruled", f"The gateway was {was}, not {wanted}: a stronger drain was asked for")
+        raise Failed("overruled", f"The gateway was {was}, not {wanted}: a stronger drain was requested")
     if as_json:
         serves = {} if successor is None else {name: getattr(successor, name) for name in ("boot", "pid", "version")}
         print_json({**_plain(drained, then), **serves})
@@ -212,10 +212,10 @@ def _begun(home: Home, control: client.Control, operation: BeginDrain, as_json: 
         if shown is not None and shown.then is not None:
             break
         if time.monotonic() > deadline:
-            raise Failed("timeout", f"the drain has not begun within {BEGIN_S:g} s; look with: hermes-ctl status")
+            raise Failed("timeout", f"the drain did not start within {BEGIN_S:g} s; see: hermes-ctl status")
     else:
         control.result(operation)  # it was refused, or is over already
-    words = "the drain begins; it does not wait for the turn that asked for it"
+    words = "the drain starts; it does not wait for the turn that requested it"
     show({"begun": True}, as_json, lambda _: words)
 
 
@@ -223,7 +223,7 @@ def _drained(home: Home, control: client.Control, operation: BeginDrain, as_json
     """How the drain went; None where a supervisor that restarts ended before it said so."""
     try:
         if not _watched(home, control.responded, BEGIN_S + MARGIN_S, as_json):
-            raise Failed("timeout", "the supervisor does not say how it went; look with: hermes-ctl status")
+            raise Failed("timeout", "the supervisor does not report the result; see: hermes-ctl status")
         return control.result(operation)
     except client.NoAnswer as error:
         if operation.then is Then.RESTART:
@@ -242,7 +242,7 @@ def _stopped(control: client.Control, operation: BeginDrain) -> Drained | None:
 def _followed(home: Home, control: client.Control, then: Then, boot: str, *, said: bool) -> Status | None:
     """Return once the supervisor is gone, or the next one serves; with the status of that one."""
     if then is Then.STOP and not (control.wait_closed(END_S) and client.wait_free(home, END_S)):
-        raise Failed("timeout", f"drained, but not gone after {END_S:g} s. Look with: hermes-ctl status")
+        raise Failed("timeout", f"drained, but not ended after {END_S:g} s. See: hermes-ctl status")
     if then is not Then.RESTART:
         return None
     successor = client.wait_successor(home, boot, SUCCESSOR_S)

@@ -22,7 +22,7 @@ TURNS_SHOWN = 10  # of those that still run, the oldest
 KEYS_SHOWN = 20  # of sessions that were cut
 LINE_INTERVAL_S = 5.0  # between two lines where there is no terminal
 LEDGER = "hermes-ctl ledger show"
-PREPARING = "a new start is prepared; nothing drains yet"
+PREPARING = "preparing the new start; nothing drains yet"
 NOT_BEGUN = "nothing drains yet"
 
 Show: TypeAlias = Callable[[DrainShown], None]
@@ -99,15 +99,15 @@ def outcome(drained: Drained, threshold: int) -> str:
     resumed = [key for key in drained.cut if key not in set(suspended)]
     count = drained.marked - len(suspended)
     if count > 0:
-        lines.append(f"cut at the deadline and marked, to go on with the next message: {_named(count, resumed)}")
+        lines.append(f"cut at the deadline and marked, continue with their next message: {_named(count, resumed)}")
     elif not suspended and not drained.silent:
-        lines.append("no session was cut")
+        lines.append("all turns finished")
     if drained.silent:
         who = slots(drained.silent)
-        lines.append(f"{who} died or gave no answer: what ran there is cut as by a crash; see: {LEDGER}")
+        lines.append(f"{who} died or did not answer: their turns count as cut by a crash; see: {LEDGER}")
     if drained.waiting:
         sessions = "1 session" if drained.waiting == 1 else f"{drained.waiting} sessions"
-        lines.append(f"messages that wait in {sessions} are kept, and run once the gateway serves")
+        lines.append(f"messages waiting in {sessions} are kept, and run once the gateway serves")
     if drained.stateless:
         lines.append(f"cut conversations without a session: {drained.stateless}")
     if suspended:
@@ -121,13 +121,13 @@ def outcome(drained: Drained, threshold: int) -> str:
 
 def unsaid(then: Then) -> str:
     """The same where the supervisor ended before it said how it went."""
-    return f"{ENDS[then]}\nthe supervisor did not come to say whom it cut; see: {LEDGER}"
+    return f"{ENDS[then]}\nthe supervisor ended before it reported the cut sessions; see: {LEDGER}"
 
 
 ENDS = {
     "stop": "stopped",
     "restart": "restarted",
-    "hold": "held: no turn begins until it is cancelled, with: hermes-ctl drain --cancel",
+    "hold": "held: no turn starts until you cancel it with: hermes-ctl drain --cancel",
 }
 
 

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from hermes_actors.core.sessions.ledger import Entry
 
 
-@click.group(short_help="See and clear strikes: what restarts and crashes cut.")
+@click.group(short_help="Show and clear strikes.")
 def ledger() -> None:
-    """See and clear strikes: how often in a row a restart or a crash cut a session's running turn."""
+    """Show and clear strikes: how often in a row a restart or a crash cut a session's running turn."""
 
 
 @ledger.command(
     "show",
     cls=Command,
-    short_help="Show who has strikes: how many, and what they are for.",
+    short_help="Show sessions with strikes: how many, and why.",
     epilog=example("hermes-ctl ledger show", "hermes-ctl ledger show api:default:cli --json"),
 )
 @click.argument("session", required=False)
 @home_option
 @json_option
 def show_ledger(session: str | None, home: Home, as_json: bool) -> None:
-    """Show the strikes of all sessions that have some, or of SESSION: its key, or a last part that only one has."""
+    """Show the strikes of SESSION (its key, or a last part that only one has), or of all sessions that have some."""
     from hermes_actors.config.load import stored
 
     entries = _entries(home)
@@ -48,9 +48,9 @@ def show_ledger(session: str | None, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def clear(session: str | None, everything: bool, home: Home, as_json: bool) -> None:
-    """Forget the strikes of SESSION, or of all. Marks stay; sessions resume lifts a suspension."""
+    """Clear the strikes of SESSION, or of all. Marks stay; hermes-ctl sessions resume lifts a suspension."""
     if (session is None) == (not everything):
-        raise click.UsageError("name one session, or say --all")
+        raise click.UsageError("name one session, or use --all")
     key = None if session is None else _meant(home, session, _entries(home))
     data = request(home, ClearStrikes(session=key), done=CHANGED)
     show(data, as_json, lambda render: render.plain(f"cleared: {', '.join(data.cleared) or 'there were no strikes'}"))

@@ -14,7 +14,7 @@ from hermes_actors.operations.requests import ResetSession, ResumeSession, Sessi
 @home_option
 @json_option
 def suspend(session: str, home: Home, as_json: bool) -> None:
-    """Suspend SESSION: its next message begins a fresh transcript. The present one is kept."""
+    """Suspend SESSION: its next message starts a fresh transcript. The current one is kept."""
     _change(home, SuspendSession(session=session), as_json, "{key} is suspended; its transcript {session_id} is kept")
 
 
@@ -23,21 +23,21 @@ def suspend(session: str, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def resume(session: str, home: Home, as_json: bool) -> None:
-    """Give SESSION the transcript back that a suspension set aside."""
-    _change(home, ResumeSession(session=session), as_json, "{key} goes on with its transcript {session_id}")
+    """Bring back the transcript of SESSION that a suspension set aside."""
+    _change(home, ResumeSession(session=session), as_json, "{key} continues with its transcript {session_id}")
 
 
 @click.command(
     cls=Command,
-    short_help="Begin a fresh transcript, without marks and strikes.",
+    short_help="Start a fresh transcript, without marks and strikes.",
     epilog=example("hermes-ctl sessions reset cli"),
 )
 @click.argument("session")
 @home_option
 @json_option
 def reset(session: str, home: Home, as_json: bool) -> None:
-    """Begin a fresh transcript in SESSION, without marks and strikes, as /reset does."""
-    _change(home, ResetSession(session=session), as_json, "{key} goes on with a fresh transcript, {session_id}")
+    """Start a fresh transcript in SESSION, without marks and strikes, as /reset does."""
+    _change(home, ResetSession(session=session), as_json, "{key} continues with a fresh transcript, {session_id}")
 
 
 @click.command(cls=Command, epilog=example("hermes-ctl sessions stop cli"))
@@ -45,7 +45,7 @@ def reset(session: str, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def stop(session: str, home: Home, as_json: bool) -> None:
-    """Stop the turn that runs in SESSION, as /stop does."""
+    """Stop the running turn of SESSION, as /stop does."""
     data = from_workers(home, StopTurn(session=session))
     show(data, as_json, lambda _: "stopped" if data.stopped else "no turn runs in it")
 

@@ -57,7 +57,7 @@ def mcp(context: click.Context, home: Home, as_json: bool) -> None:
 def restart_mcp(name: str, home: Home, as_json: bool) -> None:
     """End all connections to the MCP server NAME.
 
-    What they started ends too; they are made again when a turn needs them.
+    Their processes end too. The next turn that needs the server connects again.
     """
     data = from_workers(home, RestartServer(server=name))
     show(data, as_json, lambda _: f"connections of {name} restarted: {data.restarted}")
@@ -69,9 +69,9 @@ def restart_mcp(name: str, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def test_server(name: str, config_path: Path | None, home: Home, as_json: bool) -> None:
-    """Start the MCP server NAME once, and say how it did.
+    """Start the MCP server NAME once, and report each step.
 
-    The configuration is read from the disk. No gateway has to run, and none takes part. Exit code 1: the server cannot
+    The configuration is read from the disk. No gateway has to run; none takes part. Exit code 1: the server cannot
     be used.
     """
     (report,) = _tried(home, config_path, name)

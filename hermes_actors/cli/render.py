@@ -324,7 +324,7 @@ def _counted(data: Status) -> str:
 
 def _ledger_faults(ledger: LedgerFacts) -> Iterator[Text]:
     if ledger.fault:
-        yield _text(f"strikes are only remembered until the end of this supervisor: {ledger.fault}", "red")
+        yield _text(f"strikes are kept only until this supervisor ends: {ledger.fault}", "red")
     if ledger.set_aside:
         yield _text(
             f"the ledger was corrupt; it starts empty, and the broken file is kept as {ledger.set_aside}", "red"
@@ -332,7 +332,7 @@ def _ledger_faults(ledger: LedgerFacts) -> Iterator[Text]:
 
 
 def _broken(shard: BrokenShard) -> Text:
-    serves = "goes on with what is left" if shard.serving else "does not serve"
+    serves = "continues with what is left" if shard.serving else "does not serve"
     return _text(f"shard {shard.shard} {serves}: {shard.why}{_kept('broken', shard.set_aside)}", "red")
 
 

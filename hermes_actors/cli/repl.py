@@ -15,7 +15,7 @@ from hermes_actors.cli.chat import ChatFailed, Endpoint, Event, Finished, Piece,
 from hermes_actors.terminal import printable
 
 PROMPT = "> "
-LET_GO = "not waiting any more; the session finishes this turn by itself"
+LET_GO = "no longer waiting; the session finishes this turn by itself"
 WAITING = "waiting for the reply"
 _TOOL_MARKS = {"running": "…", "completed": "✓", "failed": "✗"}
 

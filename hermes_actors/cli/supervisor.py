@@ -82,15 +82,18 @@ def supervisor() -> None:
     cls=Command, epilog=example("hermes-supervisor start --demo", "hermes-supervisor start --home /srv/gw --workers 4")
 )
 @click.option(
-    "--workers", type=WorkerCount(), metavar="N|auto", help="Instead of supervisor.workers of the configuration."
+    "--workers",
+    type=WorkerCount(),
+    metavar="N|auto",
+    help="Worker processes, instead of supervisor.workers of the configuration.",
 )
 @config_option
 @click.option("--demo", is_flag=True, help="Use the built-in model, which needs no key, and make an API key if needed.")
-@click.option("--log-level", type=click.Choice(get_args(logs.Level)), help="Of our own loggers. [default: info]")
+@click.option("--log-level", type=click.Choice(get_args(logs.Level)), help="Level of our own loggers. [default: info]")
 @click.option(
     "--log-format",
     type=click.Choice(get_args(logs.Format)),
-    help="Of stderr; auto: console on a terminal, else json. [default: auto]",
+    help="Format on stderr; auto: console on a terminal, else json. [default: auto]",
 )
 @home_option
 def start(
@@ -104,7 +107,7 @@ def start(
     """Run the gateway in the foreground until it is stopped.
 
     SIGTERM, Ctrl-C and hermes-ctl stop let running turns finish; a second signal stops at once.
-    SIGHUP and hermes-ctl reload take a changed configuration over.
+    SIGHUP and hermes-ctl reload apply a changed configuration.
     """
     try:
         inherited = take()
@@ -189,7 +192,7 @@ def _failures_reported() -> Iterator[None]:
 @home_option
 @json_option
 def check_config(config_path: Path | None, probes: bool, home: Home, as_json: bool) -> None:
-    """Check the configuration, and say what it amounts to."""
+    """Check the configuration, and print a summary."""
     settings = load(home, config_path=config_path, environ=os.environ, demo=False)
     rows = summary(settings)
     warnings = [str(problem) for problem in missing_programs(settings, os.environ)]

@@ -88,7 +88,7 @@ def unit(config_path: Path | None, home: Home) -> None:
     except ConfigError as error:
         why = "\n".join(map(str, error.problems))
         click.echo(
-            f"systemd has not the environment of this shell: put what is missing into {home.env}\n{why}", err=True
+            f"systemd does not have this shell's environment: put missing variables into {home.env}\n{why}", err=True
         )
 
 

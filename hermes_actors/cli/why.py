@@ -16,7 +16,7 @@ LIVES_LOOKED_AT = 200  # of the supervisor: all that are kept
 
 @click.command(
     cls=Command,
-    short_help="Say why a session is as it is.",
+    short_help="Explain a session's state.",
     epilog=example("hermes-ctl why cli", "hermes-ctl why api:default:cli --json"),
 )
 @click.argument("session")

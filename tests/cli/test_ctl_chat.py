@@ -198,7 +198,7 @@ async def test_a_person_sees_that_a_reply_is_awaited(keyed: Home, supervisor: St
         with at_terminal(ctl("chat", "-m", "hi", "--home", str(keyed.root))) as terminal:
             await do(terminal.wait_for, "waiting for the reply")
             terminal.type("\x03")
-            await do(terminal.wait_for, "Error: not waiting any more; the session finishes this turn by itself")
+            await do(terminal.wait_for, "Error: no longer waiting; the session finishes this turn by itself")
             assert await do(terminal.end) == 1
 
 

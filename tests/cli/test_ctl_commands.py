@@ -60,7 +60,7 @@ def test_status_shows_people_the_workers_and_what_is_broken(home: Home, supervis
     assert shown.exit_code == 0
     for text in ("serving", "2 h", "http://127.0.0.1:8642", "42", "8, 1 broken", "given_up", "4711", "-9"):
         assert text in shown.stdout
-    assert "shard 3 goes on with what is left: not a database; the broken file is kept as /x.bad" in shown.stdout
+    assert "shard 3 continues with what is left: not a database; the broken file is kept as /x.bad" in shown.stdout
 
 
 def test_status_shows_people_a_drain_the_marks_and_a_ledger_that_is_not_kept(home: Home, supervisor: Start) -> None:

@@ -167,7 +167,7 @@ def test_a_cancel_begins_turns_again(home: Home, supervisor: Start) -> None:
 
     people, machines = run(home, "drain", "--cancel"), run(home, "drain", "--cancel", "--json")
 
-    assert (people.exit_code, people.stdout) == (0, "cancelled: turns begin again\n")
+    assert (people.exit_code, people.stdout) == (0, "cancelled: turns start again\n")
     assert json.loads(machines.stdout) == {"cancelled": True}
     assert {request.operation for request in fake.requests} == {"drain.cancel"}
 
@@ -185,7 +185,7 @@ def test_a_drain_that_cut_nothing_exits_0(home: Home, draining: Callable[..., Dr
 
     people, machines = run(home, "drain"), run(home, "drain", "--json")
 
-    assert (people.exit_code, people.stdout) == (0, "stopped\nno session was cut\n")
+    assert (people.exit_code, people.stdout) == (0, "stopped\nall turns finished\n")
     assert (machines.exit_code, json.loads(machines.stdout), machines.stderr) == (0, DONE, "")
 
 
@@ -199,7 +199,7 @@ def test_a_drain_that_had_to_mark_sessions_exits_3_and_names_them(
     assert (people.exit_code, machines.exit_code) == (3, 3)
     assert people.stdout.splitlines() == [
         "stopped",
-        "cut at the deadline and marked, to go on with the next message: 1 (api:default:a)",
+        "cut at the deadline and marked, continue with their next message: 1 (api:default:a)",
         "cut conversations without a session: 1",
         f"cut 3 times in a row: 1 (api:default:b): the next message starts fresh; {BACK}",
     ]
@@ -235,8 +235,8 @@ def test_a_worker_that_had_to_be_killed_is_told_and_does_not_pass_for_an_end_wit
     told = run(home, "drain")
 
     assert told.exit_code == 3
-    assert "no session was cut" not in told.stdout
-    assert "workers 0, 2 died or gave no answer" in told.stdout
+    assert "all turns finished" not in told.stdout
+    assert "workers 0, 2 died or did not answer" in told.stdout
 
 
 def test_what_a_silent_worker_runs_does_not_pass_for_nothing() -> None:
@@ -247,7 +247,7 @@ def test_what_a_silent_worker_runs_does_not_pass_for_nothing() -> None:
 
 def test_a_restart_that_a_stop_overtook_says_so_and_fails(home: Home, draining: Callable[..., Draining]) -> None:
     draining({**CUT, "then": "stop"})
-    why = "The gateway was stopped, not restarted: a stronger drain was asked for"
+    why = "The gateway was stopped, not restarted: a stronger drain was requested"
 
     people, machines = run(home, "restart"), run(home, "drain", "--restart", "--json")
 
@@ -292,7 +292,7 @@ def test_a_drain_returns_only_when_the_home_is_free(
     told = run(home, "drain")
 
     assert told.exit_code == 1
-    assert "drained, but not gone" in told.stderr
+    assert "drained, but not ended" in told.stderr
 
 
 def test_a_drain_that_is_cancelled_meanwhile_fails_with_the_supervisors_words(home: Home, supervisor: Start) -> None:
@@ -352,7 +352,7 @@ def test_a_restart_that_came_before_its_answer_is_a_restart(home: Home, supervis
     assert (people.exit_code, machines.exit_code) == (0, 0)
     assert people.stdout.splitlines() == [
         "restarted",
-        "the supervisor did not come to say whom it cut; see: hermes-ctl ledger show",
+        "the supervisor ended before it reported the cut sessions; see: hermes-ctl ledger show",
     ]
     unsaid = dict.fromkeys(("marked", "cut", "stateless", "waiting", "silent", "suspended", "took_s"))
     assert json.loads(machines.stdout) == {**unsaid, "then": "restart", "boot": "two", "pid": 7, "version": "9"}
@@ -431,7 +431,7 @@ def test_a_terminal_shows_what_still_runs_since_when_and_the_time_left(
         fake.over.set()
         assert terminal.end() == 0
 
-    assert "no session was cut" in terminal.shown
+    assert "all turns finished" in terminal.shown
 
 
 def test_ctrl_c_lets_go_of_a_drain_without_cancelling_it(home: Home, draining: Callable[..., Draining]) -> None:
@@ -442,7 +442,7 @@ def test_ctrl_c_lets_go_of_a_drain_without_cancelling_it(home: Home, draining: C
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 1
 
-    assert "No longer waiting; the drain goes on." in terminal.shown
+    assert "No longer waiting; the drain continues." in terminal.shown
     assert "Cancel: hermes-ctl drain --cancel" in " ".join(terminal.shown.split())
     assert len(fake.asked) == 1
 
@@ -490,7 +490,7 @@ def test_before_a_drain_has_begun_no_turn_is_told_of_but_that_it_is_prepared() -
     shown.show(made(DrainShown, before))
     shown.show(made(DrainShown, STATUS))
 
-    prepared = "a new start is prepared; nothing drains yet"
+    prepared = "preparing the new start; nothing drains yet"
     assert captured.get() == f"{prepared}\n"
     assert lines == [prepared, "draining: 2 turns run, 3 wait for afterwards, 41 s left"]
 
@@ -527,7 +527,7 @@ def test_a_tool_that_drains_its_own_gateway_names_its_session_and_does_not_wait(
     machines = run(home, "drain", "--json")
 
     assert (people.exit_code, machines.exit_code) == (0, 0)
-    assert people.stdout == "the drain begins; it does not wait for the turn that asked for it\n"
+    assert people.stdout == "the drain starts; it does not wait for the turn that requested it\n"
     assert json.loads(machines.stdout) == {"begun": True}
     assert [asked["asker"] for asked in fake.asked] == ["api:default:cli"] * 2
 
@@ -617,7 +617,7 @@ def test_a_stop_waits_until_the_supervisor_is_gone_and_says_whom_it_cut(
 
     assert (people.exit_code, machines.exit_code) == (0, 0)
     assert people.stdout.startswith("stopped\ncut at the deadline and marked")
-    assert "messages that wait in 1 session are kept" in people.stdout
+    assert "messages waiting in 1 session are kept" in people.stdout
     assert fake.asked == [to_plain(BeginDrain(timeout=timeout))] * 2
     assert json.loads(machines.stdout) == {"stopped": True, **CUT, "waiting": 1}
 
@@ -631,7 +631,7 @@ def test_a_stop_of_a_supervisor_that_dies_meanwhile_is_done_and_says_what_is_not
 
     assert (stopped.exit_code, stopped.stdout.splitlines()) == (
         0,
-        ["stopped", "the supervisor did not come to say whom it cut; see: hermes-ctl ledger show"],
+        ["stopped", "the supervisor ended before it reported the cut sessions; see: hermes-ctl ledger show"],
     )
 
 
@@ -643,7 +643,7 @@ def test_a_stop_that_takes_longer_than_it_may_fails_and_says_that_it_goes_on(
     stopped = run(home, "stop", "--timeout", "0.05")
 
     assert stopped.exit_code == 1
-    assert "it goes on stopping" in stopped.stderr
+    assert "it is still stopping" in stopped.stderr
 
 
 def test_a_stop_shows_what_it_waits_for(home: Home, draining: Callable[..., Draining]) -> None:

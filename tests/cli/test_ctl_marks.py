@@ -210,7 +210,7 @@ def test_a_suspended_session_is_resumed_on_the_disk(kept: Home) -> None:
     told = run(kept, "sessions", "resume", "stuck")
 
     assert told.exit_code == 0
-    assert f"{STUCK} goes on with its transcript ses_" in told.stdout
+    assert f"{STUCK} continues with its transcript ses_" in told.stdout
     assert standing(kept, STUCK) == (Standing.RESUME_PENDING, 0)
 
 
@@ -343,7 +343,7 @@ def test_why_tells_the_chain_of_causes_and_the_way_out(kept: Home) -> None:
         "its worker died, or hung and was killed, and cut turn turn_0: strike 1 of 3",
         "cut turn turn_2: strike 3 of 3",
         "suspended after 3 cuts in a row",
-        "the next message begins a fresh transcript",
+        "the next message starts a fresh transcript",
         f"hermes-ctl sessions resume {STUCK}",
         "supervisor.stuck_threshold = 3",
     ):
@@ -355,7 +355,7 @@ def test_why_gives_machines_the_same(kept: Home) -> None:
 
     assert (told["standing"], told["strikes"], told["threshold"]) == ("resume_pending", 1, 3)
     assert [line["what"] for line in told["lines"]][1:] == [
-        "a planned restart came to its deadline and cut turn turn_9: strike 1 of 3"
+        "a planned restart reached its deadline and cut turn turn_9: strike 1 of 3"
     ]
     assert [setting["key"] for setting in told["settings"]] == [
         "supervisor.stuck_threshold",
@@ -369,7 +369,7 @@ def test_why_reads_the_disk_while_a_supervisor_runs(kept: Home) -> None:
         told = run(kept, "why", "calm")
 
     assert (told.exit_code, told.stderr) == (0, "")
-    assert "goes on with this transcript" in told.stdout
+    assert "continues this transcript" in told.stdout
     assert "Nothing was ever cut." in told.stdout
     assert [line for line in told.stdout.splitlines() if line != line.rstrip()] == []
 

@@ -66,14 +66,14 @@ def test_a_session_without_records_has_nothing_to_tell() -> None:
     found = told()
 
     assert (found.lines, found.actions, found.settings) == ((), (), ())
-    assert found.next == ("the next message goes on with this transcript",)
+    assert found.next == ("the next message continues this transcript",)
 
 
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [
-        ("restart_timeout", "a planned restart came to its deadline and cut turn turn_1: strike 1 of 3"),
-        ("shutdown_timeout", "a stop or drain came to its deadline and cut turn turn_1: strike 1 of 3"),
+        ("restart_timeout", "a planned restart reached its deadline and cut turn turn_1: strike 1 of 3"),
+        ("shutdown_timeout", "a stop or drain reached its deadline and cut turn turn_1: strike 1 of 3"),
         ("crash", "its worker died, or hung and was killed, and cut turn turn_1: strike 1 of 3"),
     ],
 )
@@ -149,7 +149,7 @@ def test_what_happened_is_in_order_with_the_starts_that_matter_only() -> None:
         ("reset", {}, "it was reset: a fresh transcript began in place of ses_1"),
         ("resumed", {}, "the transcript that was set aside came back"),
         ("cleared", {}, "an operator cleared its strikes"),
-        ("idle", {}, "it was idle at a stop or start: its strikes are gone"),
+        ("idle", {}, "it was idle at a stop or start: its strikes are cleared"),
     ],
 )
 def test_each_thing_that_happens_has_words_and_a_rule(what: What, known: dict[str, Any], words: str) -> None:
@@ -166,7 +166,10 @@ def test_a_session_that_is_to_be_resumed_goes_on_and_one_more_cut_may_suspend_it
     found = told(marks=PENDING, strikes=2)
 
     assert found.next == (
-        "the next message goes on with this transcript; the model is told of the cut, and asked to go on from there",
+        (
+            "the next message continues this transcript; the model is informed of the cut, and asked to continue "
+            "from there"
+        ),
         "a turn that succeeds clears the strikes and the mark",
         "one more cut suspends it",
     )
@@ -181,7 +184,7 @@ def test_a_session_at_the_threshold_that_waits_for_the_next_start_is_told_that_i
 
     assert found.next == (
         "it was cut 3 times in a row: the next start, or that of its worker, suspends it",
-        "the message after that begins a fresh transcript, and its reply says why",
+        "the message after that starts a fresh transcript, and its reply says why",
         "a turn that succeeds clears the strikes and the mark",
     )
 

@@ -175,7 +175,7 @@ async def test_sessions_of_a_shard_that_was_lost_say_so_once_and_others_do_not(
     assert "lost all it had" in await status(gateway)
     assert "is lost" in await why(gateway, "s0")
     assert "the next reply says what was lost" in await why(gateway, "s0")
-    assert "the shard goes on with what is left" in gateway.output()
+    assert "the shard continues with what is left" in gateway.output()
     for name in NAMES:
         assert (GONE in await gateway.say("what did I say?", name)) == (file_of(gateway, name) == lost), name
     assert GONE not in await gateway.say("and now?", "s0")

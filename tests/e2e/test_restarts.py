@@ -118,7 +118,7 @@ def test_status_in_a_session_tells_what_it_carries_and_wakes_nothing(story: Stor
     assert story.ids["stuck"] in story.told["stuck"]
     assert "strikes   2 of 3" in story.told["twice"]
     assert "\ncut " in story.told["twice"]
-    assert story.told["untouched"].splitlines()[2:] == ["state     asleep; the next message wakes it"]
+    assert story.told["untouched"].splitlines()[2:] == ["state     passivated; the next message activates it"]
 
 
 def test_two_cuts_do_not_suspend(story: Story) -> None:

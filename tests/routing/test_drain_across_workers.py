@@ -107,7 +107,7 @@ async def test_who_waits_when_its_owner_dies_is_told_that_its_turn_is_kept_where
     told = [(await ended(turn)).error for turn in (running, waiting)]
 
     assert all(error is not None for error in told)
-    assert "is not run again" in str(told[0])
+    assert "does not run again" in str(told[0])
     assert "is kept and runs once" in str(told[1])
 
 

@@ -290,7 +290,7 @@ async def test_status_tells_what_a_sleeping_session_carries(bench: Bench) -> Non
     unknown = await bench.talk("/status")
 
     assert "ses_a" in cut.text
-    assert "asleep" in cut.text
+    assert "passivated" in cut.text
     assert "strikes   2 of 3" in cut.text
     assert "crash" in cut.text or "died" in cut.text
     assert "/resume" in suspended.text

@@ -95,7 +95,7 @@ TREATMENTS: Mapping[Cause, Treatment] = {
         next_provider=False,
         kept=False,
         http_status=400,
-        advice="change the message; it is left out of what the model is sent from now on",
+        advice="change the message; later requests leave it out",
     ),
     Cause.REQUEST: Treatment(
         again=Again.NO,

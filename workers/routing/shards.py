@@ -210,7 +210,7 @@ class ShardFiles:
         return min(again, default=None)
 
     def _broken(self, number: int, why: str, aside: str | None, *, serving: bool) -> None:
-        said = "shard file lost something; the shard goes on with what is left" if serving else _UNUSABLE
+        said = "shard file lost something; the shard continues with what is left" if serving else _UNUSABLE
         log.error(said, shard=number, why=why, set_aside=aside)
         self._report(ShardBroken(shard=number, why=why, set_aside=aside, serving=serving))
 

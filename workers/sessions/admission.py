@@ -324,7 +324,7 @@ def _refuse_if_late(submission: Submission) -> None:
         Refusal: ``too_late``.
     """
     if time.monotonic() > submission.deadline:
-        raise Refusal(RefusalCode.TOO_LATE, "the message reached it too late, and was let be")
+        raise Refusal(RefusalCode.TOO_LATE, "the message reached it after its deadline, and was dropped")
 
 
 def refusal_of(error: StoreFailed) -> Refusal:

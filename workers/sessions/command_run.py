@@ -112,7 +112,7 @@ class CommandRun(Work):
         session.answered_by = ""
         if model is None:
             return "The model of this session is the configured one again."
-        return f"The model of this session is {wanted} from now on. /model default takes that back."
+        return f"The model of this session is {wanted} from now on. /model default undoes this."
 
     async def _reset(self, session: Session) -> str:
         earlier = session.session_id
@@ -237,14 +237,14 @@ async def _asleep(submission: Submission, sessions: Residents, shard: OwnedShard
     """The id of a session that is not in memory, and what it carries, in words."""
     key = f"session   {submission.key}"
     if submission.stateless:
-        return "", f"{key}\nstate     asleep, or not begun"
+        return "", f"{key}\nstate     passivated, or new"
     try:
         record = await sessions.record(submission.key, shard)
     except Refusal as refusal:
         if refusal.code == RefusalCode.SESSION_NOT_FOUND:
             return "", f"{key}\nstate     not begun"
-        return "", f"{key}\nstate     asleep, or not begun; what it carries is not known now: {refusal.why}"
-    lines = [key, f"id        {record.session_id}", "state     asleep; the next message wakes it"]
+        return "", f"{key}\nstate     passivated, or new; its marks are not known now: {refusal.why}"
+    lines = [key, f"id        {record.session_id}", "state     passivated; the next message activates it"]
     lines += status_lines(record.marks, now=time.time(), threshold=sessions.agent_config.stuck_threshold)
     if record.suspended is not None:
         lines.append(suspended_line(record.suspended, now=time.time()))
@@ -287,8 +287,8 @@ def restart_words(*, allowed: bool, draining: bool) -> str:
         return "Only administrators may restart the gateway: its configuration names them in api_server.admins."
     if draining:
         return (
-            "The gateway drains already: it restarts, stops or is held once the turns that run are over, or their time "
-            "is up. Nothing more was begun."
+            "The gateway already drains: it restarts, stops or holds once the running turns end, or their time is up. "
+            "This command changed nothing."
         )
     return (
         "The gateway is going to restart. Once it is ready for that, in some seconds, no turn begins any more. Turns "
@@ -305,7 +305,7 @@ async def stop(resident: Resident) -> str:
     if running is None:
         return NOTHING_RUNS + (f" {_messages(waiting)} waiting." if waiting else "")
     if not await _stopped(resident, running, "with /stop"):
-        return "The turn is being stopped, and takes long to end."
+        return "The turn is stopping, but takes long to end."
     items = resident.mailbox.items
     waiting = len(items) - (1 if running.turn_id in items else 0)
     parts = ("Stopped.", _servers(running.aborted), f"{_messages(waiting)} waiting." if waiting else "")

@@ -18,7 +18,7 @@ Word = Literal["new", "reset", "stop", "status", "model", "retry", "resume", "co
 HELP = """\
 /status          what this session is doing
 /stop            end the turn that runs, for good
-/model [name]    show or choose the model of this session; /model default takes the choice back
+/model [name]    show or choose the model of this session; /model default undoes the choice
 /retry           send the last message again
 /new, /reset     begin a fresh conversation in this session
 /resume          bring the conversation back that was set aside when this session was suspended

@@ -218,14 +218,14 @@ class Draining:
 
 
 _BEGINS_NONE = {
-    "restart": "The gateway restarts and begins no new turn.",
-    "stop": "The gateway stops and begins no new turn.",
-    "hold": "The gateway is held by its operator, and begins no new turn until that is over.",
+    "restart": "The gateway restarts and starts no new turns.",
+    "stop": "The gateway stops and starts no new turns.",
+    "hold": "The operator holds the gateway: until that is over it starts no new turns.",
 }
 _GOES_ON = {
     "restart": "The gateway restarts.",
     "stop": "The gateway stops.",
-    "hold": "The gateway is being held by its operator.",
+    "hold": "The operator holds the gateway.",
 }
 
 
@@ -234,13 +234,13 @@ def _told(order: Drain, session: Session) -> GatewayDraining:
     until = time.strftime("%H:%M:%S UTC", time.gmtime(order.deadline))
     if session.key == order.asker:
         until = f"no other turn runs, and no longer than {until}"
-    text = f"{_GOES_ON[order.then]} This turn may go on until {until}; if it has not come to its end then, it is cut. "
+    text = f"{_GOES_ON[order.then]} This turn may continue until {until}; if it still runs then, it is cut. "
     if session.stateless:
-        text += "It is not run again: send your request again then."
+        text += "It does not run again: send your request again then."
     else:
         text += (
-            "The session then goes on with your next message, and the model is told what happened. "
-            "A session that is cut again and again begins a fresh conversation."
+            "The session then continues with your next message, and the model knows what happened. "
+            "A session that is cut again and again starts a fresh conversation."
         )
     return GatewayDraining(reason=order.reason, deadline=order.deadline, text=text)
 

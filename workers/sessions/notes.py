@@ -82,7 +82,7 @@ def remarks_on(reply: ModelReply, *, chosen: str | None, before: str) -> list[st
         who = f"the fallback {public_name(reply.provider)}" if reply.fallback else "the provider"
         remarks.append(
             f"[This answer is of the model {reply.model}, although {chosen} was chosen with /model: {who} gave it. "
-            "/model default takes the choice back.]"
+            "/model default undoes the choice.]"
         )
     return remarks
 
@@ -122,7 +122,7 @@ def status_lines(marks: Marks, *, now: float, threshold: int) -> list[str]:
     lines: list[str] = []
     if marks.resume is not None:
         why = _CUT_BY.get(marks.resume.reason, _CUT_SOMEHOW)
-        lines.append(f"cut       {ago(now - marks.resume.at)}: {why}; the model is told until a turn succeeds")
+        lines.append(f"cut       {ago(now - marks.resume.at)}: {why}; the model is informed until a turn succeeds")
     if marks.fresh is not None:
         told = _set_aside(marks.fresh, threshold)
         lines.append(f"fresh     {told} It is kept as {marks.fresh.former_id}; /resume brings it back.")
@@ -143,6 +143,6 @@ def suspended_line(suspended: Suspended, *, now: float) -> str:
     """The suspension of a session in ``/status``."""
     why = "by the operator" if suspended.reason == "operator" else "restarts or crashes cut it again and again"
     return (
-        f"suspended {ago(now - suspended.at)}: {why}; the next message begins a fresh conversation, "
+        f"suspended {ago(now - suspended.at)}: {why}; the next message starts a fresh conversation, "
         "then /resume brings this one back"
     )

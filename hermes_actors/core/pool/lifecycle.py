@@ -156,7 +156,7 @@ def shard_broke(state: State, slot: int, broken: ShardBroken) -> Result:
     """Keep it for the status."""
     fields = {"worker": slot, "shard": broken.shard, "why": broken.why, "set_aside": broken.set_aside}
     text = (
-        "shard lost some or all of what it had, and goes on with what is left"
+        "shard lost some or all of what it had, and continues with what is left"
         if broken.serving
         else "shard is broken and not served"
     )

@@ -13,8 +13,8 @@ from hermes_actors.operations.results import Loss
 from hermes_actors.times import moment
 
 _DRAINS = {
-    "restart_timeout": "a planned restart came to its deadline",
-    "shutdown_timeout": "a stop or drain came to its deadline",
+    "restart_timeout": "a planned restart reached its deadline",
+    "shutdown_timeout": "a stop or drain reached its deadline",
 }
 
 
@@ -111,7 +111,7 @@ def _with_losses(lines: list[Line], losses: Sequence[Loss]) -> list[Line]:
     """Losses have numbers of their own: each comes before the first line that is later."""
     for loss in losses:
         place = next((at for at, line in enumerate(lines) if line.at > loss.at), len(lines))
-        rule = "a shard that lost something goes on with what is left"
+        rule = "a shard that lost something continues with what is left"
         lines.insert(place, Line(at=loss.at, what=_lost(loss), rule=rule))
     return lines
 
@@ -162,7 +162,7 @@ def _told(incident: Incident, lives: Sequence[Life]) -> tuple[str, str]:
         case "fresh":
             return (
                 f"a message came: a fresh transcript began; {incident.session_id} is kept",
-                "the next message to a suspended session begins afresh, and its reply says so",
+                "the next message to a suspended session starts fresh, and its reply says so",
             )
         case "succeeded":
             return f"turn {incident.turn_id} succeeded: marks and strikes are gone", "a delivered success clears both"
@@ -176,7 +176,10 @@ def _told(incident: Incident, lives: Sequence[Life]) -> tuple[str, str]:
         case "cleared":
             return "an operator cleared its strikes", "ledger clear; marks stay"
         case "idle":
-            return "it was idle at a stop or start: its strikes are gone", "who was idle had no part in a restart"
+            return (
+                "it was idle at a stop or start: its strikes are cleared",
+                "an idle session did not cause the restart",
+            )
         case "found":
             return (
                 f"the registry had lost this session: it was found again with transcript {incident.session_id}",
@@ -205,17 +208,17 @@ def _next(records: Records, now: float) -> Iterator[str]:
     match marks.standing:
         case Standing.RESUME_PENDING | Standing.CLEAR if strikes >= threshold:
             yield f"it was cut {strikes} times in a row: the next start, or that of its worker, suspends it"
-            yield "the message after that begins a fresh transcript, and its reply says why"
+            yield "the message after that starts a fresh transcript, and its reply says why"
         case Standing.SUSPENDED:
-            yield "the next message begins a fresh transcript, and its reply says why"
+            yield "the next message starts a fresh transcript, and its reply says why"
         case Standing.RESUME_PENDING:
             stale = now - (marks.at or now) > records.fresh_s
-            told = "as history only, for it is long ago" if stale else "and asked to go on from there"
-            yield f"the next message goes on with this transcript; the model is told of the cut, {told}"
+            told = "as history only, for it is long ago" if stale else "and asked to continue from there"
+            yield f"the next message continues this transcript; the model is informed of the cut, {told}"
         case Standing.CLEAR if marks.untold_reason is not None:
             yield f"the next reply says that a fresh transcript began; the earlier one, {marks.former_id}, is kept"
         case Standing.CLEAR:
-            yield "the next message goes on with this transcript"
+            yield "the next message continues this transcript"
     if records.untold is not None:
         yield "the next reply says what was lost"
     if strikes:
@@ -235,9 +238,9 @@ def _actions(records: Records) -> Iterator[Action]:
         yield Action(do="/resume", effect=f"as a message in the session: brings {marks.former_id} back")
         yield Action(do=f"hermes-ctl sessions resume {key}", effect="the same, from here")
     if marks.standing is Standing.RESUME_PENDING:
-        yield Action(do=f"hermes-ctl sessions reset {key}", effect="begins afresh at once, without mark and strikes")
+        yield Action(do=f"hermes-ctl sessions reset {key}", effect="starts fresh at once, without mark and strikes")
     if records.strikes:
-        yield Action(do=f"hermes-ctl ledger clear {key}", effect="forgets the strikes; the mark stays")
+        yield Action(do=f"hermes-ctl ledger clear {key}", effect="clears the strikes; the mark stays")
 
 
 def _settings(records: Records) -> Iterator[Setting]:
@@ -252,5 +255,5 @@ def _settings(records: Records) -> Iterator[Setting]:
         meaning = "s, a worker that is silent for three times this long is killed as hung"
         yield Setting(key="supervisor.heartbeat_seconds", value=records.heartbeat_s, meaning=meaning)
     if records.entry.marks.standing is Standing.RESUME_PENDING:
-        meaning = "s, a cut that is older than this is told as history"
+        meaning = "s, a cut that is older than this is mentioned as history"
         yield Setting(key="sessions.resume_fresh_seconds", value=records.fresh_s, meaning=meaning)

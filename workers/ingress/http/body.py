@@ -53,7 +53,7 @@ def _check_type(content_type: str) -> None:
 async def _expected(request: web.BaseRequest) -> None:
     """Invite the body of a client that waits for the invitation (RFC 9110, section 10.1.1)."""
     if request.headers["Expect"].lower() != "100-continue":
-        raise ApiError(417, "expectation_failed", "The only expectation that is met here is 100-continue.")
+        raise ApiError(417, "expectation_failed", "The only supported expectation is 100-continue.")
     if request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun

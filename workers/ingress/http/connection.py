@@ -96,7 +96,7 @@ class ClientConnection(web.RequestHandler):
         error = _no_http(exc)
         if error is None:
             log.error("request failed by a bug", method=request.method, status=status, exc_info=exc)
-            error = ApiError(500, "internal_error", "The gateway failed inside; its log has the details.")
+            error = ApiError(500, "internal_error", "The gateway has an internal error; its log has the details.")
         if request.writer.output_size:
             raise ConnectionError("the answer has begun: all that is left is to close the connection") from exc
         return error.response()
@@ -129,6 +129,6 @@ def _no_http(exc: BaseException | None) -> ApiError | None:
         )
     if isinstance(exc, HttpProcessingError):
         return ApiError(
-            400, "bad_http", f"This is no valid HTTP/1.1 request (or it has more than {MAX_HEADERS} header fields)."
+            400, "bad_http", f"This is not a valid HTTP/1.1 request (or it has more than {MAX_HEADERS} header fields)."
         )
     return None

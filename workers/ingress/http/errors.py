@@ -20,14 +20,14 @@ SERVER = "hermes-actors"
 _FIELDS: Mapping[str, str] = {"no_such_call": "messages", "tool_name_taken": "tools"}
 
 _INTERRUPTED = (
-    "The turn was cut off by a restart or a crash of the gateway. It is not run again, since its tools may have acted. "
-    "A session keeps its transcript: send the next message to go on."
+    "A restart or a crash of the gateway cut the turn off. It does not run again, because its tools may have acted. "
+    "A session keeps its transcript: send the next message to continue."
 )
 _UNKNOWN = (
-    "The message had been handed over, so it may have been taken, and may run. What to do: look at the session's "
+    "The session's worker received the message, so it may run. What to do: look at the session's "
     "transcript before you send it again; with the same Idempotency-Key it is safe to send it again at any time."
 )
-_CANCELLED = "The turn was cancelled before it came to an answer."
+_CANCELLED = "The turn was cancelled before it gave an answer."
 _FAILED = "The turn failed."
 
 

@@ -47,7 +47,7 @@ def wants_to_park(request: web.BaseRequest) -> bool:
         if needed not in request.headers:
             what = (
                 f"{WHEN_DRAINING_HEADER}: {PARK} needs the headers {SESSION_ID_HEADER} and {IDEMPOTENCY_HEADER}: "
-                "by them you get the result later."
+                "you need them to get the result later."
             )
             raise invalid(needed, what, "missing_header")
     return True

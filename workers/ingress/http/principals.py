@@ -43,7 +43,7 @@ class Principals:
             if hmac.compare_digest(digest, given):
                 found = name
         if found is None:
-            raise _unauthorized("The API key is not known here.")
+            raise _unauthorized("The API key is unknown.")
         return found
 
 

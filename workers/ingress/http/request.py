@@ -128,7 +128,7 @@ def _refuse_unsupported(request: Mapping[str, Any]) -> None:
     if model is not None and not isinstance(model, str):
         raise invalid("model", "`model` must be a string.")
     if request.get("n") not in (None, 1):
-        raise _unsupported("n", "One answer is given to a request: leave `n` out, or send 1.")
+        raise _unsupported("n", "A request gets one answer: leave `n` out, or send 1.")
     for name in ("functions", "function_call"):  # deprecated by OpenAI in favour of tools
         if request.get(name):
             raise _unsupported(
@@ -232,7 +232,7 @@ def new_part(roles: Sequence[str]) -> list[int]:
     if asked is None and not results:
         raise invalid(
             f"messages[{len(roles) - 1}].role",
-            "The conversation must end with a message of the user, or with results of tools: they are to be answered.",
+            "The conversation must end with a message of the user, or with results of tools, for the model to answer.",
         )
     last = results[-1] if asked is None else asked
     said = [at for at in range(last + 1, len(roles)) if roles[at] in ("system", "developer")]

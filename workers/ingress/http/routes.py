@@ -163,4 +163,4 @@ async def _unknown_route(call: ApiCall) -> web.StreamResponse:
 
 
 async def _method_not_allowed(allowed: str, _call: ApiCall) -> web.StreamResponse:
-    raise ApiError(405, "method_not_allowed", f"This path knows only {allowed}.", headers={"Allow": allowed})
+    raise ApiError(405, "method_not_allowed", f"This path supports only {allowed}.", headers={"Allow": allowed})
