@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -68,6 +68,7 @@ class FakeModel:
         self.context_length: int | None = None
         self.asked_for: list[str | None] = []  # the model that each request chose
         self.requests: list[list[dict[str, Any]]] = []
+        self.parameters: list[Mapping[str, Any]] = []  # of each request
         self.script: list[ModelReply | ModelFailure | BaseException] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -78,6 +79,7 @@ class FakeModel:
         messages = [orjson.loads(message) for message in upstream_messages(request, target)]
         self.requests.append(messages)
         self.asked_for.append(request.model)
+        self.parameters.append(request.parameters)
         async with self.asked:
             self.asked.notify_all()
         await self.gate.wait()

@@ -104,7 +104,8 @@ def test_a_history_is_known_by_the_same_hash_as_in_chat_completions() -> None:
         )
     )
 
-    assert parsed(USER, answer("hel", "lo"), {"role": "user", "content": "sure?"}).chat.history == chat.history
+    for said in ([answer("hel", "lo")], [answer("hel"), answer("lo")]):
+        assert parsed(USER, *said, {"role": "user", "content": "sure?"}).chat.history == chat.history
     assert chat.history == history_hash(chat.messages[:2])
 
 

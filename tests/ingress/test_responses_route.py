@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from workers.turns import Delta, Refusal
 
 RESPONSES = "/v1/responses"
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-EARLIER = "turn_3_00112233445566778899aabb"
+EARLIER, OTHER = "turn_3_00112233445566778899aabb", "turn_3_00112233445566778899aacc"
 
 
 @pytest.fixture
@@ -126,6 +127,16 @@ async def test_a_model_that_is_not_there_is_an_error_and_no_stream(served: Serve
     assert reply.headers["x-should-retry"] == "false"
 
 
+async def test_a_stream_waits_for_a_failure_that_comes_soon(served: Served) -> None:
+    served.gateway.held = True
+    served.gateway.events = (failed(504),)
+    asked = asyncio.create_task(post(served, stream=True))
+    await served.gateway.accepted.wait()
+    served.gateway.turns[0].go()
+
+    assert (await asked).status == 504
+
+
 async def test_a_stream_begins_soon_where_the_turn_is_silent(served: Served) -> None:
     served.gateway.held = True
     served.gateway.events = (completed(),)
@@ -182,9 +193,12 @@ async def test_an_item_of_an_earlier_turn_may_be_named_by_its_id(served: Served)
 
 
 async def test_an_item_that_is_not_kept_is_named(served: Served) -> None:
-    reply = await post(served, [{"type": "item_reference", "id": f"fc_{EARLIER}_0"}, {"role": "user", "content": "hi"}])
+    served.gateway.kept[OTHER] = (completed("no call"),)
+    for turn_id in (EARLIER, OTHER):
+        named = {"type": "item_reference", "id": f"fc_{turn_id}_0"}
+        reply = await post(served, [named, {"role": "user", "content": "hi"}])
 
-    assert (reply.status, reply.error["param"], reply.error["code"]) == (400, "input[0].id", "item_not_found")
+        assert (reply.status, reply.error["param"], reply.error["code"]) == (400, "input[0].id", "item_not_found")
 
 
 async def test_too_many_references_are_refused(served: Served) -> None:

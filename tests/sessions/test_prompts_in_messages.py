@@ -161,3 +161,4 @@ async def test_instructions_of_a_request_reach_the_model_in_that_turn_alone(benc
     first, second = bench.model.requests
     assert first[0] == {"role": "system", "content": "be brief"}
     assert "be brief" not in said(second)
+    assert bench.model.parameters == [{"temperature": 0.5}, {}]
