@@ -19,6 +19,9 @@ class Turn(Protocol):
     def __aiter__(self) -> AsyncIterator[TurnEvent]:
         """What happens, in order; the last is the :class:`workers.turns.Ended`."""
 
+    async def peek(self, within_s: float) -> TurnEvent | None:
+        """The event that comes next, which stays to be taken; None: none came within so many seconds."""
+
     def abandon(self) -> None:
         """The caller went away: a stateless turn is cancelled, a stateful one goes on."""
 

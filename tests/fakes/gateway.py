@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from hermes_actors.wire.refusals import RefusalCode
@@ -64,6 +65,14 @@ class FakeTurn:
 
     def abandon(self) -> None:
         self.abandoned.set()
+
+    async def peek(self, within_s: float) -> TurnEvent | None:
+        if len(self._events) > 1:
+            return self._events[0]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._go.wait()
+        return self._events[-1] if self._go.is_set() else None
 
     async def __aiter__(self) -> AsyncIterator[TurnEvent]:
         for event in self._events[:-1]:

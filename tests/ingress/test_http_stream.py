@@ -75,6 +75,25 @@ async def test_a_stream_without_an_answer_ends_with_an_error_and_no_done(ended: 
     assert b"[DONE]" not in reply.body
 
 
+@pytest.mark.parametrize(
+    ("ended", "status", "code"),
+    [
+        (failed(text="no such model"), 502, "provider_error"),
+        (completed("", state="interrupted"), 503, "turn_interrupted"),
+        (completed("", state="cancelled"), 400, "turn_cancelled"),
+    ],
+)
+async def test_a_turn_that_fails_before_it_says_anything_is_a_plain_error_and_no_stream(
+    ended: TurnEvent, status: int, code: str
+) -> None:
+    async with serving(FakeGateway(ended)) as served:
+        reply = await served.chat(STREAM, X_Hermes_Session_Id="1")
+
+    assert (reply.status, orjson.loads(reply.body)["error"]["code"]) == (status, code)
+    assert reply.headers["Content-Type"].startswith("application/json")
+    assert reply.headers["X-Hermes-Session-Id"] == "1"
+
+
 async def test_a_turn_that_was_over_when_the_stream_came_gives_its_whole_text() -> None:
     async with serving(FakeGateway(completed("all of it"))) as served:
         reply = await served.chat(STREAM)

@@ -1,4 +1,4 @@
-"""A turn can be read again and stopped by its id, at any worker, whoever owns it by then."""
+"""A turn can be read again and stopped by its id at any worker."""
 
 from __future__ import annotations
 

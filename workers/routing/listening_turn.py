@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from workers.turns import Delta, Ended, GatewayDraining, NumberedEvent, Reasoning, TurnEvent
@@ -60,13 +61,27 @@ class _EventQueue(ABC, Generic[E]):
             self._events.append(self._queued(self._kind(text="".join(self._pieces))))
             self._pieces.clear()
 
+    async def peek(self, within_s: float) -> E | None:
+        """The event that comes next, which stays to be taken; None: none came within so many seconds."""
+        if not self._events:
+            self._join()
+        if not self._events and not self._over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._news()
+            self._join()
+        return self._events[0] if self._events else None
+
+    def _news(self) -> asyncio.Future[None]:
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
     async def __aiter__(self) -> AsyncIterator[E]:
         while not self._over:
             if not self._events:
                 self._join()
             if not self._events:
-                self._waiter = asyncio.get_running_loop().create_future()
-                await self._waiter  # every turn has an end, which is an event
+                await self._news()  # every turn has an end, which is an event
                 continue
             event = self._events.popleft()
             self._over = self._complete and not self._events

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from workers.ingress.http.names import MAX_MODEL_CHARS, SESSION_ID_HEADER, is_na
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, end_of
+from workers.ingress.http.submitting import Heard, Submitter, end_of, failed_at_once
 from workers.turns import Delta, Ended, GatewayDraining, Parked, Reasoning, ToolProgress
 
 
@@ -78,9 +78,7 @@ class ChatRoutes:
     async def _whole(self, turn: Turn, headers: dict[str, str]) -> web.Response:
         ended = await end_of(turn)
         if ended.state != "completed":
-            error = ended_without_answer(ended)
-            error.headers |= headers
-            return error.response()
+            return _failed(ended, headers)
         headers["Content-Type"] = JSON_TYPE
         if is_name(ended.model, MAX_MODEL_CHARS):  # the provider's own words
             headers["X-Hermes-Model"] = ended.model
@@ -90,6 +88,8 @@ class ChatRoutes:
     async def _stream(
         self, request: web.BaseRequest, chat: ChatRequest, turn: Turn, headers: dict[str, str]
     ) -> web.StreamResponse:
+        if (failed := await failed_at_once(turn)) is not None:
+            return _failed(failed, headers)
         chunks = Chunks(turn.turn_id, int(self._clock()), include_usage=chat.include_usage)
         said = thought = False
         async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
@@ -117,6 +117,12 @@ class ChatRoutes:
                     case _:
                         assert_never(event)
         return stream.response
+
+
+def _failed(ended: Ended, headers: Mapping[str, str]) -> web.Response:
+    error = ended_without_answer(ended)
+    error.headers |= headers
+    return error.response()
 
 
 def _parked(parked: Parked, session_id: str | None, headers: dict[str, str]) -> web.Response:

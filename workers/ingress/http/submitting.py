@@ -17,6 +17,8 @@ from workers.ingress.http.routes import ApiCall
 from workers.session_keys import api_session
 from workers.turns import Ended, Origin, Refusal, Submission, TurnUnknown
 
+HEAD_S = 1.0  # the head of a stream waits so long for the turn's first event
+
 
 class Submitter:
     """Hands the messages of requests to the gateway.
@@ -123,6 +125,15 @@ class Heard:
         self._connection.on_lost = None
         if exc is not None:
             self._turn.abandon()
+
+
+async def failed_at_once(turn: Turn) -> Ended | None:
+    """How a turn ended that gave no answer and said nothing before; None: it says something, or nothing yet.
+
+    So a model that is not there is a plain error: libraries send a stream again that begins and then fails.
+    """
+    first = await turn.peek(HEAD_S)
+    return first if isinstance(first, Ended) and first.state != "completed" else None
 
 
 async def end_of(turn: Turn) -> Ended:

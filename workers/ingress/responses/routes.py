@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,15 +18,13 @@ from workers.ingress.http.names import MAX_MODEL_CHARS, SESSION_ID_HEADER, is_na
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, end_of
+from workers.ingress.http.submitting import Heard, Submitter, end_of, failed_at_once
 from workers.ingress.responses.events import Event, ResponseEvents, sse
 from workers.ingress.responses.input import references
 from workers.ingress.responses.objects import begun, finished
 from workers.ingress.responses.referred import referred_items
 from workers.ingress.responses.request import ResponseRequest, parse_response
 from workers.turns import Ended, Parked
-
-HEAD_S = 1.0  # a stream's head waits for the turn's first event so long: a model that is not there is no stream
 
 
 class ResponseRoutes:
@@ -116,22 +113,15 @@ class ResponseRoutes:
         echoed: Mapping[str, Any],
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        heard = aiter(turn)
-        first = asyncio.ensure_future(anext(heard))
-        try:
-            await asyncio.wait((first,), timeout=HEAD_S)
-            if first.done() and isinstance(ended := first.result(), Ended) and ended.state != "completed":
-                return _failed(ended, headers)
-            events = ResponseEvents(turn.turn_id, created_at, echoed)
-            async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
-                await _send(stream, events.begin())
-                await _send(stream, events.hear(await first, int(self._clock())))
-                async for event in heard:
-                    await _send(stream, events.hear(event, int(self._clock())))
-                await stream.send(DONE)
-            return stream.response
-        finally:
-            first.cancel()
+        if (failed := await failed_at_once(turn)) is not None:
+            return _failed(failed, headers)
+        events = ResponseEvents(turn.turn_id, created_at, echoed)
+        async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
+            await _send(stream, events.begin())
+            async for event in turn:
+                await _send(stream, events.hear(event, int(self._clock())))
+            await stream.send(DONE)
+        return stream.response
 
 
 async def _send(stream: EventStream, events: Sequence[Event]) -> None:
