@@ -58,6 +58,7 @@ ServerUrl = Annotated[str, AfterValidator(rules.server_url)]
 VariableName = Annotated[str, AfterValidator(rules.variable_name)]
 ServerName = Annotated[str, AfterValidator(rules.server_name)]
 PrincipalName = Annotated[str, AfterValidator(rules.principal_name)]
+Origin = Annotated[str, AfterValidator(rules.web_origin)]
 HeaderName = Annotated[str, AfterValidator(rules.header_name)]
 HeaderValue = Annotated[str, AfterValidator(rules.header_value)]
 ChildText = Annotated[str, AfterValidator(rules.child_text)]
@@ -292,6 +293,10 @@ class ApiServerConfig(Section):
     """Variable with the key of the caller ``default``."""
     admins: Now[tuple[PrincipalName, ...]] = Field(default_factory=_default_admins)
     """Callers who may restart the gateway with ``/restart`` in a message."""
+    sampling_parameters: Now[Literal["pass", "drop"]] = "pass"
+    """What becomes of the sampling parameters of requests: ``drop`` leaves the choice to the model."""
+    cors_origins: Now[tuple[Origin, ...]] = ()
+    """Origins of web pages that may call from a browser."""
     max_body_bytes: Now[Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)]] = 10 * 1024 * 1024
     """Size above which a request gets HTTP 413."""
 

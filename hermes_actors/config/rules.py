@@ -20,6 +20,7 @@ MAX_SHARDS = 4096  # a shard is a SQLite file: three descriptors while it is ope
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PRINCIPAL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_WEB_ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2: token
 _HEADER_VALUE = re.compile(r"[!-~](?:[ -~\t]*[!-~])?")  # RFC 9110, section 5.5, without obs-text
 _LISTEN_HOST = re.compile(r"[\w.:%-]+")
@@ -199,6 +200,17 @@ def base_url(text: str) -> str:
     if "?" in text or "#" in text:
         raise Unfit("a base URL without ? and #, like http://localhost:8000/v1")
     return http_url(text)
+
+
+def web_origin(text: str) -> str:
+    """The origin of a web page, as browsers send it (RFC 6454, section 6.2).
+
+    Raises:
+        Unfit: it is not one.
+    """
+    if _WEB_ORIGIN.fullmatch(text) is None:
+        raise Unfit("an origin in small letters without a path, like https://chat.example.com or http://localhost:3000")
+    return text
 
 
 def shard_count(number: int) -> int:

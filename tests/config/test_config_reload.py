@@ -41,7 +41,7 @@ OTHER: Mapping[str, Any] = {  # for each key another value than its default
     "sessions": {"max_resident_per_worker": 1, "idle_ttl_seconds": 1, "mailbox_limit": 1, "resume_fresh_seconds": 1},
     "api_server": {
         "host": "::1", "port": 1, "keys": {"alice": {"key_env": "ALICE_KEY"}}, "key_env": "TOKEN", "admins": [],
-        "max_body_bytes": 1,
+        "max_body_bytes": 1, "sampling_parameters": "drop", "cors_origins": ["https://chat.example.com"],
     },
     "admin": {"host": "::1", "port": 1},
     "store": {"durability": "process"},

@@ -107,10 +107,22 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    gateway: FakeGateway | None = None, *, limits: ClientLimits | None = None, max_body_bytes: int = 100_000
+    gateway: FakeGateway | None = None,
+    *,
+    limits: ClientLimits | None = None,
+    max_body_bytes: int = 100_000,
+    **fields: Any,
 ) -> AsyncIterator[Served]:
+    """An ingress that listens.
+
+    Args:
+        gateway: behind it.
+        limits: for its clients.
+        max_body_bytes: of a request.
+        fields: others of the section ``api_server``.
+    """
     gateway = gateway or FakeGateway()
-    config = ApiServerConfig(max_body_bytes=max_body_bytes)
+    config = ApiServerConfig(max_body_bytes=max_body_bytes, **fields)
     ingress = HttpIngress(gateway, config=config, api_keys=KEYS, slot=3, limits=limits, clock=lambda: NOW)
     await ingress.start()
     with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -34,7 +34,6 @@ def refusal_of(**fields: Any) -> ApiError:
         ({"messages": [{"role": ["user"], "content": "hi"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": ["hi"]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0].type"),
@@ -104,6 +103,34 @@ def test_sampling_parameters_pass_and_null_ones_do_not() -> None:
 
     assert parse_chat(orjson.dumps({"messages": [USER], **given_, "metadata": {}})).parameters == given_
     assert parse_chat(orjson.dumps({"messages": [USER], **dict.fromkeys(given_)})).parameters == {}
+
+
+def test_whole_numbers_may_be_written_with_a_fraction() -> None:
+    asked = parse_chat(orjson.dumps({"messages": [USER], "max_tokens": 5.0, "seed": 7.0, "top_p": 1.0, "n": 1.0}))
+
+    assert orjson.dumps(asked.parameters, option=orjson.OPT_SORT_KEYS) == b'{"max_tokens":5,"seed":7,"top_p":1.0}'
+
+
+@pytest.mark.parametrize(
+    ("role", "content", "kept"),
+    [
+        ("user", [], ""),
+        ("system", [], ""),
+        ("assistant", [], ""),
+        ("user", [{"type": "input_text", "text": "hi"}], "hi"),
+        ("assistant", [{"type": "output_text", "text": "hi"}], "hi"),
+        (
+            "assistant",
+            [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": "hi"}],
+            "hi",
+        ),
+        ("assistant", [{"type": "redacted_thinking", "data": "x"}, {"type": "reasoning", "text": "hm"}], ""),
+    ],
+)
+def test_contents_as_some_clients_write_them_are_taken(role: str, content: list[Any], kept: Any) -> None:
+    message, _ = parse_chat(orjson.dumps({"messages": [{"role": role, "content": content}, USER]})).messages
+
+    assert orjson.loads(message)["content"] == kept
 
 
 def test_an_image_passes_as_it_is() -> None:

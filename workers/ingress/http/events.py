@@ -9,6 +9,7 @@ from typing import Self
 from aiohttp import web
 
 from workers.ingress.http.completion import KEEP_ALIVE
+from workers.ingress.http.cors import CORS
 from workers.ingress.http.errors import ClientGone
 
 
@@ -23,7 +24,7 @@ class EventStream:
 
     def __init__(self, request: web.BaseRequest, headers: dict[str, str], *, keep_alive_s: float) -> None:
         streaming = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        self.response = web.StreamResponse(headers=headers | streaming)
+        self.response = web.StreamResponse(headers=headers | streaming | request.get(CORS, {}))
         self._request = request
         self._keep_alive_s = keep_alive_s
         self._pulse: asyncio.Task[None] | None = None

@@ -195,7 +195,12 @@ _PARAMETERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+_INTEGERS = frozenset({"max_tokens", "max_completion_tokens", "seed"})
+
+
 def _parameter(name: str, value: Any) -> Any:
+    if name in _INTEGERS and type(value) is float and value.is_integer():  # as languages without integers write them
+        value = int(value)
     fits, what = _PARAMETERS[name]
     if not fits(value):
         raise invalid(name, f"`{name}` must be {what}.")
@@ -205,6 +210,7 @@ def _parameter(name: str, value: Any) -> Any:
 # -- messages -----------------------------------------------------------------------------------------------------
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # parts that some clients keep in their history
 _IMAGE_URLS = ("https://", "http://", "data:image/")
 
 
@@ -274,8 +280,12 @@ def _content(message: Mapping[str, Any], role: str, where: str) -> Any:
     content = message.get("content")
     if isinstance(content, str) or (content is None and role == "assistant"):
         return content
-    if not isinstance(content, list) or not content:
+    if not isinstance(content, list):
         raise invalid(f"{where}.content", f"`{where}.content` must be a string or an array of parts.")
+    if role == "assistant":  # what a model thought is no part of what it said
+        content = [part for part in content if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
+    if not content:
+        return ""
     return [_part(part, role, f"{where}.content[{index}]") for index, part in enumerate(content)]
 
 
@@ -283,7 +293,7 @@ def _part(part: Any, role: str, where: str) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise invalid(where, f"`{where}` must be an object.")
     match part.get("type"):
-        case "text":
+        case "text" | "input_text" | "output_text":  # the last two are the words of the Responses API
             return {"type": "text", "text": _text(part, "text", where, required=True)}
         case "refusal" if role == "assistant":
             return {"type": "refusal", "refusal": _text(part, "refusal", where, required=True)}

@@ -17,6 +17,7 @@ from hermes_actors.config.model import ApiServerConfig
 from workers.gateway import Gateway
 from workers.ingress.http.chat import ChatRoutes
 from workers.ingress.http.connection import FRESH_S, ClientConnection, ClientLimits
+from workers.ingress.http.cors import CORS, cors_headers, is_preflight, preflight
 from workers.ingress.http.errors import ApiError, ClientGone
 from workers.ingress.http.principals import Principals
 from workers.ingress.http.routes import ApiCall, RouteTable, path_of
@@ -57,9 +58,8 @@ class HttpIngress:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limits = limits or ClientLimits()
-        self._max_body_bytes = config.max_body_bytes
         self._principals = Principals(api_keys)
-        submitter = Submitter(gateway, slot=slot)
+        submitter = self._submitter = Submitter(gateway, slot=slot)
         chat = self._chat = ChatRoutes(
             submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
@@ -78,6 +78,7 @@ class HttpIngress:
         self._closing = False
         self._server: web.Server | None = None
         self._listeners: dict[int, asyncio.Server] = {}
+        self._apply(config)
 
     @property
     def ready(self) -> bool:
@@ -95,7 +96,12 @@ class HttpIngress:
             ValueError: a principal's name cannot be one; nothing changed.
         """
         self._principals = Principals(api_keys)
+        self._apply(config)
+
+    def _apply(self, config: ApiServerConfig) -> None:
         self._max_body_bytes = self._chat.max_body_bytes = self._responses.max_body_bytes = config.max_body_bytes
+        self._submitter.drops_sampling = config.sampling_parameters == "drop"
+        self._origins = frozenset(config.cors_origins)
 
     async def listen(self, slot: int, sock: socket.socket) -> None:
         """Accept connections on a listening socket, which stays the caller's."""
@@ -154,8 +160,11 @@ class HttpIngress:
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=self._max_body_bytes)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        allowed = cors_headers(request, self._origins) if self._origins else None
+        if allowed is not None:
+            request[CORS] = allowed
         try:
-            response = await self._answer(request)
+            response = preflight(request) if allowed and is_preflight(request) else await self._answer(request)
         except ApiError as error:
             response = error.response()
         except ClientGone:
@@ -166,6 +175,8 @@ class HttpIngress:
                 raise
             log.info("client went away", method=request.method)
             response = web.Response()
+        if allowed is not None and not response.prepared:
+            response.headers.update(allowed)
         if self._closing or self._gateway.draining:  # the next request may find another worker
             response.force_close()
         return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import TracebackType
 
 from aiohttp import web
@@ -17,6 +18,8 @@ from workers.ingress.http.routes import ApiCall
 from workers.session_keys import api_session
 from workers.turns import Ended, Origin, Refusal, Submission, TurnUnknown
 
+# What the models of some providers refuse, and libraries send unasked.
+_SAMPLING = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "logit_bias"})
 HEAD_S = 1.0  # the head of a stream waits so long for the turn's first event
 
 
@@ -29,6 +32,7 @@ class Submitter:
     """
 
     def __init__(self, gateway: Gateway, *, slot: int) -> None:
+        self.drops_sampling = False  # as api_server.sampling_parameters says
         self._gateway = gateway
         self._slot = str(slot)
 
@@ -38,6 +42,9 @@ class Submitter:
         Raises:
             ApiError: its header names are wrong, or its results of tools belong to no call.
         """
+        if self.drops_sampling:
+            kept = {name: value for name, value in chat.parameters.items() if name not in _SAMPLING}
+            chat = replace(chat, parameters=kept)
         idempotency_key = named(call.request, IDEMPOTENCY_HEADER)
         request_id = named(call.request, REQUEST_ID_HEADER)
         if session_id is None:
