@@ -206,3 +206,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_every_room_that_has_a_floor_is_there() -> None:
     assert {room_of(module) for module in IMPORTS} == set(FLOOR_OF)
+
+
+def test_no_class_name_means_two_things() -> None:
+    where: dict[str, list[str]] = {}
+    for path in modules("hermes_actors", "workers"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(named(path))
+
+    assert not {name: paths for name, paths in where.items() if len(paths) > 1}

@@ -15,7 +15,7 @@ from hermes_actors.home import Home, default_home
 from hermes_actors.operations.operation import Operation
 from hermes_actors.operations.plain import to_plain
 from hermes_actors.operations.results import Collected
-from hermes_actors.operators.client import NoAnswer, NotRunning, RequestFailed, ask
+from hermes_actors.operators.client import NoAnswer, NotRunning, OperationFailed, ask
 from hermes_actors.wire.refusals import RefusalCode
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ class BadConfiguration(Failed):
     exit_code = Exit.CONFIGURATION
 
 
-class Command(click.Command):
+class CliCommand(click.Command):
     """A command whose failures have an exit code each, and with ``--json`` are a JSON document too."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -83,13 +83,13 @@ class Command(click.Command):
             raise NoSupervisor("no_answer", str(error)) from error
         except ConfigError as error:
             raise BadConfiguration("configuration", str(error)) from error
-        except RequestFailed as error:
+        except OperationFailed as error:
             if error.code == RefusalCode.CONFIGURATION:
                 raise BadConfiguration(error.code, f"{error}\nNothing changed.") from error
             raise Failed(error.code, str(error)) from error
 
 
-class Group(Command, click.Group):
+class Group(CliCommand, click.Group):
     """Commands below one that does something by itself; they take its options over."""
 
 
@@ -147,7 +147,7 @@ def request(home: Home, operation: Operation[R], *, done: str = READ) -> R:
 
     Raises:
         NotRunning: there is no such home.
-        NoAnswer, RequestFailed: see :func:`hermes_actors.operators.client.ask`.
+        NoAnswer, OperationFailed: see :func:`hermes_actors.operators.client.ask`.
     """
     try:
         return ask(home, operation)

@@ -16,7 +16,7 @@ import click
 
 from hermes_actors.cli import marks
 from hermes_actors.cli.command import (
-    Command,
+    CliCommand,
     Failed,
     example,
     from_workers,
@@ -57,7 +57,7 @@ def ctl() -> None:
     """Control a running gateway, and talk to it."""
 
 
-@ctl.command(cls=Command, epilog=example("hermes-ctl status", "hermes-ctl status --json | jq -r .phase"))
+@ctl.command(cls=CliCommand, epilog=example("hermes-ctl status", "hermes-ctl status --json | jq -r .phase"))
 @home_option
 @json_option
 def status(home: Home, as_json: bool) -> None:
@@ -66,7 +66,7 @@ def status(home: Home, as_json: bool) -> None:
     show(data, as_json, lambda render: render.status(data, time.time()))
 
 
-@ctl.command(cls=Command, epilog=example("hermes-ctl workers"))
+@ctl.command(cls=CliCommand, epilog=example("hermes-ctl workers"))
 @home_option
 @json_option
 def workers(home: Home, as_json: bool) -> None:
@@ -84,7 +84,9 @@ def sessions() -> None:
 
 
 @sessions.command(
-    "list", cls=Command, epilog=example("hermes-ctl sessions list --limit 10", "hermes-ctl sessions list --all --json")
+    "list",
+    cls=CliCommand,
+    epilog=example("hermes-ctl sessions list --limit 10", "hermes-ctl sessions list --all --json"),
 )
 @click.option(
     "--limit", type=click.IntRange(1, LARGEST_PAGE), default=PAGE, show_default=True, help="At most this many."
@@ -107,7 +109,7 @@ def list_sessions(limit: int, after: str | None, everything: bool, home: Home, a
 
 @sessions.command(
     "show",
-    cls=Command,
+    cls=CliCommand,
     short_help="Show one session, with its worker's view of it.",
     epilog=example("hermes-ctl sessions show api:default:cli", "hermes-ctl sessions show cli"),
 )
@@ -120,7 +122,7 @@ def show_session(session: str, home: Home, as_json: bool) -> None:
     show(data, as_json, lambda render: render.session(data, time.time()))
 
 
-@ctl.command(cls=Command, epilog=example("hermes-ctl reload", "hermes-ctl reload --json | jq -r '.changes[].key'"))
+@ctl.command(cls=CliCommand, epilog=example("hermes-ctl reload", "hermes-ctl reload --json | jq -r '.changes[].key'"))
 @home_option
 @json_option
 def reload(home: Home, as_json: bool) -> None:
@@ -142,7 +144,7 @@ def _session_name(_ctx: click.Context, _param: click.Parameter, value: str) -> s
 
 
 @ctl.command(
-    cls=Command,
+    cls=CliCommand,
     epilog=example(
         "hermes-ctl chat", 'hermes-ctl chat work -m "What is left to do?"', "git diff | hermes-ctl chat -m -"
     ),

@@ -35,7 +35,7 @@ from hermes_actors.operations.requests import (
     SuspendSession,
 )
 from hermes_actors.operations.results import Phase, SessionShown, SessionsListed
-from hermes_actors.operators.client import RequestFailed
+from hermes_actors.operators.client import OperationFailed
 from hermes_actors.pool.cores import usable_cores, usual_shards
 from hermes_actors.records.database import RegistryFailed
 from hermes_actors.records.ledger_file import LedgerFile, LedgerUnusable, read
@@ -54,7 +54,7 @@ def request(home: Home, operation: Operation[R]) -> R:
     """What :func:`hermes_actors.operators.client.ask` would return, for operations on sessions and strikes.
 
     Raises:
-        RequestFailed: it cannot be done; the code is that of the supervisor, if it has one for this.
+        OperationFailed: it cannot be done; the code is that of the supervisor, if it has one for this.
     """
     result: Any
     match operation:
@@ -85,7 +85,7 @@ def list_sessions(home: Home, limit: int, after: str | None) -> SessionsListed:
             entries, following = registry.page(None, after, limit)
             owners = registry.owners()
     except BadCursor as error:
-        raise RequestFailed(RefusalCode.BAD_REQUEST, f"after: {error}") from error
+        raise OperationFailed(RefusalCode.BAD_REQUEST, f"after: {error}") from error
     lines = (session_line(entry, owners, (), ledger.count(entry.key)) for entry in entries)
     return SessionsListed(sessions=tuple(lines), next=following)
 
@@ -101,14 +101,14 @@ def found(home: Home, session: str) -> SessionEntry:
     """The one session with this key, or whose key ends with this.
 
     Raises:
-        RequestFailed: there is none, or several, or the registry cannot be read.
+        OperationFailed: there is none, or several, or the registry cannot be read.
     """
     with opened(home):
         entries = find_sessions(home.registry, session, MOST_SOUGHT)
     try:
         return only(session, entries)
     except NotOne as error:
-        raise RequestFailed(error.code, str(error)) from error
+        raise OperationFailed(error.code, str(error)) from error
 
 
 @contextlib.contextmanager
@@ -116,17 +116,17 @@ def opened(home: Home) -> Iterator[Registry]:
     """The registry, opened so that it cannot be written.
 
     Raises:
-        RequestFailed: there is none, or it cannot be read.
+        OperationFailed: there is none, or it cannot be read.
     """
     if not home.registry.exists():
-        raise RequestFailed(RefusalCode.NOT_FOUND, f"{home.root} has no sessions")
+        raise OperationFailed(RefusalCode.NOT_FOUND, f"{home.root} has no sessions")
     try:
         with contextlib.closing(read_only(home.registry)) as database:
             yield Registry(database, home.registry)
     except RegistryUnusable as error:
-        raise RequestFailed("unreadable", str(error)) from error
+        raise OperationFailed("unreadable", str(error)) from error
     except RegistryFailed as error:
-        raise RequestFailed("unreadable", f"{home.registry} cannot be read: {error}") from error
+        raise OperationFailed("unreadable", f"{home.registry} cannot be read: {error}") from error
 
 
 def strikes(home: Home) -> Ledger:
@@ -145,7 +145,7 @@ def decide(home: Home, event: Event) -> Any:
     """Decide an event as a supervisor does, with no worker, record it, and return the result for the operator.
 
     Raises:
-        RequestFailed: it cannot be done.
+        OperationFailed: it cannot be done.
     """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the answer
     config = stored(home)
@@ -166,15 +166,15 @@ def decide(home: Home, event: Event) -> Any:
                 (reply,) = [effect for effect in recorder.perform(effects) if isinstance(effect, Reply)]
                 recorder.commit(state.ledger)
     except HomeBusy as error:
-        raise RequestFailed(RefusalCode.BUSY, f"{error}; try again") from error
+        raise OperationFailed(RefusalCode.BUSY, f"{error}; try again") from error
     except (HomeUnusable, RegistryUnusable, LedgerUnusable) as error:
-        raise RequestFailed("unreadable", str(error)) from error
+        raise OperationFailed("unreadable", str(error)) from error
     except (NotWritable, RegistryFailed) as error:
-        raise RequestFailed("not_written", f"{home.registry} cannot be written: {error}; nothing changed") from error
+        raise OperationFailed("not_written", f"{home.registry} cannot be written: {error}; nothing changed") from error
     if reply.error is not None:
-        raise RequestFailed(reply.error, reply.why)
+        raise OperationFailed(reply.error, reply.why)
     if recorder.ledger_fault is not None:
-        raise RequestFailed("not_written", recorder.ledger_fault)
+        raise OperationFailed("not_written", recorder.ledger_fault)
     return reply.result
 
 

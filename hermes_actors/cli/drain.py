@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hermes_actors.cli.command import (
-    Command,
+    CliCommand,
     Exit,
     Failed,
     example,
@@ -64,7 +64,7 @@ timeout_option = click.option(
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     short_help="Let running turns finish, mark the rest, then stop.",
     epilog=example("hermes-ctl drain --plan", "hermes-ctl drain --timeout 300", "hermes-ctl drain --restart --json"),
 )
@@ -98,7 +98,7 @@ def drain(
         _drain(home, timeout, Then.RESTART if restart else Then.HOLD if hold else Then.STOP, as_json)
 
 
-@click.command(cls=Command, epilog=example("hermes-ctl restart", "hermes-ctl restart --timeout 0"))
+@click.command(cls=CliCommand, epilog=example("hermes-ctl restart", "hermes-ctl restart --timeout 0"))
 @timeout_option
 @home_option
 @json_option
@@ -107,7 +107,7 @@ def restart(timeout: float | None, home: Home, as_json: bool) -> None:
     _drain(home, timeout, Then.RESTART, as_json)
 
 
-@click.command(cls=Command, epilog=example("hermes-ctl stop", "hermes-ctl stop --now --timeout 20"))
+@click.command(cls=CliCommand, epilog=example("hermes-ctl stop", "hermes-ctl stop --now --timeout 20"))
 @click.option("--now", is_flag=True, help="Give running turns no time to finish.")
 @click.option(
     "--timeout",
@@ -289,5 +289,5 @@ def _shown(home: Home) -> DrainShown | None:
     """What is known of the drain; None where no supervisor says."""
     try:
         return client.ask(home, ShowDrain())
-    except (client.NotRunning, client.NoAnswer, client.RequestFailed):  # who waits learns by other means
+    except (client.NotRunning, client.NoAnswer, client.OperationFailed):  # who waits learns by other means
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hermes_actors.cli.command import CHANGED, Command, Failed, example, home_option, json_option, request, show
+from hermes_actors.cli.command import CHANGED, CliCommand, Failed, example, home_option, json_option, request, show
 from hermes_actors.home import Home
 from hermes_actors.operations.requests import ClearStrikes
 from hermes_actors.operators.client import NotRunning
@@ -23,7 +23,7 @@ def ledger() -> None:
 
 @ledger.command(
     "show",
-    cls=Command,
+    cls=CliCommand,
     short_help="Show sessions with strikes: how many, and why.",
     epilog=example("hermes-ctl ledger show", "hermes-ctl ledger show api:default:cli --json"),
 )
@@ -42,7 +42,7 @@ def show_ledger(session: str | None, home: Home, as_json: bool) -> None:
     show({"sessions": rows}, as_json, lambda render: render.strikes(rows, time.time()) if rows else render.plain(none))
 
 
-@ledger.command("clear", cls=Command, epilog=example("hermes-ctl ledger clear cli", "hermes-ctl ledger clear --all"))
+@ledger.command("clear", cls=CliCommand, epilog=example("hermes-ctl ledger clear cli", "hermes-ctl ledger clear --all"))
 @click.argument("session", required=False)
 @click.option("--all", "everything", is_flag=True, help="The strikes of all sessions.")
 @home_option

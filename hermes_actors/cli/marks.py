@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import click
 
-from hermes_actors.cli.command import CHANGED, Command, example, from_workers, home_option, json_option, request, show
+from hermes_actors.cli.command import (
+    CHANGED,
+    CliCommand,
+    example,
+    from_workers,
+    home_option,
+    json_option,
+    request,
+    show,
+)
 from hermes_actors.home import Home
 from hermes_actors.operations.requests import ResetSession, ResumeSession, SessionChange, StopTurn, SuspendSession
 
 
-@click.command(cls=Command, epilog=example("hermes-ctl sessions suspend cli"))
+@click.command(cls=CliCommand, epilog=example("hermes-ctl sessions suspend cli"))
 @click.argument("session")
 @home_option
 @json_option
@@ -18,7 +27,7 @@ def suspend(session: str, home: Home, as_json: bool) -> None:
     _change(home, SuspendSession(session=session), as_json, "{key} is suspended; its transcript {session_id} is kept")
 
 
-@click.command(cls=Command, epilog=example("hermes-ctl sessions resume api:default:cli"))
+@click.command(cls=CliCommand, epilog=example("hermes-ctl sessions resume api:default:cli"))
 @click.argument("session")
 @home_option
 @json_option
@@ -28,7 +37,7 @@ def resume(session: str, home: Home, as_json: bool) -> None:
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     short_help="Start a fresh transcript, without marks and strikes.",
     epilog=example("hermes-ctl sessions reset cli"),
 )
@@ -40,7 +49,7 @@ def reset(session: str, home: Home, as_json: bool) -> None:
     _change(home, ResetSession(session=session), as_json, "{key} continues with a fresh transcript, {session_id}")
 
 
-@click.command(cls=Command, epilog=example("hermes-ctl sessions stop cli"))
+@click.command(cls=CliCommand, epilog=example("hermes-ctl sessions stop cli"))
 @click.argument("session")
 @home_option
 @json_option

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hermes_actors.cli.command import (
-    Command,
+    CliCommand,
     Exit,
     Failed,
     Group,
@@ -50,7 +50,7 @@ def mcp(context: click.Context, home: Home, as_json: bool) -> None:
     show(data, as_json, lambda render: render.connections(data.connections, time.time()))
 
 
-@mcp.command("restart", cls=Command, epilog=example("hermes-ctl mcp restart files"))
+@mcp.command("restart", cls=CliCommand, epilog=example("hermes-ctl mcp restart files"))
 @click.argument("name")
 @home_option
 @json_option
@@ -63,7 +63,7 @@ def restart_mcp(name: str, home: Home, as_json: bool) -> None:
     show(data, as_json, lambda _: f"connections of {name} restarted: {data.restarted}")
 
 
-@mcp.command("test", cls=Command, epilog=example("hermes-ctl mcp test files"))
+@mcp.command("test", cls=CliCommand, epilog=example("hermes-ctl mcp test files"))
 @click.argument("name")
 @config_option
 @home_option
@@ -80,7 +80,7 @@ def test_server(name: str, config_path: Path | None, home: Home, as_json: bool) 
         raise click.exceptions.Exit(Exit.FAILED)
 
 
-@mcp.command("tools", cls=Command, epilog=example("hermes-ctl mcp tools", "hermes-ctl mcp tools files --json"))
+@mcp.command("tools", cls=CliCommand, epilog=example("hermes-ctl mcp tools", "hermes-ctl mcp tools files --json"))
 @click.argument("server", required=False)
 @config_option
 @home_option

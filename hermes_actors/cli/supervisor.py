@@ -18,7 +18,7 @@ from rich.text import Text
 from hermes_actors import logs
 from hermes_actors.cli.command import (
     BadConfiguration,
-    Command,
+    CliCommand,
     Exit,
     Failed,
     config_option,
@@ -79,7 +79,8 @@ def supervisor() -> None:
 
 
 @supervisor.command(
-    cls=Command, epilog=example("hermes-supervisor start --demo", "hermes-supervisor start --home /srv/gw --workers 4")
+    cls=CliCommand,
+    epilog=example("hermes-supervisor start --demo", "hermes-supervisor start --home /srv/gw --workers 4"),
 )
 @click.option(
     "--workers",
@@ -178,7 +179,7 @@ def _failures_reported() -> Iterator[None]:
 
 @supervisor.command(
     "check-config",
-    cls=Command,
+    cls=CliCommand,
     epilog=example("hermes-supervisor check-config --home /srv/gw", "hermes-supervisor check-config --probe"),
 )
 @config_option

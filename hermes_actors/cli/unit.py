@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from hermes_actors.cli.command import Command, Failed, config_option, example, home_option
+from hermes_actors.cli.command import CliCommand, Failed, config_option, example, home_option
 from hermes_actors.config.load import load
 from hermes_actors.config.model import Config
 from hermes_actors.config.problems import ConfigError
@@ -60,7 +60,7 @@ WantedBy=default.target
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     short_help="Print a systemd user unit for this installation and home.",
     epilog=example("hermes-supervisor unit", "hermes-supervisor unit --home /srv/gw"),
 )
@@ -120,7 +120,7 @@ def installed(called: Path) -> Path:
 
 
 def _argument(text: str) -> str:
-    """One argument of a command line (systemd.service(5), "Command lines")."""
+    """One argument of a command line (systemd.service(5), "CliCommand lines")."""
     return _quoted(text.replace("$", "$$")) if set(text) & set(" \t'\"\\$;") else _escaped(text)
 
 

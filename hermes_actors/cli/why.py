@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from hermes_actors.cli.command import Command, example, home_option, json_option, show
+from hermes_actors.cli.command import CliCommand, example, home_option, json_option, show
 from hermes_actors.home import Home
 from hermes_actors.operators import client
 
@@ -15,7 +15,7 @@ LIVES_LOOKED_AT = 200  # of the supervisor: all that are kept
 
 
 @click.command(
-    cls=Command,
+    cls=CliCommand,
     short_help="Explain a session's state.",
     epilog=example("hermes-ctl why cli", "hermes-ctl why api:default:cli --json"),
 )

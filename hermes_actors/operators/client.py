@@ -41,7 +41,7 @@ class NoAnswer(Exception):
     """A supervisor holds this home, but does not answer: it starts, ends or hangs."""
 
 
-class RequestFailed(Exception):
+class OperationFailed(Exception):
     """The request was not done. ``code``: the response's ``error``, ``forbidden``, ``unreachable`` or ``protocol``."""
 
     def __init__(self, code: str, why: str) -> None:
@@ -62,7 +62,7 @@ class Control:
 
         Raises:
             NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
-            RequestFailed: the supervisor refused, or did not speak our protocol.
+            OperationFailed: the supervisor refused, or did not speak our protocol.
         """
         self.begin(operation)
         return self.result(operation)
@@ -88,16 +88,16 @@ class Control:
 
         Raises:
             NoAnswer: silence for :data:`ANSWER_S`, or the connection ended instead.
-            RequestFailed: the supervisor refused, or did not speak our protocol.
+            OperationFailed: the supervisor refused, or did not speak our protocol.
         """
         try:
             with self._bounded():
                 response = self._response(time.monotonic() + ANSWER_S)
             if response.error is not None:
-                raise RequestFailed(response.error, response.why)
+                raise OperationFailed(response.error, response.why)
             result: R = from_plain(operation.result, response.data, operation.name)
         except (ProtocolError, Misfit) as error:
-            raise RequestFailed("protocol", f"{self._who} is not of this release: {error}") from error
+            raise OperationFailed("protocol", f"{self._who} is not of this release: {error}") from error
         return result
 
     @contextmanager
@@ -152,7 +152,7 @@ def connect(home: Home) -> Iterator[Control]:
     Raises:
         NotRunning: there is none.
         NoAnswer: there is one, without a control socket that listens.
-        RequestFailed: the socket is another user's, or cannot be reached.
+        OperationFailed: the socket is another user's, or cannot be reached.
     """
     held = f"a supervisor holds {home.root}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -167,9 +167,9 @@ def connect(home: Home) -> Iterator[Control]:
             raise NoAnswer(f"{held}, but accepts no connection") from error
         except PermissionError as error:
             why = f"{home.control} belongs to another user; run this as its owner"
-            raise RequestFailed("forbidden", why) from error
+            raise OperationFailed("forbidden", why) from error
         except OSError as error:  # a path longer than a socket's may be, a loop of links
-            raise RequestFailed("unreachable", f"{home.control}: {error.strerror or error}") from error
+            raise OperationFailed("unreachable", f"{home.control}: {error.strerror or error}") from error
         yield Control(home, connection)
 
 

@@ -53,7 +53,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class CannotRestart:
     """Why there can be no restart."""
 
     error: RefusalCode  # configuration | cannot_restart
@@ -86,7 +86,7 @@ def check(settings: Settings, running: Running, entry: str = WORKER_ENTRY) -> No
         refuse_taken(api.host, api.port)
 
 
-async def rehearse(command: CommandLine, running: Running, mark: str) -> Refusal | None:
+async def rehearse(command: CommandLine, running: Running, mark: str) -> CannotRestart | None:
     """Try the command line; None: it could serve.
 
     Args:
@@ -105,7 +105,7 @@ async def rehearse(command: CommandLine, running: Running, mark: str) -> Refusal
         async with asyncio.timeout(TIMEOUT_S):
             _, said = await process.communicate()
     except TimeoutError:
-        return Refusal(error=RefusalCode.CANNOT_RESTART, why=f"the new start gave no word within {TIMEOUT_S:g} s")
+        return CannotRestart(error=RefusalCode.CANNOT_RESTART, why=f"the new start gave no word within {TIMEOUT_S:g} s")
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -113,16 +113,16 @@ async def rehearse(command: CommandLine, running: Running, mark: str) -> Refusal
     return _refused(process.returncode, mask(said.decode(errors="replace")).strip())
 
 
-def _refused(code: int | None, said: str) -> Refusal | None:
+def _refused(code: int | None, said: str) -> CannotRestart | None:
     """What follows from the exit code of a rehearsal, and what it said."""
     if code == 0:
         return None
     raised = None if code == EX_CONFIG else _raised(said)
     if raised is not None:
         log.error("the code on disk cannot be started", exception=_end(said, LOGGED_CHARS))
-        return Refusal(error=RefusalCode.CANNOT_RESTART, why=BROKEN.format(raised))
+        return CannotRestart(error=RefusalCode.CANNOT_RESTART, why=BROKEN.format(raised))
     told = _end(said.removeprefix("Error: "), TOLD_CHARS) or f"the new start ended with exit code {code}"
-    return Refusal(error=RefusalCode.CONFIGURATION if code == EX_CONFIG else RefusalCode.CANNOT_RESTART, why=told)
+    return CannotRestart(error=RefusalCode.CONFIGURATION if code == EX_CONFIG else RefusalCode.CANNOT_RESTART, why=told)
 
 
 def _raised(said: str) -> str | None:

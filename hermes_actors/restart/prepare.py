@@ -18,7 +18,7 @@ from hermes_actors.core.events import Event, RestartPrepared, RestartRefused
 from hermes_actors.pool import fork_server
 from hermes_actors.pool.fork_server import ForkServer
 from hermes_actors.pool.pool import Pool
-from hermes_actors.restart.dry_run import Refusal, Running, rehearse
+from hermes_actors.restart.dry_run import CannotRestart, Running, rehearse
 from hermes_actors.restart.handover import CommandLine, Handover
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.refusals import RefusalCode
@@ -84,10 +84,10 @@ class RestartPreparation:
         else:
             self._tell(RestartRefused(number=number, error=refusal.error, why=refusal.why))
 
-    async def _attempt(self, number: int) -> Refusal | None:
+    async def _attempt(self, number: int) -> CannotRestart | None:
         """Get ready; None: a restart may begin, where it is still wanted."""
         if self._command is None:
-            return Refusal(
+            return CannotRestart(
                 error=RefusalCode.CANNOT_RESTART, why="this gateway was started without a way to start it again"
             )
         with contextlib.ExitStack() as unless_ready:
@@ -96,7 +96,7 @@ class RestartPreparation:
                 unless_ready.callback(fork_server.end, server)
                 refusal = await rehearse(self._command, self._running, self._mark(self._boot))
             except OSError as error:
-                return Refusal(error=RefusalCode.CANNOT_RESTART, why=f"nothing can be started: {error}")
+                return CannotRestart(error=RefusalCode.CANNOT_RESTART, why=f"nothing can be started: {error}")
             if refusal is None and number == self._wanted:
                 self._server = server
                 unless_ready.pop_all()

@@ -15,7 +15,7 @@ from hermes_actors.home import Home
 from hermes_actors.operations.requests import BeginDrain, CancelDrain, ShowStatus
 from hermes_actors.operations.results import DONE, Status, Then
 from hermes_actors.operators import client
-from hermes_actors.operators.client import NoAnswer, NotRunning, RequestFailed
+from hermes_actors.operators.client import NoAnswer, NotRunning, OperationFailed
 from hermes_actors.operators.messages import OperatorRequest, OperatorResponse
 from hermes_actors.wire.codec import encode
 
@@ -40,7 +40,9 @@ def test_the_data_of_a_reply_is_returned_as_it_is(home: Home, supervisor: Start)
 def test_a_result_with_a_field_of_another_type_is_another_release(home: Home, supervisor: Start) -> None:
     supervisor(answering({"sessions.list": {"sessions": [{"strikes": "three"}], "next": None}}))
 
-    with pytest.raises(RequestFailed, match=r"sessions\.list\.sessions\[0\]\.strikes must be a whole number") as caught:
+    with pytest.raises(
+        OperationFailed, match=r"sessions\.list\.sessions\[0\]\.strikes must be a whole number"
+    ) as caught:
         ask(home, "sessions.list")
     assert caught.value.code == "protocol"
 
@@ -56,7 +58,7 @@ def test_a_connection_carries_several_requests(home: Home, supervisor: Start) ->
 def test_a_refusal_carries_the_code_and_words_of_the_supervisor(home: Home, supervisor: Start) -> None:
     supervisor(lambda connection, request: answer(connection, request, {}, "ambiguous", "cli may mean a:cli, b:cli"))
 
-    with pytest.raises(RequestFailed, match="cli may mean a:cli, b:cli") as caught:
+    with pytest.raises(OperationFailed, match="cli may mean a:cli, b:cli") as caught:
         ask(home, "sessions.show", session="cli")
     assert caught.value.code == "ambiguous"
 
@@ -80,7 +82,7 @@ def test_a_socket_that_a_dead_supervisor_left_is_no_supervisor(home: Home) -> No
 
 
 def test_a_path_that_no_socket_can_have_is_told(home: Home) -> None:
-    with pytest.raises(RequestFailed, match="path too long") as caught:
+    with pytest.raises(OperationFailed, match="path too long") as caught:
         ask(Home(home.root / ("x" * 120)), "status")
     assert caught.value.code == "unreachable"
 
@@ -135,7 +137,7 @@ def test_garbage_is_another_release_and_never_an_exception_of_ours(
 ) -> None:
     supervisor(lambda connection, request: connection.sendall(garbage))
 
-    with pytest.raises(RequestFailed, match="is not of this release") as caught:
+    with pytest.raises(OperationFailed, match="is not of this release") as caught:
         ask(home, "status")
     assert caught.value.code == "protocol"
 
@@ -151,7 +153,7 @@ def test_what_is_no_reply_to_our_request_is_not_taken_for_one(home: Home, superv
     body = encode(other)
     supervisor(lambda connection, request: connection.sendall(HEADER.pack(len(body)) + body))
 
-    with pytest.raises(RequestFailed, match=f"unexpected {type(other).__name__}"):
+    with pytest.raises(OperationFailed, match=f"unexpected {type(other).__name__}"):
         ask(home, "status")
 
 

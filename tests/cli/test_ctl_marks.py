@@ -22,7 +22,7 @@ from hermes_actors.core.sessions.marks import Standing
 from hermes_actors.home import Home
 from hermes_actors.operations import requests
 from hermes_actors.operations.operation import Operation
-from hermes_actors.operators.client import RequestFailed
+from hermes_actors.operators.client import OperationFailed
 from hermes_actors.records import registry_file
 from hermes_actors.records.ledger_file import LedgerFile, LedgerNotWritten, read
 from hermes_actors.records.registry import Registry
@@ -276,7 +276,7 @@ def test_a_home_that_somebody_holds_is_not_changed_behind_its_back(kept: Home) -
 def test_a_supervisor_that_starts_meanwhile_keeps_its_home(kept: Home, asked: tuple[str, str | None]) -> None:
     operation, session = asked
     wanted: Operation[Any] = requests.read(operation, {"session": session})
-    with hold(kept), pytest.raises(RequestFailed, match="already running") as refused:
+    with hold(kept), pytest.raises(OperationFailed, match="already running") as refused:
         disk.request(kept, wanted)
 
     assert refused.value.code == RefusalCode.BUSY

@@ -267,7 +267,7 @@ class Stage:
         home, key = Home(self.gateway.home), f"api:default:{self.session}"
         try:
             return await asyncio.to_thread(ask, home, "sessions.show", session=key)
-        except client.RequestFailed as error:
+        except client.OperationFailed as error:
             if error.code != "not_found":
                 raise
             return {"mcp": [], "actor": {"restarts": 0}}

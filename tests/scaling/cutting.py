@@ -130,7 +130,7 @@ def main() -> None:
         outcome = uvloop.run(Cutting(plan).run())
     except TimeoutError:
         sys.exit("the turns did not all come to run, or their marks not to disk")
-    except (client.NoAnswer, client.RequestFailed, OSError) as error:
+    except (client.NoAnswer, client.OperationFailed, OSError) as error:
         sys.exit(str(error))
     sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))
 

@@ -122,7 +122,7 @@ def restart_in_place(home: Home) -> None:
 
     Raises:
         TimeoutError: none does.
-        NotRunning, NoAnswer, RequestFailed: see :mod:`hermes_actors.operators.client`.
+        NotRunning, NoAnswer, OperationFailed: see :mod:`hermes_actors.operators.client`.
     """
     with client.connect(home) as control:
         boot = control.ask(ShowStatus()).boot
@@ -142,7 +142,7 @@ def main() -> None:
         outcome = uvloop.run(Restarting(plan, partial(restart_in_place, Home(Path(plan.home)))).run())
     except* TimeoutError:
         sys.exit("no successor served, or requests hung")
-    except* (client.NotRunning, client.NoAnswer, client.RequestFailed, OSError) as errors:
+    except* (client.NotRunning, client.NoAnswer, client.OperationFailed, OSError) as errors:
         sys.exit(str(errors.exceptions[0]))
     sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))
 

@@ -14,9 +14,9 @@ from fakes.store_samples import KEY, SESSION, ended, submission
 
 from hermes_actors.disk import sqlite
 from workers.store import file as file_module
-from workers.store import rows as rows_module
 from workers.store import sqlite as sqlite_module
 from workers.store.journal import Journal
+from workers.store.packing import packed
 from workers.store.rows import ShardRows
 from workers.store.shard import ShardDamaged, StoreFailed
 from workers.store.sqlite import OpenedShard, SqliteShard, open_shard
@@ -306,13 +306,13 @@ def steps_of_each_operation(connection: sqlite3.Connection) -> dict[str, int]:
     """How many instructions SQLite runs for each operation on one session; nothing of it is kept."""
     rows = ShardRows(connection, lambda: 4e9)  # after everything in the store
     sent, end = submission(idempotency_key="again"), ended(session_id="sess_new")
-    packed = rows_module.packed({"text": "", "finish_reason": "stop", "usage": {}, "model": "demo", "error": None})
+    kept = packed({"text": "", "finish_reason": "stop", "usage": {}, "model": "demo", "error": None})
     operations: dict[str, Callable[[], object]] = {
         "admit": lambda: rows.admit(sent, SESSION, "queued", b"\x80", b"\x80", None),
         "begin": lambda: rows.begin("turn_1", "sess_new"),
         "append": lambda: rows.append("turn_1", SESSION, [b"row"]),
         "unfinished": rows.unfinished,
-        "finish": lambda: rows.finish(end, packed, [b"row"], own_fault=False),
+        "finish": lambda: rows.finish(end, kept, [b"row"], own_fault=False),
         "find": lambda: rows.find(KEY, "again"),
         "turn": lambda: rows.turn("turn_1"),
         "transcript": lambda: rows.transcript("sess_new"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hermes_actors.disk.sqlite import migrate
-from workers.store.rows import kept_origin, origin_of
+from workers.store.packing import kept_origin, origin_of
 from workers.store.schema import MIGRATIONS
 from workers.turns import Origin
 

@@ -18,7 +18,7 @@ from hermes_actors.pool.listeners import ListenFailed
 from hermes_actors.pool.pool import TooManyWorkers
 from hermes_actors.records.registry import ShardsFixed
 from hermes_actors.restart import dry_run as rehearsal
-from hermes_actors.restart.dry_run import VARIABLE, Refusal, Running, asked_for, check, rehearse
+from hermes_actors.restart.dry_run import VARIABLE, CannotRestart, Running, asked_for, check, rehearse
 from hermes_actors.restart.handover import CommandLine
 from hermes_actors.wire.refusals import RefusalCode
 
@@ -52,7 +52,7 @@ async def test_a_command_line_that_has_nothing_to_object_may_restart() -> None:
     ],
 )
 async def test_what_the_command_line_objects_is_why_there_is_no_restart(code: str, refusal: tuple[Any, str]) -> None:
-    assert await rehearse(python(code), RUNNING, MARK) == Refusal(error=refusal[0], why=refusal[1])
+    assert await rehearse(python(code), RUNNING, MARK) == CannotRestart(error=refusal[0], why=refusal[1])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_long_words_are_cut_at_the_end_of_a_line(monkeypatch: pytest.Monke
 
     refusal = await rehearse(python("import sys; sys.exit('first line\\nsecond line\\n3rd')"), RUNNING, MARK)
 
-    assert refusal == Refusal(error=RefusalCode.CANNOT_RESTART, why="3rd")
+    assert refusal == CannotRestart(error=RefusalCode.CANNOT_RESTART, why="3rd")
 
 
 async def test_secrets_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ async def test_a_command_line_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatc
 
     refusal = await rehearse(python("import time; time.sleep(600)"), RUNNING, MARK)
 
-    assert refusal == Refusal(error=RefusalCode.CANNOT_RESTART, why="the new start gave no word within 0.2 s")
+    assert refusal == CannotRestart(error=RefusalCode.CANNOT_RESTART, why="the new start gave no word within 0.2 s")
 
 
 async def test_a_program_that_is_gone_cannot_be_tried() -> None:

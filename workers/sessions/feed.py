@@ -14,7 +14,7 @@ Listener = Callable[[TurnEvent], None]
 Reader = Callable[[NumberedEvent], None]
 
 
-class _Answer(NamedTuple):
+class _AnswerStart(NamedTuple):
     """Where an answer of the model begins in what the turn said, thought and called so far."""
 
     seq: int
@@ -55,7 +55,7 @@ class TurnFeed:
         self._kept_thoughts = 0  # the same of them
         self._heard = False  # a listener has text of that answer
         self._draining: GatewayDraining | None = None
-        self._answers = [_Answer(1, 0, 0, 0)]
+        self._answers = [_AnswerStart(1, 0, 0, 0)]
         self._progress: list[NumberedEvent] = []  # of tools
         self._seq = 1  # of the last message
 
@@ -83,7 +83,7 @@ class TurnFeed:
         self._heard = False
         if self._seq > self._answers[-1].seq:  # tools have answered since
             self._seq += 1
-            self._answers.append(_Answer(self._seq, self._kept, self._kept_thoughts, len(self._progress)))
+            self._answers.append(_AnswerStart(self._seq, self._kept, self._kept_thoughts, len(self._progress)))
 
     def take_back(self) -> bool:
         """Forget the text of the answer that broke off; False: a listener has some of it, so it stays."""
@@ -168,7 +168,7 @@ class TurnFeed:
         return self._seq + 1 if isinstance(event, Ended) else self._answers[-1].seq
 
     def _so_far(self) -> Iterator[NumberedEvent]:
-        over = _Answer(0, len(self._texts), len(self._thoughts), len(self._progress))
+        over = _AnswerStart(0, len(self._texts), len(self._thoughts), len(self._progress))
         for answer, following in pairwise([*self._answers, over]):
             if thoughts := "".join(self._thoughts[answer.thoughts : following.thoughts]):
                 yield NumberedEvent(seq=answer.seq, event=Reasoning(text=thoughts))

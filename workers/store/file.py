@@ -25,7 +25,8 @@ from hermes_actors.disk.sqlite import (
 )
 from hermes_actors.wire.records import Flaw, Found
 from workers.store.evidence import IndexFile, lost, read_salts
-from workers.store.rows import HIGHEST, packed, unpack
+from workers.store.packing import packed, unpack
+from workers.store.rows import HIGHEST
 from workers.store.schema import MIGRATIONS
 from workers.store.shard import ShardDamaged, StaleFence, StoreFailed
 

@@ -9,9 +9,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, cast, get_args
 
-import msgpack
-
 from hermes_actors.wire.records import LatestTurn
+from workers.store.packing import origin_of, unpack
 from workers.store.shard import (
     StoredConversation,
     StoreFailed,
@@ -20,7 +19,7 @@ from workers.store.shard import (
     TurnOver,
     TurnRow,
 )
-from workers.turns import Address, Ended, Origin, PastTurn, Submission, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNED_AT_ONCE = 500  # turns a call of prune looks at: some milliseconds
@@ -361,48 +360,6 @@ def _past_turns(rows: Sequence[tuple[Any, ...]]) -> list[PastTurn]:
         )
         for (_, turn_id, state, own_fault, ended_at), group in groupby(rows, key=itemgetter(0, 1, 2, 3, 4))
     ]
-
-
-def kept_origin(origin: Origin) -> dict[str, Any]:
-    """An origin as its column keeps it: a map without what is empty, as every release has written it."""
-    kept: dict[str, Any] = {"ingress": origin.ingress, "request_id": origin.request_id}
-    if origin.user:
-        kept["user"] = origin.user
-    if origin.reply_to is not None:
-        kept["reply_to"] = [origin.reply_to.channel, origin.reply_to.chat, origin.reply_to.thread]
-    return kept
-
-
-def origin_of(kept: dict[str, Any]) -> Origin:
-    """What :func:`kept_origin` was given, in this release or an earlier one."""
-    reply_to = None
-    if (address := kept.get("reply_to")) is not None:
-        channel, chat, thread = address
-        reply_to = Address(channel=channel, chat=chat, thread=thread)
-    return Origin(
-        ingress=kept.get("ingress", ""),
-        request_id=kept.get("request_id", ""),
-        user=kept.get("user", ""),
-        reply_to=reply_to,
-    )
-
-
-def packed(value: object) -> bytes:
-    """Plain data as msgpack; text that is no valid Unicode included, a turn's end must not fail of it.
-
-    Raises:
-        StoreFailed: it holds something that msgpack does not carry.
-    """
-    try:
-        data: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise StoreFailed(f"not plain data: {error}") from error
-    return data
-
-
-def unpack(data: bytes) -> Any:
-    """What :func:`packed` was given."""
-    return msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
 
 
 @lru_cache(maxsize=MAX_INSERTED_AT_ONCE)

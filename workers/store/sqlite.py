@@ -13,7 +13,8 @@ from hermes_actors.disk.sqlite import Durability
 from hermes_actors.wire.records import Found, LatestTurn
 from workers.store.file import ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
-from workers.store.rows import ShardRows, kept_origin, packed
+from workers.store.packing import kept_origin, packed
+from workers.store.rows import ShardRows
 from workers.store.shard import (
     ShardStore,
     StoredConversation,
