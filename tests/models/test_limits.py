@@ -19,12 +19,12 @@ from workers.models.limits import (
     limits_learned,
     offered,
     plain_schema,
-    target_of,
     tools_meant,
     within,
 )
 from workers.models.offer import CLIENT, Offer, offer
 from workers.models.provider import ModelRequest
+from workers.models.target import target_of
 from workers.turns import PastTurn
 
 HELLO = b'{"role":"user","content":"Hello"}'

@@ -22,12 +22,12 @@ from workers.models.context import window_in
 from workers.models.empty import is_worth_another_try
 from workers.models.exchange import Exchange, RequestFailed, Timeouts
 from workers.models.failure import Words, names
-from workers.models.limits import MAX_LESSONS, ModelLimits, advice_about, limits_learned, target_of, within
+from workers.models.limits import MAX_LESSONS, ModelLimits, advice_about, limits_learned, within
 from workers.models.messages import upstream_messages
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest
 from workers.models.retry import Tries, next_try
 from workers.models.signs import recognise
-from workers.models.target import ModelTarget
+from workers.models.target import ModelTarget, target_of
 
 log = structlog.get_logger(__name__)
 

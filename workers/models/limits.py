@@ -18,7 +18,6 @@ from workers.models.cause import Cause
 from workers.models.failure import Words, names
 from workers.models.offer import Offer, OfferedTool, offer
 from workers.models.provider import ModelRequest
-from workers.models.target import ModelTarget
 
 MAX_LESSONS = 8  # of one request, so that one that is refused for ever new reasons comes to an end
 DESCRIPTION_CHARS = 1024  # the limit of OpenAI and Azure, for a provider that does not say its own
@@ -193,23 +192,6 @@ def _choosing(parameters: Mapping[str, Any], tools: Offer) -> Mapping[str, Any]:
     if isinstance(named, dict) and all(tool.name != named["function"]["name"] for tool in tools.tools):
         gone.add("tool_choice")
     return {name: value for name, value in parameters.items() if name not in gone} if gone else parameters
-
-
-def target_of(limits: ModelLimits, *, provider: str, model: str) -> ModelTarget:
-    """Who is asked, with what this model takes of messages."""
-    return ModelTarget(
-        provider=provider,
-        model=model,
-        vision=limits.vision,
-        takes_attached=limits.takes_attached,
-        takes_bare_calls=limits.takes_bare_calls,
-        takes_long_ids=limits.takes_long_ids,
-        takes_repeated_roles=limits.takes_repeated_roles,
-        takes_system=limits.takes_system,
-        takes_names=limits.takes_names,
-        takes_null_content=limits.takes_null_content,
-        takes_stream_options=limits.takes_stream_options,
-    )
 
 
 def offered(limits: ModelLimits, tools: Offer) -> Offer:

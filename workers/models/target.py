@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workers.models.limits import ModelLimits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTarget:
@@ -23,3 +25,20 @@ class ModelTarget:
     takes_names: bool = True  # False: the name of who speaks stands before the text
     takes_stream_options: bool = True  # False: it is not asked for its usage
     takes_null_content: bool = True  # False: calls without a text get some words
+
+
+def target_of(limits: ModelLimits, *, provider: str, model: str) -> ModelTarget:
+    """Who is asked, with what this model takes of messages."""
+    return ModelTarget(
+        provider=provider,
+        model=model,
+        vision=limits.vision,
+        takes_attached=limits.takes_attached,
+        takes_bare_calls=limits.takes_bare_calls,
+        takes_long_ids=limits.takes_long_ids,
+        takes_repeated_roles=limits.takes_repeated_roles,
+        takes_system=limits.takes_system,
+        takes_names=limits.takes_names,
+        takes_null_content=limits.takes_null_content,
+        takes_stream_options=limits.takes_stream_options,
+    )
