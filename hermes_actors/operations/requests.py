@@ -127,7 +127,7 @@ class ShowDrain(Operation[DrainShown]):
 
 @operation("drain.plan")
 class PlanDrain(Operation[DrainPlanned]):
-    """What a drain that begins now would come to. It changes nothing."""
+    """Estimate what a drain that begins now would wait for and cut. It changes nothing."""
 
     timeout: Seconds | None = None  # as of ``drain``
 

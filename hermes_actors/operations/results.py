@@ -337,7 +337,7 @@ class DrainShown(DrainFacts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedTurn:
-    """A turn that runs, and what a drain would come to for it."""
+    """A turn that runs, and whether a drain would wait for its end or cut it."""
 
     worker: int  # slot
     key: str  # of its session
@@ -352,7 +352,7 @@ class PlannedTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainPlanned(Collected):
-    """What a drain would come to: an estimate."""
+    """An estimate of what a drain would wait for and cut."""
 
     timeout_s: float  # that turns would get
     turns: tuple[PlannedTurn, ...]  # the oldest first, at most 1000

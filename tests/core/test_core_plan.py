@@ -1,4 +1,4 @@
-"""What a drain would come to, from the ages and usual durations of turns."""
+"""The estimate of a drain, from the ages and usual durations of turns."""
 
 from __future__ import annotations
 

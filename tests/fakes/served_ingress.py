@@ -90,13 +90,13 @@ class Served:
     async def reading(self) -> None:
         """Until a request has arrived that is not answered."""
         async with asyncio.timeout(BOUND_S):
-            while all(connection.idle for connection in self.ingress._connections()):  # nothing is told
+            while all(connection.idle for connection in self.ingress._connections()):  # no event says so
                 await step()
 
     async def accepted(self) -> None:
         """Until a connection has been accepted."""
         async with asyncio.timeout(BOUND_S):
-            while not self.ingress._connections():  # nothing is told
+            while not self.ingress._connections():  # no event says so
                 await step()
 
     async def deserted(self) -> None:

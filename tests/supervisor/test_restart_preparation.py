@@ -64,7 +64,7 @@ class Made:
 
     async def until_begun(self) -> None:
         async with asyncio.timeout(BOUND_S):
-            while not self.pool.servers:  # nothing is told
+            while not self.pool.servers:  # no event says so
                 await step()
 
 
@@ -143,7 +143,7 @@ async def test_a_preparation_that_is_cut_off_leaves_nothing(made: Made) -> None:
     made.background.cancel()
 
     async with asyncio.timeout(BOUND_S):
-        while any(made.pool.alive):  # nothing is told
+        while any(made.pool.alive):  # no event says so
             await step()
     assert made.events.empty()
 

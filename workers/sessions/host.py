@@ -179,8 +179,8 @@ class TurnHost:
         """
         turn_id, sent = self._submission.turn_id, len(self.rows.sent)
         if not self._submission.stateless:  # of such a turn nothing is kept
-            past = await self._session.store.transcript(self._session.session_id)
-            on_disk = next((len(turn.rows) for turn in reversed(past) if turn.turn_id == turn_id), 0)
+            turn = await self._session.store.past_turn(turn_id)
+            on_disk = 0 if turn is None else len(turn.rows)
             if on_disk - len(self._submission.messages) < sent:
                 self._failed = self._failed or StoreFailed("what an act of the turn was to commit is not on disk")
         self._in_doubt = False

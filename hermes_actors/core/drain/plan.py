@@ -1,4 +1,4 @@
-"""What a drain would come to: which of the turns that run would end in time.
+"""An estimate of a drain: which of the turns that run would end in time.
 
 Only their ages and how long their sessions' turns usually take are known, so this is an estimate.
 """
@@ -41,7 +41,7 @@ def judge(age_s: float, usual_s: float | None, timeout_s: float) -> Outcome:
 def planned(
     responses: Mapping[int, WorkerTurns], missing: tuple[int, ...], timeout_s: float, at: float, book: Book
 ) -> DrainPlanned:
-    """What a drain would come to.
+    """What a drain would wait for and cut.
 
     Args:
         responses: what runs in the workers, by slot.
