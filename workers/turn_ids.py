@@ -5,17 +5,36 @@ Releases before this form made ``turn_<random>``; such an id names its turn like
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 RANDOM_BYTES = 12
+DRAWN_AT_ONCE = 512  # ids' worth: each draw lets go of the GIL, and the journal's thread takes it
 
 _FORM = re.compile(rf"turn_(0|[1-9][0-9]*)_[0-9a-f]{{{2 * RANDOM_BYTES}}}", re.ASCII)
 
 
+class _Drawn:
+    """Random bytes of the kernel that no id has yet; a forked process draws its own."""
+
+    def __init__(self) -> None:
+        self._hex: list[str] = []
+        os.register_at_fork(after_in_child=self._hex.clear)
+
+    def take(self) -> str:
+        if not self._hex:
+            drawn = os.urandom(DRAWN_AT_ONCE * RANDOM_BYTES).hex()
+            size = 2 * RANDOM_BYTES
+            self._hex += [drawn[at : at + size] for at in range(0, len(drawn), size)]
+        return self._hex.pop()
+
+
+_drawn = _Drawn()
+
+
 def new_turn_id(shard: int) -> str:
-    """An id that no turn has."""
-    return f"turn_{shard}_{secrets.token_hex(RANDOM_BYTES)}"
+    """An id that no turn has, which no one can guess."""
+    return f"turn_{shard}_{_drawn.take()}"
 
 
 def shard_of_turn(turn_id: str, shards: int) -> int | None:

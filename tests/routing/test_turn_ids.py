@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.turn_ids import new_turn_id, shard_of_turn
+from workers.turn_ids import DRAWN_AT_ONCE, new_turn_id, shard_of_turn
 
 SHARDS = st.integers(1, 4096)
 
@@ -16,10 +19,6 @@ def test_a_new_id_gives_its_shard_back(data: st.DataObject, shards: int) -> None
     shard = data.draw(st.integers(0, shards - 1))
 
     assert shard_of_turn(new_turn_id(shard), shards) == shard
-
-
-def test_no_two_ids_are_the_same() -> None:
-    assert len({new_turn_id(0) for _ in range(1000)}) == 1000
 
 
 @given(st.text(max_size=60), SHARDS)
@@ -44,3 +43,26 @@ def test_what_a_caller_sends_names_a_shard_of_the_home_or_none(text: str, shards
 )
 def test_other_ids_name_no_shard(turn_id: str) -> None:
     assert shard_of_turn(turn_id, 8) is None
+
+
+FORKED = """
+import os
+from workers.turn_ids import new_turn_id
+before = new_turn_id(3)
+child = os.fork()
+print(*(new_turn_id(3) for _ in range(50)), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_process_has_ids_of_its_own() -> None:
+    said = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True).stdout.split()
+
+    assert len(set(said)) == 100
+
+
+def test_ids_stay_different_beyond_what_is_drawn_at_once() -> None:
+    made = [new_turn_id(3) for _ in range(3 * DRAWN_AT_ONCE)]
+
+    assert len(set(made)) == len(made)
