@@ -49,7 +49,7 @@ PATCHES = {
     "tools/test_mcp_operations.py": {"FIRST_PAUSE_S", "RETIRE_TIMEOUT_S", "CLOSE_GRACE_S"},
     "tools/test_mcp_reasons.py": {"TURN_WAIT_S"},
     "tools/test_mcp_servers.py": {"CLOSE_GRACE_S", "CALL_CAP_S"},
-    "tools/test_mcp_stdio.py": {"CLOSE_GRACE_S"},
+    "tools/test_mcp_stdio.py": {"CLOSE_GRACE_S", "TURN_WAIT_S"},
     "tools/test_mcp_survival.py": {"PATIENCE_S"},
 }
 

@@ -31,7 +31,7 @@ class Load:
 
 @record("interrupted_mark")
 class Interrupted:
-    """The session's last turn was cut: the model is told."""
+    """The session's last turn was cut. Until a turn succeeds, a note says so to the model."""
 
     reason: str  # restart_timeout | shutdown_timeout | crash
     at: float
@@ -39,7 +39,7 @@ class Interrupted:
 
 @record("fresh_mark")
 class Fresh:
-    """The session was suspended and began a fresh transcript: the person is told."""
+    """The session was suspended and began a fresh transcript. Until a turn succeeds, its replies say so."""
 
     reason: str  # operator, or that of the last cut
     at: float  # of the suspension
@@ -56,7 +56,7 @@ class Suspended:
 
 @record("lost_mark")
 class Lost:
-    """Files of the gateway lost some of the session: the person is told."""
+    """Files of the gateway lost some of the session. Until a turn succeeds, its replies say so."""
 
     what: str  # all: what was said before; end: perhaps what was said last; names: only that there was such a session
     at: float  # when that was noticed

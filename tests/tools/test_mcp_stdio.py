@@ -14,11 +14,18 @@ import pytest
 from fakes.mcp_counting import BOUND_S, Counting, call, runs, until
 
 from hermes_actors.config.model import McpServer
-from workers.tools import connection
+from workers.tools import connection, entry
 from workers.tools.servers import ToolServers
 from workers.tools.toolbox import Toolbox
 
 Serve = Callable[..., ToolServers]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers start slowly on a busy machine."""
+    monkeypatch.setattr(entry, "TURN_WAIT_S", BOUND_S)
+
 
 both_loops = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
 
