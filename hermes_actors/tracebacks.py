@@ -1,6 +1,6 @@
 """Tracebacks for the log: where an exception came from and of which kind, without words that may quote a message.
 
-Words like ``invalid literal for int() with base 10: '…'`` carry what somebody said. Those of the operating system, of
+Words like ``invalid literal for int() with base 10: '…'`` carry what a person said. Those of the operating system, of
 SQLite and of our own exceptions do not, so they are kept.
 """
 

@@ -9,7 +9,7 @@ import os
 import re
 
 RANDOM_BYTES = 12
-DRAWN_AT_ONCE = 512  # ids' worth: each draw lets go of the GIL, and the journal's thread takes it
+DRAWN_AT_ONCE = 512  # ids' worth: each draw releases the GIL, and the journal's thread takes it
 
 _FORM = re.compile(rf"turn_(0|[1-9][0-9]*)_[0-9a-f]{{{2 * RANDOM_BYTES}}}", re.ASCII)
 

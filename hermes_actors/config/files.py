@@ -28,7 +28,7 @@ def read_text(file: Path, owners: Collection[int] | None = None) -> str:
 
     Args:
         file: where it is.
-        owners: the users (ids) that may write what is believed here; None: whoever wrote it, it is only looked at.
+        owners: the users (ids) that may write what is believed here; None: any user, since it is only looked at.
 
     Raises:
         FileNotFoundError: it is not there.

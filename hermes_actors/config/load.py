@@ -1,7 +1,7 @@
 """The configuration as it is found: ``config.yaml``, ``.env``, the process environment; the only reader of all three.
 
 What a text means is decided in the pure modules beside this one. Here files are read, problems get their places, and
-everything that was found is told at once.
+everything that was found is reported at once.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _read_dotenv(file: Path, owners: Collection[int] | None) -> tuple[dict[str, 
 
 
 def _validate(filled: Filled, told: AbstractSet[KeyPath], *, demo: bool) -> tuple[Config, list[Problem]]:
-    """The configuration, with defaults for each part that is broken, and what is broken beside what was told."""
+    """The configuration, with defaults for each part that is broken, and what is broken beside what was reported."""
     plain: dict[str, Any] = {key: value for key, value in filled.value.items() if value is not None}
     model = plain.get("model", {})
     if demo and isinstance(model, dict):

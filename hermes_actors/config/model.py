@@ -261,7 +261,7 @@ class SessionsConfig(Section):
     mailbox_limit: Now[Count] = 32
     """How many messages may wait in one session; one more gets HTTP 429."""
     resume_fresh_seconds: Now[Seconds] = 3600.0
-    """How long after a cut the agent is asked to go on with it; later it is told of it as history."""
+    """How long after a cut the agent is asked to go on with it; later it is mentioned as history."""
 
 
 class PrincipalKey(Section):

@@ -1,4 +1,4 @@
-"""Whether a text may be a secret that somebody pasted where something else belongs. Pure.
+"""Whether a text may be a secret that a person pasted where something else belongs. Pure.
 
 A configuration problem quotes what stands in the file only where it is plainly no secret: it goes to terminals and to
 the log. Forms of keys: what the providers hand out, and what ``openssl rand`` makes in hex and base64.

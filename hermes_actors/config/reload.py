@@ -62,7 +62,7 @@ def reloaded(old: Settings, new: Settings) -> Settings:
     return replace(new, config=config, written=written)
 
 
-# -- what is told of a key ---------------------------------------------------------------------------------------------
+# -- what is said of a key ---------------------------------------------------------------------------------------------
 
 
 def _value(key: str, old: Settings, new: Settings) -> _Told:

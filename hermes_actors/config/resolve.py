@@ -44,7 +44,7 @@ def _model_key(endpoint: ModelEndpoint, path: KeyPath, variables: Mapping[str, s
 
 
 def _api_keys(config: Config, variables: Mapping[str, str], found: Resolved) -> None:
-    """Read each caller's key; two callers with one key could not be told apart."""
+    """Read each caller's key; nothing distinguishes two callers with one key."""
     for principal, name in config.api_server.key_variables.items():
         path: KeyPath = ("api_server", "key_env")
         if principal in config.api_server.keys:

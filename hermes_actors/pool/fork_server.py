@@ -23,7 +23,7 @@ from typing import Any
 
 from hermes_actors.wire.ownership import OWNER_VARIABLE
 
-# Of the environment, what a worker inherits: how to run, no secrets. It is told the configuration's variables.
+# Of the environment, what a worker inherits: how to run, no secrets. The configuration's variables come in a message.
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "VIRTUAL_ENV"})
 _INHERITED_FAMILIES = ("LC_", "LD_", "PYTHON", "SSL_CERT_", "HERMES_ACTORS_", "NO_COLOR")
 
@@ -166,8 +166,8 @@ def clean_start(mark: str) -> Iterator[None]:
     """What a child inherits while it is started: not this program's main module, directory, or secrets.
 
     Children would import the parent's ``__main__`` again, the command-line program with all that it needs; the fork
-    server would prefer a package of the current directory to the installed one; and a worker is told the variables that
-    the configuration names, so it needs no others.
+    server would prefer a package of the current directory to the installed one; and the variables that the
+    configuration names reach a worker in a message, so it needs no others.
     """
     main = sys.modules["__main__"]
     before = dict(os.environ)

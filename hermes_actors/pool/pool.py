@@ -169,7 +169,7 @@ class Pool:
         return await self._loop.run_in_executor(self._starter, fork_server.start, self._module, mark)
 
     async def close(self) -> None:
-        """Let go of what still runs, so that it ends by itself, and SIGKILL what does not."""
+        """Close the links to what still runs, so that it ends by itself, and SIGKILL what does not."""
         for child in self._children.values():
             if child.link is not None:
                 child.link.close()

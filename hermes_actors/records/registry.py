@@ -214,7 +214,7 @@ class Registry:
         self._database.write(_WRITE, (*values, *entry.actor, *entry.marks, entry.told, entry.refound))
 
     def refind(self, entry: SessionEntry) -> None:
-        """Put a session back that was lost, or its transcript, with its marks; its person will be told."""
+        """Put a session back that was lost, or its transcript, with its marks; the next reply says so."""
         values = (entry.key, entry.session_id, entry.principal, entry.shard, entry.created_at, entry.last_active_at)
         self._database.write(f"INSERT OR IGNORE {_INTO_SESSIONS}", values)
         self.write_marks(entry.key, entry.session_id, entry.marks)

@@ -1,7 +1,7 @@
 """What one life of the supervisor leaves to the next over an exec: the same process, and some open descriptors.
 
-An exec keeps the process id, its children, and the descriptors that are told to stay open; everything else is gone. The
-next life finds what is left to it in :data:`VARIABLE`, as it would find the sockets of a service manager in
+An exec keeps the process id, its children, and the descriptors that are marked to stay open; everything else is gone.
+The next life finds what is left to it in :data:`VARIABLE`, as it would find the sockets of a service manager in
 ``LISTEN_FDS`` of sd_listen_fds(3).
 """
 

@@ -63,7 +63,7 @@ class Recorder:
         return self._registry.session(key)
 
     def untold(self, entry: SessionEntry) -> Loss | None:
-        """The worst loss that the person of a session has not been told of."""
+        """The worst loss that was not yet reported to the person of a session."""
         return self._registry.losses.untold(entry)
 
     def last_loss(self) -> int:

@@ -1,7 +1,7 @@
 """Named points of the gateway's work at which a test can hold a process, and kill it or another one.
 
 Off, a point is the call of an empty function. With ``HERMES_ACTORS_FAULT=<path of a Unix socket>`` in the environment,
-which workers inherit, whoever comes to a point tells the one who listens there ``<pid> <name>`` and a line feed, and
+which workers inherit, a process that comes to a point sends ``<pid> <name>`` and a line feed to the listener there, and
 the thread stands still until that connection ends or a byte comes back. So the listener sees every point in order,
 counts them over the whole gateway, and chooses the one that matters. Without a listener, work goes on.
 """
@@ -25,21 +25,21 @@ SUPERVISOR_POINTS: Mapping[str, str] = {
     "ledger.renamed": "the draft has the file's name, the directory is not synced",
     "ledger.synced": "the ledger is safe on disk",
     "answer.recorded": "what a worker asked for or told of is recorded, and it does not know yet",
-    "announced": "the gateway serves, and the one who started it has been told",
+    "announced": "the gateway serves, and the one who started it knows",
     "restart.prepared": "the next life of this process can begin, and nothing of this one has ended",
-    "drain.sent": "the workers were told of a drain",
+    "drain.sent": "the workers got the order to drain",
     "seal.sent": "the workers were asked what runs at the deadline",
     "seal.answered": "all have answered, and nothing of it is recorded",
-    "cuts.recorded": "marks and strikes of what will be cut are on disk, and no worker was told",
-    "cut.sent": "the workers were told to cut",
-    "stop.sent": "the workers were told to end",
+    "cuts.recorded": "marks and strikes of what will be cut are on disk, and no worker knows",
+    "cut.sent": "the workers got the order to cut",
+    "stop.sent": "the workers got the order to end",
     "exec": "all is closed and left to the next life of this process, which is about to begin",
 }
 WORKER_POINTS: Mapping[str, str] = {
     "journal.commit": "a shard's transaction is done, not committed",
     "journal.committed": "it is committed, and those who wait for it do not know",
-    "turn.admitted": "the message is on disk, and its caller has not been told",
-    "turn.parked": "the message is on disk for the time after a drain, and its caller has not been told",
+    "turn.admitted": "the message is on disk, and its caller does not know",
+    "turn.parked": "the message is on disk for the time after a drain, and its caller does not know",
     "turn.begun": "the turn runs and has done nothing; it is on disk, or on its way there",
     "turn.append": "the model asked for tools, which is not in the transcript yet",
     "turn.appended": "it is in the transcript, and no tool was called",
@@ -47,9 +47,9 @@ WORKER_POINTS: Mapping[str, str] = {
     "tool.call": "the call is on its way to the tool server",
     "tool.returned": "the tool's result is here, and nothing of it on disk",
     "turn.finish": "the turn came to its end, which is not on disk",
-    "turn.finished": "the end is on disk, and its caller has not been told",
+    "turn.finished": "the end is on disk, and its caller does not know",
     "turn.absolved": "where it was a success, the session's marks and strikes are cleared, on disk",
-    "turn.told": "the end was told to those who listen",
+    "turn.told": "those who listen have the end",
     "drain.heard": "a drain began here: nothing begins any more",
     "drain.sealed": "it is decided which turns are cut, the supervisor does not know",
     "cut.begun": "the supervisor has recorded what is cut, nothing is cut",

@@ -113,7 +113,7 @@ class DemoModel:
         return await self._answer(answer, (), messages, model, on_text)
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing is open."""
 
     async def _answer(
         self,

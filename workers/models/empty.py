@@ -1,4 +1,4 @@
-"""An answer that says nothing: recognised, and what its caller is told of it. Pure."""
+"""An answer that says nothing: recognised, and what its caller reads instead. Pure."""
 
 from __future__ import annotations
 

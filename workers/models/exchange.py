@@ -100,7 +100,7 @@ class Exchange:
             return await response.content.read(max_bytes) if response.status == 200 else None
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         if self._session is not None:
             # Closing is done at once; what may take time is that the other ends agree.
             with contextlib.suppress(TimeoutError):

@@ -22,7 +22,7 @@ MAX_WORDS_CHARS = 500
 MAX_SEARCHED_CHARS = 4096  # of a text, for words: patterns and character tests cost time
 HIDDEN = "[hidden]"
 MIN_SECRET_CHARS = 8  # a shorter key is a dummy; hidden as part of words, it would eat them
-MAX_SPAN_IN_SECONDS = 120  # what is longer is told in minutes
+MAX_SPAN_IN_SECONDS = 120  # what is longer is said in minutes
 
 # An error inside a stream came with HTTP 200; its type says which status it would have had.
 STATUS_OF_TYPE: Mapping[str, int] = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-PAUSE_S = 60.0  # between two times that the same is told
-MOST = 256  # different things that are told apart; with one more, all begin anew
+PAUSE_S = 60.0  # between two log lines that say the same
+MOST = 256  # different things that are counted; with one more, all counts begin again
 
 
 class LogThrottle:
-    """Counts what happens between two times that it is told.
+    """Counts what happens between two log lines that say it.
 
     Args:
         clock: monotonic seconds.
@@ -17,10 +17,10 @@ class LogThrottle:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._told: dict[Hashable, tuple[float, int]] = {}  # when it was told last, how often it happened since
+        self._told: dict[Hashable, tuple[float, int]] = {}  # when it was logged last, how often it happened since
 
     def happened(self, what: Hashable) -> int:
-        """It happened; how often since it was told last, if it is to be told now, else 0."""
+        """It happened; how often since it was logged last, if it is to be logged now, else 0."""
         now = self._clock()
         at, untold = self._told.get(what, (now - PAUSE_S, 0))
         if now - at < PAUSE_S:

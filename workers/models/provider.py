@@ -23,17 +23,17 @@ class ToolCall:
 
 
 def can_restart() -> bool:
-    """Of what was said: it is forgotten, and may be said anew."""
+    """Of what was said: it is forgotten, and may be said again."""
     return True
 
 
 def ignore_reasoning(_: str) -> None:
-    """Reasoning that nobody wants to hear."""
+    """Reasoning that no one wants to hear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedModel:
-    """The model that a request goes to, for whoever makes the request fit its window."""
+    """The model that a request goes to, for the one that makes the request fit its window."""
 
     gauge: Callable[[], Gauge]  # as it is known now: answers and refusals change it
     ask: Callable[[ModelRequest], Awaitable[ModelReply | ModelFailure]]  # this model alone, and no person listens
@@ -67,7 +67,7 @@ class ModelRequest:
     model: str | None = None  # instead of the configured one
     has_next: bool = False  # another provider stands ready: no long waits for this one
     fit: Fit | None = None  # makes it smaller where it is too large for who is asked; None: nothing does
-    take_back: Callable[[], bool] = can_restart  # forgets the text of a broken answer; False: somebody has it
+    take_back: Callable[[], bool] = can_restart  # forgets the text of a broken answer; False: a listener has it
     on_reasoning: Callable[[str], None] = ignore_reasoning  # gets each piece of reasoning as it comes
 
 
@@ -133,9 +133,9 @@ class ModelProvider(Protocol):
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> ModelReply | ModelFailure:
         """Ask the model; ``on_text`` gets each piece of text as it comes.
 
-        Retries what failed and can be taken back; once somebody heard a piece of text, a break is a failure.
+        Retries what failed and can be taken back; once a listener heard a piece of text, a break is a failure.
         Cancellation closes the request at once.
         """
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""

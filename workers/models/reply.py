@@ -1,7 +1,7 @@
 """From the chunks of a chat completion to the whole reply, purely, whichever dialect the provider speaks.
 
-What servers do beside the OpenAI API, and this takes, is told by :mod:`workers.models.tool_calls`, and beside it by
-``ends``, ``usage``, ``error_chunk`` and ``thinking``. Also: content as a list of parts; reasoning under several names;
+What servers do beside the OpenAI API, and this takes, is described in :mod:`workers.models.tool_calls`, ``ends``,
+``usage``, ``error_chunk`` and ``thinking``. Also: content as a list of parts; reasoning under several names;
 a ``message`` instead of a ``delta``, as the next piece, as all so far, or as the whole behind the pieces; a last chunk
 that says all once more. A body that is not streamed is one chunk whose choice has a ``message``.
 """
@@ -69,7 +69,7 @@ class ReplyBuilder:
         self._model = ""
         self._chars = 0
         self.answered = False  # a choice has come: this is a chat completion
-        self.complete = False  # a finish_reason has come, or whoever reads the stream saw its end mark
+        self.complete = False  # a finish_reason has come, or the reader of the stream saw its end mark
         self.pieces = 0  # of the answer so far: a chunk that brings none only keeps the connection alive
         self.thought = ""  # reasoning that is not shown yet; who shows it empties this
         self.odd_end = ""  # a finish_reason that is not known

@@ -340,7 +340,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         cause=Cause.MODEL,
-        source="transformers serve, and whoever else names the model in saying that it has none of it",
+        source="transformers serve, and others that name the model in saying that it has none of it",
         words=r"not (found|exist|available|valid|loaded|allowed|served|supported)|does(n't| not) exist|unknown|invalid"
         r"|no such|unavailable|decommissioned|deprecated|retired|; requested",
         statuses=frozenset({400, 422, None}),

@@ -43,7 +43,7 @@ class MovingTimeout:
         await self._scope.__aexit__(kind, error, trace)
 
     def expect(self, what: str, seconds: float) -> None:
-        """Something came, or the wait is for something else now: it begins anew."""
+        """Something came, or the wait is for something else now: it begins again."""
         assert self._handle is not None
         self._what = what
         self._at = self._loop.time() + seconds

@@ -53,7 +53,7 @@ class ToolCalls:
     """Takes the pieces of one answer's tool calls in order, then gives the calls.
 
     Args:
-        grow: is told how many characters are kept; raises where that is too much.
+        grow: called with the number of characters that are kept; raises where that is too much.
     """
 
     __slots__ = ("_at_index", "_calls", "_grow", "_with_id", "dropped")

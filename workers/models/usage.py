@@ -17,7 +17,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def counted(usage: Any, before: Mapping[str, int]) -> Mapping[str, int]:
-    """What is known now: ``prompt_tokens``, ``completion_tokens``, ``total_tokens``, those that were told.
+    """What is known now: ``prompt_tokens``, ``completion_tokens``, ``total_tokens``, those that were stated.
 
     Later figures stand for earlier ones, since some servers tell them in each chunk; a zero takes nothing back.
 

@@ -197,7 +197,7 @@ def _pictures(outcome: Outcome, wanted: ProbedConfig) -> Check:
             what="pictures",
             level="note",
             seen="taken, but the answer does not show that the model saw the picture",
-            remedy="if the model has no eyes, set vision: false, so that it is told of pictures instead",
+            remedy="if the model has no eyes, set vision: false, so that it reads that there was a picture instead",
         )
     if wanted.vision:
         remedy = "vision: true in the configuration is wrong: set it to false"

@@ -118,7 +118,7 @@ class ShardFiles:
         return news
 
     async def follow_table(self) -> list[OwnedShard]:
-        """Let go of the shards that were lost, open and recover the new ones; return these.
+        """Close the shards that were lost, open and recover the new ones; return these.
 
         A shard that cannot be opened is reported and stays closed; the others serve. The next call tries again.
         """

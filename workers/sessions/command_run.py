@@ -293,7 +293,7 @@ def restart_words(*, allowed: bool, draining: bool) -> str:
     return (
         "The gateway is going to restart. Once it is ready for that, in some seconds, no turn begins any more. Turns "
         "that run may go on for agent.restart_drain_timeout seconds; what is not over then is cut, and its session "
-        "goes on with its next message. Nobody waits for a turn of this session. Messages that wait run after the "
+        "goes on with its next message. No turn of this session is waited for. Messages that wait run after the "
         "restart. If code or configuration cannot be started, everything goes on, and the gateway's log says why."
     )
 

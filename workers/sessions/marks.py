@@ -1,6 +1,6 @@
 """What a session carries from a cut of its turn, or from its suspension, until a turn of it succeeds.
 
-The supervisor keeps the marks; a resident session knows them as they were told at its activation.
+The supervisor keeps the marks; a resident session knows them as they were at its activation.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def ago(seconds: float) -> str:
 
 
 def resume_note(resume: Interrupted, *, now: float, fresh_s: float) -> str:
-    """What the model is told of a cut, beside the transcript that ends with it.
+    """What the model reads of a cut, beside the transcript that ends with it.
 
     Args:
         resume: the mark.
@@ -70,7 +70,7 @@ def _set_aside(fresh: Fresh, threshold: int) -> str:
 
 
 def remarks_on(reply: ModelReply, *, chosen: str | None, before: str) -> list[str]:
-    """What is told behind an answer: how its provider recovered, and that another model gave it than was chosen.
+    """What stands behind an answer: how its provider recovered, and that another model gave it than was chosen.
 
     Args:
         reply: the answer.

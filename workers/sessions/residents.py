@@ -342,7 +342,7 @@ class Residents:
         await wind_down(list(self), reason, unrecorded=True)
 
     async def release(self, shard: OwnedShard) -> None:
-        """Let go of a shard: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
+        """Give a shard up: interrupt what runs in its sessions and forget them; its next owner runs what waits."""
         self.backlog.drop(shard.number)
         going = [resident for resident in self if resident.session.shard.number == shard.number]
         for resident in going:

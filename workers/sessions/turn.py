@@ -212,7 +212,7 @@ class TurnRun(Work):
         session.ended(past, self.submission, self.feed, ended)
 
     def _tell_store_failed(self, session: Session, error: StoreFailed) -> None:
-        """No success may be told over lost state; what is told is stored as soon as that works again."""
+        """Report no success over lost state; what is reported is stored as soon as that works again."""
         log.error("turn not stored", session=session.key, turn=self.submission.turn_id, why=str(error))
         ended = unstored_end(self.submission.turn_id, session.session_id, "failed", store_error())
         session.shard.unstored.add(self.submission, ended)

@@ -70,7 +70,7 @@ def lost(before: Index, log: bytes | None, after: Index) -> bool:
     Args:
         before: as it was found.
         log: the salts of the log that was found, None where there was none.
-        after: as SQLite has made it anew from that log.
+        after: as SQLite has made it again from that log.
     """
     if before.frames <= before.backfilled:
         return False

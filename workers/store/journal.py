@@ -43,10 +43,10 @@ class Database(Protocol):
         """Undo the transaction, whatever state it is in. Does not raise."""
 
     def close(self) -> None:
-        """Let go of the file. Does not raise."""
+        """Close the file. Does not raise."""
 
     def failure(self, error: Exception) -> Exception:
-        """What the caller of a failed operation is told."""
+        """What the caller of a failed operation gets."""
 
 
 _Work: TypeAlias = Callable[..., Any]
@@ -110,14 +110,14 @@ class Journal:
             self._unanswered.discard(future)
             if future.done():  # the caller stopped waiting
                 if error is not None:
-                    log.warning("a store operation that nobody waits for failed", why=str(error))
+                    log.warning("a store operation failed after its caller had gone", why=str(error))
             elif error is None:
                 future.set_result(result)
             else:
                 future.set_exception(error)
 
     def _end(self) -> None:
-        """The thread is over: by :meth:`close`, or by a bug of ours that must leave nobody waiting."""
+        """The thread is over: by :meth:`close`, or by a bug of ours, after which no caller may wait for ever."""
         self._closing = True
         self._answer([(future, None, StoreFailed("the store is closed")) for future in self._unanswered])
         self._closed.set_result(None)
@@ -136,7 +136,7 @@ class Journal:
             self._on_loop(self._end)
 
     def _on_loop(self, callback: Callable[[*Ts], None], *args: *Ts) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits any more
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _take(self) -> tuple[dict[Database, list[_Operation]], bool]:

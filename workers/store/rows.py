@@ -364,7 +364,7 @@ def _past_turns(rows: Sequence[tuple[Any, ...]]) -> list[PastTurn]:
 
 @lru_cache(maxsize=MAX_INSERTED_AT_ONCE)
 def _insert_rows(count: int) -> str:
-    """One statement for many rows: each step of a statement lets go of the GIL, and getting it back takes long."""
+    """One statement for many rows: each step of a statement releases the GIL, and getting it back takes long."""
     return "INSERT INTO messages (seq, body) VALUES " + ", ".join(["(?, ?)"] * count)  # noqa: S608 - placeholders only
 
 

@@ -76,7 +76,7 @@ _SUMMARIES: Migration = (
 
 _EVIDENCE: Migration = (
     "ALTER TABLE owner ADD COLUMN highest INTEGER NOT NULL DEFAULT 0",  # the n of a turn that it had, or has
-    "ALTER TABLE owner ADD COLUMN proofs INTEGER NOT NULL DEFAULT 0",  # of being writable; nobody reads it
+    "ALTER TABLE owner ADD COLUMN proofs INTEGER NOT NULL DEFAULT 0",  # of being writable; never read
     "ALTER TABLE owner ADD COLUMN found BLOB",  # msgpack map: what was wrong with the file, until the supervisor knows
 )
 

@@ -181,7 +181,7 @@ class ShardStore(Protocol):
         """What was wrong with the file when it was opened is known now, and need not be kept in it any more."""
 
     async def prove(self) -> None:
-        """Write something that nobody reads, to see whether that is possible.
+        """Write something that is never read, to see whether that is possible.
 
         Raises:
             StoreFailed: it is not.

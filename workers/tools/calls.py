@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class CallOver(Exception):
-    """Nobody waits for this any more: the call is over that it was done for."""
+    """No caller waits for this any more: the call is over that it was done for."""
 
 
 class ToolInvocation:

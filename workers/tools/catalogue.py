@@ -1,4 +1,4 @@
-"""The tools a server offers, as a model is told of them, and the check of what a model sends back."""
+"""The tools a server offers, as a model gets them, and the check of what a model sends back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.tools.introduction import UNKNOWN, Introduction, Prompt
 from workers.tools.schema import ANYTHING, validator
 
 MAX_NAME_CHARS = 64  # of a function's name, and only [a-zA-Z0-9_-]: OpenAI's API reference, function calling
-MAX_SCHEMAS = 1024  # that are kept in the form in which models are told of them
+MAX_SCHEMAS = 1024  # that are kept in the form in which models get them
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _TEXT = {"type": "string"}
@@ -84,7 +84,7 @@ class Catalogue:
 
     digest: str  # equal digests: equal offers
     tools: Mapping[str, CatalogueTool]  # by the name the model knows
-    offered: tuple[OfferedTool, ...]  # as the model is told of them, in order
+    offered: tuple[OfferedTool, ...]  # as the model gets them, in order
     left_out: tuple[LeftOut, ...] = ()  # of the chosen tools
     introduction: Introduction = UNKNOWN
     prompts: Mapping[str, Prompt] = field(default_factory=dict)  # by the command that asks for one, without its slash
@@ -217,7 +217,7 @@ def _offered(name: str, server: str, tool: ListedTool, max_description: int | No
 
 @lru_cache(MAX_SCHEMAS)
 def _parameters(schema: bytes) -> bytes:
-    """A schema as models are told of it; servers list the same ones over each connection.
+    """A schema as models get it; servers list the same ones over each connection.
 
     Raises:
         ValueError: see :func:`workers.tools.dialect.plain`.

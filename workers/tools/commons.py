@@ -40,7 +40,7 @@ class WorkerCommons:
 
     @contextmanager
     def process(self, server: str) -> Iterator[None]:
-        """One of the places for processes. Nobody's is taken away.
+        """One of the places for processes. None is taken away from its owner.
 
         Raises:
             TooManyProcesses: none is left.
@@ -78,5 +78,5 @@ class ServerCommons:
         return outage
 
     def forget_line(self) -> None:
-        """Nobody waits any more."""
+        """No caller waits any more."""
         self._line_ends_at = 0.0

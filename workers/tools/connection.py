@@ -150,7 +150,7 @@ class ToolConnection:
         return await self._owner.end("it is being restarted", grace_s=CLOSE_GRACE_S)
 
     async def retire(self) -> None:
-        """Close once no call runs; bounded. Nobody begins new ones."""
+        """Close once no call runs; bounded. No new ones begin."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RETIRE_TIMEOUT_S):
                 await self._quiet.wait()
@@ -227,7 +227,7 @@ class ToolConnection:
         self._mute_calls = 0
 
     def _timed_out(self, client: Client) -> ToolResult:
-        """No answer in time; a server that says nothing at all, call after call, is started anew."""
+        """No answer in time; a server that says nothing at all, call after call, is started again."""
         self._mute_calls += 1
         if hangs(self._mute_calls, alone=self._owner.in_flight == 1):
             why = f"it hung: {self._mute_calls} calls in a row timed out without a word from it"

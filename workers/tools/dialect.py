@@ -38,7 +38,7 @@ class _SchemaTooLarge(Exception):
 
 
 def plain(schema: Mapping[str, Any]) -> Schema:
-    """The input schema of a tool as models are told of it: that of an object with properties.
+    """The input schema of a tool as models get it: that of an object with properties.
 
     References to places inside the schema are replaced by what is there; a recursion ends with the type of what would
     recur. Where that makes the schema much longer they stay, and lead to ``$defs`` that hold what is referred to and

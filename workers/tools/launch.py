@@ -57,7 +57,7 @@ def main(parent: str, log_path: str, directory: str, *command: str) -> int:
         os.execvp(command[0], command)  # noqa: S606  # no shell is the point
     except OSError as error:
         reason = f"{error.filename or command[0]}: {error.strerror or error}"
-        with suppress(OSError):  # the worker is gone or gave up: nobody is left to tell
+        with suppress(OSError):  # the worker is gone or gave up: no one is left to hear it
             os.write(worker, reason.encode(errors="replace"))
     return EXIT_NOT_STARTED
 

@@ -174,7 +174,7 @@ class ToolNews:
 
     @property
     def _announced(self) -> bool:
-        """Since 2026-07-28 changes are told on a stream that the client opens; before, without being asked."""
+        """Since 2026-07-28 changes are announced on a stream that the client opens; before, without being asked."""
         return self._may_change and (self._listening if self._is_modern else self._pushes())
 
     async def _listen(self) -> None:

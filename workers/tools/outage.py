@@ -1,7 +1,7 @@
 """When a connection that is down is tried again, and one that is up is given up: pure; time and chance are arguments.
 
-The budget starts anew with each success and never runs out: at the longest pause attempts go on, but only while
-somebody wants the connection. What nobody wants stays down until it is wanted, so a server that dies at start costs
+The budget starts again with each success and never runs out: at the longest pause attempts go on, but only while
+a caller wants the connection. What no caller wants stays down until it is wanted, so a server that dies at start costs
 nothing. Where one server fails for many sessions, their attempts form a line.
 """
 
@@ -74,7 +74,7 @@ def hangs(mute_calls: int, *, alone: bool) -> bool:
 
 
 def next_attempt_in_s(outage: Outage, *, now: float, wanted_at: float, waiting: int) -> float | None:
-    """Seconds until the next attempt, or None: not before somebody wants it.
+    """Seconds until the next attempt, or None: not before a caller wants it.
 
     Args:
         outage: the failures so far.

@@ -83,7 +83,7 @@ class ConnectionTask:
         self.in_flight = 0  # calls that were sent and not ended
         self.answered = False  # a call, since it came up
         self.wanted_at = -math.inf
-        self.why: str | None = None  # the attempt ended, where somebody knows better than the SDK
+        self.why: str | None = None  # the attempt ended, where a caller knows the reason better than the SDK
         self._kind: str | None = None  # of that, for the log, where the words are not ours
         self.state = "idle"  # | connecting | up | ending | waiting | closed
         self.since = time.time()
@@ -151,7 +151,7 @@ class ConnectionTask:
 
     @asynccontextmanager
     async def holding(self, client: Client) -> AsyncIterator[None]:
-        """Whoever wants to send something waits, for this client, or for the next where this one is lost."""
+        """A caller that wants to send something waits, for this client, or for the next where this one is lost."""
         self.held = True
         try:
             yield
@@ -292,7 +292,7 @@ class ConnectionTask:
         return "legacy" if self._commons.worker.eras.is_old(self.target.offer) else self.target.entry.protocol
 
     def _told(self) -> dict[str, str]:
-        """What a process of one session's own is told of it."""
+        """What a process of one session's own learns of it."""
         if self._session is None:
             return {}
         return {HOME_VARIABLE: str(self._commons.worker.home), SESSION_VARIABLE: self._session}
@@ -339,7 +339,7 @@ class ConnectionTask:
         name, why = self.target.name, self.why or "the client ended"
         if came_up_at is None:
             self.last_error = f"MCP server {name!r} cannot be connected: {why}"
-            self.wanted_at = -math.inf  # whoever wanted it is told now; the next attempt is for who wants it then
+            self.wanted_at = -math.inf  # who wanted it hears that now; the next attempt is for who wants it then
             self._decide(Unreachable(self.last_error))
         else:
             self.last_error = f"the connection to MCP server {name!r} was lost: {why}"

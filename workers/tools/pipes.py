@@ -72,7 +72,7 @@ class Pipes:
         self.write_stream = _Written(written, self._asked)
 
     def close(self) -> None:
-        """Nobody reads and writes any more. The server sees the end once what was written is sent."""
+        """No one reads or writes any more. The server sees the end once what was written is sent."""
         self.read_stream.close()
         self.write_stream.close()
 

@@ -1,7 +1,7 @@
 """The logs of stdio servers, kept small while the servers write to them.
 
 Each server writes to its log itself, and all that run for a configured server, of every session and worker, share it.
-So a log is cut in place: a file that was renamed would go on to grow, and nobody could see it once it was replaced.
+So a log is cut in place: a file that was renamed would go on to grow, and no one could see it once it was replaced.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ServerLogs:
         try:
             yield
         finally:
-            self._written -= Counter([log])  # drops what nobody writes to
+            self._written -= Counter([log])  # drops logs without a writer
             if not self._written:
                 self._looking.cancel()
                 self._looking = None

@@ -187,7 +187,7 @@ class ServerProcess:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Notice the end of the server's process, whoever else holds its pipes."""
+        """Notice the end of the server's process, whatever else holds its pipes."""
         assert self.pid is not None
         loop = asyncio.get_running_loop()
 
@@ -222,11 +222,11 @@ class ServerProcess:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Signal a process group; whether there is one. Zombies count until somebody waits for them."""
+    """Signal a process group; whether there is one. Zombies count until their parent waits for them."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
         return False
-    except PermissionError:  # some of it belongs to somebody else now
+    except PermissionError:  # some of it belongs to another user now
         return True
     return True

@@ -70,7 +70,7 @@ class _HttpClient(httpx2.AsyncClient):
     """Answers a POST that failed, or whose answer is too large, with a JSON-RPC error; ends what is sent for a call.
 
     The SDK ends a request that is given up in the newest protocol alone. In the older ones it would stay as long as the
-    server likes, with its socket, since only the notice says there that nobody waits.
+    server likes, with its socket, since only the notice says there that no caller waits.
     """
 
     def __init__(self, on_pushes: Callable[[bool], None], on_refused: Callable[[str], None], **settings: Any) -> None:

@@ -15,7 +15,7 @@ MAX_ROUNDS = 3  # what is killed may have started something just before
 
 
 class Sweeper:
-    """Looks through ``/proc`` for whoever asks; one look serves all that asked before it began.
+    """Looks through ``/proc`` for all who ask; one look serves all that asked before it began.
 
     A look costs about 10 microseconds for each process of the machine, so it is taken in a thread.
     """

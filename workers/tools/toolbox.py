@@ -21,7 +21,7 @@ class ToolResult:
 
     @property
     def failed(self) -> bool:
-        """Whether the model is told of an error."""
+        """Whether the model reads of an error."""
         return self.outcome != "result"
 
 
@@ -54,7 +54,7 @@ class Toolbox(Protocol):
         """The tools that the session's model may call.
 
         Connects a server only where its catalogue is not known yet. Servers that cannot be reached are left out, and
-        their absence is told in :meth:`notice`.
+        their absence is reported in :meth:`notice`.
 
         Raises:
             ToolsUnavailable: a required server cannot be connected.

@@ -24,7 +24,7 @@ class Rows(Protocol):
         """The session of a key, or None."""
 
     def untold(self, entry: SessionEntry) -> Loss | None:
-        """The worst loss that the person of a session has not been told of."""
+        """The worst loss that was not yet reported to the person of a session."""
 
     def last_loss(self) -> int:
         """The number of the latest loss; 0 before the first one."""

@@ -114,7 +114,7 @@ def stuck(marks: MarkRecord, reason: str, at: float) -> MarkRecord:
 
 
 def suspend(marks: MarkRecord, at: float) -> MarkRecord:
-    """An operator suspends it, and the person will be told. The mark of a cut is kept, for a later resume."""
+    """An operator suspends it, and the next reply says so. The mark of a cut is kept, for a later resume."""
     if marks.standing is Standing.SUSPENDED:
         return marks
     was_cut = marks.standing is Standing.RESUME_PENDING
