@@ -185,8 +185,8 @@ class Stage:
         """The last message once more."""
         return await self.gateway.chat(self._text, self.session, via=None, **headers)
 
-    async def streamed(self, text: str = "hello") -> tuple[int, list[str]]:
-        """A message whose answer is streamed: the status, and the data of each event."""
+    async def streamed(self, text: str = "hello", *, begun: asyncio.Event) -> tuple[int, list[str]]:
+        """A message whose answer is streamed: the status, and the data of each event. Sets ``begun`` at its head."""
         body = {"stream": True, "messages": [{"role": "user", "content": text}]}
         headers = {"Authorization": f"Bearer {KEY}", "X-Hermes-Session-Id": self.session or ""}
         url = f"{self.gateway.url}/v1/chat/completions"
@@ -195,6 +195,7 @@ class Stage:
             aiohttp.ClientSession() as http,
             http.post(url, json=body, headers=headers) as answer,
         ):
+            begun.set()
             events = (await answer.text()).split("\n\n")
             return answer.status, [event.removeprefix("data: ") for event in events if event]
 

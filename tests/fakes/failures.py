@@ -60,8 +60,9 @@ async def nobody_listens(stage: Stage) -> str:
 
 
 async def cut_in_a_stream(stage: Stage) -> str:
-    stage.model.script(BROKEN)
-    status, events = await stage.streamed()
+    heard = asyncio.Event()
+    stage.model.script(say("so far", end="cut", gate=heard))
+    status, events = await stage.streamed(begun=heard)
     assert '"content":"so' in "".join(events[:-1])
     assert '"code":"provider_error"' in events[-1]
     return f"{status}, the text so far, then an event with `error`: `provider_error`"
