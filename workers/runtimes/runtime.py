@@ -59,7 +59,7 @@ class Memory(Protocol):
 class Context:
     """What a runtime starts from."""
 
-    messages: Sequence[bytes]  # that the turn came with, on disk; each a chat message as JSON
+    messages: Sequence[bytes]  # that the turn came with, each a chat message as JSON
     memory: Memory
     system: str  # the text of the system message: the configured prompt, and the gateway's notes on this conversation
     resumed: bool  # the notes speak of tool calls with unknown outcomes, so their results need not

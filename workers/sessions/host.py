@@ -35,7 +35,7 @@ class TurnHost:
     """The host of one turn.
 
     Args:
-        submission: of the turn, which is on disk as running.
+        submission: of the turn, which is on disk as running, or on its way there.
         session: whose turn it is.
         feed: what the turn's listeners hear.
         line: where the session's agent stands in its chain of models.
@@ -78,7 +78,7 @@ class TurnHost:
             raise self._failed
 
     def ended(self, *, succeeded: bool) -> None:
-        """The turn's end is on disk and told, or could not be stored."""
+        """The turn's end is on disk and reported, or could not be stored."""
         self._line.turn_ended(succeeded)
         if succeeded and self._line.position > 0:
             self._session.fell_back(self._submission.turn_id, self._line.provider, self._line.model)

@@ -146,7 +146,7 @@ class TurnRun(Work):
         return _as_cut(self.cutoff)
 
     async def _is_kept(self) -> bool:
-        """Whether it is on disk, once that is known. Of one that is not, its sender knows, and nothing is kept."""
+        """Whether it is on disk, once that is known. If not, its sender got a refusal, and nothing is kept."""
         if not self.stored and self.feed.ended is None:
             self._decided = asyncio.get_running_loop().create_future()
             await self._decided
