@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from aiohttp import web
 
 WAIT_S = 20.0  # the one bound of every wait of a test for what passes here
 CONNECT_S = 5.0
+BEGINNING_LINES = 8  # of a streamed answer, that pass at once where the rest is held back
 PASSED_ON = ("authorization", "content-type", "accept")  # of a request's headers
 
 
@@ -52,6 +53,7 @@ class Tap:
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.passed: list[Passed] = []  # completions only, oldest first
+        self.rest_may_pass: asyncio.Event | None = None  # where set: what the rest of a streamed answer waits for
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -77,8 +79,9 @@ class Tap:
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
 
     def clear(self) -> None:
-        """Forget what has passed."""
+        """Forget what has passed, and hold nothing back."""
         self.passed.clear()
+        self.rest_may_pass = None
 
     @property
     def last(self) -> Passed:
@@ -127,10 +130,19 @@ class Tap:
             told = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
             response = web.StreamResponse(status=answer.status, headers=told)
             await response.prepare(request)
-            async for piece in answer.content.iter_any():
+            async for piece in self._pieces(answer.content):
                 passed.answer += piece
                 self._changed.set()
                 await response.write(piece)
         with contextlib.suppress(ConnectionResetError):
             await response.write_eof()
         return response
+
+    async def _pieces(self, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+        if self.rest_may_pass is not None:
+            for _ in range(BEGINNING_LINES):
+                yield await content.readline()
+            async with asyncio.timeout(WAIT_S):
+                await self.rest_may_pass.wait()
+        async for piece in content.iter_any():
+            yield piece

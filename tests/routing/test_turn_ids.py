@@ -49,10 +49,9 @@ FORKED = """
 import os
 from workers.turn_ids import new_turn_id
 before = new_turn_id(3)
-child = os.fork()
-print(*(new_turn_id(3) for _ in range(50)), flush=True)
-if child:
+if child := os.fork():
     os.waitpid(child, 0)
+print(*(new_turn_id(3) for _ in range(50)), flush=True)
 """
 
 
