@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import assert_never
 
 from aiohttp import web
@@ -11,13 +11,13 @@ from workers.gateway import Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import Chunks, completion, error_event
 from workers.ingress.http.connection import ClientLimits
-from workers.ingress.http.errors import JSON_TYPE, ended_without_answer, retry_after
+from workers.ingress.http.errors import ended_without_answer, retry_after
 from workers.ingress.http.events import EventStream
-from workers.ingress.http.names import MAX_MODEL_CHARS, SESSION_ID_HEADER, is_name, named, wants_to_park
+from workers.ingress.http.names import SESSION_ID_HEADER, named, wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, end_of, failed_at_once
+from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins
 from workers.turns import Delta, Ended, GatewayDraining, Parked, Reasoning, ToolProgress
 
 
@@ -55,7 +55,7 @@ class ChatRoutes:
         """Answer a request.
 
         Raises:
-            ApiError: it is not accepted.
+            ApiError: it is not accepted, or its turn gave no answer.
             ClientGone: it is, and its turn was abandoned.
         """
         request = call.request
@@ -76,20 +76,14 @@ class ChatRoutes:
             return await self._whole(turn, headers)
 
     async def _whole(self, turn: Turn, headers: dict[str, str]) -> web.Response:
-        ended = await end_of(turn)
-        if ended.state != "completed":
-            return _failed(ended, headers)
-        headers["Content-Type"] = JSON_TYPE
-        if is_name(ended.model, MAX_MODEL_CHARS):  # the provider's own words
-            headers["X-Hermes-Model"] = ended.model
+        ended = await answer_of(turn, headers)
         body = completion(turn.turn_id, int(self._clock()), ended)
         return web.Response(body=body, headers=headers)
 
     async def _stream(
         self, request: web.BaseRequest, chat: ChatRequest, turn: Turn, headers: dict[str, str]
     ) -> web.StreamResponse:
-        if (failed := await failed_at_once(turn)) is not None:
-            return _failed(failed, headers)
+        await begins(turn, headers)
         chunks = Chunks(turn.turn_id, int(self._clock()), include_usage=chat.include_usage)
         said = thought = False
         async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
@@ -117,12 +111,6 @@ class ChatRoutes:
                     case _:
                         assert_never(event)
         return stream.response
-
-
-def _failed(ended: Ended, headers: Mapping[str, str]) -> web.Response:
-    error = ended_without_answer(ended)
-    error.headers |= headers
-    return error.response()
 
 
 def _parked(parked: Parked, session_id: str | None, headers: dict[str, str]) -> web.Response:

@@ -17,7 +17,6 @@ from workers.ingress.http.names import IDEMPOTENCY_HEADER, REQUEST_ID_HEADER, SE
 CORS = web.RequestKey("CORS", dict[str, str])  # headers that an answer needs which is a stream
 PREFLIGHT_S = 600  # a browser asks again after so long
 
-_METHODS = "GET, POST, PATCH, DELETE"
 _READABLE = (
     SESSION_ID_HEADER,
     TURN_ID_HEADER,
@@ -48,12 +47,17 @@ def is_preflight(request: web.BaseRequest) -> bool:
     return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
 
 
-def preflight(request: web.BaseRequest) -> web.Response:
-    """What a page may send. A browser lets no page send more where its origin is not allowed."""
+def preflight(request: web.BaseRequest, methods: Collection[str]) -> web.Response:
+    """What a page may send. A browser lets no page send more where its origin is not allowed.
+
+    Args:
+        request: the browser's question.
+        methods: that some route answers.
+    """
     asked = request.headers.get("Access-Control-Request-Headers", "")
     headers = {
         "Server": SERVER,
-        "Access-Control-Allow-Methods": _METHODS,
+        "Access-Control-Allow-Methods": ", ".join(methods),
         "Access-Control-Max-Age": str(PREFLIGHT_S),
     }
     if len(asked) <= _MAX_NAMES_CHARS and _NAMES.fullmatch(asked):  # client libraries have many of their own

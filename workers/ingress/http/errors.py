@@ -92,8 +92,13 @@ def unknown(lost: TurnUnknown) -> ApiError:
     return ApiError(503, "turn_unknown", f"{lost} {_UNKNOWN}", headers=NOT_TO_BE_RETRIED)
 
 
-def ended_without_answer(ended: Ended) -> ApiError:
-    """A turn that failed, or was interrupted or cancelled; its tools may have acted, so no library retries it."""
+def ended_without_answer(ended: Ended, headers: Mapping[str, str] | None = None) -> ApiError:
+    """A turn that failed, or was interrupted or cancelled; its tools may have acted, so no library retries it.
+
+    Args:
+        ended: the turn's end.
+        headers: what the answer says of the turn besides.
+    """
     error = ended.error or {}
     if ended.state == "interrupted":
         status, code, text = 503, "turn_interrupted", _INTERRUPTED
@@ -101,8 +106,8 @@ def ended_without_answer(ended: Ended) -> ApiError:
         status, code, text = 400, "turn_cancelled", _CANCELLED  # 409 is sent again by several client libraries
     else:
         status, code, text = error.get("http_status", 502), error.get("code", "turn_failed"), _FAILED
-    headers = NOT_TO_BE_RETRIED | retry_after(error.get("retry_after_s"))
-    return ApiError(status, code, error.get("text") or text, param=_FIELDS.get(code), headers=headers)
+    all_headers = NOT_TO_BE_RETRIED | retry_after(error.get("retry_after_s")) | dict(headers or {})
+    return ApiError(status, code, error.get("text") or text, param=_FIELDS.get(code), headers=all_headers)
 
 
 def retry_after(seconds: float | None) -> dict[str, str]:

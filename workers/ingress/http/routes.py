@@ -126,6 +126,7 @@ class RouteTable:
                 raise ValueError(f"{declared.method} {declared.path} is declared twice")
             methods[declared.method] = declared, handler
             self.routes.append(declared)
+        self.methods = sorted({declared.method for declared in self.routes})
 
     def find(self, path: str, method: str) -> Match:
         """Who answers; where no route does, a handler that raises the 404, or the 405 with the methods allowed."""

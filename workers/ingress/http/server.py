@@ -164,7 +164,10 @@ class HttpIngress:
         if allowed is not None:
             request[CORS] = allowed
         try:
-            response = preflight(request) if allowed and is_preflight(request) else await self._answer(request)
+            if allowed and is_preflight(request):
+                response: web.StreamResponse = preflight(request, self._routes.methods)
+            else:
+                response = await self._answer(request)
         except ApiError as error:
             response = error.response()
         except ClientGone:

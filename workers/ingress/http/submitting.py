@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 
@@ -11,8 +12,16 @@ from aiohttp import web
 from workers.conversations import StatelessConversation
 from workers.gateway import Gateway, Turn
 from workers.ingress.http.connection import ClientConnection
-from workers.ingress.http.errors import SERVER, ClientGone, refused, unknown
-from workers.ingress.http.names import IDEMPOTENCY_HEADER, REQUEST_ID_HEADER, SESSION_ID_HEADER, TURN_ID_HEADER, named
+from workers.ingress.http.errors import JSON_TYPE, SERVER, ClientGone, ended_without_answer, refused, unknown
+from workers.ingress.http.names import (
+    IDEMPOTENCY_HEADER,
+    MAX_MODEL_CHARS,
+    REQUEST_ID_HEADER,
+    SESSION_ID_HEADER,
+    TURN_ID_HEADER,
+    is_name,
+    named,
+)
 from workers.ingress.http.request import ChatRequest
 from workers.ingress.http.routes import ApiCall
 from workers.session_keys import api_session
@@ -134,17 +143,39 @@ class Heard:
             self._turn.abandon()
 
 
-async def failed_at_once(turn: Turn) -> Ended | None:
-    """How a turn ended that gave no answer and said nothing before; None: it says something, or nothing yet.
+async def begins(turn: Turn, headers: Mapping[str, str]) -> None:
+    """Wait until a turn says something, or for :data:`HEAD_S`: then a stream may begin.
 
     So a model that is not there is a plain error: libraries send a stream again that begins and then fails.
+
+    Args:
+        turn: to be streamed.
+        headers: what an answer says of it.
+
+    Raises:
+        ApiError: the turn ended without an answer before it said anything.
     """
     first = await turn.peek(HEAD_S)
-    return first if isinstance(first, Ended) and first.state != "completed" else None
+    if isinstance(first, Ended) and first.state != "completed":
+        raise ended_without_answer(first, headers)
 
 
-async def end_of(turn: Turn) -> Ended:
-    """How a turn ends."""
+async def answer_of(turn: Turn, headers: dict[str, str]) -> Ended:
+    """The end of a turn that gave an answer; the headers then say that it is JSON, and which model gave it.
+
+    Raises:
+        ApiError: the turn ended without an answer.
+    """
+    ended = await _end_of(turn)
+    if ended.state != "completed":
+        raise ended_without_answer(ended, headers)
+    headers["Content-Type"] = JSON_TYPE
+    if is_name(ended.model, MAX_MODEL_CHARS):  # the provider's own words
+        headers["X-Hermes-Model"] = ended.model
+    return ended
+
+
+async def _end_of(turn: Turn) -> Ended:
     async for event in turn:
         if isinstance(event, Ended):
             return event

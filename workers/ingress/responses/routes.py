@@ -12,19 +12,19 @@ from workers.gateway import Gateway, Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import DONE
 from workers.ingress.http.connection import ClientLimits
-from workers.ingress.http.errors import JSON_TYPE, ApiError, ended_without_answer, invalid, retry_after
+from workers.ingress.http.errors import ApiError, invalid, retry_after
 from workers.ingress.http.events import EventStream
-from workers.ingress.http.names import MAX_MODEL_CHARS, SESSION_ID_HEADER, is_name, named, wants_to_park
+from workers.ingress.http.names import SESSION_ID_HEADER, named, wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, end_of, failed_at_once
+from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins
 from workers.ingress.responses.events import Event, ResponseEvents, sse
 from workers.ingress.responses.input import references
 from workers.ingress.responses.objects import begun, finished
 from workers.ingress.responses.referred import referred_items
 from workers.ingress.responses.request import ResponseRequest, parse_response
-from workers.turns import Ended, Parked
+from workers.turns import Parked
 
 
 class ResponseRoutes:
@@ -58,7 +58,7 @@ class ResponseRoutes:
         """Answer a request.
 
         Raises:
-            ApiError: it is not accepted.
+            ApiError: it is not accepted, or its turn gave no answer.
             ClientGone: it is, and its turn was abandoned.
         """
         try:
@@ -96,12 +96,7 @@ class ResponseRoutes:
     async def _whole(
         self, turn: Turn, created_at: int, echoed: Mapping[str, Any], headers: dict[str, str]
     ) -> web.Response:
-        ended = await end_of(turn)
-        if ended.state != "completed":
-            return _failed(ended, headers)
-        headers["Content-Type"] = JSON_TYPE
-        if is_name(ended.model, MAX_MODEL_CHARS):  # the provider's own words
-            headers["X-Hermes-Model"] = ended.model
+        ended = await answer_of(turn, headers)
         response = finished(turn.turn_id, created_at, echoed, ended, completed_at=int(self._clock()))
         return web.Response(body=orjson.dumps(response), headers=headers)
 
@@ -113,8 +108,7 @@ class ResponseRoutes:
         echoed: Mapping[str, Any],
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        if (failed := await failed_at_once(turn)) is not None:
-            return _failed(failed, headers)
+        await begins(turn, headers)
         events = ResponseEvents(turn.turn_id, created_at, echoed)
         async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
             await _send(stream, events.begin())
@@ -127,12 +121,6 @@ class ResponseRoutes:
 async def _send(stream: EventStream, events: Sequence[Event]) -> None:
     if events:
         await stream.send(b"".join(map(sse, events)))
-
-
-def _failed(ended: Ended, headers: Mapping[str, str]) -> web.Response:
-    error = _readable(ended_without_answer(ended))
-    error.headers |= headers
-    return error.response()
 
 
 def _readable(error: ApiError) -> ApiError:
