@@ -41,11 +41,7 @@ class Inbox:
         self.actor: LoopActor | None = None  # the strong reference that keeps the actor alive; None: it is gone
 
     def deliver(self, message: Any) -> None:
-        """Have the actor handle a message, from its own loop and without an envelope: the hot path of a turn.
-
-        Raises:
-            ActorDeadError: the actor is gone.
-        """
+        """Have the actor handle a message; see :func:`deliver`."""
         if self.actor is None:
             raise ActorDeadError("the actor is gone")
         if self._handling:
@@ -149,6 +145,17 @@ class LoopActor(pykka.Actor):
             self.on_failure(type(error), error, error.__traceback__)
         except Exception:
             log.exception("on_failure of %s failed too", self)
+
+
+def deliver(actor: pykka.ActorRef[Any], message: Any) -> None:
+    """Have a :class:`LoopActor` handle a message, from its own loop and without an envelope: the hot path of a turn.
+
+    Raises:
+        ActorDeadError: the actor is gone.
+    """
+    inbox = actor.actor_inbox
+    assert isinstance(inbox, Inbox)
+    inbox.deliver(message)
 
 
 def refuse(envelope: Any) -> None:

@@ -11,7 +11,7 @@ from typing import assert_never
 import pykka
 
 from workers.models.chain import ModelChain, ModelLine
-from workers.sessions.actor import Inbox, LoopActor
+from workers.sessions.actor import LoopActor, deliver
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.item import CutOff
 from workers.sessions.mailbox import (
@@ -130,7 +130,6 @@ class Resident:
     """
 
     __slots__ = (
-        "_inbox",
         "_on_gone",
         "active_at",
         "actor",
@@ -175,8 +174,6 @@ class Resident:
     def start_actor(self) -> None:
         """Start an actor: the first, or one that goes on with the mailbox of one that died."""
         self.actor = AgentActor.start(self)
-        assert isinstance(self.actor.actor_inbox, Inbox)
-        self._inbox = self.actor.actor_inbox
 
     def restart_actor(self) -> None:
         """Replace the actor by a fresh one. Mailbox, tools and transcript are the session's."""
@@ -193,7 +190,7 @@ class Resident:
         A session that was closed has no actor, and nothing changes in it any more.
         """
         try:
-            self._inbox.deliver(event)
+            deliver(self.actor, event)
         except pykka.ActorDeadError:
             return
 
