@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fakes.long_suite import long
 from fakes.pages import ROOT, blocks, commands, differences
 from fakes.running_gateway import BOUND_S, KEY, RunningGateway
 
@@ -123,7 +124,7 @@ async def test_the_page_on_fallbacks_shows_what_happens(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)  # five restarts, each of which tries the new start first
-@pytest.mark.parametrize("page", ["planned-restart.md", "stuck-session.md"])
+@pytest.mark.parametrize("page", ["planned-restart.md", *long("stuck-session.md")])
 async def test_the_pages_on_restarts_show_what_happens(page: str, tmp_path: Path) -> None:
     reader = Reader(tmp_path / "home", DEMO)
     async with reader.gateway:

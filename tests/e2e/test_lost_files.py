@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from fakes.long_suite import long
 from fakes.running_gateway import BOUND_S, RunningGateway
 
 from hermes_actors.wire.sharding import shard_of
@@ -85,7 +86,7 @@ def cut_to_a_page(registry: Path) -> None:
     os.truncate(registry, 4096)
 
 
-@pytest.mark.parametrize("lose", [emptied, deleted, a_directory, cut_to_a_page])
+@pytest.mark.parametrize("lose", [emptied, *long(deleted, a_directory, cut_to_a_page)])
 async def test_a_registry_that_was_lost_gets_its_sessions_back_from_the_shard_files_and_they_say_so(
     gateway: RunningGateway, lose: Callable[[Path], None]
 ) -> None:
@@ -120,6 +121,7 @@ async def test_a_registry_that_lost_its_log_in_a_crash_knows_all_sessions_again(
     assert await said(gateway, "s3") == ["hello from s3", "go on"]
 
 
+@pytest.mark.long
 async def test_an_older_registry_that_was_put_back_is_completed(gateway: RunningGateway, tmp_path: Path) -> None:
     await gateway.say("hello from s0", "s0")
     await gateway.stop()
@@ -161,7 +163,7 @@ def garbage(file: Path) -> None:
         opened.write(b"\xde\xad" * 50)
 
 
-@pytest.mark.parametrize("lose", [emptied, deleted, a_directory, garbage])
+@pytest.mark.parametrize("lose", [deleted, *long(emptied, a_directory, garbage)])
 async def test_sessions_of_a_shard_that_was_lost_say_so_once_and_others_do_not(
     gateway: RunningGateway, lose: Callable[[Path], None]
 ) -> None:
@@ -199,7 +201,7 @@ def overwritten(log: Path) -> None:
         opened.write(b"\xff" * 5000)  # more than a page
 
 
-@pytest.mark.parametrize("lose", [unlinked, halved, overwritten])
+@pytest.mark.parametrize("lose", [halved, *long(unlinked, overwritten)])
 async def test_sessions_of_a_shard_whose_log_was_lost_in_a_crash_say_so(
     gateway: RunningGateway, lose: Callable[[Path], None]
 ) -> None:
@@ -219,6 +221,7 @@ async def test_sessions_of_a_shard_whose_log_was_lost_in_a_crash_say_so(
     assert MISSING not in reply
 
 
+@pytest.mark.long
 async def test_logs_that_are_deleted_with_their_indexes_are_noticed_too(gateway: RunningGateway) -> None:
     await talk(gateway)
     await crash(gateway)

@@ -294,8 +294,8 @@ def leave_rubbish(home: Home) -> None:
     ("content", "fault"),
     [
         pytest.param(b'{"version":1,"sessions":{"api:d', None, id="corrupt"),
-        pytest.param(b'{"version":2,"sessions":{}}', "newer", id="newer"),
-        pytest.param(None, "cannot be read", id="a directory"),
+        pytest.param(b'{"version":2,"sessions":{}}', "newer", id="newer", marks=pytest.mark.long),
+        pytest.param(None, "cannot be read", id="a directory", marks=pytest.mark.long),
     ],
 )
 @pytest.mark.asyncio(loop_scope="module")

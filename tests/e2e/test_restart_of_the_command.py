@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import pytest
 from fakes.running_gateway import BOUND_S, POLL_S, RunningGateway
 
 LOOKS = 20
@@ -58,6 +59,7 @@ async def test_people_go_on_over_a_restart_of_the_same_process(demo: RunningGate
     assert alive == []
 
 
+@pytest.mark.long
 async def test_the_command_has_no_more_open_after_two_restarts_than_after_one(demo: RunningGateway) -> None:
     await demo.ctl("restart")
     await demo.until(demo._is_ready, "the second life")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from fakes.long_suite import long
 from fakes.model_server import ModelServer
 from fakes.restarted import REASONS, Kind, Restarted, restartable
 
@@ -21,12 +22,14 @@ async def model() -> AsyncIterator[ModelServer]:
 
 # -- three cuts, of one kind or mixed ---------------------------------------------------------------------------------
 
-STORIES: Sequence[tuple[Kind, Kind, Kind]] = (
-    ("restart", "restart", "restart"),
-    ("crash", "crash", "crash"),
-    ("kill", "kill", "kill"),
-    ("crash", "restart", "stop"),
+STORIES = (
     ("stop", "kill", "restart"),
+    *long(
+        ("restart", "restart", "restart"),
+        ("crash", "crash", "crash"),
+        ("kill", "kill", "kill"),
+        ("crash", "restart", "stop"),
+    ),
 )
 
 
