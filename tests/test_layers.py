@@ -154,6 +154,7 @@ def test_the_mcp_sdk_is_imported_by_the_tools_alone(path: Path) -> None:
         "workers/sessions/item.py",
         "workers/sessions/mailbox.py",
         "workers/sessions/passivation.py",
+        "workers/sessions/resending.py",
     ],
 )
 def test_the_decisions_of_a_turn_are_pure(path: str) -> None:

@@ -122,13 +122,17 @@ class NumberedEvent:
 
 @dataclass(slots=True, kw_only=True)
 class PastTurn:
-    """A turn of a transcript, as a later request to the model carries it. Only what is measured of it ever changes."""
+    """A turn of a transcript, as a later request to the model carries it.
+
+    Nothing of it ever changes but what is measured of it, and whether a caller heard its end.
+    """
 
     turn_id: str  # empty for a summary of earlier turns
     state: TurnState  # of one that failed a provider may refuse the messages again and again; then they are left out
     rows: Sequence[bytes]  # chat messages as JSON, in order
     own_fault: bool = False  # failed because of its own content; must not be sent again
-    ended_at: float | None = None  # seconds since the epoch; None where it has no end, or was not read from the disk
+    ended_at: float | None = None  # seconds since the epoch; None where it has no end
+    unheard: bool = False  # its callers were gone when it ended, as far as this worker knows
     size: int = field(default=-1, init=False, repr=False, compare=False)  # see workers.models.context; -1: unknown
     is_plain: bool | None = field(default=None, init=False, repr=False, compare=False)  # see workers.models.messages
 

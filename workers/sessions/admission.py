@@ -14,13 +14,14 @@ import structlog
 
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.refusals import RefusalCode
-from workers.runtimes.transcript import brings_results, came_with, results_in, waiting_calls
+from workers.runtimes.transcript import brings_results, results_in, waiting_calls
 from workers.sessions.agent import Resident
 from workers.sessions.client_tools import no_such_call
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
 from workers.sessions.commands import Command, command_in
 from workers.sessions.feed import TurnFeed
 from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.resending import Recognised, SameTurn, recognise
 from workers.sessions.residents import Residents
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
@@ -34,7 +35,7 @@ from workers.turn_errors import (
     unstored_end,
     waiting_error,
 )
-from workers.turns import Ended, Parked, Refusal, Submission
+from workers.turns import Ended, Parked, Refusal, Submission, TurnState
 
 log = structlog.get_logger(__name__)
 
@@ -210,8 +211,13 @@ class Admission:
     async def _mail(self, command: Command, submission: Submission, shard: OwnedShard) -> TurnFeed:
         """A command that waits for its turn; it is not on disk, what it begins may be."""
         resident = await self._room(submission, shard, parkable=False)
-        if (before := resident.mailbox.items.get(submission.turn_id)) is not None:  # handed over again meanwhile
+        items = resident.mailbox.items
+        if (before := items.get(submission.turn_id)) is not None:  # handed over again meanwhile
             return before.feed
+        if submission.idempotency_key is None:
+            same = recognise(submission.messages, items.values(), None, now=time.time())
+            if isinstance(same, SameTurn):
+                return items[same.turn_id].feed
         run = CommandRun(submission, command)
         self._count_in(resident, run)
         return run.feed
@@ -221,47 +227,64 @@ class Admission:
         resident = await self._room(submission, shard, parkable=True)
         if (before := resident.mailbox.items.get(submission.turn_id)) is not None:  # handed over again meanwhile
             return before.feed
-        if brings_results(submission.messages) and not submission.stateless:
-            had = await self._results_again(resident, submission, shard)
-            if had is not None:
-                return had
+        place = None
+        if not submission.stateless:
+            recognised = self._recognised(resident, submission)
+            if isinstance(recognised, SameTurn):
+                return await self._again(resident, recognised.turn_id, shard)
+            if recognised is not None:
+                place = recognised.turn_id
+                await resident.session.store_unstored()
+        return await self._new_turn(resident, submission, place)
+
+    async def _new_turn(self, resident: Resident, submission: Submission, instead_of: str | None) -> TurnFeed:
         mailbox, session = resident.mailbox, resident.session
         feed = TurnFeed(submission.turn_id, submission.fingerprint)
-        run = TurnRun(submission, feed, queued=bool(mailbox.items) or mailbox.paused)
+        queued = bool(mailbox.items) or mailbox.paused or instead_of is not None
+        run = TurnRun(submission, feed, queued=queued)
         self._count_in(resident, run)  # before its commit, so that the session is neither overfilled nor passivated
         try:  # where nothing is before it, it begins meanwhile: the model may be asked for a turn that is not kept
-            await session.store.admit(submission, session.session_id, "queued" if run.queued else "running")
+            state: TurnState = "queued" if queued else "running"
+            await session.store.admit(submission, session.session_id, state, instead_of=instead_of)
         except asyncio.CancelledError:
-            self._sessions.background.start(self._admitted_alone(resident, run))
+            self._sessions.background.start(self._admitted_alone(resident, run, instead_of))
             raise
         except StoreFailed as error:
             self._not_admitted(resident, run, error)
             raise
         point("turn.admitted")
-        resident.stored(run)
-        run.decided()
+        _admitted(resident, run, instead_of)
         return feed
 
-    async def _results_again(self, resident: Resident, submission: Submission, shard: OwnedShard) -> TurnFeed | None:
-        """The turn that has the same results of a client's tools: a call is answered once, so they were sent again.
+    def _recognised(self, resident: Resident, submission: Submission) -> Recognised:
+        """What a message repeats. Its ``Idempotency-Key`` says so itself, but not of the results of a client's tools.
 
         Raises:
-            Refusal: ``no_such_call``; no call waits for one of them.
+            Refusal: ``no_such_call``; no call waits for one of the results that it brings.
         """
-        for work in resident.mailbox.items.values():
-            if work.submission.messages == submission.messages:
-                return work.feed
-        past = resident.session.past
-        waiting = waiting_calls(past)
-        missing = [call_id for call_id in results_in(submission.messages) if call_id not in waiting]
-        if not missing:
+        messages, past = submission.messages, resident.session.past
+        brings = brings_results(messages)
+        if submission.idempotency_key is not None and not brings:
             return None
         last = past[-1] if past else None
-        if last is not None and last.state == "completed" and came_with(last.rows) == submission.messages:
-            row = await shard.store.turn(last.turn_id)
-            if row is not None:
-                return await self.feed_of(row, shard)
-        raise Refusal(RefusalCode.NO_SUCH_CALL, no_such_call(missing))
+        recognised = recognise(messages, resident.mailbox.items.values(), last, now=time.time())
+        if recognised is None and brings:
+            waiting = waiting_calls(past)
+            missing = [call_id for call_id in results_in(messages) if call_id not in waiting]
+            if missing:
+                raise Refusal(RefusalCode.NO_SUCH_CALL, no_such_call(missing))
+        return recognised
+
+    async def _again(self, resident: Resident, turn_id: str, shard: OwnedShard) -> TurnFeed:
+        """The feed of a turn whose message came again: it lives, or its end is on disk or owed to it."""
+        work = resident.mailbox.items.get(turn_id)
+        if work is not None:
+            return work.feed
+        resident.session.past[-1].unheard = False  # its caller hears it now
+        row = await shard.store.turn(turn_id)
+        if row is None:
+            raise Refusal(RefusalCode.SHARD_UNAVAILABLE, "The session was deleted just now.", SHARD_RETRY_AFTER_S)
+        return await self.feed_of(row, shard)
 
     def _count_in(self, resident: Resident, work: Work) -> None:
         submission = work.submission
@@ -287,7 +310,7 @@ class Admission:
             raise Refusal(RefusalCode.MAILBOX_FULL, why, MAILBOX_RETRY_AFTER_S)
         return resident
 
-    async def _admitted_alone(self, resident: Resident, run: TurnRun) -> None:
+    async def _admitted_alone(self, resident: Resident, run: TurnRun, instead_of: str | None) -> None:
         """The caller went away during the commit, which goes on: what it brought to disk is a turn like any other."""
         try:
             row = await resident.session.store.turn(run.turn_id)
@@ -298,8 +321,7 @@ class Admission:
             self._not_admitted(resident, run, StoreFailed("it was not stored"))
         else:
             run.feed.abandon()
-            resident.stored(run)
-            run.decided()
+            _admitted(resident, run, instead_of)
 
     def _not_admitted(self, resident: Resident, run: TurnRun, error: StoreFailed) -> None:
         session = resident.session
@@ -310,6 +332,14 @@ class Admission:
             run.decided()
         else:
             resident.gone(run)
+
+
+def _admitted(resident: Resident, run: TurnRun, instead_of: str | None) -> None:
+    """A turn is on disk; the one whose place it took is in the transcript no more."""
+    if instead_of is not None:
+        resident.session.retracted(instead_of)
+    resident.stored(run)
+    run.decided()
 
 
 def _handle(submission: Submission) -> tuple[str, str]:

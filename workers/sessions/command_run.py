@@ -175,6 +175,7 @@ class RetriedTurn(TurnRun):
     def __init__(self, submission: Submission, feed: TurnFeed, last: PastTurn) -> None:
         super().__init__(replace(submission, messages=came_with(last.rows)), feed, queued=False)
         self._last = last
+        self.sent = submission.messages
 
     async def perform(self, session: Session, agent_config: AgentConfig, line: ModelLine) -> Work | None:
         try:
@@ -184,7 +185,7 @@ class RetriedTurn(TurnRun):
             self.feed.end(answer(self.submission, session.session_id, "failed", "", store_error()))
             return None
         self.stored = True
-        session.past.pop()
+        session.retracted(self._last.turn_id)
         return await super().perform(session, agent_config, line)
 
     async def interrupt(self, session: Session) -> None:

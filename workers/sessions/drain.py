@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 SEAL_TIMEOUT_S = 10.0  # for the cut to come after the seal: the supervisor's commit in between takes far less
 CUT_TIMEOUT_S = 5.0  # for a cut turn to commit its end
 RESTART_S = 5.0  # what a planned restart takes after its drain, generously
-HELD_RETRY_AFTER_S = 30.0  # it is not known when a held gateway goes on
+HELD_RETRY_AFTER_S = 5.0  # it is not known when a held gateway goes on; libraries wait so long without a word
 LONGEST_RETRY_AFTER_S = 300.0
 
 

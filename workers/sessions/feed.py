@@ -14,6 +14,12 @@ Listener = Callable[[TurnEvent], None]
 Reader = Callable[[NumberedEvent], None]
 
 
+class _Listening(NamedTuple):
+    listener: Listener
+    stream: bool  # it hears more than the end
+    caller: bool  # it sent the turn's message
+
+
 class _AnswerStart(NamedTuple):
     """Where an answer of the model begins in what the turn said, thought and called so far."""
 
@@ -37,6 +43,7 @@ class TurnFeed:
         "_seq",
         "_texts",
         "_thoughts",
+        "caller_left",
         "ended",
         "fingerprint",
         "on_abandoned",
@@ -48,7 +55,8 @@ class TurnFeed:
         self.fingerprint = fingerprint
         self.ended: Ended | None = None
         self.on_abandoned: Callable[[], None] | None = None  # its last listener left
-        self._listeners: list[tuple[Listener, bool]] = []
+        self.caller_left = False  # the connections of all its callers are gone
+        self._listeners: list[_Listening] = []
         self._texts: list[str] = []
         self._kept = 0  # of the texts: what was said before the answer that comes now
         self._thoughts: list[str] = []
@@ -111,8 +119,8 @@ class TurnFeed:
     def send_away(self, ended: Ended) -> None:
         """Let no listener wait for the turn any longer, though it is not over; those who come later wait."""
         listeners, self._listeners = self._listeners, []
-        for listener, _ in listeners:
-            listener(ended)
+        for entry in listeners:
+            entry.listener(ended)
         self.abandon()
 
     def end(self, ended: Ended) -> None:
@@ -120,8 +128,8 @@ class TurnFeed:
         if self.ended is not None:
             return
         self.ended = ended
-        for listener, _ in self._listeners:
-            listener(ended)
+        for entry in self._listeners:
+            entry.listener(ended)
         self._listeners.clear()
 
     def listen(self, listener: Listener, *, stream: bool) -> None:
@@ -136,7 +144,8 @@ class TurnFeed:
             self._heard = self._heard or len(self._texts) > self._kept
         if stream and self._draining is not None:
             listener(self._draining)
-        self._listeners.append((listener, stream))
+        self._listeners.append(_Listening(listener, stream, caller=True))
+        self.caller_left = False
 
     def numbering(self, reader: Reader) -> Listener:
         """A listener that passes events on as they happen, with their numbers; for :meth:`read`."""
@@ -159,7 +168,7 @@ class TurnFeed:
         self._heard = self._heard or len(self._texts) > self._kept
         if self._draining is not None:
             listener(self._draining)
-        self._listeners.append((listener, True))
+        self._listeners.append(_Listening(listener, stream=True, caller=False))
 
     def _seq_of(self, event: TurnEvent) -> int:
         """The number of an event that happens now."""
@@ -178,18 +187,19 @@ class TurnFeed:
 
     def leave(self, listener: Listener) -> None:
         """Hear no more."""
-        self._listeners = [entry for entry in self._listeners if entry[0] != listener]
+        self._listeners = [entry for entry in self._listeners if entry.listener != listener]
         self.abandon()
 
     def abandon(self) -> None:
         """The caller for whom the turn was accepted went away; without other listeners it is abandoned."""
+        self.caller_left = not any(entry.caller for entry in self._listeners)
         if not self._listeners and self.ended is None and self.on_abandoned is not None:
             self.on_abandoned()
 
     def _tell(self, event: TurnEvent) -> bool:
         """Tell those who stream; whether there is any."""
         heard = False
-        for listener, stream in self._listeners:
+        for listener, stream, _ in self._listeners:
             if stream:
                 listener(event)
                 heard = True

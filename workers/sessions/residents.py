@@ -222,6 +222,7 @@ class Residents:
             session.toolbox = self._new_toolbox(session.key)
             for submission in self.backlog.claim(session.shard.number, session.key):
                 feed = TurnFeed(submission.turn_id, submission.fingerprint)
+                feed.abandon()  # its callers were those of an earlier owner
                 resident.count_in(TurnRun(submission, feed, queued=True, stored=True))
             if resident.mailbox.items:
                 self.touch(resident)

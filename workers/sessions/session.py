@@ -127,6 +127,11 @@ class Session:
         if self._on_ended is not None:
             self._on_ended(submission, feed, ended)
 
+    def retracted(self, turn_id: str) -> None:
+        """Another turn took the place of this one, which was the last: it is in the transcript no more."""
+        if self.past and self.past[-1].turn_id == turn_id:
+            self.past.pop()
+
     # -- its name and its marks -------------------------------------------------------------------------------------
     async def find(self, principal: str) -> None:
         """Ask which transcript its key points to, and read it.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -208,8 +210,7 @@ class TurnRun(Work):
         if outcome.error is not None and not session.failed_before:  # the first of a row is enough for the log
             _log_failure(session, outcome.error, ended)
         rows = (*self.submission.messages, *host.rows.sent, *last)
-        past = PastTurn(turn_id=ended.turn_id, state=finish.state, own_fault=outcome.own_fault, rows=rows)
-        session.ended(past, self.submission, self.feed, ended)
+        session.ended(self._past(finish.state, rows, own_fault=outcome.own_fault), self.submission, self.feed, ended)
 
     def _tell_store_failed(self, session: Session, error: StoreFailed) -> None:
         """Report no success over lost state; what is reported is stored as soon as that works again."""
@@ -219,11 +220,16 @@ class TurnRun(Work):
         self.feed.end(ended)
         sent = self._host.rows.sent
         rows = (*self.submission.messages, *sent, *closing(sent))
-        session.ended(
-            PastTurn(turn_id=ended.turn_id, state="failed", own_fault=False, rows=rows),
-            self.submission,
-            self.feed,
-            ended,
+        session.ended(self._past("failed", rows), self.submission, self.feed, ended)
+
+    def _past(self, state: TurnState, rows: Sequence[bytes], *, own_fault: bool = False) -> PastTurn:
+        return PastTurn(
+            turn_id=self.submission.turn_id,
+            state=state,
+            rows=rows,
+            own_fault=own_fault,
+            ended_at=time.time(),
+            unheard=self.caller_left,
         )
 
 

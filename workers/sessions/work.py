@@ -21,7 +21,13 @@ class Work(Item, ABC):
         super().__init__(submission.turn_id, queued=queued, stored=stored)
         self.submission = submission
         self.feed = feed
+        self.sent = submission.messages  # as its caller sent them
         self.since = time.time()  # when it was counted in, or started
+
+    @property
+    def caller_left(self) -> bool:
+        """Whether the connections of all its callers are gone."""
+        return self.feed.caller_left
 
     @property
     def aborted(self) -> Aborted:
