@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from workers.conversations import StatelessConversation
-from workers.turns import NumberedEvent, Submission, TurnEvent
+from workers.turns import NumberedEvent, Submission, TurnEvent, TurnView
 
 
 class Turn(Protocol):
@@ -87,6 +87,13 @@ class Gateway(Protocol):
             principal: whose turn.
             turn_id: which, as :meth:`submit` named it.
             after: the number of the last message that was heard whole; 0 for all. The end comes in any case.
+
+        Raises:
+            Refusal: ``turn_not_found``; ``shard_unavailable``.
+        """
+
+    async def describe_turn(self, principal: str, turn_id: str) -> TurnView:
+        """How a turn is.
 
         Raises:
             Refusal: ``turn_not_found``; ``shard_unavailable``.

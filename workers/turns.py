@@ -120,6 +120,18 @@ class NumberedEvent:
     event: TurnEvent
 
 
+@message("turn_view")
+class TurnView:
+    """How a turn is."""
+
+    turn_id: str
+    key: str  # of its session
+    stateless: bool
+    state: TurnState
+    created_at: float  # seconds since the epoch
+    ended: Ended | None  # where its state is a final one
+
+
 @dataclass(slots=True, kw_only=True)
 class PastTurn:
     """A turn of a transcript, as a later request to the model carries it.

@@ -11,7 +11,7 @@ from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import StatelessConversation
 from workers.gateway import SessionView, TranscriptPage, TurnReading
 from workers.turn_ids import new_turn_id
-from workers.turns import Ended, NumberedEvent, Parked, Refusal, Submission, TurnEvent, TurnUnknown
+from workers.turns import Ended, NumberedEvent, Parked, Refusal, Submission, TurnEvent, TurnUnknown, TurnView
 
 
 def completed(text: str = "hello", **fields: Any) -> Ended:
@@ -115,6 +115,9 @@ class FakeGateway:
         self.parks = False  # keeps the messages that want that
         self.earlier_turn: str | None = None  # the turn that an Idempotency-Key names
         self.kept: dict[str, tuple[TurnEvent, ...]] = {}  # by turn: what it said
+        self.views: dict[str, TurnView] = {}  # by turn
+        self.stopped: list[str] = []
+        self.read_after: list[int] = []
         self.sessions: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
         self.submissions: list[Submission] = []
@@ -155,10 +158,18 @@ class FakeGateway:
     async def attach(self, principal: str, turn_id: str, after: int) -> TurnReading:
         if turn_id not in self.kept:
             raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such turn.")
+        self.read_after.append(after)
         return FakeReading(turn_id, self.kept[turn_id])
 
     async def stop(self, principal: str, turn_id: str) -> bool:
-        raise NotImplementedError  # no route stops turns
+        view = await self.describe_turn(principal, turn_id)
+        self.stopped.append(turn_id)
+        return view.ended is None
+
+    async def describe_turn(self, principal: str, turn_id: str) -> TurnView:
+        if turn_id not in self.views:
+            raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such turn.")
+        return self.views[turn_id]
 
     async def conversation_key(self, conversation: StatelessConversation) -> str:
         self.conversations.append(conversation)

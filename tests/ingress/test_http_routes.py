@@ -107,7 +107,7 @@ def test_two_handlers_of_one_route_are_a_mistake() -> None:
 def test_capabilities_are_what_the_routes_declare() -> None:
     offered = capabilities(RouteTable(Runs()).routes)
 
-    assert offered["features"] == {"responses_api": False, "run_submission": True}
+    assert offered["features"] == {"run_submission": True}
     assert offered["endpoints"] == {"run": {"method": "GET", "path": "/v1/runs/{run}"}}
 
 
@@ -125,11 +125,18 @@ async def test_the_capabilities_of_the_api() -> None:
         "idempotency": True,
         "responses_api": True,
         "responses_streaming": True,
-        "run_submission": False,
+        "run_submission": True,
+        "run_status": True,
+        "run_events_sse": True,
+        "run_stop": True,
     }
     assert offered["endpoints"] == {
         "chat_completions": {"method": "POST", "path": "/v1/chat/completions"},
         "responses": {"method": "POST", "path": "/v1/responses"},
+        "runs": {"method": "POST", "path": "/v1/runs"},
+        "run_status": {"method": "GET", "path": "/v1/runs/{id}"},
+        "run_events": {"method": "GET", "path": "/v1/runs/{id}/events"},
+        "run_stop": {"method": "POST", "path": "/v1/runs/{id}/stop"},
         "models": {"method": "GET", "path": "/v1/models"},
         "sessions": {"method": "GET", "path": "/api/sessions"},
         "session": {"method": "GET", "path": "/api/sessions/{id}"},

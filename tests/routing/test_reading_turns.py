@@ -145,7 +145,7 @@ async def test_a_turn_with_an_id_of_an_earlier_release_is_found(cluster: Cluster
 async def test_a_turn_that_does_not_exist_is_not_found(cluster: Cluster, turn_id: str) -> None:
     router = cluster.nodes[0].router
 
-    for asked in (router.attach(ME, turn_id, 0), router.stop(ME, turn_id)):
+    for asked in (router.attach(ME, turn_id, 0), router.stop(ME, turn_id), router.describe_turn(ME, turn_id)):
         with pytest.raises(Refusal) as refused:
             await asked
         assert refused.value.code == "turn_not_found"
@@ -156,7 +156,8 @@ async def test_a_turn_of_another_principal_does_not_exist(cluster: Cluster, owne
     router, sent = cluster.nodes[0].router, sent_to(cluster, owner)
     await ended(await router.submit(sent, stream=False))
 
-    for asked in (router.attach("eve", sent.turn_id, 0), router.stop("eve", sent.turn_id)):
+    turn_id = sent.turn_id
+    for asked in (router.attach("eve", turn_id, 0), router.stop("eve", turn_id), router.describe_turn("eve", turn_id)):
         with pytest.raises(Refusal) as refused:
             await asked
         assert refused.value.code == "turn_not_found"
@@ -174,6 +175,22 @@ async def test_a_turn_is_stopped_by_its_id(cluster: Cluster, owner: int) -> None
     assert (await ended(turn)).state == "cancelled"
     await at_rest(cluster.nodes[owner], sent)
     assert not await router.stop(ME, sent.turn_id)
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+async def test_how_a_turn_is_can_be_asked_at_any_worker(cluster: Cluster, owner: int) -> None:
+    bench, router, sent = cluster.nodes[owner].bench, cluster.nodes[0].router, sent_to(cluster, owner)
+    bench.model.gate.clear()
+    turn = await router.submit(sent, stream=False)
+
+    running = await router.describe_turn(ME, sent.turn_id)
+    bench.model.gate.set()
+    end = await ended(turn)
+    over = await router.describe_turn(ME, sent.turn_id)
+
+    assert (running.state, running.ended, running.key) == ("running", None, sent.key)
+    assert (over.state, over.ended) == ("completed", end)
+    assert over.created_at == running.created_at
 
 
 @pytest.mark.parametrize("owner", [0, 1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -10,6 +9,7 @@ import orjson
 import pytest
 from fakes.model_failures import failed
 from fakes.sessions import Bench, end_of, text_reply, tool_reply
+from fakes.virtual_time import time_passes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -227,7 +227,7 @@ async def test_a_message_takes_no_place_where_its_commit_fails(bench: Bench) -> 
 async def test_the_same_words_two_minutes_after_a_failure_are_a_new_turn(bench: Bench) -> None:
     bench.model.script = [failed(status=500)]
     await bench.talk("hello")
-    await asyncio.sleep(FAILED_S)
+    await time_passes(FAILED_S)
 
     await bench.talk("hello")
 
@@ -262,7 +262,7 @@ async def test_an_answer_that_no_caller_heard_is_given_to_the_message_when_it_co
     listening(feed).abandon()
     bench.model.gate.set()
     await bench.model.until_asked(1)
-    await asyncio.sleep(1)
+    await time_passes(1)
 
     again = await bench.talk("hello")
     new = await bench.talk("hello")

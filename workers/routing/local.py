@@ -13,6 +13,7 @@ from workers.routing.messages import (
     ClaimConversation,
     DeleteSession,
     DescribeSession,
+    DescribeTurn,
     OfferConversation,
     ReadTranscript,
     ReadTurn,
@@ -22,7 +23,7 @@ from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.rereading import cancel_turn, readable, turn_of
+from workers.sessions.rereading import cancel_turn, readable, turn_of, view_of
 from workers.sessions.residents import Residents
 from workers.store.shard import StoreFailed
 from workers.turn_errors import STORE_FAILED_WORDS
@@ -85,6 +86,8 @@ class LocalShards:
                 return await self._sessions.messages(request.key, shard, request.after, request.limit)
             case DeleteSession():
                 return await self._sessions.delete(request.key, shard)
+            case DescribeTurn():
+                return view_of(await turn_of(request.principal, request.turn_id, shard), shard)
             case CancelTurn():
                 row = await turn_of(request.principal, request.turn_id, shard)
                 return await cancel_turn(row, shard, self._admission, self._sessions)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.tags import message
 from workers.gateway import SessionView, TranscriptPage
-from workers.turns import NumberedEvent, Submission, TurnEvent
+from workers.turns import NumberedEvent, Submission, TurnEvent, TurnView
 
 R = TypeVar("R")
 
@@ -62,6 +62,14 @@ class OfferConversation(ShardRequest[None]):
 @message("cancel_turn")
 class CancelTurn(ShardRequest[bool]):
     """Cancel a turn of a principal. The result: whether it was not over."""
+
+    principal: str
+    turn_id: str
+
+
+@message("describe_turn")
+class DescribeTurn(ShardRequest[TurnView]):
+    """How a turn of a principal is."""
 
     principal: str
     turn_id: str

@@ -27,6 +27,7 @@ from workers.routing.messages import (
     ClaimConversation,
     DeleteSession,
     DescribeSession,
+    DescribeTurn,
     Hello,
     OfferConversation,
     ReadTranscript,
@@ -41,7 +42,7 @@ from workers.routing.storing import Storing
 from workers.session_keys import named_conversation, new_conversation
 from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turn_ids import new_turn_id, shard_of_turn
-from workers.turns import NumberedEvent, Refusal, Submission, TurnError, TurnUnknown
+from workers.turns import NumberedEvent, Refusal, Submission, TurnError, TurnUnknown, TurnView
 
 log = structlog.get_logger(__name__)
 
@@ -130,6 +131,10 @@ class Router:
         wanted = ReadTurn(principal=turn.principal, turn_id=turn.turn_id, after=turn.seq)
         pending = PendingTurn(submission=wanted, turn=turn, stream=True)
         await self._at_turn(turn.turn_id, lambda number, owner: owner.submit(number, pending, again=False))
+
+    async def describe_turn(self, principal: str, turn_id: str) -> TurnView:
+        wanted = DescribeTurn(principal=principal, turn_id=turn_id)
+        return await self._at_turn(turn_id, lambda number, owner: owner.ask(number, wanted))
 
     async def stop(self, principal: str, turn_id: str) -> bool:
         wanted = CancelTurn(principal=principal, turn_id=turn_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -16,7 +16,7 @@ from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Residents
 from workers.store.shard import TurnRow
 from workers.turn_errors import stopped_error
-from workers.turns import Ended, Refusal
+from workers.turns import Ended, Refusal, TurnState, TurnView
 
 
 async def turn_of(principal: str, turn_id: str, shard: OwnedShard) -> TurnRow:
@@ -30,6 +30,20 @@ async def turn_of(principal: str, turn_id: str, shard: OwnedShard) -> TurnRow:
     if row is None or row.submission.principal != principal:
         raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such turn.")
     return row
+
+
+def view_of(row: TurnRow, shard: OwnedShard) -> TurnView:
+    """How a turn is, whose end may be owed to the disk."""
+    submission = row.submission
+    ended = row.ended or shard.unstored.end_of(submission)
+    return TurnView(
+        turn_id=submission.turn_id,
+        key=submission.key,
+        stateless=submission.stateless,
+        state=row.state if ended is None else cast("TurnState", ended.state),
+        created_at=row.created_at,
+        ended=ended,
+    )
 
 
 async def readable(row: TurnRow, shard: OwnedShard, admission: Admission) -> TurnFeed:

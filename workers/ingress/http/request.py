@@ -78,7 +78,15 @@ def parse_chat(body: bytes) -> ChatRequest:
     Raises:
         ApiError: 400, with the field it is about.
     """
-    request = json_object(body)
+    return chat_request(json_object(body))
+
+
+def chat_request(request: Mapping[str, Any]) -> ChatRequest:
+    """Check the object that a body is.
+
+    Raises:
+        ApiError: 400, with the field it is about.
+    """
     _refuse_unsupported(request)
     stream = _flag(request, "stream")
     options = request.get("stream_options") or {}

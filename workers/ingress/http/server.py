@@ -25,6 +25,7 @@ from workers.ingress.http.service import ServiceRoutes
 from workers.ingress.http.sessions import SessionRoutes
 from workers.ingress.http.submitting import Submitter
 from workers.ingress.responses.routes import ResponseRoutes
+from workers.ingress.runs.routes import RunRoutes
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +74,10 @@ class HttpIngress:
         responses = self._responses = ResponseRoutes(
             gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
-        self._routes = RouteTable(chat, responses, service, SessionRoutes(gateway))
+        runs = self._runs = RunRoutes(
+            gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
+        )
+        self._routes = RouteTable(chat, responses, runs, service, SessionRoutes(gateway))
         self._gateway = gateway
         self._closing = False
         self._server: web.Server | None = None
@@ -99,7 +103,9 @@ class HttpIngress:
         self._apply(config)
 
     def _apply(self, config: ApiServerConfig) -> None:
-        self._max_body_bytes = self._chat.max_body_bytes = self._responses.max_body_bytes = config.max_body_bytes
+        self._max_body_bytes = config.max_body_bytes
+        for part in (self._chat, self._responses, self._runs):
+            part.max_body_bytes = config.max_body_bytes
         self._submitter.drops_sampling = config.sampling_parameters == "drop"
         self._origins = frozenset(config.cors_origins)
 

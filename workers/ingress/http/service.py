@@ -11,8 +11,6 @@ from workers.ingress.http.completion import MODEL
 from workers.ingress.http.replies import listing, reply
 from workers.ingress.http.routes import ApiCall, Route, route
 
-OF_OTHERS = ("responses_api", "run_submission")  # features of related gateways that clients ask for
-
 
 class ServiceRoutes:
     """The routes about the service itself.
@@ -78,7 +76,7 @@ def capabilities(routes: Sequence[Route]) -> dict[str, Any]:
         "platform": "hermes-actors",
         "model": MODEL,
         "auth": {"type": "bearer", "required": True},
-        "features": dict.fromkeys(OF_OTHERS, False) | features,
+        "features": features,
         "endpoints": {
             declared.endpoint: {"method": declared.method, "path": declared.path}
             for declared in routes

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from workers.gateway import Gateway
-from workers.ingress.http.errors import ApiError, invalid, refused
+from workers.ingress.http.errors import ApiError, invalid
 from workers.ingress.http.names import is_session_id
 from workers.ingress.http.replies import listing, reply
 from workers.ingress.http.routes import ApiCall, route
+from workers.ingress.http.submitting import refusals_told
 from workers.session_keys import api_session, api_session_id
-from workers.turns import Refusal
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
@@ -37,14 +36,14 @@ class SessionRoutes:
         after = query.get("after") or None
         if after is not None and len(after) > MAX_CURSOR_CHARS:
             raise invalid("after", "`after` must be the `next` of the page before.")
-        with _refusals_told():
+        with refusals_told():
             sessions, cursor = await self._gateway.list_sessions(call.principal, after, _limit(query))
         return listing([_session(call.principal, session) for session in sessions], cursor)
 
     @route("GET", "/api/sessions/{id}", endpoint="session")
     async def show(self, call: ApiCall) -> web.Response:
         """One session."""
-        with _refusals_told():
+        with refusals_told():
             session = await self._gateway.describe_session(_key(call))
         return reply(_session(call.principal, session))
 
@@ -52,24 +51,16 @@ class SessionRoutes:
     async def messages(self, call: ApiCall) -> web.Response:
         """A page of a transcript, oldest first."""
         key, query = _key(call), _query(call)
-        with _refusals_told():
+        with refusals_told():
             page = await self._gateway.session_messages(key, _number(query, "after", 0), _limit(query))
         return listing(page["messages"], page["next"])
 
     @route("DELETE", "/api/sessions/{id}", endpoint="session_delete")
     async def delete(self, call: ApiCall) -> web.Response:
         """Cancel what runs in a session, and drop it."""
-        with _refusals_told():
+        with refusals_told():
             await self._gateway.delete_session(_key(call))
         return reply({"id": call.parameters["id"], "object": "session.deleted", "deleted": True})
-
-
-@contextmanager
-def _refusals_told() -> Iterator[None]:
-    try:
-        yield
-    except Refusal as refusal:
-        raise refused(refusal) from None
 
 
 def _key(call: ApiCall) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 
 from aiohttp import web
 
 from workers.conversations import StatelessConversation
-from workers.gateway import Gateway, Turn
+from workers.gateway import Gateway, Turn, TurnReading
 from workers.ingress.http.connection import ClientConnection
 from workers.ingress.http.errors import JSON_TYPE, SERVER, ClientGone, ended_without_answer, refused, unknown
 from workers.ingress.http.names import (
@@ -113,6 +114,15 @@ class Submitter:
         return headers
 
 
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """What the gateway refuses in the block is an error for the caller."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise refused(refusal) from None
+
+
 class Heard:
     """While a turn is being answered: its client going away ends the block, and the turn is abandoned.
 
@@ -122,7 +132,7 @@ class Heard:
 
     __slots__ = ("_connection", "_turn")
 
-    def __init__(self, request: web.BaseRequest, turn: Turn) -> None:
+    def __init__(self, request: web.BaseRequest, turn: Turn | TurnReading) -> None:
         assert isinstance(request.protocol, ClientConnection)
         self._connection = request.protocol
         self._turn = turn

@@ -1,0 +1,1 @@
+"""Runs: turns that a program starts, leaves, and looks at when it likes."""
