@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from fakes.running_gateway import RunningGateway
+from fakes.tap import Tap
 from real_models.llama_cpp import LlamaCpp
-from real_models.tap import Tap
 
 TIME_SERVER = {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"]}
 

@@ -14,19 +14,20 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fakes.outside import Unavailable
-from fakes.outside_run import concluded, installing_in, options, row
+from fakes.outside_run import Outcome, announce, concluded, installing_in, named_of, options, table
 from real_models import directly
 from real_models.directly import DIRECTLY
 from real_models.servers import SERVERS
-from real_models.through import THROUGH, Outcome, play
+from real_models.through import THROUGH, play
 from rich.console import Console
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "model-servers.md"
@@ -53,19 +54,11 @@ def meet(name: str, folder: Path, only: str, console: Console) -> Report:
     report = Report(name=name)
     began = time.monotonic()
 
-    def told(title: str, outcome: Outcome) -> None:
-        console.print(
-            f"{'ok  ' if outcome.held else 'FAIL'} {name}: {title}: {outcome.seen}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
-
     try:
         with SERVERS[name](folder) as server, tempfile.TemporaryDirectory(prefix="real-models-") as homes:
             report.versions = server.versions
             report.directly = {} if only else asyncio.run(directly.ask(server))
-            report.through = asyncio.run(play(server, Path(homes) / "home", only, told))
+            report.through = asyncio.run(play(server, Path(homes) / "home", only, partial(announce, console, name)))
     except Unavailable as why:
         report.missing = str(why)
         console.print(f"MISSING {name}: {why}", highlight=False, soft_wrap=True, markup=False)
@@ -78,16 +71,14 @@ def tables(reports: Sequence[Report]) -> str:
     there = [report for report in reports if not report.missing]
     lines = [f"- **{report.name}**: {report.versions}" for report in there]
     lines += [f"- **{report.name}**: not run" for report in reports if report.missing]
-    lines += ["", "### Asked directly", "", *_table(there, list(DIRECTLY), lambda report: report.directly)]
-    lines += ["", "### Through the gateway", "", *_table(there, list(THROUGH), lambda report: report.through)]
+    lines += ["", "### Asked directly", "", *_table(there, DIRECTLY, lambda report: report.directly)]
+    lines += ["", "### Through the gateway", "", *_table(there, THROUGH, lambda report: report.through)]
     return "\n".join(lines)
 
 
-def _table(reports: Sequence[Report], titles: Sequence[str], of: object) -> list[str]:
-    assert callable(of)
-    head = ["", *(report.name for report in reports)]
-    rows = [[title, *(str(of(report).get(title, "-")) for report in reports)] for title in titles]
-    return [row(head), row(["---"] * len(head)), *map(row, rows)]
+def _table(reports: Sequence[Report], titles: Iterable[str], of: Callable[[Report], Mapping[str, object]]) -> list[str]:
+    lines = {title: {report.name: of(report).get(title, "-") for report in reports} for title in titles}
+    return table(lines, [report.name for report in reports])
 
 
 def plain(report: Report) -> dict[str, object]:
@@ -118,15 +109,8 @@ def main(arguments: argparse.Namespace) -> int:
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = options(__doc__, PAGE, only="situations whose title contains this")
-    names = ", ".join(SERVERS)
-
-    def servers(text: str) -> list[str]:
-        wanted = [name.strip() for name in text.split(",")]
-        if unknown := [name for name in wanted if name not in SERVERS]:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {names}")
-        return wanted
-
-    parser.add_argument("--servers", type=servers, default=list(SERVERS), metavar="NAME,…", help=f"of {names}")
+    names, known = ", ".join(SERVERS), named_of(SERVERS)
+    parser.add_argument("--servers", type=known, default=list(SERVERS), metavar="NAME,…", help=f"of {names}")
     return parser.parse_args(arguments)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import aiohttp
 import pytest
 from fakes.running_gateway import RunningGateway
+from fakes.tap import Tap
 from real_models.automaton import AFTER_A_RESULT, ASKED_FOR, PLAIN
 from real_models.conftest import on
 from real_models.llama_cpp import WINDOW, LlamaCpp
 from real_models.long_result_server import BEGINNING
 from real_models.odd_schemas_server import FORMS
-from real_models.tap import Tap
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,17 +12,17 @@ import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from fakes.outside_run import Outcome, tried
 from fakes.running_gateway import KEY, RunningGateway
+from fakes.tap import Passed, Tap
 from real_models.automaton import AFTER_A_RESULT, ASKED_FOR, PLAIN
 from real_models.directly import PIXEL, TOOL, events
 from real_models.odd_schemas_server import FORMS
 from real_models.servers import ModelServer
-from real_models.tap import Passed, Tap
 
 ENDLESS = next(chain for chain in ASKED_FOR if chain.endless)
 TIME_SERVER = {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"]}
@@ -31,17 +31,6 @@ LONG_SERVER = Path(__file__).with_name("long_result_server.py")
 WORDS_S = 30.0  # until the first words of an answer
 AT_ONCE = 6  # sessions, more than any of the servers has slots
 TURNS = 8  # of a conversation that outgrows the window
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Of a situation."""
-
-    held: bool
-    seen: str  # what is written into the table
-
-    def __str__(self) -> str:
-        return f"{'yes' if self.held else '**no**'}: {self.seen}"
 
 
 class Through:
@@ -295,10 +284,6 @@ async def play(server: ModelServer, home: Path, only: str, told: Callable[[str, 
             if only not in title:
                 continue
             at.tap.clear()
-            try:
-                outcome = await situation(at)
-            except (AssertionError, TimeoutError, aiohttp.ClientError, KeyError, IndexError, ValueError) as error:
-                outcome = Outcome(held=False, seen=" ".join(f"{type(error).__name__}: {error}".split())[:200])
-            outcomes[title] = outcome
-            told(title, outcome)
+            outcomes[title] = await tried(situation(at))
+            told(title, outcomes[title])
     return outcomes

@@ -1,11 +1,11 @@
-"""A tap between the gateway and a model server: it passes everything on and remembers what it was."""
+"""A tap between a client and a server of completions: it passes everything on and remembers what it was."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -15,7 +15,17 @@ from aiohttp import web
 WAIT_S = 20.0  # the one bound of every wait of a test for what passes here
 CONNECT_S = 5.0
 BEGINNING_LINES = 8  # of a streamed answer, that pass at once where the rest is held back
-PASSED_ON = ("authorization", "content-type", "accept")  # of a request's headers
+COUNTED = ("/chat/completions", "/responses")  # the ends of the paths whose requests are remembered
+OF_A_CONNECTION = {
+    "host",
+    "connection",
+    "keep-alive",
+    "content-length",
+    "transfer-encoding",
+    "accept-encoding",
+    "date",
+    "server",
+}  # headers that are not passed on
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +62,7 @@ class Tap:
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
-        self.passed: list[Passed] = []  # completions only, oldest first
+        self.passed: list[Passed] = []  # requests for completions or responses only, oldest first
         self.rest_may_pass: asyncio.Event | None = None  # where set: what the rest of a streamed answer waits for
         self._changed = asyncio.Event()
 
@@ -106,7 +116,7 @@ class Tap:
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         passed = Passed(body={})
-        if request.method == "POST" and request.path.endswith("/chat/completions"):
+        if request.method == "POST" and request.path.endswith(COUNTED):
             passed.body = json.loads(raw)
             self.passed.append(passed)
             self._changed.set()
@@ -123,12 +133,11 @@ class Tap:
             self._changed.set()
 
     async def _answered(self, request: web.Request, raw: bytes, passed: Passed) -> web.StreamResponse:
-        headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+        headers = _passed_on(request.headers)
         url = f"{self.upstream}/{request.match_info['path']}"
         async with self._http.request(request.method, url, data=raw or None, headers=headers) as answer:
             passed.status = answer.status
-            told = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
-            response = web.StreamResponse(status=answer.status, headers=told)
+            response = web.StreamResponse(status=answer.status, headers=_passed_on(answer.headers))
             await response.prepare(request)
             async for piece in self._pieces(answer.content):
                 passed.answer += piece
@@ -146,3 +155,7 @@ class Tap:
                 await self.rest_may_pass.wait()
         async for piece in content.iter_any():
             yield piece
+
+
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in OF_A_CONNECTION}
