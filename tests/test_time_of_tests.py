@@ -14,6 +14,7 @@ REAL = {
     "e2e",
     "fakes",
     "kill_matrix",
+    "real_clients",
     "real_models",
     "real_tools",
     "scaling",
