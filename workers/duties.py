@@ -24,6 +24,7 @@ REOPEN_INTERVAL_S = 30.0  # between two tries to store an end or to begin a wait
 REOPEN_SOON_S = 2.0  # the same while a shard cannot be opened, which no other worker can serve
 PRUNE_INTERVAL_S = 600.0
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
+DAY_S = 24 * 3600.0
 PRUNE_PAUSE_S = 0.1  # between two pieces: turns go first
 
 
@@ -32,6 +33,7 @@ class Duties:
 
     Args:
         heartbeat_s: between two heartbeats, in seconds.
+        response_days: how long responses are kept.
         auto_resume: begin the turns that an earlier owner left as soon as their shard is open; false after worker
             processes that died young one after another: their starts may have died of these turns.
         serving: whether the worker owns its shards and does not stop.
@@ -46,6 +48,7 @@ class Duties:
         files: ShardFiles,
         *,
         heartbeat_s: float,
+        response_days: int,
         auto_resume: bool,
         serving: Callable[[], bool],
         live_mcp: Callable[[], int],
@@ -55,6 +58,7 @@ class Duties:
         self._table = table
         self._files = files
         self._heartbeat_s = heartbeat_s
+        self.response_days = response_days
         self._auto_resume = auto_resume
         self._serving = serving
         self._live_mcp = live_mcp
@@ -141,8 +145,11 @@ class Duties:
         while True:
             await asyncio.sleep(PRUNE_INTERVAL_S)
             for shard in list(self._table.open.values()):
+                store, now = shard.store, time.time()
                 try:
-                    while await shard.store.prune(time.time() - IDEMPOTENCY_KEPT_S):  # noqa: ASYNC110  # paced work, not polling
+                    while await store.prune_responses(now - self.response_days * DAY_S):  # noqa: ASYNC110  # paced work
+                        await asyncio.sleep(PRUNE_PAUSE_S)
+                    while await store.prune(now - IDEMPOTENCY_KEPT_S):  # noqa: ASYNC110  # the same
                         await asyncio.sleep(PRUNE_PAUSE_S)
                 except StoreFailed as error:
                     log.warning("old turns not pruned", shard=shard.number, why=str(error))

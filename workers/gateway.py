@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from workers.conversations import StatelessConversation
-from workers.turns import NumberedEvent, Submission, TurnEvent, TurnView
+from workers.turns import KeptResponse, NumberedEvent, Submission, TurnEvent, TurnHistory, TurnView
 
 
 class Turn(Protocol):
@@ -94,6 +94,27 @@ class Gateway(Protocol):
 
     async def describe_turn(self, principal: str, turn_id: str) -> TurnView:
         """How a turn is.
+
+        Raises:
+            Refusal: ``turn_not_found``; ``shard_unavailable``.
+        """
+
+    async def response(self, principal: str, turn_id: str) -> KeptResponse:
+        """A turn that is kept as a response.
+
+        Raises:
+            Refusal: ``turn_not_found``; ``shard_unavailable``.
+        """
+
+    async def drop_response(self, principal: str, turn_id: str) -> None:
+        """Keep a turn as a response no longer. Of a session its transcript stays.
+
+        Raises:
+            Refusal: ``turn_not_found``; ``shard_unavailable``.
+        """
+
+    async def history(self, principal: str, turn_id: str) -> TurnHistory:
+        """The conversation up to the end of a turn of a session.
 
         Raises:
             Refusal: ``turn_not_found``; ``shard_unavailable``.

@@ -52,6 +52,7 @@ class Submission:
     fingerprint: bytes  # hash of what the request asks for: same key and fingerprint, same turn
     origin: Origin
     park: bool = False  # during a drain: keep the message for later, and let its caller go; not kept on disk
+    response: dict[str, Any] | None = None  # what was asked, where the turn is kept as a response; plain data
     deadline: float = math.inf  # by this process's time.monotonic(): its caller gives up; do not begin it later
 
 
@@ -130,6 +131,25 @@ class TurnView:
     state: TurnState
     created_at: float  # seconds since the epoch
     ended: Ended | None  # where its state is a final one
+    ended_at: float | None  # seconds since the epoch; None where it has no end on disk
+
+
+@message("kept_response")
+class KeptResponse:
+    """A turn that is kept as a response."""
+
+    turn: TurnView
+    asked: dict[str, Any]  # the fields of a response object that say what was asked
+    messages: list[bytes]  # chat messages as JSON that it came with
+
+
+@message("turn_history")
+class TurnHistory:
+    """A conversation up to the end of one of its turns."""
+
+    key: str  # of the session
+    is_last: bool  # nothing came after it in the session
+    rows: list[bytes]  # chat messages as JSON; none where it is the last: the session has them
 
 
 @dataclass(slots=True, kw_only=True)

@@ -125,6 +125,7 @@ class Worker:
             self._table,
             self._shards,
             heartbeat_s=config.supervisor.heartbeat_seconds / HEARTBEATS_PER_INTERVAL,
+            response_days=config.api_server.response_days,
             auto_resume=configure.auto_resume,
             serving=lambda: self._router.serving,
             live_mcp=lambda: self._tools.live,
@@ -227,6 +228,7 @@ class Worker:
         after = agent_config_of(config, order.settings.environment, before.runtime, before.models)
         self._sessions.reconfigure(config.sessions, after)
         self._admission.reconfigure(config.api_server.admins)
+        self._duties.response_days = config.api_server.response_days
         self._ingress.reconfigure(config.api_server, order.settings.api_keys)
         if after.models is not before.models:
             self._background.start(before.models.retire())

@@ -39,6 +39,7 @@ MIN_CONTEXT_TOKENS = 256
 MIN_DESCRIPTION_CHARS = 64
 MAX_KEPT_TURNS = 100
 OFF = "off"  # of ``agent.compaction``
+MAX_RESPONSE_DAYS = 3650
 MAX_BODY_BYTES = MAX_FRAME_BYTES - 1024 * 1024  # a body travels to its session's worker in one frame
 
 When: TypeAlias = Literal["now", "next_turn", "restart"]  # a changed key applies; a running turn keeps its own
@@ -297,6 +298,8 @@ class ApiServerConfig(Section):
     """What becomes of the sampling parameters of requests: ``drop`` leaves the choice to the model."""
     cors_origins: Now[tuple[Origin, ...]] = ()
     """Origins of web pages that may call from a browser."""
+    response_days: Now[Annotated[int, Field(ge=0, le=MAX_RESPONSE_DAYS)]] = 30
+    """How long responses of /v1/responses are kept; 0: not at all."""
     max_body_bytes: Now[Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)]] = 10 * 1024 * 1024
     """Size above which a request gets HTTP 413."""
 

@@ -42,6 +42,7 @@ OTHER: Mapping[str, Any] = {  # for each key another value than its default
     "api_server": {
         "host": "::1", "port": 1, "keys": {"alice": {"key_env": "ALICE_KEY"}}, "key_env": "TOKEN", "admins": [],
         "max_body_bytes": 1, "sampling_parameters": "drop", "cors_origins": ["https://chat.example.com"],
+        "response_days": 1,
     },
     "admin": {"host": "::1", "port": 1},
     "store": {"durability": "process"},

@@ -153,3 +153,46 @@ async def test_openai_agents_stream_and_go_on(demo: RunningGateway) -> None:
 
     assert first.final_output == "The tool look said: it rains at the east one"
     assert second.final_output == "You said: hello"
+
+
+async def test_it_finds_a_response_again_goes_on_with_it_branches_and_deletes_it(client: openai.AsyncOpenAI) -> None:
+    first = await client.responses.create(model="x", input="hello", metadata={"a": "b"})
+    second = await client.responses.create(model="x", input="say 2 words", previous_response_id=first.id)
+    branch = await client.responses.create(model="x", input="say 3 words", previous_response_id=first.id)
+
+    found = await client.responses.retrieve(first.id)
+    items = [item async for item in client.responses.input_items.list(second.id, order="asc")]
+    await client.responses.delete(first.id)
+
+    assert (found.output_text, found.metadata) == ("You said: hello", {"a": "b"})
+    check_response(found.model_dump(mode="json", exclude_unset=True))
+    assert (second.output_text, branch.output_text) == ("word1 word2", "word1 word2 word3")
+    assert [item.type for item in items] == ["message", "message", "message"]
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError):
+        await client.responses.create(model="x", input="hello", previous_response_id=first.id)
+    assert (await client.responses.retrieve(second.id)).output_text == "word1 word2"
+
+
+async def test_a_response_in_a_session_is_gone_on_with_there(client: openai.AsyncOpenAI, demo: RunningGateway) -> None:
+    first = await client.responses.create(model="x", input="one", conversation="chain")
+    second = await client.responses.create(model="x", input="two", previous_response_id=first.id)
+    branch = await client.responses.create(model="x", input="three", previous_response_id=first.id)
+
+    assert (second.output_text, branch.output_text) == ("You said: two", "You said: three")
+    _, page, _ = await demo.request("GET", "/api/sessions/chain/messages")
+    assert [row["message"]["content"] for row in page["data"] if row["message"]["role"] == "user"] == ["one", "two"]
+
+
+async def test_a_response_in_the_background_ends_by_itself_or_is_cancelled(client: openai.AsyncOpenAI) -> None:
+    queued = await client.responses.create(model="x", input="say 2 words", background=True)
+    long = await client.responses.create(model="x", input="sleep 30", background=True)
+    cancelled = await client.responses.cancel(long.id)
+    stream = await client.responses.retrieve(queued.id, stream=True)
+    events = check_stream([event.model_dump(mode="json", exclude_unset=True) async for event in stream])
+
+    assert queued.status == "queued"
+    assert cancelled.status == "cancelled"
+    assert events[-1]["response"]["status"] == "completed"
+    assert (await client.responses.retrieve(queued.id)).output_text == "word1 word2"

@@ -11,7 +11,18 @@ from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import StatelessConversation
 from workers.gateway import SessionView, TranscriptPage, TurnReading
 from workers.turn_ids import new_turn_id
-from workers.turns import Ended, NumberedEvent, Parked, Refusal, Submission, TurnEvent, TurnUnknown, TurnView
+from workers.turns import (
+    Ended,
+    KeptResponse,
+    NumberedEvent,
+    Parked,
+    Refusal,
+    Submission,
+    TurnEvent,
+    TurnHistory,
+    TurnUnknown,
+    TurnView,
+)
 
 
 def completed(text: str = "hello", **fields: Any) -> Ended:
@@ -116,6 +127,8 @@ class FakeGateway:
         self.earlier_turn: str | None = None  # the turn that an Idempotency-Key names
         self.kept: dict[str, tuple[TurnEvent, ...]] = {}  # by turn: what it said
         self.views: dict[str, TurnView] = {}  # by turn
+        self.responses: dict[str, KeptResponse] = {}  # by turn
+        self.histories: dict[str, TurnHistory] = {}  # by turn
         self.stopped: list[str] = []
         self.read_after: list[int] = []
         self.sessions: dict[str, dict[str, Any]] = {}
@@ -170,6 +183,18 @@ class FakeGateway:
         if turn_id not in self.views:
             raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such turn.")
         return self.views[turn_id]
+
+    async def response(self, principal: str, turn_id: str) -> KeptResponse:
+        if turn_id not in self.responses:
+            raise Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such response.")
+        return self.responses[turn_id]
+
+    async def drop_response(self, principal: str, turn_id: str) -> None:
+        await self.response(principal, turn_id)
+        del self.responses[turn_id]
+
+    async def history(self, principal: str, turn_id: str) -> TurnHistory:
+        return self.histories[turn_id]
 
     async def conversation_key(self, conversation: StatelessConversation) -> str:
         self.conversations.append(conversation)

@@ -55,6 +55,7 @@ class FakeShardStore(ShardStore):
         self.journal: list[tuple[str, str]] = []
         self.broken: set[str] = set()  # operations that fail: "admit running", "finish completed", "turn", …
         self.gates: dict[str, asyncio.Event] = {}  # by method: answers are held back until it is set
+        self.responses: dict[str, dict[str, Any]] = {}  # what was asked, by turn id
         self.models: dict[str, str] = {}
         self.own_fault: set[str] = set()
         self.ended_at: dict[str, float] = {}  # by turn id
@@ -67,6 +68,7 @@ class FakeShardStore(ShardStore):
         """What the next owner finds."""
         store = FakeShardStore()
         store.rows, store.own_fault, store.models = dict(self.rows), set(self.own_fault), dict(self.models)
+        store.responses = dict(self.responses)
         store.ended_at, store.summaries = dict(self.ended_at), dict(self.summaries)
         store.messages = {turn_id: list(rows) for turn_id, rows in self.messages.items()}
         return store
@@ -93,6 +95,8 @@ class FakeShardStore(ShardStore):
         self._write(f"admit {state}", submission.turn_id)
         if instead_of is not None:
             self.messages.pop(instead_of, None)
+        if submission.response is not None:
+            self.responses[submission.turn_id] = submission.response
         self.rows[submission.turn_id] = TurnRow(
             submission=submission, session_id=session_id, state=state, created_at=0.0, ended=None
         )
@@ -227,6 +231,27 @@ class FakeShardStore(ShardStore):
     @operation
     def prune(self, before: float) -> int:
         return 0
+
+    @operation
+    def response(self, turn_id: str) -> dict[str, Any] | None:
+        self._read("response")
+        return self.responses.get(turn_id)
+
+    @operation
+    def drop_response(self, turn_id: str) -> bool:
+        return self.responses.pop(turn_id, None) is not None
+
+    @operation
+    def prune_responses(self, before: float) -> int:
+        return 0
+
+    @operation
+    def through(self, turn_id: str) -> tuple[list[PastTurn], bool]:
+        asked = self.rows[turn_id]
+        past = self._past(asked.session_id)
+        ids = [turn.turn_id for turn in past]
+        of_key = [row.submission.turn_id for row in self.rows.values() if row.submission.key == asked.submission.key]
+        return past[: ids.index(turn_id) + 1] if turn_id in ids else [], of_key[-1] == turn_id
 
     @operation
     def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:

@@ -125,6 +125,7 @@ async def test_the_capabilities_of_the_api() -> None:
         "idempotency": True,
         "responses_api": True,
         "responses_streaming": True,
+        "responses_stored": True,
         "run_submission": True,
         "run_status": True,
         "run_events_sse": True,
@@ -133,6 +134,10 @@ async def test_the_capabilities_of_the_api() -> None:
     assert offered["endpoints"] == {
         "chat_completions": {"method": "POST", "path": "/v1/chat/completions"},
         "responses": {"method": "POST", "path": "/v1/responses"},
+        "response": {"method": "GET", "path": "/v1/responses/{id}"},
+        "response_delete": {"method": "DELETE", "path": "/v1/responses/{id}"},
+        "response_cancel": {"method": "POST", "path": "/v1/responses/{id}/cancel"},
+        "response_input_items": {"method": "GET", "path": "/v1/responses/{id}/input_items"},
         "runs": {"method": "POST", "path": "/v1/runs"},
         "run_status": {"method": "GET", "path": "/v1/runs/{id}"},
         "run_events": {"method": "GET", "path": "/v1/runs/{id}/events"},

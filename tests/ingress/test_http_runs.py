@@ -29,7 +29,15 @@ async def start(served: Served, body: Any = None, **headers: str) -> Reply:
 
 
 def view(state: TurnState = "running", ended: Ended | None = None, key: str = "api:alice:s") -> TurnView:
-    return TurnView(turn_id="turn_1", key=key, stateless=key[:4] == "conv", state=state, created_at=7.0, ended=ended)
+    return TurnView(
+        turn_id="turn_1",
+        key=key,
+        stateless=key[:4] == "conv",
+        state=state,
+        created_at=7.0,
+        ended=ended,
+        ended_at=None if ended is None else 9.0,
+    )
 
 
 def sent(gateway: FakeGateway) -> list[dict[str, Any]]:

@@ -216,3 +216,52 @@ async def test_a_turn_whose_owner_has_no_successor_in_time_is_unavailable(cluste
         await router.attach(ME, replace(sent).turn_id, 0)
 
     assert refused.value.code == "shard_unavailable"
+
+
+# -- responses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+async def test_a_response_is_kept_at_its_owner_and_read_and_dropped_from_any_worker(
+    cluster: Cluster, owner: int
+) -> None:
+    router, sent = cluster.nodes[0].router, sent_to(cluster, owner, response={"metadata": {}})
+    other = sent_to(cluster, owner)
+    for submission in (sent, other):
+        await ended(await router.submit(submission, stream=False))
+
+    kept = await router.response(ME, sent.turn_id)
+    await router.drop_response(ME, sent.turn_id)
+
+    assert (kept.turn.turn_id, kept.turn.state, kept.asked) == (sent.turn_id, "completed", {"metadata": {}})
+    assert kept.messages == sent.messages
+    for turn_id in (sent.turn_id, other.turn_id):
+        for asked in (router.response(ME, turn_id), router.drop_response(ME, turn_id)):
+            with pytest.raises(Refusal) as refused:
+                await asked
+            assert refused.value.code == "turn_not_found"
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+async def test_a_conversation_is_read_up_to_a_turn_that_is_not_its_last(cluster: Cluster, owner: int) -> None:
+    router, first = cluster.nodes[0].router, sent_to(cluster, owner, "one")
+    second = replace(first, turn_id=router.new_turn_id(first.key), messages=[b'{"role":"user","content":"two"}'])
+    for submission in (first, second):
+        await ended(await router.submit(submission, stream=False))
+
+    branch = await router.history(ME, first.turn_id)
+    last = await router.history(ME, second.turn_id)
+
+    assert (branch.is_last, last.is_last) == (False, True)
+    assert branch.rows[: len(first.messages)] == first.messages
+    assert not any(b"two" in row for row in branch.rows)
+    assert last.rows == []
+
+
+async def test_the_last_turn_before_a_reset_is_not_the_last_of_its_session(cluster: Cluster) -> None:
+    router, sent = cluster.nodes[0].router, sent_to(cluster, 0)
+    await ended(await router.submit(sent, stream=False))
+    reset = replace(sent, turn_id=router.new_turn_id(sent.key), messages=[b'{"role":"user","content":"/reset"}'])
+    await ended(await router.submit(reset, stream=False))
+
+    assert not (await router.history(ME, sent.turn_id)).is_last

@@ -574,3 +574,98 @@ async def test_what_cannot_be_stored_is_refused_clearly(store: ShardStore) -> No
         await store.page(SESSION, 2**70, 10)
 
     await store.admit(submission(), SESSION, "queued")
+
+
+# -- responses --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_that_is_kept_as_a_response_says_what_was_asked(store: ShardStore) -> None:
+    await store.admit(submission(response={"metadata": {"a": "b"}}), SESSION, "running")
+    await store.admit(submission("turn_2"), SESSION, "queued")
+
+    assert await store.response("turn_1") == {"metadata": {"a": "b"}}
+    assert await store.response("turn_2") is None
+    assert await store.response("turn_9") is None
+
+
+async def test_a_stateless_response_keeps_its_messages_until_it_is_dropped(store: ShardStore) -> None:
+    sent = submission(stateless=True, response={})
+    await store.admit(sent, "s", "running")
+    await store.append("turn_1", "s", [b"call"])
+    await store.finish(ended(), [b"answer"])
+    kept = await store.turn("turn_1")
+
+    assert await store.drop_response("turn_1")
+    assert not await store.drop_response("turn_1")
+
+    assert kept is not None
+    assert kept.submission.stateless
+    assert kept.submission.messages == sent.messages
+    left = await store.turn("turn_1")
+    assert left is not None
+    assert left.submission.messages == []
+    assert await store.response("turn_1") is None
+
+
+async def test_a_response_that_is_dropped_while_it_runs_drops_its_messages_when_it_ends(store: ShardStore) -> None:
+    await store.admit(submission(stateless=True, response={}), "s", "running")
+    assert await store.drop_response("turn_1")
+    await store.finish(ended(), [])
+
+    left = await store.turn("turn_1")
+    assert left is not None
+    assert left.submission.messages == []
+
+
+async def test_a_response_of_a_session_leaves_its_transcript_when_it_is_dropped(store: ShardStore) -> None:
+    await store.admit(submission(response={}), SESSION, "running")
+    await store.finish(ended(), [b"answer"])
+    transcript = await store.transcript(SESSION)
+
+    await store.drop_response("turn_1")
+
+    assert await store.transcript(SESSION) == transcript != []
+
+
+async def test_responses_are_pruned_by_their_own_age_and_their_turns_after_them(
+    store: ShardStore, clock: Clock
+) -> None:
+    await store.admit(submission("old", stateless=True, response={}), "s", "running")
+    await store.finish(ended("old"), [])
+    clock.time += 10.0
+    await store.admit(submission("new", stateless=True, response={}, idempotency_key="k"), "s", "running")
+    await store.finish(ended("new"), [])
+
+    assert await store.prune(clock.time + 1) == 1, "only the Idempotency-Key"
+    assert await store.prune_responses(clock.time) == 1
+    assert await store.prune_responses(clock.time) == 0
+    assert await store.prune(clock.time) == 1
+
+    assert await store.turn("old") is None
+    assert await store.response("new") == {}
+    new = await store.turn("new")
+    assert new is not None
+    assert new.submission.messages
+
+
+async def test_a_session_that_is_deleted_takes_its_responses_along(store: ShardStore) -> None:
+    await store.admit(submission(response={}), SESSION, "running")
+
+    await store.delete(KEY)
+
+    assert await store.response("turn_1") is None
+
+
+async def test_a_transcript_is_read_up_to_a_turn(store: ShardStore) -> None:
+    for turn_id in ("one", "two"):
+        await store.admit(submission(turn_id), SESSION, "running")
+        await store.finish(ended(turn_id), [b"answer"])
+
+    first, first_is_last = await store.through("one")
+    both, second_is_last = await store.through("two")
+    await store.admit(submission("three"), "another transcript", "queued")
+
+    assert [turn.turn_id for turn in first] == ["one"]
+    assert [turn.turn_id for turn in both] == ["one", "two"]
+    assert (first_is_last, second_is_last) == (False, True)
+    assert await store.through("two") == (both, False)

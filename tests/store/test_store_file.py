@@ -308,7 +308,7 @@ def steps_of_each_operation(connection: sqlite3.Connection) -> dict[str, int]:
     sent, end = submission(idempotency_key="again"), ended(session_id="sess_new")
     kept = packed({"text": "", "finish_reason": "stop", "usage": {}, "model": "demo", "error": None})
     operations: dict[str, Callable[[], object]] = {
-        "admit": lambda: rows.admit(sent, SESSION, "queued", b"\x80", b"\x80", None),
+        "admit": lambda: rows.admit(sent, SESSION, "queued", b"\x80", b"\x80", None, None),
         "begin": lambda: rows.begin("turn_1", "sess_new"),
         "append": lambda: rows.append("turn_1", SESSION, [b"row"]),
         "unfinished": rows.unfinished,

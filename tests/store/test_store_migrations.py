@@ -18,6 +18,7 @@ RELEASED = (
     "a0efd7fdf4f49683",
     "67f49ec5157ab229",
     "3727e500f7f138f2",
+    "02ba6682f6a0da57",
 )  # of each migration, in order; a new one adds its own
 
 

@@ -14,18 +14,22 @@ from workers.routing.messages import (
     DeleteSession,
     DescribeSession,
     DescribeTurn,
+    DropResponse,
     OfferConversation,
+    ReadHistory,
+    ReadResponse,
     ReadTranscript,
     ReadTurn,
     ShardRequest,
+    TurnRequest,
 )
 from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.rereading import cancel_turn, readable, turn_of, view_of
+from workers.sessions.rereading import cancel_turn, drop_response, history_of, kept_response, readable, turn_of, view_of
 from workers.sessions.residents import Residents
-from workers.store.shard import StoreFailed
+from workers.store.shard import StoreFailed, TurnRow
 from workers.turn_errors import STORE_FAILED_WORDS
 from workers.turns import Refusal
 
@@ -86,13 +90,24 @@ class LocalShards:
                 return await self._sessions.messages(request.key, shard, request.after, request.limit)
             case DeleteSession():
                 return await self._sessions.delete(request.key, shard)
-            case DescribeTurn():
-                return view_of(await turn_of(request.principal, request.turn_id, shard), shard)
-            case CancelTurn():
+            case CancelTurn() | DescribeTurn() | ReadResponse() | DropResponse() | ReadHistory():
                 row = await turn_of(request.principal, request.turn_id, shard)
-                return await cancel_turn(row, shard, self._admission, self._sessions)
+                return await self._done_with_turn(row, shard, request)
             case _:
                 raise TypeError(f"{type(request).__name__} is no request about a shard")
+
+    async def _done_with_turn(self, row: TurnRow, shard: OwnedShard, request: TurnRequest[Any]) -> Any:
+        match request:
+            case DescribeTurn():
+                return view_of(row, shard)
+            case ReadResponse():
+                return await kept_response(row, shard)
+            case DropResponse():
+                return await drop_response(row, shard)
+            case ReadHistory():
+                return await history_of(row, shard, self._sessions)
+            case _:
+                return await cancel_turn(row, shard, self._admission, self._sessions)
 
     def _owned(self, number: int) -> OwnedShard:
         shard = self._table.open.get(number)

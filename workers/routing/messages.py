@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.tags import message
 from workers.gateway import SessionView, TranscriptPage
-from workers.turns import NumberedEvent, Submission, TurnEvent, TurnView
+from workers.turns import KeptResponse, NumberedEvent, Submission, TurnEvent, TurnHistory, TurnView
 
 R = TypeVar("R")
 
@@ -19,6 +19,13 @@ class ShardRequest(Generic[R]):
     """Something to read or to change in a shard; ``R`` is the type of the result."""
 
     __slots__ = ()
+
+
+class TurnRequest(ShardRequest[R]):
+    """Something to read or to change of one turn, by its id."""
+
+    __slots__ = ()
+    turn_id: str
 
 
 @message("describe_session")
@@ -60,7 +67,7 @@ class OfferConversation(ShardRequest[None]):
 
 
 @message("cancel_turn")
-class CancelTurn(ShardRequest[bool]):
+class CancelTurn(TurnRequest[bool]):
     """Cancel a turn of a principal. The result: whether it was not over."""
 
     principal: str
@@ -68,8 +75,32 @@ class CancelTurn(ShardRequest[bool]):
 
 
 @message("describe_turn")
-class DescribeTurn(ShardRequest[TurnView]):
+class DescribeTurn(TurnRequest[TurnView]):
     """How a turn of a principal is."""
+
+    principal: str
+    turn_id: str
+
+
+@message("read_response")
+class ReadResponse(TurnRequest[KeptResponse]):
+    """A turn of a principal that is kept as a response."""
+
+    principal: str
+    turn_id: str
+
+
+@message("drop_response")
+class DropResponse(TurnRequest[None]):
+    """Keep a turn of a principal as a response no longer."""
+
+    principal: str
+    turn_id: str
+
+
+@message("read_history")
+class ReadHistory(TurnRequest[TurnHistory]):
+    """The conversation up to a turn of a principal, in a session."""
 
     principal: str
     turn_id: str

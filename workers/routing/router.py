@@ -28,11 +28,15 @@ from workers.routing.messages import (
     DeleteSession,
     DescribeSession,
     DescribeTurn,
+    DropResponse,
     Hello,
     OfferConversation,
+    ReadHistory,
+    ReadResponse,
     ReadTranscript,
     ReadTurn,
     ShardRequest,
+    TurnRequest,
 )
 from workers.routing.owner import OwnerGone, PendingTurn, ShardOwner
 from workers.routing.peers import Peer
@@ -42,7 +46,16 @@ from workers.routing.storing import Storing
 from workers.session_keys import named_conversation, new_conversation
 from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turn_ids import new_turn_id, shard_of_turn
-from workers.turns import NumberedEvent, Refusal, Submission, TurnError, TurnUnknown, TurnView
+from workers.turns import (
+    KeptResponse,
+    NumberedEvent,
+    Refusal,
+    Submission,
+    TurnError,
+    TurnHistory,
+    TurnUnknown,
+    TurnView,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -133,12 +146,22 @@ class Router:
         await self._at_turn(turn.turn_id, lambda number, owner: owner.submit(number, pending, again=False))
 
     async def describe_turn(self, principal: str, turn_id: str) -> TurnView:
-        wanted = DescribeTurn(principal=principal, turn_id=turn_id)
-        return await self._at_turn(turn_id, lambda number, owner: owner.ask(number, wanted))
+        return await self._ask_of_turn(DescribeTurn(principal=principal, turn_id=turn_id))
+
+    async def response(self, principal: str, turn_id: str) -> KeptResponse:
+        return await self._ask_of_turn(ReadResponse(principal=principal, turn_id=turn_id))
+
+    async def drop_response(self, principal: str, turn_id: str) -> None:
+        await self._ask_of_turn(DropResponse(principal=principal, turn_id=turn_id))
+
+    async def history(self, principal: str, turn_id: str) -> TurnHistory:
+        return await self._ask_of_turn(ReadHistory(principal=principal, turn_id=turn_id))
 
     async def stop(self, principal: str, turn_id: str) -> bool:
-        wanted = CancelTurn(principal=principal, turn_id=turn_id)
-        return await self._at_turn(turn_id, lambda number, owner: owner.ask(number, wanted))
+        return await self._ask_of_turn(CancelTurn(principal=principal, turn_id=turn_id))
+
+    async def _ask_of_turn(self, request: TurnRequest[R]) -> R:
+        return await self._at_turn(request.turn_id, lambda number, owner: owner.ask(number, request))
 
     async def _at_turn(self, turn_id: str, do: Callable[[int, ShardOwner], Awaitable[R]]) -> R:
         """Do something at the owner of a turn. An id of an earlier release does not name its shard: try each."""

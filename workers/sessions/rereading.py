@@ -16,7 +16,7 @@ from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Residents
 from workers.store.shard import TurnRow
 from workers.turn_errors import stopped_error
-from workers.turns import Ended, Refusal, TurnState, TurnView
+from workers.turns import Ended, KeptResponse, Refusal, TurnHistory, TurnState, TurnView
 
 
 async def turn_of(principal: str, turn_id: str, shard: OwnedShard) -> TurnRow:
@@ -43,7 +43,54 @@ def view_of(row: TurnRow, shard: OwnedShard) -> TurnView:
         state=row.state if ended is None else cast("TurnState", ended.state),
         created_at=row.created_at,
         ended=ended,
+        ended_at=row.ended_at,
     )
+
+
+async def kept_response(row: TurnRow, shard: OwnedShard) -> KeptResponse:
+    """A turn that is kept as a response.
+
+    Raises:
+        Refusal: ``turn_not_found``; it is kept as none.
+        StoreFailed: the disk does not answer.
+    """
+    asked = await shard.store.response(row.submission.turn_id)
+    if asked is None:
+        raise _no_response()
+    return KeptResponse(turn=view_of(row, shard), asked=asked, messages=row.submission.messages)
+
+
+async def drop_response(row: TurnRow, shard: OwnedShard) -> None:
+    """Keep a turn as a response no longer.
+
+    Raises:
+        Refusal: ``turn_not_found``; it is kept as none.
+        StoreFailed: the disk does not answer.
+    """
+    if not await shard.store.drop_response(row.submission.turn_id):
+        raise _no_response()
+
+
+def _no_response() -> Refusal:
+    return Refusal(RefusalCode.TURN_NOT_FOUND, "There is no such response.")
+
+
+async def history_of(row: TurnRow, shard: OwnedShard, sessions: Residents) -> TurnHistory:
+    """The conversation up to the end of a turn in a session.
+
+    Raises:
+        Refusal: ``shard_unavailable``.
+        StoreFailed: the disk does not answer.
+    """
+    key = row.submission.key
+    past, is_last = await shard.store.through(row.submission.turn_id)
+    try:
+        is_last = is_last and await sessions.session_id(key, shard) == row.session_id
+    except Refusal as refusal:
+        if refusal.code is not RefusalCode.SESSION_NOT_FOUND:
+            raise
+        is_last = False
+    return TurnHistory(key=key, is_last=is_last, rows=[] if is_last else [body for turn in past for body in turn.rows])
 
 
 async def readable(row: TurnRow, shard: OwnedShard, admission: Admission) -> TurnFeed:

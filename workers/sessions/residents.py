@@ -302,7 +302,7 @@ class Residents:
             StoreFailed: it could not be deleted.
         """
         async with self._alone(key):
-            await self._session_id(key, shard)
+            await self.session_id(key, shard)
             cutoff = CutOff(state="cancelled", error=deleted_error())
             await self._evict(key, Closed(cutoff=cutoff, waiting="cut"))
             await shard.store.delete(key)
@@ -366,7 +366,7 @@ class Residents:
     # -- for people -----------------------------------------------------------------------------------------------
     async def describe(self, key: str, shard: OwnedShard) -> SessionView:
         """See :func:`workers.sessions.reading.describe`."""
-        return await describe(self._resident.get(key), key, shard.store, partial(self._session_id, key, shard))
+        return await describe(self._resident.get(key), key, shard.store, partial(self.session_id, key, shard))
 
     async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> TranscriptPage:
         """A page of a session's transcript.
@@ -375,7 +375,7 @@ class Residents:
             Refusal: ``session_not_found``.
             StoreFailed: the disk does not answer.
         """
-        return await page(shard.store, await self._session_id(key, shard), after, limit)
+        return await page(shard.store, await self.session_id(key, shard), after, limit)
 
     async def record(self, key: str, shard: OwnedShard) -> SessionRecord:
         """A session as the registry has it; it goes on sleeping.
@@ -385,7 +385,12 @@ class Residents:
         """
         return await self._registry.activate(key, "", shard, create=False)
 
-    async def _session_id(self, key: str, shard: OwnedShard) -> str:
+    async def session_id(self, key: str, shard: OwnedShard) -> str:
+        """The id of the transcript that a session goes on with.
+
+        Raises:
+            Refusal: ``session_not_found``; ``shard_unavailable``.
+        """
         resident = self._resident.get(key)
         if resident is not None and resident.ready is None:
             return resident.session.session_id

@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 
 from hermes_actors.wire.records import LatestTurn
 from workers.store.packing import origin_of, unpack
+from workers.store.responses import STATELESS_KEPT, ResponseRows
 from workers.store.shard import (
     StoredConversation,
     StoreFailed,
@@ -51,7 +52,7 @@ _FINISH = """
 """
 _TURNS = """
     SELECT n, submitted, session_id, state, created_at, ended, turn_id, key, principal, stateless, parameters,
-           idempotency_key, fingerprint, origin
+           idempotency_key, fingerprint, origin, ended_at
     FROM turns
 """
 _PAST = """
@@ -59,6 +60,11 @@ _PAST = """
     FROM turns CROSS JOIN messages ON seq >= (n << 20) AND seq < ((n + 1) << 20)
 """
 _TRANSCRIPT = f"{_PAST} WHERE session_id = ? AND in_transcript AND n > ? ORDER BY n, seq"
+_UP_TO = (
+    "session_id = (SELECT session_id FROM turns WHERE turn_id = ?1) AND n <= (SELECT n FROM turns WHERE turn_id = ?1)"
+)
+_THROUGH = f"{_PAST} WHERE {_UP_TO} AND in_transcript ORDER BY n, seq"
+_IS_LAST = "SELECT n = (SELECT max(n) FROM turns WHERE key = asked.key) FROM turns AS asked WHERE turn_id = ?"
 _PAST_TURN = f"{_PAST} WHERE turn_id = ? AND in_transcript ORDER BY seq"
 _SUMMARY = """
     SELECT through, turn_id, summaries.turns, text, made_at
@@ -88,12 +94,12 @@ _LATEST = """
 """
 _AGED = """
     SELECT n, stateless FROM turns
-    WHERE (stateless OR idempotency_key IS NOT NULL) AND created_at < ? AND ended_at IS NOT NULL
+    WHERE (stateless = 1 OR idempotency_key IS NOT NULL) AND created_at < ? AND ended_at IS NOT NULL
     ORDER BY created_at LIMIT ?
 """
 _SET_RIGHT = """
     UPDATE turns INDEXED BY turns_that_age SET created_at = ?1
-    WHERE (stateless OR idempotency_key IS NOT NULL) AND created_at > ?1
+    WHERE (stateless = 1 OR idempotency_key IS NOT NULL) AND created_at > ?1
 """
 
 
@@ -104,6 +110,7 @@ class ShardRows:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._now = now
+        self.responses = ResponseRows(connection, now, self._drop_rows)
         self._number: int | None = None  # of the last turn; rolled back ones leave gaps
 
     def admit(
@@ -113,6 +120,7 @@ class ShardRows:
         state: TurnState,
         parameters: bytes,
         origin: bytes,
+        asked: bytes | None,
         instead_of: str | None,
     ) -> int:
         """Insert a turn; its number. Its messages join the transcript when it first writes rows of its own."""
@@ -129,7 +137,7 @@ class ShardRows:
             turn.key,
             session_id,
             state,
-            turn.stateless,
+            STATELESS_KEPT if turn.stateless and asked is not None else turn.stateless,
             turn.principal,
             turn.idempotency_key,
             turn.fingerprint,
@@ -142,6 +150,8 @@ class ShardRows:
         )
         self._execute(_ADMIT, values)
         self._insert(n, count, turn.messages)
+        if asked is not None:
+            self.responses.keep(n, asked)
         return n
 
     def _next_number(self) -> int:
@@ -164,10 +174,13 @@ class ShardRows:
         self._written(turn_id, session_id, bodies, changed)
 
     def finish(self, turn: Ended, ended: bytes, bodies: Sequence[bytes], own_fault: bool) -> None:
-        """Add the last rows and the end; a stateless turn's messages are dropped, the end is all a retry needs."""
+        """Add the last rows and the end.
+
+        A stateless turn's messages are dropped, the end is all a retry needs; not those of a response.
+        """
         values = (len(bodies), turn.state, self._now(), ended, own_fault, turn.turn_id)
         changed = self._execute(_FINISH, values).fetchall()
-        if self._written(turn.turn_id, turn.session_id, bodies, changed):
+        if self._written(turn.turn_id, turn.session_id, bodies, changed) and changed[0][1] != STATELESS_KEPT:
             self._drop_rows([changed[0][0]])
 
     def _written(
@@ -212,7 +225,7 @@ class ShardRows:
 
     def _turn(self, row: tuple[Any, ...]) -> TurnRow:
         (n, submitted, session_id, state, created_at, ended, turn_id, key, principal, stateless, parameters,
-         idempotency_key, fingerprint, origin) = row  # fmt: skip
+         idempotency_key, fingerprint, origin, ended_at) = row  # fmt: skip
         first = n << ROWS_PER_TURN_BITS
         bodies = self._execute("SELECT body FROM messages WHERE seq >= ? AND seq < ?", (first, first + submitted))
         submission = Submission(
@@ -229,7 +242,14 @@ class ShardRows:
         end = None
         if ended is not None:
             end = Ended(turn_id=turn_id, session_id=session_id, state=state, replayed=False, **unpack(ended))
-        return TurnRow(submission=submission, session_id=session_id, state=state, created_at=created_at, ended=end)
+        return TurnRow(
+            submission=submission,
+            session_id=session_id,
+            state=state,
+            created_at=created_at,
+            ended=end,
+            ended_at=ended_at,
+        )
 
     def transcript(self, session_id: str) -> list[PastTurn]:
         """The turns of a session that have rows, in order."""
@@ -260,6 +280,12 @@ class ShardRows:
     def past_turn(self, turn_id: str) -> PastTurn | None:
         """A turn with its rows, if they are part of a transcript."""
         return next(iter(_past_turns(self._execute(_PAST_TURN, (turn_id,)).fetchall())), None)
+
+    def through(self, turn_id: str) -> tuple[list[PastTurn], bool]:
+        """The turns of a transcript up to one of them, and whether that is the last turn of its session."""
+        past = _past_turns(self._execute(_THROUGH, (turn_id,)).fetchall())
+        (last,) = self._execute(_IS_LAST, (turn_id,)).fetchone() or (False,)
+        return past, bool(last)
 
     def _past(self, session_id: str, *, after: int) -> list[PastTurn]:
         return _past_turns(self._execute(_TRANSCRIPT, (session_id, after)).fetchall())
@@ -306,8 +332,8 @@ class ShardRows:
         """
         self._execute(_SET_RIGHT, (self._now(),))
         aged = self._execute(_AGED, (before, PRUNED_AT_ONCE)).fetchall()
-        self._drop_turns([n for n, stateless in aged if stateless])
-        kept = [(n,) for n, stateless in aged if not stateless]
+        self._drop_turns([n for n, stateless in aged if stateless == 1])
+        kept = [(n,) for n, stateless in aged if stateless != 1]
         self._executemany("UPDATE turns SET idempotency_key = NULL WHERE n = ?", kept)
         return len(aged)
 
@@ -346,6 +372,7 @@ class ShardRows:
     def _drop_turns(self, numbers: Sequence[int]) -> None:
         if numbers:
             self._execute(_KEEP_HIGHEST)
+        self._executemany("DELETE FROM responses WHERE n = ?", [(n,) for n in numbers])
         self._executemany("DELETE FROM turns WHERE n = ?", [(n,) for n in numbers])
 
 

@@ -80,4 +80,18 @@ _EVIDENCE: Migration = (
     "ALTER TABLE owner ADD COLUMN found BLOB",  # msgpack map: what was wrong with the file, until the supervisor knows
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES, _EVIDENCE)
+_RESPONSES: Migration = (
+    """
+    CREATE TABLE responses (    -- turns that are kept as responses of the Open Responses API
+        n INTEGER PRIMARY KEY,  -- the turn's
+        asked BLOB NOT NULL,    -- msgpack map: the fields of a response object that say what was asked
+        created_at REAL NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX responses_that_age ON responses (created_at)",
+    # A stateless turn that is kept as a response has 2 in `stateless`, and does not age as the others do.
+    "DROP INDEX turns_that_age",
+    "CREATE INDEX turns_that_age ON turns (created_at) WHERE stateless = 1 OR idempotency_key IS NOT NULL",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES, _EVIDENCE, _RESPONSES)

@@ -38,6 +38,7 @@ class TurnRow:
     state: TurnState
     created_at: float  # seconds since the epoch
     ended: Ended | None  # with a final state
+    ended_at: float | None = None  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ class ShardStore(Protocol):
     async def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
         """Commit a turn's end together with its last transcript messages.
 
-        A stateless turn's submission has no messages any more once it is over.
+        A stateless turn's submission has no messages any more once it is over, but for one that is kept as a response.
 
         Raises:
             TurnOver: the turn has its end already; it stays as it is.
@@ -160,7 +161,7 @@ class ShardStore(Protocol):
         """Drop all turns and transcripts of a session key; whether there were any."""
 
     async def prune(self, before: float) -> int:
-        """Drop stateless turns and Idempotency-Keys from before a time; a bounded number, transcripts never.
+        """Drop stateless turns and Idempotency-Keys from before a time; a bounded number; no transcripts, no responses.
 
         Args:
             before: seconds since the epoch.
@@ -168,6 +169,18 @@ class ShardStore(Protocol):
         Returns:
             How many were dropped; 0: there are none left.
         """
+
+    async def response(self, turn_id: str) -> dict[str, Any] | None:
+        """What was asked of a turn that is kept as a response; None: it is kept as none."""
+
+    async def drop_response(self, turn_id: str) -> bool:
+        """Keep a turn as a response no longer; whether it was one. Of a session its transcript stays."""
+
+    async def prune_responses(self, before: float) -> int:
+        """Drop responses from before a time, seconds since the epoch; how many: a bounded number, 0 in the end."""
+
+    async def through(self, turn_id: str) -> tuple[list[PastTurn], bool]:
+        """The turns of a transcript up to one of them, and whether that is the last turn of its session."""
 
     async def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:
         """The sessions that had turns with larger numbers, and where to go on: after which number, None at the end.

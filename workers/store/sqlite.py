@@ -80,9 +80,13 @@ class SqliteShard(ShardStore):
     ) -> None:
         if self._journal.waiting >= MAX_WAITING_AT_ADMISSION:
             raise StoreFailed(f"{self._journal.waiting} operations wait for the disk already")
-        parameters, origin = packed(submission.parameters), packed(kept_origin(submission.origin))
+        columns = (
+            packed(submission.parameters),
+            packed(kept_origin(submission.origin)),
+            None if submission.response is None else packed(submission.response),
+        )
         admit = self._rows.admit
-        number = await self._submit(self._file, admit, submission, session_id, state, parameters, origin, instead_of)
+        number = await self._submit(self._file, admit, submission, session_id, state, *columns, instead_of)
         self.highest = max(self.highest, number)
 
     async def begin(self, turn_id: str, session_id: str) -> None:
@@ -147,6 +151,18 @@ class SqliteShard(ShardStore):
 
     async def prune(self, before: float) -> int:
         return await self._submit(self._file, self._rows.prune, before)
+
+    async def response(self, turn_id: str) -> dict[str, Any] | None:
+        return await self._submit(self._file, self._rows.responses.asked, turn_id)
+
+    async def drop_response(self, turn_id: str) -> bool:
+        return await self._submit(self._file, self._rows.responses.drop, turn_id)
+
+    async def prune_responses(self, before: float) -> int:
+        return await self._submit(self._file, self._rows.responses.prune, before)
+
+    async def through(self, turn_id: str) -> tuple[list[PastTurn], bool]:
+        return await self._submit(self._file, self._rows.through, turn_id)
 
     async def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:
         return await self._submit(self._file, self._rows.latest, after, limit)

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from workers.ingress.http.errors import ApiError
+from workers.ingress.http.errors import ApiError, invalid
 
+MAX_QUERY_FIELDS = 20
 MAX_QUOTED_CHARS = 200  # of an unknown path, in the answer
 
 T = TypeVar("T")
@@ -149,6 +150,19 @@ def path_of(request: web.BaseRequest) -> str:
     if not target.startswith("/"):  # RFC 9112, section 3.2.2: a proxy may send the whole URL
         target = request.rel_url.raw_path_qs
     return target.partition("?")[0]
+
+
+def query_of(call: ApiCall) -> dict[str, str]:
+    """The fields of a request's query.
+
+    Raises:
+        ApiError: 400; it is malformed.
+    """
+    _, _, query = call.request.raw_path.partition("?")
+    try:
+        return dict(parse_qsl(query, errors="strict", max_num_fields=MAX_QUERY_FIELDS))
+    except ValueError:
+        raise invalid(None, "The query is malformed.", "invalid_query") from None
 
 
 def _declared(part: object) -> Iterator[tuple[Route, Handler]]:

@@ -24,6 +24,7 @@ from workers.ingress.http.routes import ApiCall, RouteTable, path_of
 from workers.ingress.http.service import ServiceRoutes
 from workers.ingress.http.sessions import SessionRoutes
 from workers.ingress.http.submitting import Submitter
+from workers.ingress.responses.kept import KeptResponseRoutes
 from workers.ingress.responses.routes import ResponseRoutes
 from workers.ingress.runs.routes import RunRoutes
 
@@ -77,7 +78,8 @@ class HttpIngress:
         runs = self._runs = RunRoutes(
             gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
-        self._routes = RouteTable(chat, responses, runs, service, SessionRoutes(gateway))
+        kept = KeptResponseRoutes(gateway, limits=self._limits, clock=clock)
+        self._routes = RouteTable(chat, responses, kept, runs, service, SessionRoutes(gateway))
         self._gateway = gateway
         self._closing = False
         self._server: web.Server | None = None
@@ -107,6 +109,7 @@ class HttpIngress:
         for part in (self._chat, self._responses, self._runs):
             part.max_body_bytes = config.max_body_bytes
         self._submitter.drops_sampling = config.sampling_parameters == "drop"
+        self._responses.keeps = config.response_days > 0
         self._origins = frozenset(config.cors_origins)
 
     async def listen(self, slot: int, sock: socket.socket) -> None:

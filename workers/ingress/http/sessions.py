@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -12,13 +11,12 @@ from workers.gateway import Gateway
 from workers.ingress.http.errors import ApiError, invalid
 from workers.ingress.http.names import is_session_id
 from workers.ingress.http.replies import listing, reply
-from workers.ingress.http.routes import ApiCall, route
+from workers.ingress.http.routes import ApiCall, query_of, route
 from workers.ingress.http.submitting import refusals_told
 from workers.session_keys import api_session, api_session_id
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
-MAX_QUERY_FIELDS = 20
 MAX_CURSOR_CHARS = 1024
 MAX_DIGITS = 18  # of a number in a query: it fits 64 bits
 
@@ -32,7 +30,7 @@ class SessionRoutes:
     @route("GET", "/api/sessions", endpoint="sessions", features=("session_resources",))
     async def index(self, call: ApiCall) -> web.Response:
         """A page of the caller's sessions, newest activity first."""
-        query = _query(call)
+        query = query_of(call)
         after = query.get("after") or None
         if after is not None and len(after) > MAX_CURSOR_CHARS:
             raise invalid("after", "`after` must be the `next` of the page before.")
@@ -50,7 +48,7 @@ class SessionRoutes:
     @route("GET", "/api/sessions/{id}/messages", endpoint="session_messages")
     async def messages(self, call: ApiCall) -> web.Response:
         """A page of a transcript, oldest first."""
-        key, query = _key(call), _query(call)
+        key, query = _key(call), query_of(call)
         with refusals_told():
             page = await self._gateway.session_messages(key, _number(query, "after", 0), _limit(query))
         return listing(page["messages"], page["next"])
@@ -72,14 +70,6 @@ def _key(call: ApiCall) -> str:
 
 def _session(principal: str, session: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": api_session_id(principal, session["key"]), "object": "session", **session}
-
-
-def _query(call: ApiCall) -> dict[str, str]:
-    _, _, query = call.request.raw_path.partition("?")
-    try:
-        return dict(parse_qsl(query, errors="strict", max_num_fields=MAX_QUERY_FIELDS))
-    except ValueError:
-        raise invalid(None, "The query is malformed.", "invalid_query") from None
 
 
 def _limit(query: Mapping[str, str]) -> int:

@@ -114,6 +114,13 @@ class Submitter:
         return headers
 
 
+def outliving_its_caller(submission: Submission, chat: ChatRequest) -> Submission:
+    """A stateless turn goes on without its caller where it has an Idempotency-Key: one that no other request has."""
+    if not submission.stateless or submission.idempotency_key is not None:
+        return submission
+    return replace(submission, idempotency_key=submission.turn_id, fingerprint=chat.fingerprint(stateless=True))
+
+
 @contextmanager
 def refusals_told() -> Iterator[None]:
     """What the gateway refuses in the block is an error for the caller."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import assistant_message, canonical
 from workers.ingress.http.errors import ApiError, invalid
@@ -61,7 +63,7 @@ def references(value: Any) -> list[str]:
     return ids
 
 
-def input_messages(value: Any, known: Mapping[str, Mapping[str, Any]]) -> InputMessages:
+def input_messages(value: Any, known: Mapping[str, Mapping[str, Any]], history: Sequence[bytes] = ()) -> InputMessages:
     """The messages of an ``input``.
 
     Texts and calls of one answer become one message of the assistant, so that an answer that a client sends back is
@@ -70,11 +72,12 @@ def input_messages(value: Any, known: Mapping[str, Mapping[str, Any]]) -> InputM
     Args:
         value: a text, or items.
         known: the items that references name, by id.
+        history: chat messages as JSON that are before it.
 
     Raises:
         ApiError: 400, with the field it is about.
     """
-    messages = InputMessages()
+    messages = _before(history)
     if isinstance(value, str):
         messages.add("user", canonical({"role": "user", "content": value}), "input")
         return messages
@@ -117,6 +120,15 @@ def check_results(messages: InputMessages, new: Sequence[int]) -> None:
         if call_id is not None and messages.calls.get(call_id, at) >= new[0]:
             where = f"{messages.places[at]}.call_id"
             raise invalid(where, f"`{where}` names no function_call in the items before it.", RefusalCode.NO_SUCH_CALL)
+
+
+def _before(history: Sequence[bytes]) -> InputMessages:
+    messages = InputMessages()
+    for row in history:
+        message = orjson.loads(row)
+        messages.calls |= dict.fromkeys((call["id"] for call in message.get("tool_calls") or ()), len(messages.rows))
+        messages.add(message["role"], row, "previous_response_id")
+    return messages
 
 
 def _close(answer: _Answer | None, messages: InputMessages) -> None:

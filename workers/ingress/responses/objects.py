@@ -8,9 +8,10 @@ from typing import Any
 
 from workers.ingress.http.completion import MODEL
 from workers.ingress.http.errors import ended_without_answer
-from workers.turns import Ended
+from workers.turns import Ended, KeptResponse
 
 RESPONSE_PREFIX = "resp_"
+MAX_TURN_ID_CHARS = 80  # of one that a caller sends
 
 _ITEM_ID = re.compile(r"(msg|rs|fc)_(turn_[0-9a-f_]{1,80})_([0-9]{1,4})", re.ASCII)
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}  # by finish reason
@@ -19,6 +20,12 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 def response_id(turn_id: str) -> str:
     """The id of a turn's response."""
     return RESPONSE_PREFIX + turn_id
+
+
+def turn_named(response: str) -> str | None:
+    """The turn that the id of a response names; None: it is no such id."""
+    named = response.removeprefix(RESPONSE_PREFIX)
+    return named if named != response and len(named) <= MAX_TURN_ID_CHARS else None
 
 
 def incomplete_reason(ended: Ended) -> str | None:
@@ -87,6 +94,16 @@ def finished(
     }
 
 
+def kept_object(kept: KeptResponse) -> dict[str, Any]:
+    """A response that is kept, as it is now."""
+    turn, asked = kept.turn, dict(kept.asked)
+    created_at = int(asked.pop("created_at"))
+    if turn.ended is None:
+        return begun(turn.turn_id, created_at, asked, "queued" if turn.state == "queued" else "in_progress")
+    over_at = int(turn.ended_at or created_at)
+    return finished(turn.turn_id, created_at, asked, turn.ended, completed_at=over_at)
+
+
 def usage(counted: Mapping[str, int]) -> dict[str, Any]:
     """Tokens in the fields of the API; zero where the provider named none."""
     return {
@@ -116,7 +133,7 @@ def item_id(kind: str, turn_id: str, number: int) -> str:
     """The id of a turn's item: the same each time it is given.
 
     Args:
-        kind: ``msg``, ``rs`` or ``fc``.
+        kind: ``msg``, ``rs`` or ``fc``; ``in`` of what came with the request.
         turn_id: the turn's.
         number: of the item among those of its kind.
     """

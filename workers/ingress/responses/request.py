@@ -15,6 +15,7 @@ from workers.ingress.http.errors import ApiError, invalid
 from workers.ingress.http.names import is_session_id
 from workers.ingress.http.request import ChatRequest, new_part
 from workers.ingress.responses.input import InputMessages, check_results, input_messages
+from workers.ingress.responses.previous import NOTHING, Previous
 
 MAX_METADATA = 16  # pairs; these and the next bounds are the specification's
 MAX_METADATA_KEY_CHARS = 64
@@ -41,6 +42,8 @@ class ResponseRequest:
     chat: ChatRequest  # the turn that it asks for
     conversation: str | None  # the session that it names in its body
     echoed: dict[str, Any]  # the fields of a response object that say what was asked
+    stored: bool  # its caller may ask for it later
+    background: bool  # its caller does not wait for it
     messages: InputMessages
 
     def check_results(self) -> None:
@@ -52,12 +55,20 @@ class ResponseRequest:
         check_results(self.messages, self.chat.new)
 
 
-def parse_response(body: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> ResponseRequest:
+def parse_response(
+    body: Mapping[str, Any],
+    known: Mapping[str, Mapping[str, Any]],
+    previous: Previous = NOTHING,
+    *,
+    keeps: bool = False,
+) -> ResponseRequest:
     """Check a body.
 
     Args:
         body: the JSON object.
         known: the items that its references name, by id.
+        previous: the conversation that it goes on with.
+        keeps: whether this gateway keeps responses.
 
     Raises:
         ApiError: 400, with the field it is about.
@@ -65,31 +76,62 @@ def parse_response(body: Mapping[str, Any], known: Mapping[str, Mapping[str, Any
     given = {name: value for name, value in body.items() if value is not None}
     for name, value in given.items():
         _check(name, value)
+    stored, background = keeps and given.get("store", True), given.get("background", False)
+    if background and not stored:
+        what = (
+            "A response in the background must be stored, here (api_server.response_days) and in the request (store)."
+        )
+        raise invalid("background", f"{what} Leave `background` out, or store it.")
     conversation = _conversation(given.get("conversation"))
-    messages = input_messages(given.get("input"), known)
-    parameters = {ours: given[theirs] for theirs, ours in _SAMPLING.items() if theirs in given}
-    text, reasoning = given.get("text", {}), given.get("reasoning", {})
-    parameters |= _text_parameters(text)
-    if reasoning.get("effort") is not None:
-        parameters["reasoning_effort"] = reasoning["effort"]
-    parameters |= _tools(given)
+    if conversation is not None and given.get("previous_response_id") is not None:
+        raise invalid("previous_response_id", "Send `conversation` or `previous_response_id`, not both.")
+    messages = input_messages(given.get("input"), known, previous.history)
     chat = ChatRequest(
         messages=messages.rows,
-        new=_new(messages, whole=conversation is not None),
-        parameters=parameters,
+        new=_new(messages, previous, whole=conversation is not None),
+        parameters=_parameters(given),
         user=given.get("user") or given.get("safety_identifier") or "",
         stream=given.get("stream", False),
         include_usage=True,
     )
-    return ResponseRequest(chat=chat, conversation=conversation, echoed=_echoed(given), messages=messages)
+    return ResponseRequest(
+        chat=chat,
+        conversation=conversation or previous.session_id,
+        echoed=_echoed(given, stored=stored, background=background),
+        stored=stored,
+        background=background,
+        messages=messages,
+    )
 
 
-def _new(messages: InputMessages, *, whole: bool) -> list[int]:
-    """Which messages are new: of a named conversation all behind the last answer, since it has the earlier ones."""
+def _kept(given: Mapping[str, Any], *, keeps: bool) -> tuple[bool, bool]:
+    """Whether the caller may ask for the response later, and whether they wait for it now."""
+    stored, background = keeps and given.get("store", True), given.get("background", False)
+    if background and not keeps:
+        raise invalid("background", "This gateway keeps no responses (api_server.response_days), so wait for this one.")
+    if background and not stored:
+        raise invalid("background", "A response in the background must be stored: leave `store` out.")
+    return stored, background
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes to the model, named as in chat completions."""
+    parameters = {ours: given[theirs] for theirs, ours in _SAMPLING.items() if theirs in given}
+    parameters |= _text_parameters(given.get("text", {}))
+    effort = given.get("reasoning", {}).get("effort")
+    if effort is not None:
+        parameters["reasoning_effort"] = effort
+    return parameters | _tools(given)
+
+
+def _new(messages: InputMessages, previous: Previous, *, whole: bool) -> list[int]:
+    """Which messages are new: behind an earlier response all, of a named conversation all behind the last answer."""
     try:
         new = new_part(messages.roles)
     except ApiError:
         raise invalid("input", "`input` must end with a message of the user, or with results of calls.") from None
+    if previous is not NOTHING:
+        return list(range(len(previous.history), len(messages.roles)))
     if not whole:
         return new
     begins = max((at + 1 for at, role in enumerate(messages.roles) if role == "assistant"), default=0)
@@ -177,10 +219,10 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         f"an array of {', '.join(_INCLUDED)}",
     ),
     "top_logprobs": (lambda value: value == 0 and not isinstance(value, bool), "0: no probabilities are given"),
-    "background": (lambda value: value is False, "false: the answer is waited for"),
+    "background": (_is_flag, "true or false"),
+    "previous_response_id": (_is_text, "a string"),
 }
 _UNSUPPORTED = {
-    "previous_response_id": "Name a `conversation`, or send the whole conversation in `input`.",
     "prompt": "Send the prompt's text in `instructions`.",
     "max_tool_calls": "The gateway's `agent.max_turns` bounds the calls of the agent's own tools.",
     "context_management": "The gateway's `agent.compaction` sees to it.",
@@ -305,10 +347,10 @@ def _flat(path: str) -> str:
 # -- what an answer repeats ---------------------------------------------------------------------------------------
 
 
-def _echoed(given: Mapping[str, Any]) -> dict[str, Any]:
+def _echoed(given: Mapping[str, Any], *, stored: bool, background: bool) -> dict[str, Any]:
     reasoning = given.get("reasoning")
     return {
-        "previous_response_id": None,
+        "previous_response_id": given.get("previous_response_id"),
         "instructions": given.get("instructions"),
         "tools": [_echoed_tool(tool) for tool in given.get("tools", ())],
         "tool_choice": _echoed_choice(given.get("tool_choice", "auto")),
@@ -323,8 +365,8 @@ def _echoed(given: Mapping[str, Any]) -> dict[str, Any]:
         "max_output_tokens": given.get("max_output_tokens"),
         "max_tool_calls": None,
         "truncation": given.get("truncation", "disabled"),
-        "store": False,
-        "background": False,
+        "store": stored,
+        "background": background,
         "service_tier": "default",
         "metadata": given.get("metadata", {}),
         "safety_identifier": given.get("safety_identifier"),

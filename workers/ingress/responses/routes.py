@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -18,10 +19,11 @@ from workers.ingress.http.names import SESSION_ID_HEADER, named, wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins
+from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins, outliving_its_caller
 from workers.ingress.responses.events import Event, ResponseEvents, sse
 from workers.ingress.responses.input import references
 from workers.ingress.responses.objects import begun, finished
+from workers.ingress.responses.previous import previous_of
 from workers.ingress.responses.referred import referred_items
 from workers.ingress.responses.request import ResponseRequest, parse_response
 from workers.turns import Parked
@@ -50,6 +52,7 @@ class ResponseRoutes:
         self._gateway = gateway
         self._submitter = submitter
         self.max_body_bytes = max_body_bytes
+        self.keeps = True  # as api_server.response_days says
         self._limits = limits
         self._clock = clock
 
@@ -75,6 +78,10 @@ class ResponseRoutes:
             asked.check_results()
         submission = await self._submitter.submission(call, session_id, asked.chat, park=park)
         created_at = int(self._clock())
+        if asked.stored:
+            submission = replace(submission, response={**asked.echoed, "created_at": created_at})
+        if asked.background:
+            submission = outliving_its_caller(submission, asked.chat)
         try:
             turn = await self._submitter.submit(submission, session_id, stream=asked.chat.stream)
         except Parked as parked:
@@ -83,6 +90,10 @@ class ResponseRoutes:
             response.headers.update(headers | retry_after(parked.retry_after_s))
             return response
         headers = self._submitter.headers(turn.turn_id, submission, session_id)
+        if asked.background and not asked.chat.stream:
+            response = reply(begun(turn.turn_id, created_at, asked.echoed, "queued"))
+            response.headers.update(headers)
+            return response
         with Heard(call.request, turn):
             if asked.chat.stream:
                 return await self._stream(call.request, turn, created_at, asked.echoed, headers)
@@ -91,7 +102,8 @@ class ResponseRoutes:
     async def _parsed(self, call: ApiCall, body: Mapping[str, Any]) -> ResponseRequest:
         ids = references(body.get("input"))
         known = await referred_items(self._gateway, call.principal, ids) if ids else {}
-        return parse_response(body, known)
+        previous = await previous_of(self._gateway, call.principal, body.get("previous_response_id"))
+        return parse_response(body, known, previous, keeps=self.keeps)
 
     async def _whole(
         self, turn: Turn, created_at: int, echoed: Mapping[str, Any], headers: dict[str, str]

@@ -6,7 +6,6 @@ A run is a turn, and its id is the turn's. It waits, runs and survives a restart
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -18,12 +17,12 @@ from workers.ingress.http.errors import SERVER, ApiError, invalid, retry_after
 from workers.ingress.http.events import EventStream
 from workers.ingress.http.names import SESSION_ID_HEADER, TURN_ID_HEADER, is_session_id, named, wants_to_park
 from workers.ingress.http.replies import reply
-from workers.ingress.http.request import ChatRequest, json_object
+from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, refusals_told
+from workers.ingress.http.submitting import Heard, Submitter, outliving_its_caller, refusals_told
 from workers.ingress.runs.objects import STATUS, run_object, sse
 from workers.ingress.runs.request import parse_run
-from workers.turns import Parked, Submission
+from workers.turns import Parked
 
 MAX_EVENT_ID_DIGITS = 18  # it fits 64 bits
 
@@ -66,7 +65,7 @@ class RunRoutes:
         session_id = _session_of(call.request, body)
         chat = parse_run(body)
         submission = await self._submitter.submission(call, session_id, chat, park=park)
-        submission = _outliving_its_caller(submission, chat)
+        submission = outliving_its_caller(submission, chat)
         try:
             turn_id = (await self._submitter.submit(submission, session_id, stream=False)).turn_id
             later: dict[str, str] = {}
@@ -114,13 +113,6 @@ class RunRoutes:
             if not stopped:
                 view = await self._gateway.describe_turn(call.principal, run_id)
         return reply({"run_id": run_id, "status": "stopping" if stopped else STATUS[view.state]})
-
-
-def _outliving_its_caller(submission: Submission, chat: ChatRequest) -> Submission:
-    """A stateless turn goes on without its caller where it has an Idempotency-Key: one that no other request has."""
-    if not submission.stateless or submission.idempotency_key is not None:
-        return submission
-    return replace(submission, idempotency_key=submission.turn_id, fingerprint=chat.fingerprint(stateless=True))
 
 
 def _session_of(request: web.BaseRequest, body: dict[str, Any]) -> str | None:
