@@ -127,6 +127,9 @@ class Gateway(Protocol):
             Refusal: ``turn_not_found``; ``shard_unavailable``.
         """
 
+    def bare_key(self, principal: str) -> str:
+        """A session key for one request to the model alone."""
+
     async def conversation_key(self, conversation: StatelessConversation) -> str:
         """The session key of a stateless conversation: that of the actor that knows the history, else a new one."""
 

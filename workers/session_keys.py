@@ -3,6 +3,7 @@
 ========================  ==============================================================================
 ``api:<principal>:<id>``  a session that a caller of the HTTP API named
 ``conv:<principal>:<id>`` a stateless conversation: its requests bring all messages, and no caller names it
+``bare:<principal>:<id>`` one request to the model alone: no agent, nothing before it, nothing kept of it
 ========================  ==============================================================================
 
 A principal's name has no colon, so no principal reaches another's sessions.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import uuid
 from hashlib import blake2b
 
+_BARE = "bare:"
 _DIGEST_BYTES = 16
 
 
@@ -29,6 +31,16 @@ def api_session_id(principal: str, key: str) -> str:
 def new_conversation(principal: str) -> str:
     """The key of a stateless conversation that begins."""
     return f"conv:{principal}:{uuid.uuid4().hex}"
+
+
+def bare_request(principal: str) -> str:
+    """The key of a request to the model alone."""
+    return f"{_BARE}{principal}:{uuid.uuid4().hex}"
+
+
+def is_bare(key: str) -> bool:
+    """Whether a key is of a request to the model alone."""
+    return key.startswith(_BARE)
 
 
 def named_conversation(principal: str, user: str, idempotency_key: str) -> str:

@@ -48,6 +48,7 @@ from workers.routing.requests import Requests
 from workers.routing.router import Router
 from workers.routing.shards import ShardFiles, ShardTable
 from workers.runtimes.runtime import Runtime
+from workers.session_keys import is_bare
 from workers.sessions.admission import Admission
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.command_run import stop_turn
@@ -257,7 +258,7 @@ class Worker:
     # -- what sessions report --------------------------------------------------------------------------------------
     def _offer(self, key: str, asked: Submission, feed: TurnFeed, ended: Ended) -> None:
         """A stateless conversation went on; its follow-up shall find this agent, whichever way it took the reply."""
-        if ended.state != "completed":
+        if ended.state != "completed" or is_bare(key):
             return
         self._router.offer(key, follow_ups(asked, (ended.text, feed.said), ended.tool_calls))
 

@@ -196,6 +196,9 @@ class FakeGateway:
     async def history(self, principal: str, turn_id: str) -> TurnHistory:
         return self.histories[turn_id]
 
+    def bare_key(self, principal: str) -> str:
+        return f"bare:{principal}:{len(self.submissions)}"
+
     async def conversation_key(self, conversation: StatelessConversation) -> str:
         self.conversations.append(conversation)
         return f"conv:{conversation.principal}:{len(self.conversations)}"

@@ -105,7 +105,7 @@ async def test_a_reply_that_it_sends_back_is_recognised(client: AsyncOpenAI, ser
 
 
 async def test_it_lists_the_models(client: AsyncOpenAI) -> None:
-    assert [model.id async for model in client.models.list()] == ["hermes-actors"]
+    assert [model.id async for model in client.models.list()] == ["hermes-actors", "hermes-actors-bare"]
     assert (await client.models.retrieve("hermes-actors")).object == "model"
 
 

@@ -669,3 +669,14 @@ async def test_a_transcript_is_read_up_to_a_turn(store: ShardStore) -> None:
     assert [turn.turn_id for turn in both] == ["one", "two"]
     assert (first_is_last, second_is_last) == (False, True)
     assert await store.through("two") == (both, False)
+
+
+async def test_nothing_is_kept_of_a_request_to_the_model_alone_once_it_is_over(store: ShardStore) -> None:
+    await store.admit(submission(stateless=True, key="bare:default:1"), "s", "running")
+    running = await store.turn("turn_1")
+    await store.finish(ended(), [b"answer"])
+
+    assert running is not None
+    assert running.submission.stateless
+    assert await store.turn("turn_1") is None
+    assert await store.page("s", 0, 10) == []

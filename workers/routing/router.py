@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -43,7 +44,7 @@ from workers.routing.peers import Peer
 from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
-from workers.session_keys import named_conversation, new_conversation
+from workers.session_keys import bare_request, named_conversation, new_conversation
 from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turn_ids import new_turn_id, shard_of_turn
 from workers.turns import (
@@ -213,8 +214,15 @@ class Router:
             else:
                 if known is not None:
                     return known
-        for _ in range(PLACEMENT_TRIES):  # a new conversation is placed where its first request landed
-            key = new_conversation(conversation.principal)
+        return self._placed_here(partial(new_conversation, conversation.principal))
+
+    def bare_key(self, principal: str) -> str:
+        return self._placed_here(partial(bare_request, principal))
+
+    def _placed_here(self, new_key: Callable[[], str]) -> str:
+        """A new key in a shard of this worker, where the request landed, if such a key is found soon."""
+        for _ in range(PLACEMENT_TRIES):
+            key = new_key()
             if self._shard_of(key) in self._table.open:
                 break
         return key

@@ -15,6 +15,7 @@ import structlog
 from hermes_actors.wire.failpoints import point
 from hermes_actors.wire.refusals import RefusalCode
 from workers.runtimes.transcript import brings_results, results_in, waiting_calls
+from workers.session_keys import is_bare
 from workers.sessions.agent import Resident
 from workers.sessions.client_tools import no_such_call
 from workers.sessions.command_run import CommandRun, answer, answer_at_once, restart_words
@@ -41,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 SHARD_RETRY_AFTER_S = 1.0
 MAX_KNOWN_COMMANDS = 1000  # the latest, so that none is done again; commands are not on disk
+MAX_BARE = 64  # requests to the model alone that a worker runs at once
 MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
 
 Admit: TypeAlias = Callable[[Submission, OwnedShard], Awaitable[TurnFeed]]
@@ -95,7 +97,7 @@ class Admission:
         return feed
 
     async def _submitted(self, submission: Submission, shard: OwnedShard, *, again: bool) -> TurnFeed:
-        command = command_in(submission.messages)
+        command = None if is_bare(submission.key) else command_in(submission.messages)
         if command is not None and command.only_tells:
             return await answer_at_once(command, submission, self._sessions, shard)
         if again and (known := self._known_command((submission.key, submission.turn_id))) is not None:
@@ -304,6 +306,9 @@ class Admission:
         resident = await sessions.activated(submission.key, submission.principal, shard, stateless=submission.stateless)
         sessions.draining.refuse(parkable=parkable, park=submission.park)  # it may have begun meanwhile
         _refuse_if_late(submission)
+        if is_bare(submission.key) and (bare := sum(is_bare(other.session.key) for other in sessions)) > MAX_BARE:
+            why = f"{bare - 1} requests to the model alone run in this worker already."
+            raise Refusal(RefusalCode.MAILBOX_FULL, why, MAILBOX_RETRY_AFTER_S)
         items = resident.mailbox.items
         if len(items) > sessions.config.mailbox_limit and submission.turn_id not in items:
             why = f"{len(items)} messages of this session run or wait already."

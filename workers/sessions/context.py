@@ -10,6 +10,7 @@ from typing import Any
 from workers.kept_json import kept_json
 from workers.runtimes.runtime import Context, Host, Outcome
 from workers.runtimes.transcript import RESULTS_CAME, brings_results, came_late, results_in, waiting_calls
+from workers.session_keys import is_bare
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.client_tools import SameName, no_such_call, offered
 from workers.sessions.commands import prompt_asked_for
@@ -65,7 +66,8 @@ async def prepared(host: Host, session: Session, submission: Submission, config:
         messages = [*messages, *prompted.messages]
     resume = session.marks.resume
     note = None if resume is None else resume_note(resume, now=time.time(), fresh_s=config.resume_fresh_s)
-    parts = (config.system_prompt, instructions, note, toolbox.instructions, toolbox.notice)
+    prompt = None if is_bare(session.key) else config.system_prompt
+    parts = (prompt, instructions, note, toolbox.instructions, toolbox.notice)
     return Context(
         messages=messages,
         memory=session,

@@ -16,6 +16,7 @@ from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Seal, Sealed
 from workers.gateway import SessionView, TranscriptPage
+from workers.session_keys import is_bare
 from workers.sessions.agent import Resident
 from workers.sessions.agent_config import AgentConfig
 from workers.sessions.backlog import Backlog
@@ -31,7 +32,7 @@ from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
 from workers.sessions.work import Work
 from workers.store.shard import StoreFailed
-from workers.tools.toolbox import Toolbox
+from workers.tools.toolbox import NoTools, Toolbox
 from workers.turn_errors import deleted_error, evicted_error, not_evicted_error
 from workers.turns import Ended, Refusal, Submission
 
@@ -134,7 +135,9 @@ class Residents:
             return
         self.turns_ended += 1
         self.touch(resident)
-        if resident.session.stateless:
+        if is_bare(resident.session.key):
+            self.background.start(self._close(self._resident.pop(resident.session.key)))
+        elif resident.session.stateless:
             asyncio.get_running_loop().call_later(STATELESS_TTL_S, self._passivate_stateless, resident)
 
     # -- what an earlier owner left -------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ class Residents:
                 await session.catch_up()
                 session.model = await session.store.chosen_model(session.key)
             self.draining.refuse_if_stopping()  # it may have begun meanwhile
-            session.toolbox = self._new_toolbox(session.key)
+            session.toolbox = NoTools() if is_bare(session.key) else self._new_toolbox(session.key)
             for submission in self.backlog.claim(session.shard.number, session.key):
                 feed = TurnFeed(submission.turn_id, submission.fingerprint)
                 feed.abandon()  # its callers were those of an earlier owner
@@ -235,7 +238,7 @@ class Residents:
     # -- restart after a fallback ---------------------------------------------------------------------------------
     def _fell_back(self, key: str, turn_id: str, provider: str, model: str) -> None:
         """Hold the session's mail until the supervisor has decided; if it does not, the actor goes on as it is."""
-        if (resident := self._resident.get(key)) is None:  # it is closed meanwhile
+        if (resident := self._resident.get(key)) is None or is_bare(key):  # it is closed, now or soon
             return
         resident.tell(FellBack())
         asyncio.get_running_loop().call_later(RESTART_TIMEOUT_S, self._restart_overdue, resident, resident.actor)

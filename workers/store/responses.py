@@ -10,10 +10,13 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from workers.session_keys import is_bare
 from workers.store.packing import unpack
+from workers.turns import Submission
 
 PRUNED_AT_ONCE = 500  # responses a call of prune drops: some milliseconds
 STATELESS_KEPT = 2  # in the column ``stateless`` of a turn that is one, and a response
+STATELESS_GONE = 3  # the same, of a turn of which nothing is kept once it is over
 
 _ASKED = "SELECT asked FROM responses JOIN turns USING (n) WHERE turn_id = ?"
 _AGED = "SELECT n FROM responses WHERE created_at < ? ORDER BY created_at LIMIT ?"
@@ -62,3 +65,12 @@ class ResponseRows:
         self._execute("DELETE FROM responses WHERE n = ?", (n,))
         if self._execute(_FREE, (n,)).fetchone() == (True,):  # one that runs drops its messages when it ends
             self._drop_rows([n])
+
+
+def kind_of(turn: Submission) -> int:
+    """What its column ``stateless`` says of a turn."""
+    if not turn.stateless:
+        return 0
+    if is_bare(turn.key):
+        return STATELESS_GONE
+    return 1 if turn.response is None else STATELESS_KEPT

@@ -10,8 +10,9 @@ from operator import itemgetter
 from typing import Any, cast, get_args
 
 from hermes_actors.wire.records import LatestTurn
+from workers.store.latest import latest_turns
 from workers.store.packing import origin_of, unpack
-from workers.store.responses import STATELESS_KEPT, ResponseRows
+from workers.store.responses import STATELESS_GONE, STATELESS_KEPT, ResponseRows, kind_of
 from workers.store.shard import (
     StoredConversation,
     StoreFailed,
@@ -87,11 +88,6 @@ _DURATIONS = """
     WHERE key = ? AND state = 'completed' AND started_at IS NOT NULL
     ORDER BY n DESC LIMIT ?
 """
-_LATEST = """
-    SELECT n, turn_id, key, principal, session_id, created_at, coalesce(ended_at, started_at, created_at),
-           CASE WHEN state = 'interrupted' THEN ended END, stateless
-    FROM turns WHERE n > ? ORDER BY n LIMIT ?
-"""
 _AGED = """
     SELECT n, stateless FROM turns
     WHERE (stateless = 1 OR idempotency_key IS NOT NULL) AND created_at < ? AND ended_at IS NOT NULL
@@ -137,7 +133,7 @@ class ShardRows:
             turn.key,
             session_id,
             state,
-            STATELESS_KEPT if turn.stateless and asked is not None else turn.stateless,
+            kind_of(turn),
             turn.principal,
             turn.idempotency_key,
             turn.fingerprint,
@@ -180,8 +176,13 @@ class ShardRows:
         """
         values = (len(bodies), turn.state, self._now(), ended, own_fault, turn.turn_id)
         changed = self._execute(_FINISH, values).fetchall()
-        if self._written(turn.turn_id, turn.session_id, bodies, changed) and changed[0][1] != STATELESS_KEPT:
-            self._drop_rows([changed[0][0]])
+        if not self._written(turn.turn_id, turn.session_id, bodies, changed):
+            return
+        n, kind, *_ = changed[0]
+        if kind != STATELESS_KEPT:
+            self._drop_rows([n])
+        if kind == STATELESS_GONE:
+            self._drop_turns([n])
 
     def _written(
         self, turn_id: str, session_id: str, bodies: Sequence[bytes], changed: list[tuple[int, int, str, int]]
@@ -343,23 +344,7 @@ class ShardRows:
 
     def latest(self, after: int, limit: int) -> tuple[list[LatestTurn], int | None]:
         """The latest of the next turns of each session, and where to go on."""
-        rows = self._execute(_LATEST, (after, limit)).fetchall()
-        latest: dict[str, LatestTurn] = {}
-        for n, turn_id, key, principal, session_id, created_at, last_at, cut, stateless in rows:
-            if stateless:
-                continue
-            before = latest.get(key)
-            latest[key] = LatestTurn(
-                number=n,
-                turn_id=turn_id,
-                key=key,
-                principal=principal,
-                session_id=session_id,
-                created_at=created_at if before is None else min(created_at, before.created_at),
-                last_at=last_at if before is None else max(last_at, before.last_at),
-                cut_by=None if cut is None else (unpack(cut)["error"] or {}).get("text", ""),
-            )
-        return list(latest.values()), rows[-1][0] if len(rows) == limit else None
+        return latest_turns(self._execute, after, limit)
 
     def reported(self) -> None:
         """Forget what was wrong with the file when it was opened."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from workers.models.offer import Offer
+from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ToolCall
 
 Outcome = Literal["result", "tool_error", "not_sent", "unknown"]
@@ -45,6 +45,29 @@ class Aborted:
 
 class ToolsUnavailable(Exception):
     """A server with ``required: true`` could not be connected; the text is for people."""
+
+
+class NoTools:
+    """The :class:`Toolbox` of a request to the model alone."""
+
+    notice = None
+    instructions = ""
+    prompts: tuple[str, ...] = ()
+
+    async def definitions(self) -> Offer:
+        return NO_TOOLS
+
+    async def prompt(self, _text: str) -> Prompted | None:
+        return None
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        raise AssertionError(f"{call.name} was not offered")
+
+    async def abort(self, _grace_s: float) -> Aborted:
+        return Aborted()
+
+    async def close(self) -> None:
+        """It has nothing open."""
 
 
 class Toolbox(Protocol):

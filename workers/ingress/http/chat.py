@@ -17,7 +17,7 @@ from workers.ingress.http.names import SESSION_ID_HEADER, named, wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import ChatRequest, parse_chat
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins
+from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins, ignored
 from workers.turns import Delta, Ended, GatewayDraining, Parked, Reasoning, ToolProgress
 
 
@@ -63,28 +63,30 @@ class ChatRoutes:
         park = wants_to_park(request)
         body = await read_json(request, max_bytes=self.max_body_bytes, timeout_s=self._limits.body_s)
         chat = parse_chat(body)
+        if chat.bare:
+            session_id = None
         submission = await self._submitter.submission(call, session_id, chat, park=park)
         try:
             turn = await self._submitter.submit(submission, session_id, stream=chat.stream)
         except Parked as parked:
             headers = self._submitter.headers(parked.turn_id, submission, session_id)
             return _parked(parked, session_id, headers | retry_after(parked.retry_after_s))
-        headers = self._submitter.headers(turn.turn_id, submission, session_id)
+        headers = self._submitter.headers(turn.turn_id, submission, session_id) | ignored(request, chat)
         with Heard(request, turn):
             if chat.stream:
                 return await self._stream(request, chat, turn, headers)
-            return await self._whole(turn, headers)
+            return await self._whole(chat, turn, headers)
 
-    async def _whole(self, turn: Turn, headers: dict[str, str]) -> web.Response:
+    async def _whole(self, chat: ChatRequest, turn: Turn, headers: dict[str, str]) -> web.Response:
         ended = await answer_of(turn, headers)
-        body = completion(turn.turn_id, int(self._clock()), ended)
+        body = completion(turn.turn_id, int(self._clock()), ended, chat.model)
         return web.Response(body=body, headers=headers)
 
     async def _stream(
         self, request: web.BaseRequest, chat: ChatRequest, turn: Turn, headers: dict[str, str]
     ) -> web.StreamResponse:
         await begins(turn, headers)
-        chunks = Chunks(turn.turn_id, int(self._clock()), include_usage=chat.include_usage)
+        chunks = Chunks(turn.turn_id, int(self._clock()), chat.model, include_usage=chat.include_usage)
         said = thought = False
         async with EventStream(request, headers, keep_alive_s=self._limits.keep_alive_s) as stream:
             await stream.send(chunks.role())

@@ -12,6 +12,7 @@ from workers.ingress.http.errors import ApiError
 from workers.turns import Ended, GatewayDraining, ToolProgress
 
 MODEL = "hermes-actors"  # the model of the API; X-Hermes-Model names the model that answered
+BARE_MODEL = "hermes-actors-bare"  # the model alone, without the agent around it
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
@@ -24,7 +25,7 @@ def completion_id(turn_id: str) -> str:
     return f"chatcmpl-{turn_id}"
 
 
-def completion(turn_id: str, created: int, ended: Ended) -> bytes:
+def completion(turn_id: str, created: int, ended: Ended, model: str = MODEL) -> bytes:
     """A whole answer."""
     message: dict[str, Any] = {"role": "assistant", "content": ended.text, "refusal": None}
     if ended.tool_calls:
@@ -36,7 +37,7 @@ def completion(turn_id: str, created: int, ended: Ended) -> bytes:
             "id": completion_id(turn_id),
             "object": "chat.completion",
             "created": created,
-            "model": MODEL,
+            "model": model,
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(ended)}],
             "usage": usage(ended.usage),
         }
@@ -64,13 +65,13 @@ class Chunks:
 
     __slots__ = ("_close", "_include_usage", "_open_reasoning", "_open_text", "_shared")
 
-    def __init__(self, turn_id: str, created: int, *, include_usage: bool) -> None:
+    def __init__(self, turn_id: str, created: int, model: str = MODEL, *, include_usage: bool) -> None:
         self._include_usage = include_usage
         self._shared: dict[str, Any] = {
             "id": completion_id(turn_id),
             "object": "chat.completion.chunk",
             "created": created,
-            "model": MODEL,
+            "model": model,
         }
         # All chunks of text are the same but for the text.
         self._open_text, self._close = self._delta({"content": ""}).split(b'""', 1)

@@ -15,6 +15,7 @@ import orjson
 from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import canonical, history_hash
 from workers.ingress.http.client_tools import client_tools
+from workers.ingress.http.completion import BARE_MODEL, MODEL
 from workers.ingress.http.errors import ApiError, invalid
 from workers.json_depth import MAX_DEPTH, is_too_deep
 
@@ -33,6 +34,12 @@ class ChatRequest:
     user: str
     stream: bool
     include_usage: bool
+    bare: bool = False  # it asks the model alone
+
+    @property
+    def model(self) -> str:
+        """Of the API, as the answer names it."""
+        return BARE_MODEL if self.bare else MODEL
 
     def check_results(self) -> None:
         """See to it that the calls are in the messages whose results are new; in a session they may be there alone.
@@ -104,6 +111,7 @@ def chat_request(request: Mapping[str, Any]) -> ChatRequest:
         user=_user(request.get("user")),
         stream=stream,
         include_usage=_flag(options, "include_usage", "stream_options."),
+        bare=request.get("model") == BARE_MODEL,
     )
 
 

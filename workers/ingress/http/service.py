@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from workers.ingress.http.completion import MODEL
+from workers.ingress.http.completion import BARE_MODEL, MODEL
 from workers.ingress.http.replies import listing, reply
 from workers.ingress.http.routes import ApiCall, Route, route
 
@@ -16,7 +16,7 @@ class ServiceRoutes:
     """The routes about the service itself.
 
     Args:
-        created: of the one model, seconds since the epoch.
+        created: of the models, seconds since the epoch.
         ready: whether new requests are welcome.
         draining: whether they are not because the gateway drains.
         storable: whether a message could be stored.
@@ -32,7 +32,10 @@ class ServiceRoutes:
         storable: Callable[[], Awaitable[bool]],
         routes: Callable[[], Sequence[Route]],
     ) -> None:
-        self._model = {"id": MODEL, "object": "model", "created": created, "owned_by": "hermes-actors"}
+        self._models = {
+            name: {"id": name, "object": "model", "created": created, "owned_by": "hermes-actors"}
+            for name in (MODEL, BARE_MODEL)
+        }
         self._ready = ready
         self._draining = draining
         self._storable = storable
@@ -40,13 +43,18 @@ class ServiceRoutes:
 
     @route("GET", "/v1/models", endpoint="models")
     async def models(self, _call: ApiCall) -> web.Response:
-        """The list with the one model of the API."""
-        return listing([self._model], None)
+        """The models of the API: the agent, and the model alone."""
+        return listing(list(self._models.values()), None)
 
     @route("GET", f"/v1/models/{MODEL}")
     async def model(self, _call: ApiCall) -> web.Response:
-        """That model."""
-        return reply(self._model)
+        """The agent."""
+        return reply(self._models[MODEL])
+
+    @route("GET", f"/v1/models/{BARE_MODEL}")
+    async def bare_model(self, _call: ApiCall) -> web.Response:
+        """The model alone."""
+        return reply(self._models[BARE_MODEL])
 
     @route("GET", "/v1/capabilities")
     async def capabilities(self, _call: ApiCall) -> web.Response:

@@ -55,10 +55,13 @@ class Submitter:
         if self.drops_sampling:
             kept = {name: value for name, value in chat.parameters.items() if name not in _SAMPLING}
             chat = replace(chat, parameters=kept)
-        idempotency_key = named(call.request, IDEMPOTENCY_HEADER)
+        idempotency_key = None if chat.bare else named(call.request, IDEMPOTENCY_HEADER)
         request_id = named(call.request, REQUEST_ID_HEADER)
         if session_id is None:
             chat.check_results()
+        if chat.bare:
+            key = self._gateway.bare_key(call.principal)
+        elif session_id is None:
             key = await self._gateway.conversation_key(
                 StatelessConversation(
                     principal=call.principal, user=chat.user, history=chat.history, idempotency_key=idempotency_key
@@ -78,7 +81,7 @@ class Submitter:
             idempotency_key=idempotency_key,
             fingerprint=chat.fingerprint(stateless=stateless) if idempotency_key else b"",
             origin=Origin(ingress="http", request_id=request_id or turn_id, user=chat.user if stateless else ""),
-            park=park,
+            park=park and not chat.bare,
         )
 
     async def submit(self, submission: Submission, session_id: str | None, *, stream: bool) -> Turn:
@@ -112,6 +115,11 @@ class Submitter:
         if turn_id != submission.turn_id:
             headers["Idempotency-Replayed"] = "true"
         return headers
+
+
+def ignored(request: web.BaseRequest, chat: ChatRequest) -> dict[str, str]:
+    """The header that names what of a request was not heeded: the model alone has no sessions."""
+    return {"X-Hermes-Ignored": SESSION_ID_HEADER} if chat.bare and SESSION_ID_HEADER in request.headers else {}
 
 
 def outliving_its_caller(submission: Submission, chat: ChatRequest) -> Submission:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workers.ingress.http.completion import MODEL
 from workers.ingress.http.errors import ended_without_answer
 from workers.turns import Ended, KeptResponse
 
@@ -57,7 +56,6 @@ def begun(turn_id: str, created_at: int, echoed: Mapping[str, Any], status: str 
         "status": status,
         "incomplete_details": None,
         "error": None,
-        "model": MODEL,
         "output": [],
         "usage": None,
         **echoed,

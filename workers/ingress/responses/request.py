@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.ingress.http.client_tools import client_tools
+from workers.ingress.http.completion import BARE_MODEL
 from workers.ingress.http.errors import ApiError, invalid
 from workers.ingress.http.names import is_session_id
 from workers.ingress.http.request import ChatRequest, new_part
+from workers.ingress.responses.echo import echoed
 from workers.ingress.responses.input import InputMessages, check_results, input_messages
 from workers.ingress.responses.previous import NOTHING, Previous
 
@@ -23,7 +25,6 @@ MAX_METADATA_VALUE_CHARS = 512
 MAX_USER_CHARS = 512
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _INCLUDED = (  # what else an answer may have; none of it is ever there, or it is there anyway
     "reasoning.encrypted_content",
     "file_search_call.results",
@@ -76,7 +77,12 @@ def parse_response(
     given = {name: value for name, value in body.items() if value is not None}
     for name, value in given.items():
         _check(name, value)
-    stored, background = keeps and given.get("store", True), given.get("background", False)
+    bare = given.get("model") == BARE_MODEL
+    if bare and "previous_response_id" in given:
+        raise invalid("previous_response_id", f"{BARE_MODEL} keeps nothing: send the whole conversation in `input`.")
+    stored, background = keeps and not bare and given.get("store", True), given.get("background", False)
+    if background and bare:
+        raise invalid("background", f"{BARE_MODEL} keeps nothing, so wait for its response.")
     if background and not stored:
         what = (
             "A response in the background must be stored, here (api_server.response_days) and in the request (store)."
@@ -93,11 +99,12 @@ def parse_response(
         user=given.get("user") or given.get("safety_identifier") or "",
         stream=given.get("stream", False),
         include_usage=True,
+        bare=given.get("model") == BARE_MODEL,
     )
     return ResponseRequest(
         chat=chat,
         conversation=conversation or previous.session_id,
-        echoed=_echoed(given, stored=stored, background=background),
+        echoed=echoed(given, stored=stored, background=background),
         stored=stored,
         background=background,
         messages=messages,
@@ -342,71 +349,3 @@ def _choice(choice: Any) -> Any:
 
 def _flat(path: str) -> str:
     return path.replace("tool_choice.allowed_tools.", "tool_choice.").replace(".function", "")
-
-
-# -- what an answer repeats ---------------------------------------------------------------------------------------
-
-
-def _echoed(given: Mapping[str, Any], *, stored: bool, background: bool) -> dict[str, Any]:
-    reasoning = given.get("reasoning")
-    return {
-        "previous_response_id": given.get("previous_response_id"),
-        "instructions": given.get("instructions"),
-        "tools": [_echoed_tool(tool) for tool in given.get("tools", ())],
-        "tool_choice": _echoed_choice(given.get("tool_choice", "auto")),
-        "parallel_tool_calls": given.get("parallel_tool_calls", True),
-        "text": _echoed_text(given.get("text", {})),
-        "reasoning": None if reasoning is None else _echoed_reasoning(reasoning),
-        "temperature": given.get("temperature", 1.0),
-        "top_p": given.get("top_p", 1.0),
-        "presence_penalty": given.get("presence_penalty", 0.0),
-        "frequency_penalty": given.get("frequency_penalty", 0.0),
-        "top_logprobs": 0,
-        "max_output_tokens": given.get("max_output_tokens"),
-        "max_tool_calls": None,
-        "truncation": given.get("truncation", "disabled"),
-        "store": stored,
-        "background": background,
-        "service_tier": "default",
-        "metadata": given.get("metadata", {}),
-        "safety_identifier": given.get("safety_identifier"),
-        "prompt_cache_key": given.get("prompt_cache_key"),
-    }
-
-
-def _echoed_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "function", **{name: tool.get(name) for name in ("name", "description", "parameters", "strict")}}
-
-
-def _echoed_choice(choice: Any) -> Any:
-    if not isinstance(choice, dict):
-        return choice
-    if choice["type"] != "allowed_tools":
-        return {"type": "function", "name": choice["name"]}
-    tools = [{"type": "function", "name": tool["name"]} for tool in choice["tools"]]
-    return {"type": "allowed_tools", "tools": tools, "mode": choice.get("mode") or "auto"}
-
-
-def _echoed_text(text: Mapping[str, Any]) -> dict[str, Any]:
-    form = text.get("format") or {"type": "text"}
-    echoed: dict[str, Any] = {"format": {"type": form["type"]}}
-    if form["type"] == "json_schema":
-        # In a response object of the specification the schema is always null: the client has it.
-        echoed["format"] |= {
-            "name": form.get("name") or "response",
-            "description": form.get("description"),
-            "schema": None,
-            "strict": form.get("strict") or False,
-        }
-    if text.get("verbosity") is not None:
-        echoed["verbosity"] = text["verbosity"]
-    return echoed
-
-
-def _echoed_reasoning(reasoning: Mapping[str, Any]) -> dict[str, Any]:
-    """The effort and the summary; null where it is a word that the specification has not."""
-    effort, summary = reasoning.get("effort"), reasoning.get("summary")
-    return {
-        "effort": effort if effort in _EFFORTS else None,
-        "summary": summary if summary in ("auto", "concise", "detailed") else None,
-    }

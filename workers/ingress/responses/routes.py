@@ -19,7 +19,7 @@ from workers.ingress.http.names import SESSION_ID_HEADER, named, wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins, outliving_its_caller
+from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins, ignored, outliving_its_caller
 from workers.ingress.responses.events import Event, ResponseEvents, sse
 from workers.ingress.responses.input import references
 from workers.ingress.responses.objects import begun, finished
@@ -73,7 +73,7 @@ class ResponseRoutes:
         park = wants_to_park(call.request)
         body = await read_json(call.request, max_bytes=self.max_body_bytes, timeout_s=self._limits.body_s)
         asked = await self._parsed(call, json_object(body))
-        session_id = _session_of(call.request, asked)
+        session_id = None if asked.chat.bare else _session_of(call.request, asked)
         if session_id is None:
             asked.check_results()
         submission = await self._submitter.submission(call, session_id, asked.chat, park=park)
@@ -89,7 +89,7 @@ class ResponseRoutes:
             response = reply(begun(parked.turn_id, created_at, asked.echoed, "queued"), 202)
             response.headers.update(headers | retry_after(parked.retry_after_s))
             return response
-        headers = self._submitter.headers(turn.turn_id, submission, session_id)
+        headers = self._submitter.headers(turn.turn_id, submission, session_id) | ignored(call.request, asked.chat)
         if asked.background and not asked.chat.stream:
             response = reply(begun(turn.turn_id, created_at, asked.echoed, "queued"))
             response.headers.update(headers)

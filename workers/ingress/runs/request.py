@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from workers.ingress.http.completion import BARE_MODEL
 from workers.ingress.http.errors import ApiError, invalid
 from workers.ingress.http.request import ChatRequest, chat_request
 
@@ -21,6 +22,8 @@ def parse_run(body: Mapping[str, Any]) -> ChatRequest:
     Raises:
         ApiError: 400, with the field it is about.
     """
+    if body.get("model") == BARE_MODEL:
+        raise invalid("model", f"{BARE_MODEL} keeps nothing, so it has no runs: ask it in /v1/chat/completions.")
     if body.get("previous_response_id") is not None:
         raise invalid("previous_response_id", "A run continues a session: send `session_id`.", "unsupported_parameter")
     request = {name: value for name, value in body.items() if name not in _OF_RUNS}
