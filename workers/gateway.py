@@ -156,6 +156,26 @@ class Gateway(Protocol):
             Refusal: ``session_not_found``; ``shard_unavailable``.
         """
 
+    async def create_session(self, key: str, principal: str) -> SessionView:
+        """Make a session without turns.
+
+        Raises:
+            Refusal: ``session_exists``; ``shard_unavailable``.
+        """
+
+    async def fork_session(self, key: str, into: str, principal: str, through: str | None) -> SessionView:
+        """Make a session whose transcript begins as that of another one, which stays as it is.
+
+        Args:
+            key: of the session that is copied.
+            into: the key of the new one.
+            principal: of both.
+            through: the turn that is copied last; None: all that are over.
+
+        Raises:
+            Refusal: ``session_not_found``; ``turn_not_found``; ``session_exists``; ``shard_unavailable``.
+        """
+
     async def delete_session(self, key: str) -> None:
         """Cancel what runs in a session, drop its transcript and its name.
 

@@ -31,6 +31,7 @@ class RefusalCode(StrEnum):
     GATEWAY_DRAINING = "gateway_draining", 503, 5.0
     IDEMPOTENCY_CONFLICT = "idempotency_conflict", 409
     SESSION_NOT_FOUND = "session_not_found", 404
+    SESSION_EXISTS = "session_exists", 409
     TURN_NOT_FOUND = "turn_not_found", 404
     STORE_FAILED = "store_failed", 500
     MESSAGE_TOO_LARGE = "message_too_large", 413

@@ -132,6 +132,7 @@ class FakeGateway:
         self.stopped: list[str] = []
         self.read_after: list[int] = []
         self.sessions: dict[str, dict[str, Any]] = {}
+        self.forks: list[tuple[str, str, str | None]] = []  # from, into, through which turn
         self.rows: list[dict[str, Any]] = []
         self.submissions: list[Submission] = []
         self.conversations: list[StatelessConversation] = []
@@ -220,6 +221,17 @@ class FakeGateway:
         self._session(key)
         rows = [row for row in self.rows if row["seq"] > after]
         return {"messages": rows[:limit], "next": rows[limit - 1]["seq"] if len(rows) > limit else None}
+
+    async def create_session(self, key: str, principal: str) -> SessionView:
+        if key in self.sessions:
+            raise Refusal(RefusalCode.SESSION_EXISTS, f"there is {key}")
+        self.sessions[key] = {"key": key, "session_id": "s_new", "state": "passivated"}
+        return await self.describe_session(key)
+
+    async def fork_session(self, key: str, into: str, principal: str, through: str | None) -> SessionView:
+        self._session(key)
+        self.forks.append((key, into, through))
+        return await self.create_session(into, principal)
 
     async def delete_session(self, key: str) -> None:
         self._session(key)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from fakes.store_samples import ended, submission
+
 from hermes_actors.wire.records import LatestTurn
 from workers.store.shard import (
     ShardStore,
@@ -20,7 +22,7 @@ from workers.store.shard import (
     TurnOver,
     TurnRow,
 )
-from workers.turns import Ended, PastTurn, Submission, TurnState
+from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -231,6 +233,19 @@ class FakeShardStore(ShardStore):
     @operation
     def prune(self, before: float) -> int:
         return 0
+
+    @operation
+    def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> None:
+        self._read("copy")
+        for turn_id, turn in turns:
+            self.rows[turn_id] = TurnRow(
+                submission=submission(turn_id, key=key, principal=principal, messages=[]),
+                session_id=session_id,
+                state=turn.state,
+                created_at=0.0,
+                ended=ended(turn_id, session_id=session_id, state=turn.state),
+            )
+            self.messages[turn_id] = list(turn.rows)
 
     @operation
     def response(self, turn_id: str) -> dict[str, Any] | None:

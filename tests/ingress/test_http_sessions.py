@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
+import aiohttp
+import orjson
 import pytest
 from fakes.gateway import FakeGateway
-from fakes.served_ingress import KEYS, read_to_end, serving
+from fakes.served_ingress import KEYS, Reply, Served, read_to_end, serving
 
 from hermes_actors.wire.refusals import RefusalCode
+from workers.gateway import TranscriptPage
 from workers.turns import Refusal
 
 ODD = "a/b ?#%ü.."
@@ -133,3 +137,90 @@ async def test_a_supervisor_that_does_not_answer_is_503() -> None:
         reply = await served.ask("GET", "/api/sessions")
 
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+
+
+# -- made, copied, exported -------------------------------------------------------------------------------------------
+
+
+async def post(served: Served, path: str, body: Any = None, **headers: str) -> Reply:
+    raw = None if body is None else orjson.dumps(body)
+    return await served.ask("POST", path, raw, **({"Content_Type": "application/json"} | headers))
+
+
+async def test_a_session_is_made_with_the_name_that_it_is_given_or_one_of_ours() -> None:
+    async with serving(with_sessions()) as served:
+        named = await post(served, "/api/sessions", {"id": "mine"})
+        unnamed = await post(served, "/api/sessions")
+        again = await post(served, "/api/sessions", {"id": "mine"})
+
+    assert (named.status, named.data["id"], named.data["key"]) == (201, "mine", "api:alice:mine")
+    assert unnamed.status == 201
+    assert unnamed.data["id"]
+    assert (again.status, again.error["code"]) == (409, "session_exists")
+
+
+async def test_a_session_is_copied_up_to_a_turn() -> None:
+    async with serving(with_sessions()) as served:
+        whole = await post(served, "/api/sessions/1/fork")
+        part = await post(served, "/api/sessions/1/fork", {"id": "branch", "turn_id": "turn_1"})
+
+    assert (whole.status, part.status, part.data["id"]) == (201, 201, "branch")
+    assert [(source, through) for source, _, through in served.gateway.forks] == [
+        ("api:alice:1", None),
+        ("api:alice:1", "turn_1"),
+    ]
+    assert part.data["key"] == "api:alice:branch"
+
+
+@pytest.mark.parametrize("path", ["/api/sessions", "/api/sessions/1/fork"])
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({"id": ""}, "id"), ({"id": 7}, "id"), ({"id": "a" * 257}, "id"), ({"id": "a\n"}, "id"), ([], None)],
+)
+async def test_a_session_that_cannot_be_called_so_is_refused(path: str, body: Any, param: str | None) -> None:
+    async with serving(with_sessions()) as served:
+        reply = await post(served, path, body)
+
+    assert (reply.status, reply.error["param"]) == (400, param)
+    assert "api:alice:" not in served.gateway.sessions
+
+
+async def test_a_turn_that_is_none_is_refused() -> None:
+    async with serving(with_sessions()) as served:
+        reply = await post(served, "/api/sessions/1/fork", {"turn_id": 7})
+
+    assert (reply.status, reply.error["param"]) == (400, "turn_id")
+
+
+async def test_a_session_of_another_principal_is_neither_copied_nor_exported() -> None:
+    async with serving(with_sessions()) as served:
+        copied = await post(served, "/api/sessions/only/fork")
+        exported = await served.ask("GET", "/api/sessions/only/export")
+
+    assert (copied.status, exported.status) == (404, 404)
+
+
+async def test_a_transcript_is_exported_a_message_a_line() -> None:
+    gateway = with_sessions()
+    gateway.rows = [{"seq": n, "turn_id": "t", "message": {"role": "user", "content": "a\nb"}} for n in range(1, 451)]
+    async with serving(gateway) as served:
+        reply = await served.ask("GET", "/api/sessions/1/export")
+
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "application/jsonl")
+    assert [orjson.loads(line) for line in reply.body.splitlines()] == gateway.rows
+
+
+async def test_an_export_that_breaks_off_does_not_look_whole() -> None:
+    gateway = with_sessions()
+    gateway.rows = [{"seq": n, "turn_id": "t", "message": {}} for n in range(1, 451)]
+    pages = gateway.session_messages
+
+    async def breaking(key: str, after: int, limit: int) -> TranscriptPage:
+        if after:
+            raise Refusal(RefusalCode.SHARD_UNAVAILABLE, "gone")
+        return await pages(key, after, limit)
+
+    gateway.session_messages = breaking  # type: ignore[method-assign]  # for this test
+    async with serving(gateway) as served:
+        with pytest.raises(aiohttp.ClientError):
+            await served.ask("GET", "/api/sessions/1/export")

@@ -265,3 +265,57 @@ async def test_the_last_turn_before_a_reset_is_not_the_last_of_its_session(clust
     await ended(await router.submit(reset, stream=False))
 
     assert not (await router.history(ME, sent.turn_id)).is_last
+
+
+# -- sessions that begin as another one -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("owner", "into"), [(0, 0), (0, 1), (1, 0)])
+async def test_a_session_begins_as_another_one_which_stays_as_it_is(cluster: Cluster, owner: int, into: int) -> None:
+    router, first = cluster.nodes[0].router, sent_to(cluster, owner, "one")
+    second = replace(first, turn_id=router.new_turn_id(first.key), messages=[b'{"role":"user","content":"two"}'])
+    for submission in (first, second):
+        await ended(await router.submit(submission, stream=False))
+    key = cluster.key_on(into, "api:default:copy")
+
+    await router.fork_session(first.key, key, ME, first.turn_id)
+    go_on = replace(first, key=key, turn_id=router.new_turn_id(key), messages=[b'{"role":"user","content":"three"}'])
+    await ended(await router.submit(go_on, stream=False))
+
+    asked = cluster.nodes[into].bench.model.requests[-1]
+    assert [message["content"] for message in asked] == ["one", "re: one", "three"]
+    assert len((await router.session_messages(first.key, 0, 10))["messages"]) == 4
+
+
+async def test_a_session_that_has_turns_is_not_begun_again(cluster: Cluster) -> None:
+    router, sent = cluster.nodes[0].router, sent_to(cluster, 1)
+    await ended(await router.submit(sent, stream=False))
+
+    for begun in (router.create_session(sent.key, ME), router.fork_session(sent.key, sent.key, ME, None)):
+        with pytest.raises(Refusal) as refused:
+            await begun
+        assert refused.value.code == "session_exists"
+
+
+async def test_a_session_is_made_before_its_first_message(cluster: Cluster) -> None:
+    router, key = cluster.nodes[0].router, cluster.key_on(1)
+
+    made = await router.create_session(key, ME)
+    again = await router.create_session(key, ME)
+
+    assert (made["key"], made["state"]) == (key, "passivated")
+    assert again == made
+
+
+async def test_a_session_that_does_not_exist_or_has_no_such_turn_is_not_copied(cluster: Cluster) -> None:
+    router, sent = cluster.nodes[0].router, sent_to(cluster, 1)
+    await ended(await router.submit(sent, stream=False))
+    nothing, into = cluster.key_on(0), cluster.key_on(1, "api:default:copy")
+
+    for copied, code in (
+        (router.fork_session(nothing, into, ME, None), "session_not_found"),
+        (router.fork_session(sent.key, into, ME, "turn_0_other"), "turn_not_found"),
+    ):
+        with pytest.raises(Refusal) as refused:
+            await copied
+        assert refused.value.code == code

@@ -31,6 +31,7 @@ from workers.runtimes.chat.compaction import (
 )
 from workers.runtimes.chat.past import past_of
 from workers.runtimes.runtime import Memory
+from workers.sessions.reading import describe
 from workers.store.shard import Summary, TurnRow
 from workers.tools.toolbox import ToolResult
 from workers.turns import Ended, PastTurn, TurnState
@@ -176,7 +177,7 @@ async def test_status_tells_of_the_summary_and_a_fresh_conversation_has_none() -
 
     assert "turns     40 in this conversation" in told
     assert "turns are summarised for the model" in told
-    described = await bench.sessions.describe(KEY, bench.shard)
+    described = await describe(bench.sessions, KEY, bench.shard)
     assert described["summary"] is not None
     assert described["summary"]["turns"] > 10
 

@@ -17,6 +17,7 @@ from workers.models.provider import ModelFailure
 from workers.runtimes.chat.past import BRIEFLY_UNKNOWN
 from workers.runtimes.transcript import OUTCOME_UNKNOWN
 from workers.sessions.marks import UNMARKED, Marks
+from workers.sessions.reading import describe
 from workers.sessions.session import Session
 from workers.turns import Delta, Ended
 
@@ -462,7 +463,7 @@ async def test_status_and_the_description_tell_the_marks(bench: Bench) -> None:
     await bench.talk("one")
 
     told = (await bench.talk("/status")).text
-    described = await bench.sessions.describe(KEY, bench.shard)
+    described = await describe(bench.sessions, KEY, bench.shard)
 
     for words in ("about 5 minutes ago", "ses_old", "2 of 3"):
         assert words in told

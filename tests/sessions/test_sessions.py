@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from hermes_actors.config.model import SessionsConfig
 from workers.sessions.agent import AgentActor
+from workers.sessions.reading import describe, page
 from workers.turns import Delta, Ended, Refusal, ToolProgress
 
 
@@ -408,11 +409,11 @@ async def test_a_session_in_which_only_commands_were_used_is_described_while_it_
     await bench.talk("/model big")
     await bench.sessions.evict("api:default:a")
 
-    described = await bench.sessions.describe("api:default:a", bench.shard)
+    described = await describe(bench.sessions, "api:default:a", bench.shard)
 
     assert described["state"] == "passivated"
     with pytest.raises(Refusal) as refused:
-        await bench.sessions.describe("api:default:b", bench.shard)
+        await describe(bench.sessions, "api:default:b", bench.shard)
     assert refused.value.code == "session_not_found"
 
 
@@ -420,9 +421,9 @@ async def test_a_page_of_the_transcript_tells_where_the_next_begins(bench: Bench
     await bench.talk("one")
     await bench.talk("two")
 
-    first = await bench.sessions.messages("api:default:a", bench.shard, 0, 3)
+    first = await page(bench.sessions, "api:default:a", bench.shard, 0, 3)
     assert first["next"] is not None
-    rest = await bench.sessions.messages("api:default:a", bench.shard, first["next"], 3)
+    rest = await page(bench.sessions, "api:default:a", bench.shard, first["next"], 3)
 
     texts = [row["message"]["content"] for row in [*first["messages"], *rest["messages"]]]
     assert texts == ["one", "re: one", "two", "re: two"]

@@ -16,6 +16,7 @@ from hermes_actors.wire.refusals import RefusalCode
 from workers.models.offer import NO_TOOLS, Offer
 from workers.models.provider import ModelRequest, ToolCall
 from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.reading import page
 from workers.sessions.recovery import recover
 from workers.store.shard import TurnRow
 from workers.tools.toolbox import ToolResult
@@ -460,9 +461,9 @@ async def test_a_page_of_large_messages_ends_early(bench: Bench) -> None:
     for n in range(2):
         await bench.talk(f"{n} {large}")
 
-    first = await bench.sessions.messages(KEY, bench.shard, 0, 10)
+    first = await page(bench.sessions, KEY, bench.shard, 0, 10)
     assert first["next"] is not None
-    rest = await bench.sessions.messages(KEY, bench.shard, first["next"], 10)
+    rest = await page(bench.sessions, KEY, bench.shard, first["next"], 10)
 
     assert len(first["messages"]) == 1
     assert sum(len(orjson.dumps(row)) for row in rest["messages"]) < 8_000_000

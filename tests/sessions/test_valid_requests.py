@@ -106,9 +106,9 @@ async def test_what_is_too_large_to_be_kept_is_dropped_with_a_line_in_the_log(be
 
 async def test_people_read_the_reasoning_and_nothing_that_is_ours_or_the_providers(bench: Bench) -> None:
     bench.model.script = [calling("a", reasoning="hm")]
-    ended = await bench.talk("go")
+    await bench.talk("go")
 
-    rows = (await page(bench.store, ended.session_id, 0, 10))["messages"]
+    rows = (await page(bench.sessions, "api:default:a", bench.shard, 0, 10))["messages"]
 
     assert rows[1]["message"] == {
         "role": "assistant",

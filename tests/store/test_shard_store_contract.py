@@ -10,7 +10,7 @@ from fakes.virtual_time import step
 
 from workers.store.rows import IDEMPOTENCY_KEPT_S
 from workers.store.shard import ShardStore, StaleFence, StoreFailed, Summary, TurnOver
-from workers.turns import Address, Origin, PastTurn, TurnState
+from workers.turns import Address, CopiedTurn, Origin, PastTurn, TurnState
 
 DAY_S = 24 * 3600.0
 
@@ -680,3 +680,22 @@ async def test_nothing_is_kept_of_a_request_to_the_model_alone_once_it_is_over(s
     assert running.submission.stateless
     assert await store.turn("turn_1") is None
     assert await store.page("s", 0, 10) == []
+
+
+async def test_a_transcript_begins_with_turns_that_are_copied_into_it(store: ShardStore) -> None:
+    turns = [
+        CopiedTurn(state="completed", own_fault=False, rows=[b"one", b"answer"]),
+        CopiedTurn(state="failed", own_fault=True, rows=[b"two"]),
+    ]
+    await store.copy(KEY, "default", SESSION, [("turn_a", turns[0]), ("turn_b", turns[1])])
+    await store.admit(submission("turn_c"), SESSION, "running")
+    await store.finish(ended("turn_c"), [])
+
+    past = await store.transcript(SESSION)
+    assert [(turn.turn_id, turn.state, turn.own_fault) for turn in past[:2]] == [
+        ("turn_a", "completed", False),
+        ("turn_b", "failed", True),
+    ]
+    assert [tuple(turn.rows) for turn in past[:2]] == [(b"one", b"answer"), (b"two",)]
+    assert past[2].turn_id == "turn_c"
+    assert await store.unfinished() == []

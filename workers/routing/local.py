@@ -9,8 +9,10 @@ import structlog
 from hermes_actors.wire.refusals import RefusalCode
 from workers.routing.conversations import ConversationIndex
 from workers.routing.messages import (
+    BeginSession,
     CancelTurn,
     ClaimConversation,
+    CopyTurns,
     DeleteSession,
     DescribeSession,
     DescribeTurn,
@@ -27,7 +29,17 @@ from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
 from workers.sessions.owned_shard import OwnedShard
-from workers.sessions.rereading import cancel_turn, drop_response, history_of, kept_response, readable, turn_of, view_of
+from workers.sessions.reading import describe, page
+from workers.sessions.rereading import (
+    cancel_turn,
+    copied_turns,
+    drop_response,
+    history_of,
+    kept_response,
+    readable,
+    turn_of,
+    view_of,
+)
 from workers.sessions.residents import Residents
 from workers.store.shard import StoreFailed, TurnRow
 from workers.turn_errors import STORE_FAILED_WORDS
@@ -85,9 +97,14 @@ class LocalShards:
             case OfferConversation():
                 return self._index.offer(request.name, request.key)
             case DescribeSession():
-                return await self._sessions.describe(request.key, shard)
+                return await describe(self._sessions, request.key, shard)
             case ReadTranscript():
-                return await self._sessions.messages(request.key, shard, request.after, request.limit)
+                return await page(self._sessions, request.key, shard, request.after, request.limit)
+            case CopyTurns():
+                return await copied_turns(request.key, request.through, shard, self._sessions)
+            case BeginSession():
+                await self._sessions.begin(request.key, request.principal, shard, request.turns)
+                return await describe(self._sessions, request.key, shard)
             case DeleteSession():
                 return await self._sessions.delete(request.key, shard)
             case CancelTurn() | DescribeTurn() | ReadResponse() | DropResponse() | ReadHistory():

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.tags import message
 from workers.gateway import SessionView, TranscriptPage
-from workers.turns import KeptResponse, NumberedEvent, Submission, TurnEvent, TurnHistory, TurnView
+from workers.turns import CopiedTurn, KeptResponse, NumberedEvent, Submission, TurnEvent, TurnHistory, TurnView
 
 R = TypeVar("R")
 
@@ -49,6 +49,23 @@ class DeleteSession(ShardRequest[None]):
     """Cancel what runs in a session, drop its transcript and its name."""
 
     key: str
+
+
+@message("copy_turns")
+class CopyTurns(ShardRequest[list[CopiedTurn]]):
+    """The turns of a session that are over, for a new session to begin with."""
+
+    key: str
+    through: str | None  # the turn that is the last of them; None: all
+
+
+@message("begin_session")
+class BeginSession(ShardRequest[SessionView]):
+    """Make a session, whose transcript begins with these turns."""
+
+    key: str
+    principal: str
+    turns: list[CopiedTurn]
 
 
 @message("claim_conversation")

@@ -24,8 +24,10 @@ from workers.gateway import SessionView, TranscriptPage
 from workers.routing.listening_turn import ListeningTurn, ReadingTurn
 from workers.routing.local import LocalShards
 from workers.routing.messages import (
+    BeginSession,
     CancelTurn,
     ClaimConversation,
+    CopyTurns,
     DeleteSession,
     DescribeSession,
     DescribeTurn,
@@ -48,6 +50,7 @@ from workers.session_keys import bare_request, named_conversation, new_conversat
 from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turn_ids import new_turn_id, shard_of_turn
 from workers.turns import (
+    CopiedTurn,
     KeptResponse,
     NumberedEvent,
     Refusal,
@@ -248,6 +251,16 @@ class Router:
 
     async def session_messages(self, key: str, after: int, limit: int) -> TranscriptPage:
         return await self._ask(self._shard_of(key), ReadTranscript(key=key, after=after, limit=limit))
+
+    async def create_session(self, key: str, principal: str) -> SessionView:
+        return await self._begin(key, principal, [])
+
+    async def fork_session(self, key: str, into: str, principal: str, through: str | None) -> SessionView:
+        turns = await self._ask(self._shard_of(key), CopyTurns(key=key, through=through))
+        return await self._begin(into, principal, turns)
+
+    async def _begin(self, key: str, principal: str, turns: list[CopiedTurn]) -> SessionView:
+        return await self._ask(self._shard_of(key), BeginSession(key=key, principal=principal, turns=turns))
 
     async def delete_session(self, key: str) -> None:
         await self._ask(self._shard_of(key), DeleteSession(key=key))

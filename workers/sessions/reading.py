@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,31 +10,25 @@ import orjson
 from hermes_actors.wire.refusals import RefusalCode
 from workers.gateway import SessionView, TranscriptPage
 from workers.models.attached import shown
-from workers.sessions.agent import Resident
-from workers.store.shard import ShardStore, Summary
+from workers.sessions.owned_shard import OwnedShard
+from workers.sessions.residents import Residents
+from workers.store.shard import Summary
 from workers.turns import Refusal
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of messages in one page of a transcript, when there are several
 
 
-async def describe(
-    resident: Resident | None, key: str, store: ShardStore, session_id: Callable[[], Awaitable[str]]
-) -> SessionView:
+async def describe(sessions: Residents, key: str, shard: OwnedShard) -> SessionView:
     """How a session is; of a passivated one only what is on disk.
-
-    Args:
-        resident: where it is in memory.
-        key: of the session.
-        store: of its shard.
-        session_id: asks which transcript its key points to.
 
     Raises:
         Refusal: ``session_not_found``.
         StoreFailed: the disk does not answer.
     """
+    resident, store = sessions.get(key), shard.store
     turns = await store.counts(key)
     try:
-        summary = await store.summary(await session_id())
+        summary = await store.summary(await sessions.session_id(key, shard))
     except Refusal as refusal:
         if refusal.code == RefusalCode.SESSION_NOT_FOUND and resident is None and not any(turns.values()):
             raise  # else the registry does not answer, or knows it no more: the rest is still worth telling
@@ -55,13 +48,14 @@ def _summarised(summary: Summary | None) -> dict[str, Any] | None:
     return None if summary is None else {"turns": summary.turns, "made_at": summary.made_at}
 
 
-async def page(store: ShardStore, session_id: str, after: int, limit: int) -> TranscriptPage:
-    """A page of a transcript, oldest first, and the cursor of the next; large messages make it shorter.
+async def page(sessions: Residents, key: str, shard: OwnedShard, after: int, limit: int) -> TranscriptPage:
+    """A page of a session's transcript, oldest first, and the cursor of the next; large messages make it shorter.
 
     Raises:
+        Refusal: ``session_not_found``.
         StoreFailed: the disk does not answer.
     """
-    rows = await store.page(session_id, after, limit + 1)
+    rows = await shard.store.page(await sessions.session_id(key, shard), after, limit + 1)
     messages: list[dict[str, Any]] = []
     size = 0
     for row in rows[:limit]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Literal
@@ -15,7 +15,7 @@ import structlog
 from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Seal, Sealed
-from workers.gateway import SessionView, TranscriptPage
+from hermes_actors.wire.refusals import RefusalCode
 from workers.session_keys import is_bare
 from workers.sessions.agent import Resident
 from workers.sessions.agent_config import AgentConfig
@@ -26,7 +26,6 @@ from workers.sessions.item import CutOff, Stage
 from workers.sessions.mailbox import Closed, FellBack, Gate, Released
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.passivation import which_to_passivate
-from workers.sessions.reading import describe, page
 from workers.sessions.registry import SessionRecord, SessionRegistry
 from workers.sessions.session import Session
 from workers.sessions.turn import TurnRun
@@ -34,7 +33,8 @@ from workers.sessions.work import Work
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import NoTools, Toolbox
 from workers.turn_errors import deleted_error, evicted_error, not_evicted_error
-from workers.turns import Ended, Refusal, Submission
+from workers.turn_ids import new_turn_id
+from workers.turns import CopiedTurn, Ended, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -297,6 +297,20 @@ class Residents:
             self.backlog.add(resident.session.shard.number, key, left)
         self.background.start(self.resume(resident.session.shard, key))
 
+    async def begin(self, key: str, principal: str, shard: OwnedShard, turns: Sequence[CopiedTurn]) -> None:
+        """Make a session, whose transcript begins with these turns.
+
+        Raises:
+            Refusal: ``session_exists``, with turns; ``shard_unavailable``.
+            StoreFailed: the turns could not be stored; the session may be there without them.
+        """
+        async with self._alone(key):
+            if key in self._resident or any((await shard.store.counts(key)).values()):
+                raise Refusal(RefusalCode.SESSION_EXISTS, "There is a session with this id, and it has turns.")
+            record = await self._registry.activate(key, principal, shard, create=True)
+            copies = [(new_turn_id(shard.number), turn) for turn in turns]
+            await shard.store.copy(key, principal, record.session_id, copies)
+
     async def delete(self, key: str, shard: OwnedShard) -> None:
         """Cancel what runs in a session, drop its transcript, then its name. What is sent meanwhile begins a new one.
 
@@ -365,20 +379,6 @@ class Residents:
                 self.background.start(self._close(resident))
         self._resident.clear()
         await self.background.finish(CLOSE_TIMEOUT_S)
-
-    # -- for people -----------------------------------------------------------------------------------------------
-    async def describe(self, key: str, shard: OwnedShard) -> SessionView:
-        """See :func:`workers.sessions.reading.describe`."""
-        return await describe(self._resident.get(key), key, shard.store, partial(self.session_id, key, shard))
-
-    async def messages(self, key: str, shard: OwnedShard, after: int, limit: int) -> TranscriptPage:
-        """A page of a session's transcript.
-
-        Raises:
-            Refusal: ``session_not_found``.
-            StoreFailed: the disk does not answer.
-        """
-        return await page(shard.store, await self.session_id(key, shard), after, limit)
 
     async def record(self, key: str, shard: OwnedShard) -> SessionRecord:
         """A session as the registry has it; it goes on sleeping.

@@ -21,7 +21,7 @@ from workers.store.shard import (
     TurnOver,
     TurnRow,
 )
-from workers.turns import Ended, PastTurn, Submission, TurnState
+from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
 
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNED_AT_ONCE = 500  # turns a call of prune looks at: some milliseconds
@@ -35,6 +35,11 @@ _ADMIT = """
     INSERT INTO turns (n, turn_id, key, session_id, state, stateless, principal, idempotency_key, fingerprint,
                        parameters, origin, created_at, started_at, submitted, written)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_COPY = """
+    INSERT INTO turns (n, turn_id, key, session_id, state, stateless, principal, fingerprint, parameters, origin,
+                       created_at, ended_at, own_fault, submitted, written, in_transcript)
+    VALUES (?, ?, ?, ?, ?, 0, ?, x'', x'80', x'80', ?, ?, ?, 0, ?, 1)
 """
 _EXPIRE_IDEMPOTENCY_KEY = """
     UPDATE turns SET idempotency_key = NULL WHERE key = ? AND idempotency_key = ? AND created_at <= ?
@@ -156,6 +161,15 @@ class ShardRows:
             self._number = int(self._execute(HIGHEST).fetchone()[0])
         self._number += 1
         return self._number
+
+    def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> int:
+        """Insert turns that are over, in order, as the beginning of a transcript; the number of the last."""
+        now, n = self._now(), 0
+        for turn_id, turn in turns:
+            n, count = self._next_number(), len(turn.rows)
+            self._execute(_COPY, (n, turn_id, key, session_id, turn.state, principal, now, now, turn.own_fault, count))
+            self._insert(n, count, turn.rows)
+        return n
 
     def begin(self, turn_id: str, session_id: str) -> None:
         """``queued`` to ``running``, in this transcript; no change where it runs already."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hermes_actors.wire.records import LatestTurn
-from workers.turns import Ended, PastTurn, Submission, TurnState
+from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
 
 
 class StoreFailed(Exception):
@@ -169,6 +169,9 @@ class ShardStore(Protocol):
         Returns:
             How many were dropped; 0: there are none left.
         """
+
+    async def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> None:
+        """Commit turns that are over, with the ids given, as the beginning of a transcript."""
 
     async def response(self, turn_id: str) -> dict[str, Any] | None:
         """What was asked of a turn that is kept as a response; None: it is kept as none."""

@@ -23,7 +23,7 @@ from workers.store.shard import (
     TranscriptRow,
     TurnRow,
 )
-from workers.turns import Ended, PastTurn, Submission, TurnState
+from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
 
 MAX_WAITING_AT_ADMISSION = MAX_WAITING // 2  # over it no new turn is taken, so that those that run can still end
 
@@ -151,6 +151,10 @@ class SqliteShard(ShardStore):
 
     async def prune(self, before: float) -> int:
         return await self._submit(self._file, self._rows.prune, before)
+
+    async def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> None:
+        number = await self._submit(self._file, self._rows.copy, key, principal, session_id, turns)
+        self.highest = max(self.highest, number)
 
     async def response(self, turn_id: str) -> dict[str, Any] | None:
         return await self._submit(self._file, self._rows.responses.asked, turn_id)

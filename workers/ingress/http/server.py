@@ -79,7 +79,7 @@ class HttpIngress:
             gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
         kept = KeptResponseRoutes(gateway, limits=self._limits, clock=clock)
-        self._routes = RouteTable(chat, responses, kept, runs, service, SessionRoutes(gateway))
+        self._routes = RouteTable(chat, responses, kept, runs, service, SessionRoutes(gateway, limits=self._limits))
         self._gateway = gateway
         self._closing = False
         self._server: web.Server | None = None

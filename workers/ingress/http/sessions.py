@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from aiohttp import web
 
-from workers.gateway import Gateway
-from workers.ingress.http.errors import ApiError, invalid
+from workers.gateway import Gateway, TranscriptPage
+from workers.ingress.http.body import read_json
+from workers.ingress.http.connection import ClientLimits
+from workers.ingress.http.cors import CORS
+from workers.ingress.http.errors import SERVER, ApiError, ClientGone, invalid
 from workers.ingress.http.names import is_session_id
 from workers.ingress.http.replies import listing, reply
+from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, query_of, route
 from workers.ingress.http.submitting import refusals_told
 from workers.session_keys import api_session, api_session_id
+from workers.turns import Refusal
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
 MAX_CURSOR_CHARS = 1024
+MAX_BODY_BYTES = 10_000  # of a request that makes a session
+JSON_LINES = "application/jsonl"
 MAX_DIGITS = 18  # of a number in a query: it fits 64 bits
 
 
 class SessionRoutes:
-    """The routes. A session of another principal does not exist."""
+    """The routes. A session of another principal does not exist.
 
-    def __init__(self, gateway: Gateway) -> None:
+    Args:
+        gateway: has the sessions.
+        limits: for slow clients.
+    """
+
+    def __init__(self, gateway: Gateway, *, limits: ClientLimits) -> None:
         self._gateway = gateway
+        self._limits = limits
 
     @route("GET", "/api/sessions", endpoint="sessions", features=("session_resources",))
     async def index(self, call: ApiCall) -> web.Response:
@@ -53,6 +68,58 @@ class SessionRoutes:
             page = await self._gateway.session_messages(key, _number(query, "after", 0), _limit(query))
         return listing(page["messages"], page["next"])
 
+    @route("POST", "/api/sessions", endpoint="session_create")
+    async def create(self, call: ApiCall) -> web.Response:
+        """Make a session. The first message in a session of a new name makes it as well."""
+        into = _new_key(call, await self._body(call))
+        with refusals_told():
+            session = await self._gateway.create_session(into, call.principal)
+        return reply(_session(call.principal, session), 201)
+
+    @route("POST", "/api/sessions/{id}/fork", endpoint="session_fork", features=("session_fork",))
+    async def fork(self, call: ApiCall) -> web.Response:
+        """Make a session that begins as this one did, up to a turn."""
+        key, body = _key(call), await self._body(call)
+        through = body.get("turn_id")
+        if through is not None and not isinstance(through, str):
+            raise invalid("turn_id", "`turn_id` must be the id of a turn in the session's transcript.")
+        into = _new_key(call, body)
+        with refusals_told():
+            session = await self._gateway.fork_session(key, into, call.principal, through)
+        return reply(_session(call.principal, session), 201)
+
+    @route("GET", "/api/sessions/{id}/export", endpoint="session_export")
+    async def export(self, call: ApiCall) -> web.StreamResponse:
+        """The whole transcript, a message a line (https://jsonlines.org).
+
+        Raises:
+            ApiError: there is no such session; 503, its owner does not answer.
+            ClientGone: the client left.
+        """
+        key = _key(call)
+        with refusals_told():
+            page = await self._gateway.session_messages(key, 0, MAX_PAGE)
+        response = web.StreamResponse(
+            headers={"Content-Type": JSON_LINES, "Server": SERVER} | call.request.get(CORS, {})
+        )
+        try:
+            await response.prepare(call.request)
+            await response.write(_lines(page))
+            while page["next"] is not None:
+                page = await self._gateway.session_messages(key, page["next"], MAX_PAGE)
+                await response.write(_lines(page))
+        except (ConnectionError, Refusal):  # with the rest missing the body must not look whole
+            if call.request.transport is not None:
+                call.request.transport.abort()
+            raise ClientGone from None
+        return response
+
+    async def _body(self, call: ApiCall) -> dict[str, Any]:
+        """The object that a request may bring."""
+        if not call.request.can_read_body:
+            return {}
+        return json_object(await read_json(call.request, max_bytes=MAX_BODY_BYTES, timeout_s=self._limits.body_s))
+
     @route("DELETE", "/api/sessions/{id}", endpoint="session_delete")
     async def delete(self, call: ApiCall) -> web.Response:
         """Cancel what runs in a session, and drop it."""
@@ -66,6 +133,24 @@ def _key(call: ApiCall) -> str:
     if not is_session_id(session_id):
         raise ApiError(404, "session_not_found", "No session can have this id.")
     return api_session(call.principal, session_id)
+
+
+def _new_key(call: ApiCall, body: Mapping[str, Any]) -> str:
+    """The key of a session that is to be made, which the body may name.
+
+    Raises:
+        ApiError: 400; none can be called so.
+    """
+    session_id = body.get("id")
+    if session_id is None:
+        session_id = uuid.uuid4().hex
+    if not isinstance(session_id, str) or not is_session_id(session_id):
+        raise invalid("id", "`id` must have 1 to 256 printable characters.")
+    return api_session(call.principal, session_id)
+
+
+def _lines(page: TranscriptPage) -> bytes:
+    return b"".join(orjson.dumps(message) + b"\n" for message in page["messages"])
 
 
 def _session(principal: str, session: Mapping[str, Any]) -> dict[str, Any]:
