@@ -81,7 +81,7 @@ class ToolProgress:
 
 @message("gateway_draining")
 class GatewayDraining:
-    """The gateway is about to stop or to restart; the turn may still come to its end."""
+    """The gateway is about to stop or to restart; the turn may still end by itself."""
 
     reason: str  # restart_timeout | shutdown_timeout: what the turn is cut by if it does not
     deadline: float  # seconds since the epoch

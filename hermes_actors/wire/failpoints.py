@@ -1,9 +1,10 @@
 """Named points of the gateway's work at which a test can hold a process, and kill it or another one.
 
-Off, a point is the call of an empty function. With ``HERMES_ACTORS_FAULT=<path of a Unix socket>`` in the environment,
-which workers inherit, a process that comes to a point sends ``<pid> <name>`` and a line feed to the listener there, and
-the thread stands still until that connection ends or a byte comes back. So the listener sees every point in order,
-counts them over the whole gateway, and chooses the one that matters. Without a listener, work goes on.
+Off, a point is the call of an empty function. The environment variable ``HERMES_ACTORS_FAULT`` turns the points on; it
+has the path of a Unix socket on which a test listens, and workers inherit it. At each point the process connects and
+sends ``<pid> <name>`` and a line feed. Its thread then waits until the connection ends or a byte comes back. So the
+listener sees every point in order, counts them over the whole gateway, and chooses the one that matters. Without a
+listener, work goes on.
 """
 
 from __future__ import annotations

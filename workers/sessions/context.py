@@ -22,7 +22,7 @@ from workers.turns import Submission
 
 
 async def prepared(host: Host, session: Session, submission: Submission, config: AgentConfig) -> Context | Outcome:
-    """What the runtime starts from; or what the turn comes to without it.
+    """What the runtime starts from; or the outcome of a turn that needs no runtime.
 
     A message that asks for a prompt of a tool server has that prompt's messages behind it, which the host keeps.
     """

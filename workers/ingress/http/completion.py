@@ -116,7 +116,7 @@ class Chunks:
 
 
 def error_event(error: ApiError) -> bytes:
-    """The last event of a stream that comes to no answer; client libraries raise it."""
+    """The last event of a stream without an answer; client libraries raise it."""
     return b"data: " + error.body() + b"\n\n"
 
 

@@ -25,6 +25,7 @@ _READABLE = (
     "Idempotency-Replayed",
     "Retry-After",
     "X-Hermes-Model",
+    "X-Hermes-Ignored",
 )
 _NAMES = re.compile(r"[A-Za-z0-9-]+( *, *[A-Za-z0-9-]+)*")  # of headers
 _MAX_NAMES_CHARS = 2048

@@ -56,7 +56,7 @@ class ResponseEvents:
         return [self._event(f"response.{name}", response=response) for name in ("created", "in_progress")]
 
     def hear(self, event: TurnEvent, now: int) -> list[Event]:
-        """What an event of the turn comes to.
+        """The events of the response that an event of the turn makes.
 
         Args:
             event: the turn's.

@@ -40,7 +40,7 @@ def status_of(ended: Ended) -> str:
 
 
 def begun(turn_id: str, created_at: int, echoed: Mapping[str, Any], status: str = "in_progress") -> dict[str, Any]:
-    """A response that has not come to its end.
+    """A response that is not over.
 
     Args:
         turn_id: the turn's.
