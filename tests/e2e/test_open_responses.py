@@ -196,3 +196,16 @@ async def test_a_response_in_the_background_ends_by_itself_or_is_cancelled(clien
     assert cancelled.status == "cancelled"
     assert events[-1]["response"]["status"] == "completed"
     assert (await client.responses.retrieve(queued.id)).output_text == "word1 word2"
+
+
+async def test_it_talks_over_one_connection(client: openai.AsyncOpenAI) -> None:
+    said = []
+    async with client.responses.connect() as connection:
+        for text in ("hello", "say 2 words"):
+            await connection.response.create(model="x", input=text, store=False)
+            async for event in connection:
+                if event.type == "response.completed":
+                    said.append(event.response.output_text)
+                    break
+
+    assert said == ["You said: hello", "word1 word2"]

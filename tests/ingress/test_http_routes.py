@@ -127,6 +127,7 @@ async def test_the_capabilities_of_the_api() -> None:
         "responses_api": True,
         "responses_streaming": True,
         "responses_stored": True,
+        "responses_websocket": True,
         "run_submission": True,
         "run_status": True,
         "run_events_sse": True,
@@ -135,6 +136,7 @@ async def test_the_capabilities_of_the_api() -> None:
     assert offered["endpoints"] == {
         "chat_completions": {"method": "POST", "path": "/v1/chat/completions"},
         "responses": {"method": "POST", "path": "/v1/responses"},
+        "responses_socket": {"method": "GET", "path": "/v1/responses"},
         "response": {"method": "GET", "path": "/v1/responses/{id}"},
         "response_delete": {"method": "DELETE", "path": "/v1/responses/{id}"},
         "response_cancel": {"method": "POST", "path": "/v1/responses/{id}/cancel"},

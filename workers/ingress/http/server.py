@@ -24,8 +24,10 @@ from workers.ingress.http.routes import ApiCall, RouteTable, path_of
 from workers.ingress.http.service import ServiceRoutes
 from workers.ingress.http.sessions import SessionRoutes
 from workers.ingress.http.submitting import Submitter
+from workers.ingress.responses.asking import Asking
 from workers.ingress.responses.kept import KeptResponseRoutes
 from workers.ingress.responses.routes import ResponseRoutes
+from workers.ingress.responses.socket import SocketRoutes
 from workers.ingress.runs.routes import RunRoutes
 
 log = structlog.get_logger(__name__)
@@ -72,14 +74,20 @@ class HttpIngress:
             storable=gateway.storable,
             routes=lambda: self._routes.routes,
         )
+        asking = self._asking = Asking(gateway, submitter, clock=clock)
         responses = self._responses = ResponseRoutes(
-            gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
+            submitter, asking, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
+        )
+        sockets = self._sockets = SocketRoutes(
+            gateway, submitter, asking, max_body_bytes=config.max_body_bytes, clock=clock
         )
         runs = self._runs = RunRoutes(
             gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
         kept = KeptResponseRoutes(gateway, limits=self._limits, clock=clock)
-        self._routes = RouteTable(chat, responses, kept, runs, service, SessionRoutes(gateway, limits=self._limits))
+        self._routes = RouteTable(
+            chat, responses, sockets, kept, runs, service, SessionRoutes(gateway, limits=self._limits)
+        )
         self._gateway = gateway
         self._closing = False
         self._server: web.Server | None = None
@@ -106,10 +114,10 @@ class HttpIngress:
 
     def _apply(self, config: ApiServerConfig) -> None:
         self._max_body_bytes = config.max_body_bytes
-        for part in (self._chat, self._responses, self._runs):
+        for part in (self._chat, self._responses, self._sockets, self._runs):
             part.max_body_bytes = config.max_body_bytes
         self._submitter.drops_sampling = config.sampling_parameters == "drop"
-        self._responses.keeps = config.response_days > 0
+        self._asking.keeps = config.response_days > 0
         self._origins = frozenset(config.cors_origins)
 
     async def listen(self, slot: int, sock: socket.socket) -> None:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from workers.gateway import Gateway, Turn
+from workers.gateway import Turn
 from workers.ingress.http.body import read_json
 from workers.ingress.http.completion import DONE
 from workers.ingress.http.connection import ClientLimits
-from workers.ingress.http.errors import ApiError, invalid, retry_after
+from workers.ingress.http.errors import ApiError, retry_after
 from workers.ingress.http.events import EventStream
-from workers.ingress.http.names import SESSION_ID_HEADER, named, wants_to_park
+from workers.ingress.http.names import wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
-from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins, ignored, outliving_its_caller
+from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins
+from workers.ingress.responses.asking import Asked, Asking
 from workers.ingress.responses.events import Event, ResponseEvents, sse
-from workers.ingress.responses.input import references
 from workers.ingress.responses.objects import begun, finished
-from workers.ingress.responses.previous import previous_of
-from workers.ingress.responses.referred import referred_items
-from workers.ingress.responses.request import ResponseRequest, parse_response
 from workers.turns import Parked
 
 
@@ -33,8 +29,8 @@ class ResponseRoutes:
     """The route.
 
     Args:
-        gateway: knows earlier turns.
-        submitter: hands messages to it.
+        submitter: hands messages to the gateway.
+        asking: makes messages of requests.
         max_body_bytes: of a request.
         limits: for slow clients.
         clock: seconds since the epoch.
@@ -42,17 +38,16 @@ class ResponseRoutes:
 
     def __init__(
         self,
-        gateway: Gateway,
         submitter: Submitter,
+        asking: Asking,
         *,
         max_body_bytes: int,
         limits: ClientLimits,
         clock: Callable[[], float],
     ) -> None:
-        self._gateway = gateway
+        self._asking = asking
         self._submitter = submitter
         self.max_body_bytes = max_body_bytes
-        self.keeps = True  # as api_server.response_days says
         self._limits = limits
         self._clock = clock
 
@@ -72,38 +67,21 @@ class ResponseRoutes:
     async def _post(self, call: ApiCall) -> web.StreamResponse:
         park = wants_to_park(call.request)
         body = await read_json(call.request, max_bytes=self.max_body_bytes, timeout_s=self._limits.body_s)
-        asked = await self._parsed(call, json_object(body))
-        session_id = None if asked.chat.bare else _session_of(call.request, asked)
-        if session_id is None:
-            asked.check_results()
-        submission = await self._submitter.submission(call, session_id, asked.chat, park=park)
-        created_at = int(self._clock())
-        if asked.stored:
-            submission = replace(submission, response={**asked.echoed, "created_at": created_at})
-        if asked.background:
-            submission = outliving_its_caller(submission, asked.chat)
+        asked = await self._asking.asked(call, json_object(body), park=park)
+        submission, echoed, created_at = asked.submission, asked.request.echoed, asked.created_at
+        stream = asked.request.chat.stream
         try:
-            turn = await self._submitter.submit(submission, session_id, stream=asked.chat.stream)
+            turn = await self._submitter.submit(submission, asked.session_id, stream=stream)
         except Parked as parked:
-            headers = self._submitter.headers(parked.turn_id, submission, session_id)
-            response = reply(begun(parked.turn_id, created_at, asked.echoed, "queued"), 202)
-            response.headers.update(headers | retry_after(parked.retry_after_s))
-            return response
-        headers = self._submitter.headers(turn.turn_id, submission, session_id) | ignored(call.request, asked.chat)
-        if asked.background and not asked.chat.stream:
-            response = reply(begun(turn.turn_id, created_at, asked.echoed, "queued"))
-            response.headers.update(headers)
-            return response
+            headers = self._submitter.headers(parked.turn_id, submission, asked.session_id)
+            return _queued(parked.turn_id, asked, 202, headers | retry_after(parked.retry_after_s))
+        headers = self._submitter.headers(turn.turn_id, submission, asked.session_id) | asked.headers
+        if asked.request.background and not stream:
+            return _queued(turn.turn_id, asked, 200, headers)
         with Heard(call.request, turn):
-            if asked.chat.stream:
-                return await self._stream(call.request, turn, created_at, asked.echoed, headers)
-            return await self._whole(turn, created_at, asked.echoed, headers)
-
-    async def _parsed(self, call: ApiCall, body: Mapping[str, Any]) -> ResponseRequest:
-        ids = references(body.get("input"))
-        known = await referred_items(self._gateway, call.principal, ids) if ids else {}
-        previous = await previous_of(self._gateway, call.principal, body.get("previous_response_id"))
-        return parse_response(body, known, previous, keeps=self.keeps)
+            if stream:
+                return await self._stream(call.request, turn, created_at, echoed, headers)
+            return await self._whole(turn, created_at, echoed, headers)
 
     async def _whole(
         self, turn: Turn, created_at: int, echoed: Mapping[str, Any], headers: dict[str, str]
@@ -141,13 +119,7 @@ def _readable(error: ApiError) -> ApiError:
     return error
 
 
-def _session_of(request: web.BaseRequest, asked: ResponseRequest) -> str | None:
-    """The session of a request, which its header or its body may name.
-
-    Raises:
-        ApiError: 400; they name two.
-    """
-    session_id = named(request, SESSION_ID_HEADER)
-    if asked.conversation is None or session_id in (None, asked.conversation):
-        return asked.conversation or session_id
-    raise invalid("conversation", f"`conversation` and the header {SESSION_ID_HEADER} name two sessions: send one.")
+def _queued(turn_id: str, asked: Asked, status: int, headers: dict[str, str]) -> web.Response:
+    response = reply(begun(turn_id, asked.created_at, asked.request.echoed, "queued"), status)
+    response.headers.update(headers)
+    return response
