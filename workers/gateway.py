@@ -46,10 +46,19 @@ class SessionView(TypedDict):
     key: str
     state: str  # passivated | idle | busy
     turns: dict[str, int]  # by state of turns: how many
+    title: str | None  # that its caller gave it
     summary: dict[str, Any] | None  # turns that its model gets as a summary, and since when in seconds since the epoch
     session_id: NotRequired[str]  # this and the rest: of a session in memory
     model: NotRequired[str | None]
     marks: NotRequired[dict[str, Any]]
+
+
+class SearchPage(TypedDict):
+    """The sessions among some that match a search."""
+
+    sessions: list[dict[str, Any]]  # as in a list of sessions
+    next: str | None  # the cursor with which the search goes on; None: there are no more sessions
+    whole: bool  # all that the sessions before ``next`` say was searched
 
 
 class TranscriptPage(TypedDict):
@@ -138,8 +147,30 @@ class Gateway(Protocol):
     ) -> tuple[list[dict[str, Any]], str | None]:
         """A page of a principal's sessions, newest activity first, and the cursor of the next page.
 
+        The title of a session is None where it has none, or where its owner does not answer.
+
         Raises:
             Refusal: ``shard_unavailable`` when the supervisor does not answer in time.
+        """
+
+    async def search_sessions(self, principal: str, text: str, after: str | None, limit: int) -> SearchPage:
+        """A principal's sessions whose title or messages have a text, newest activity first; a bounded search.
+
+        Args:
+            principal: whose sessions.
+            text: what to look for, in any case of letters.
+            after: the cursor of an earlier page, or None for the first page.
+            limit: how many sessions at most.
+
+        Raises:
+            Refusal: ``shard_unavailable`` when the supervisor does not answer in time.
+        """
+
+    async def rename_session(self, key: str, title: str | None) -> SessionView:
+        """Give a session a title, or take it away.
+
+        Raises:
+            Refusal: ``session_not_found``; ``shard_unavailable``.
         """
 
     async def describe_session(self, key: str) -> SessionView:
@@ -156,8 +187,8 @@ class Gateway(Protocol):
             Refusal: ``session_not_found``; ``shard_unavailable``.
         """
 
-    async def create_session(self, key: str, principal: str) -> SessionView:
-        """Make a session without turns.
+    async def create_session(self, key: str, principal: str, title: str | None) -> SessionView:
+        """Make a session without turns; without a title it keeps the one it has.
 
         Raises:
             Refusal: ``session_exists``; ``shard_unavailable``.

@@ -152,6 +152,14 @@ class TurnHistory:
     rows: list[bytes]  # chat messages as JSON; none where it is the last: the session has them
 
 
+@message("search_found")
+class SearchFound:
+    """What a search among sessions of a shard found."""
+
+    keys: list[str]  # of the sessions that match
+    whole: bool  # all that the sessions say was searched
+
+
 @message("copied_turn")
 class CopiedTurn:
     """A turn of a transcript that a new session begins with."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import StatelessConversation
-from workers.gateway import SessionView, TranscriptPage, TurnReading
+from workers.gateway import SearchPage, SessionView, TranscriptPage, TurnReading
 from workers.turn_ids import new_turn_id
 from workers.turns import (
     Ended,
@@ -130,6 +130,8 @@ class FakeGateway:
         self.responses: dict[str, KeptResponse] = {}  # by turn
         self.histories: dict[str, TurnHistory] = {}  # by turn
         self.stopped: list[str] = []
+        self.searches: list[str] = []
+        self.searches_all = True
         self.read_after: list[int] = []
         self.sessions: dict[str, dict[str, Any]] = {}
         self.forks: list[tuple[str, str, str | None]] = []  # from, into, through which turn
@@ -222,16 +224,26 @@ class FakeGateway:
         rows = [row for row in self.rows if row["seq"] > after]
         return {"messages": rows[:limit], "next": rows[limit - 1]["seq"] if len(rows) > limit else None}
 
-    async def create_session(self, key: str, principal: str) -> SessionView:
+    async def search_sessions(self, principal: str, text: str, after: str | None, limit: int) -> SearchPage:
+        self.searches.append(text)
+        sessions, cursor = await self.list_sessions(principal, after, limit)
+        found = [session for session in sessions if text in session.get("title", "")]
+        return {"sessions": found, "next": cursor, "whole": self.searches_all}
+
+    async def rename_session(self, key: str, title: str | None) -> SessionView:
+        self._session(key)["title"] = title
+        return await self.describe_session(key)
+
+    async def create_session(self, key: str, principal: str, title: str | None) -> SessionView:
         if key in self.sessions:
             raise Refusal(RefusalCode.SESSION_EXISTS, f"there is {key}")
-        self.sessions[key] = {"key": key, "session_id": "s_new", "state": "passivated"}
+        self.sessions[key] = {"key": key, "session_id": "s_new", "state": "passivated", "title": title}
         return await self.describe_session(key)
 
     async def fork_session(self, key: str, into: str, principal: str, through: str | None) -> SessionView:
         self._session(key)
         self.forks.append((key, into, through))
-        return await self.create_session(into, principal)
+        return await self.create_session(into, principal, None)
 
     async def delete_session(self, key: str) -> None:
         self._session(key)

@@ -59,6 +59,7 @@ class FakeShardStore(ShardStore):
         self.gates: dict[str, asyncio.Event] = {}  # by method: answers are held back until it is set
         self.responses: dict[str, dict[str, Any]] = {}  # what was asked, by turn id
         self.models: dict[str, str] = {}
+        self.titled: dict[str, str] = {}  # by session key
         self.own_fault: set[str] = set()
         self.ended_at: dict[str, float] = {}  # by turn id
         self.took: dict[str, list[float]] = {}  # by session key
@@ -70,7 +71,7 @@ class FakeShardStore(ShardStore):
         """What the next owner finds."""
         store = FakeShardStore()
         store.rows, store.own_fault, store.models = dict(self.rows), set(self.own_fault), dict(self.models)
-        store.responses = dict(self.responses)
+        store.responses, store.titled = dict(self.responses), dict(self.titled)
         store.ended_at, store.summaries = dict(self.ended_at), dict(self.summaries)
         store.messages = {turn_id: list(rows) for turn_id, rows in self.messages.items()}
         return store
@@ -212,6 +213,18 @@ class FakeShardStore(ShardStore):
             self.models[key] = model
 
     @operation
+    def titles(self, keys: Sequence[str]) -> dict[str, str]:
+        self._read("titles")
+        return {key: self.titled[key] for key in keys if key in self.titled}
+
+    @operation
+    def entitle(self, key: str, title: str | None) -> None:
+        self._write("entitle", key)
+        self.titled.pop(key, None)
+        if title is not None:
+            self.titled[key] = title
+
+    @operation
     def counts(self, key: str) -> dict[str, Any]:
         self._read("counts")
         return dict(Counter(row.state for row in self.rows.values() if row.submission.key == key))
@@ -224,6 +237,7 @@ class FakeShardStore(ShardStore):
     @operation
     def delete(self, key: str) -> bool:
         self._read("delete")
+        self.titled.pop(key, None)
         turns = [turn_id for turn_id, row in self.rows.items() if row.submission.key == key]
         for turn_id in turns:
             del self.rows[turn_id]

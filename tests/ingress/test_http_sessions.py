@@ -224,3 +224,62 @@ async def test_an_export_that_breaks_off_does_not_look_whole() -> None:
     async with serving(gateway) as served:
         with pytest.raises(aiohttp.ClientError):
             await served.ask("GET", "/api/sessions/1/export")
+
+
+# -- titles and the search --------------------------------------------------------------------------------------------
+
+
+async def test_a_session_gets_a_title_and_loses_it() -> None:
+    async with serving(with_sessions()) as served:
+        made = await post(served, "/api/sessions", {"id": "mine", "title": "Plans"})
+        renamed = await patch(served, "/api/sessions/mine", {"title": "Plans for May"})
+        listed = await served.ask("GET", "/api/sessions")
+        cleared = await patch(served, "/api/sessions/mine", {"title": None})
+
+    assert (made.status, made.data["title"]) == (201, "Plans")
+    assert (renamed.status, renamed.data["id"], renamed.data["title"]) == (200, "mine", "Plans for May")
+    assert listed.data["data"][-1]["title"] == "Plans for May"
+    assert cleared.data["title"] is None
+
+
+async def patch(served: Served, path: str, body: Any) -> Reply:
+    return await served.ask("PATCH", path, orjson.dumps(body), Content_Type="application/json")
+
+
+@pytest.mark.parametrize("body", [{}, {"title": ""}, {"title": 1}, {"title": "a\nb"}, {"title": "x" * 257}])
+async def test_a_title_that_cannot_be_one_is_refused(body: dict[str, Any]) -> None:
+    async with serving(with_sessions()) as served:
+        reply = await patch(served, "/api/sessions/1", body)
+
+    assert (reply.status, reply.error["param"]) == (400, "title")
+
+
+async def test_a_session_of_another_principal_gets_no_title() -> None:
+    async with serving(with_sessions()) as served:
+        reply = await patch(served, "/api/sessions/only", {"title": "Mine"})
+
+    assert (reply.status, reply.error["code"]) == (404, "session_not_found")
+    assert "title" not in served.gateway.sessions["api:bob:only"]
+
+
+@pytest.mark.parametrize("all_of_it", [True, False])
+async def test_a_search_finds_sessions_of_its_caller_and_says_whether_it_saw_all(all_of_it: bool) -> None:
+    gateway = with_sessions()
+    gateway.searches_all = all_of_it
+    for key in ("api:alice:2", "api:bob:only"):
+        gateway.sessions[key]["title"] = "bénéfice"
+    async with serving(gateway) as served:
+        reply = await served.ask("GET", f"/api/sessions?q={quote('béné')}")
+
+    assert [session["id"] for session in reply.data["data"]] == ["2"]
+    assert (reply.data["incomplete"], reply.data["next"]) == (not all_of_it, None)
+    assert gateway.searches == ["béné"]
+
+
+@pytest.mark.parametrize("text", ["%20", "x" * 257])
+async def test_a_search_for_nothing_or_for_too_much_is_refused(text: str) -> None:
+    async with serving(with_sessions()) as served:
+        reply = await served.ask("GET", f"/api/sessions?q={text}")
+
+    assert (reply.status, reply.error["param"]) == (400, "q")
+    assert served.gateway.searches == []

@@ -291,7 +291,7 @@ async def test_a_session_that_has_turns_is_not_begun_again(cluster: Cluster) -> 
     router, sent = cluster.nodes[0].router, sent_to(cluster, 1)
     await ended(await router.submit(sent, stream=False))
 
-    for begun in (router.create_session(sent.key, ME), router.fork_session(sent.key, sent.key, ME, None)):
+    for begun in (router.create_session(sent.key, ME, None), router.fork_session(sent.key, sent.key, ME, None)):
         with pytest.raises(Refusal) as refused:
             await begun
         assert refused.value.code == "session_exists"
@@ -300,8 +300,8 @@ async def test_a_session_that_has_turns_is_not_begun_again(cluster: Cluster) -> 
 async def test_a_session_is_made_before_its_first_message(cluster: Cluster) -> None:
     router, key = cluster.nodes[0].router, cluster.key_on(1)
 
-    made = await router.create_session(key, ME)
-    again = await router.create_session(key, ME)
+    made = await router.create_session(key, ME, None)
+    again = await router.create_session(key, ME, None)
 
     assert (made["key"], made["state"]) == (key, "passivated")
     assert again == made

@@ -699,3 +699,15 @@ async def test_a_transcript_begins_with_turns_that_are_copied_into_it(store: Sha
     assert [tuple(turn.rows) for turn in past[:2]] == [(b"one", b"answer"), (b"two",)]
     assert past[2].turn_id == "turn_c"
     assert await store.unfinished() == []
+
+
+async def test_a_session_has_its_title_until_that_is_taken_away_or_the_session_is_deleted(store: ShardStore) -> None:
+    await store.entitle(KEY, "Old")
+    await store.entitle(KEY, "New")
+    await store.entitle("api:default:bob", "Bob")
+    named = await store.titles([KEY, "api:default:bob", "api:default:eve"])
+    await store.entitle("api:default:bob", None)
+    await store.delete(KEY)
+
+    assert named == {KEY: "New", "api:default:bob": "Bob"}
+    assert await store.titles([KEY, "api:default:bob"]) == {}

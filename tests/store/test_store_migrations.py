@@ -19,6 +19,7 @@ RELEASED = (
     "67f49ec5157ab229",
     "3727e500f7f138f2",
     "02ba6682f6a0da57",
+    "cb317279ee2b885d",
 )  # of each migration, in order; a new one adds its own
 
 

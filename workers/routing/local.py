@@ -20,14 +20,18 @@ from workers.routing.messages import (
     OfferConversation,
     ReadHistory,
     ReadResponse,
+    ReadTitles,
     ReadTranscript,
     ReadTurn,
+    RenameSession,
+    SearchSessions,
     ShardRequest,
     TurnRequest,
 )
 from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
+from workers.sessions.finding import rename, search
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.reading import describe, page
 from workers.sessions.rereading import (
@@ -104,7 +108,16 @@ class LocalShards:
                 return await copied_turns(request.key, request.through, shard, self._sessions)
             case BeginSession():
                 await self._sessions.begin(request.key, request.principal, shard, request.turns)
+                if request.title is not None:
+                    await rename(request.key, request.title, shard, self._sessions)
                 return await describe(self._sessions, request.key, shard)
+            case RenameSession():
+                await rename(request.key, request.title, shard, self._sessions)
+                return await describe(self._sessions, request.key, shard)
+            case ReadTitles():
+                return await shard.store.titles(request.keys)
+            case SearchSessions():
+                return await search(request.transcripts, request.text, shard.store)
             case DeleteSession():
                 return await self._sessions.delete(request.key, shard)
             case CancelTurn() | DescribeTurn() | ReadResponse() | DropResponse() | ReadHistory():

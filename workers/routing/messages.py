@@ -10,7 +10,16 @@ from typing import Any, Generic, TypeVar
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.tags import message
 from workers.gateway import SessionView, TranscriptPage
-from workers.turns import CopiedTurn, KeptResponse, NumberedEvent, Submission, TurnEvent, TurnHistory, TurnView
+from workers.turns import (
+    CopiedTurn,
+    KeptResponse,
+    NumberedEvent,
+    SearchFound,
+    Submission,
+    TurnEvent,
+    TurnHistory,
+    TurnView,
+)
 
 R = TypeVar("R")
 
@@ -66,6 +75,30 @@ class BeginSession(ShardRequest[SessionView]):
     key: str
     principal: str
     turns: list[CopiedTurn]
+    title: str | None  # None: the one that it has, or none
+
+
+@message("rename_session")
+class RenameSession(ShardRequest[SessionView]):
+    """Give a session a title, or take it away."""
+
+    key: str
+    title: str | None
+
+
+@message("read_titles")
+class ReadTitles(ShardRequest[dict[str, str]]):
+    """The titles that sessions have, by session key."""
+
+    keys: list[str]
+
+
+@message("search_sessions")
+class SearchSessions(ShardRequest[SearchFound]):
+    """Which sessions have a text in their title or their messages?"""
+
+    transcripts: dict[str, str]  # the transcript's id, by session key
+    text: str
 
 
 @message("claim_conversation")

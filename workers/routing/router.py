@@ -20,7 +20,8 @@ from hermes_actors.background import Background
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.sharding import shard_of
 from workers.conversations import StatelessConversation
-from workers.gateway import SessionView, TranscriptPage
+from workers.gateway import SearchPage, SessionView, TranscriptPage
+from workers.routing.finding import SessionFinder, SessionList
 from workers.routing.listening_turn import ListeningTurn, ReadingTurn
 from workers.routing.local import LocalShards
 from workers.routing.messages import (
@@ -38,12 +39,12 @@ from workers.routing.messages import (
     ReadResponse,
     ReadTranscript,
     ReadTurn,
+    RenameSession,
     ShardRequest,
     TurnRequest,
 )
 from workers.routing.owner import OwnerGone, PendingTurn, ShardOwner
 from workers.routing.peers import Peer
-from workers.routing.registry import RemoteRegistry
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
 from workers.session_keys import bare_request, named_conversation, new_conversation
@@ -87,14 +88,14 @@ class Router:
         self,
         table: ShardTable,
         local: LocalShards,
-        registry: RemoteRegistry,
+        registry: SessionList,
         hello: Hello,
         *,
         owner_wait_s: float = OWNER_WAIT_S,
     ) -> None:
         self._table = table
         self._local = local
-        self._registry = registry
+        self._finder = SessionFinder(registry, self._shard_of, partial(self._ask, patient=False))
         self._hello = hello
         self._owner_wait_s = owner_wait_s
         self._storing = Storing(table)
@@ -244,7 +245,13 @@ class Router:
     async def list_sessions(
         self, principal: str, after: str | None, limit: int
     ) -> tuple[list[dict[str, Any]], str | None]:
-        return await self._registry.page(principal, after, limit)
+        return await self._finder.page(principal, after, limit)
+
+    async def search_sessions(self, principal: str, text: str, after: str | None, limit: int) -> SearchPage:
+        return await self._finder.search(principal, text, after, limit)
+
+    async def rename_session(self, key: str, title: str | None) -> SessionView:
+        return await self._ask(self._shard_of(key), RenameSession(key=key, title=title))
 
     async def describe_session(self, key: str) -> SessionView:
         return await self._ask(self._shard_of(key), DescribeSession(key=key))
@@ -252,15 +259,16 @@ class Router:
     async def session_messages(self, key: str, after: int, limit: int) -> TranscriptPage:
         return await self._ask(self._shard_of(key), ReadTranscript(key=key, after=after, limit=limit))
 
-    async def create_session(self, key: str, principal: str) -> SessionView:
-        return await self._begin(key, principal, [])
+    async def create_session(self, key: str, principal: str, title: str | None) -> SessionView:
+        return await self._begin(key, principal, [], title)
 
     async def fork_session(self, key: str, into: str, principal: str, through: str | None) -> SessionView:
         turns = await self._ask(self._shard_of(key), CopyTurns(key=key, through=through))
-        return await self._begin(into, principal, turns)
+        return await self._begin(into, principal, turns, None)
 
-    async def _begin(self, key: str, principal: str, turns: list[CopiedTurn]) -> SessionView:
-        return await self._ask(self._shard_of(key), BeginSession(key=key, principal=principal, turns=turns))
+    async def _begin(self, key: str, principal: str, turns: list[CopiedTurn], title: str | None) -> SessionView:
+        begin = BeginSession(key=key, principal=principal, turns=turns, title=title)
+        return await self._ask(self._shard_of(key), begin)
 
     async def delete_session(self, key: str) -> None:
         await self._ask(self._shard_of(key), DeleteSession(key=key))

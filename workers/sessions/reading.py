@@ -33,7 +33,14 @@ async def describe(sessions: Residents, key: str, shard: OwnedShard) -> SessionV
         if refusal.code == RefusalCode.SESSION_NOT_FOUND and resident is None and not any(turns.values()):
             raise  # else the registry does not answer, or knows it no more: the rest is still worth telling
         summary = None
-    view: SessionView = {"key": key, "state": "passivated", "turns": turns, "summary": _summarised(summary)}
+    title = (await store.titles([key])).get(key)
+    view: SessionView = {
+        "key": key,
+        "state": "passivated",
+        "title": title,
+        "turns": turns,
+        "summary": _summarised(summary),
+    }
     if resident is not None:
         view["state"] = "busy" if resident.busy else "idle"
         if resident.ready is None:

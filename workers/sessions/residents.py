@@ -285,7 +285,7 @@ class Residents:
 
     async def evict(self, key: str) -> None:
         """Cancel what runs in a session and forget it; what waits is kept, and begins once its state is read again."""
-        async with self._alone(key):
+        async with self.alone(key):
             if (resident := self._resident.get(key)) is None:
                 return
             await resident.activation_over()
@@ -304,7 +304,7 @@ class Residents:
             Refusal: ``session_exists``, with turns; ``shard_unavailable``.
             StoreFailed: the turns could not be stored; the session may be there without them.
         """
-        async with self._alone(key):
+        async with self.alone(key):
             if key in self._resident or any((await shard.store.counts(key)).values()):
                 raise Refusal(RefusalCode.SESSION_EXISTS, "There is a session with this id, and it has turns.")
             record = await self._registry.activate(key, principal, shard, create=True)
@@ -318,7 +318,7 @@ class Residents:
             Refusal: ``session_not_found``; ``shard_unavailable``.
             StoreFailed: it could not be deleted.
         """
-        async with self._alone(key):
+        async with self.alone(key):
             await self.session_id(key, shard)
             cutoff = CutOff(state="cancelled", error=deleted_error())
             await self._evict(key, Closed(cutoff=cutoff, waiting="cut"))
@@ -328,8 +328,8 @@ class Residents:
             self._active.pop(key, None)
 
     @asynccontextmanager
-    async def _alone(self, key: str) -> AsyncIterator[None]:
-        """End a session: what is sent to it waits, and then finds what is left of it."""
+    async def alone(self, key: str) -> AsyncIterator[None]:
+        """Change a session: what is sent to it waits, and then finds what is left of it."""
         while (other := self._ending.get(key)) is not None:
             await other.wait()
         over = self._ending[key] = asyncio.Event()

@@ -13,6 +13,7 @@ from hermes_actors.wire.records import LatestTurn
 from workers.store.latest import latest_turns
 from workers.store.packing import origin_of, unpack
 from workers.store.responses import STATELESS_GONE, STATELESS_KEPT, ResponseRows, kind_of
+from workers.store.settings import SettingRows
 from workers.store.shard import (
     StoredConversation,
     StoreFailed,
@@ -112,6 +113,7 @@ class ShardRows:
         self._executemany = connection.executemany
         self._now = now
         self.responses = ResponseRows(connection, now, self._drop_rows)
+        self.settings = SettingRows(connection)
         self._number: int | None = None  # of the last turn; rolled back ones leave gaps
 
     def admit(
@@ -310,18 +312,6 @@ class ShardRows:
         rows = self._execute(_PAGE, (after, session_id, after >> ROWS_PER_TURN_BITS, limit)).fetchall()
         return [TranscriptRow(seq=seq, turn_id=turn_id, body=body) for seq, turn_id, body in rows]
 
-    def chosen_model(self, key: str) -> str | None:
-        """The model a session asked for."""
-        row: tuple[str] | None = self._execute("SELECT model FROM chosen_models WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0]
-
-    def choose_model(self, key: str, model: str | None) -> None:
-        """Note or forget a session's model."""
-        if model is None:
-            self._execute("DELETE FROM chosen_models WHERE key = ?", (key,))
-        else:
-            self._execute("INSERT OR REPLACE INTO chosen_models (key, model) VALUES (?, ?)", (key, model))
-
     def counts(self, key: str) -> dict[str, Any]:
         """How many turns of a session stand in each state."""
         counted = self._execute("SELECT state, count(*) FROM turns WHERE key = ? GROUP BY state", (key,)).fetchall()
@@ -337,7 +327,7 @@ class ShardRows:
         self._execute(_DROP_SUMMARIES, (key,))
         self._drop_rows(numbers)
         self._drop_turns(numbers)
-        self.choose_model(key, None)
+        self.settings.drop(key)
         return bool(numbers)
 
     def prune(self, before: float) -> int:

@@ -94,4 +94,13 @@ _RESPONSES: Migration = (
     "CREATE INDEX turns_that_age ON turns (created_at) WHERE stateless = 1 OR idempotency_key IS NOT NULL",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES, _EVIDENCE, _RESPONSES)
+_TITLES: Migration = (
+    """
+    CREATE TABLE titles (  -- that callers gave their sessions
+        key TEXT PRIMARY KEY,
+        title TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _CHOSEN_MODELS, _SUMMARIES, _EVIDENCE, _RESPONSES, _TITLES)

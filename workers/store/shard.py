@@ -151,6 +151,12 @@ class ShardStore(Protocol):
     async def choose_model(self, key: str, model: str | None) -> None:
         """Note, or forget, which model a session asked for."""
 
+    async def titles(self, keys: Sequence[str]) -> dict[str, str]:
+        """The titles that sessions have, by session key; none of a session without a title."""
+
+    async def entitle(self, key: str, title: str | None) -> None:
+        """Note, or forget, the title of a session."""
+
     async def counts(self, key: str) -> dict[str, Any]:
         """How many turns of a session stand in which state."""
 
@@ -158,7 +164,7 @@ class ShardStore(Protocol):
         """How long the last completed turns of sessions took, in seconds, by session key; at most ``limit`` of each."""
 
     async def delete(self, key: str) -> bool:
-        """Drop all turns and transcripts of a session key; whether there were any."""
+        """Drop all turns and transcripts of a session key, its model and its title; whether there were any turns."""
 
     async def prune(self, before: float) -> int:
         """Drop stateless turns and Idempotency-Keys from before a time; a bounded number; no transcripts, no responses.

@@ -135,10 +135,16 @@ class SqliteShard(ShardStore):
         return await self._submit(self._file, self._rows.page, session_id, after, limit)
 
     async def chosen_model(self, key: str) -> str | None:
-        return await self._submit(self._file, self._rows.chosen_model, key)
+        return await self._submit(self._file, self._rows.settings.chosen_model, key)
 
     async def choose_model(self, key: str, model: str | None) -> None:
-        await self._submit(self._file, self._rows.choose_model, key, model)
+        await self._submit(self._file, self._rows.settings.choose_model, key, model)
+
+    async def titles(self, keys: Sequence[str]) -> dict[str, str]:
+        return await self._submit(self._file, self._rows.settings.titles, keys)
+
+    async def entitle(self, key: str, title: str | None) -> None:
+        await self._submit(self._file, self._rows.settings.entitle, key, title)
 
     async def counts(self, key: str) -> dict[str, Any]:
         return await self._submit(self._file, self._rows.counts, key)

@@ -15,6 +15,6 @@ def reply(data: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(data), headers={"Content-Type": JSON_TYPE, "Server": SERVER})
 
 
-def listing(items: list[dict[str, Any]], cursor: str | int | None) -> web.Response:
-    """A page of a list; ``next`` is the ``after`` of the page that follows."""
-    return reply({"object": "list", "data": items, "has_more": cursor is not None, "next": cursor})
+def listing(items: list[dict[str, Any]], cursor: str | int | None, **more: Any) -> web.Response:
+    """A page of a list; ``next`` is the ``after`` of the page that follows. ``more``: further fields."""
+    return reply({"object": "list", "data": items, "has_more": cursor is not None, "next": cursor, **more})

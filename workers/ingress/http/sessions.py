@@ -14,7 +14,7 @@ from workers.ingress.http.body import read_json
 from workers.ingress.http.connection import ClientLimits
 from workers.ingress.http.cors import CORS
 from workers.ingress.http.errors import SERVER, ApiError, ClientGone, invalid
-from workers.ingress.http.names import is_session_id
+from workers.ingress.http.names import is_name, is_session_id
 from workers.ingress.http.replies import listing, reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, query_of, route
@@ -25,7 +25,9 @@ from workers.turns import Refusal
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
 MAX_CURSOR_CHARS = 1024
-MAX_BODY_BYTES = 10_000  # of a request that makes a session
+MAX_BODY_BYTES = 10_000  # of a request that makes or changes a session
+MAX_TITLE_CHARS = 256
+MAX_SEARCHED_CHARS = 256  # of the text to look for
 JSON_LINES = "application/jsonl"
 MAX_DIGITS = 18  # of a number in a query: it fits 64 bits
 
@@ -49,9 +51,20 @@ class SessionRoutes:
         after = query.get("after") or None
         if after is not None and len(after) > MAX_CURSOR_CHARS:
             raise invalid("after", "`after` must be the `next` of the page before.")
+        if "q" in query:
+            return await self._search(call.principal, query["q"], after, _limit(query))
         with refusals_told():
             sessions, cursor = await self._gateway.list_sessions(call.principal, after, _limit(query))
         return listing([_session(call.principal, session) for session in sessions], cursor)
+
+    async def _search(self, principal: str, text: str, after: str | None, limit: int) -> web.Response:
+        """A page of those of the caller's sessions whose title or messages have a text."""
+        if not text.strip() or len(text) > MAX_SEARCHED_CHARS:
+            raise invalid("q", f"`q` must be a text of 1 to {MAX_SEARCHED_CHARS} characters, not blanks alone.")
+        with refusals_told():
+            page = await self._gateway.search_sessions(principal, text, after, limit)
+        found = [_session(principal, session) for session in page["sessions"]]
+        return listing(found, page["next"], incomplete=not page["whole"])
 
     @route("GET", "/api/sessions/{id}", endpoint="session")
     async def show(self, call: ApiCall) -> web.Response:
@@ -71,10 +84,22 @@ class SessionRoutes:
     @route("POST", "/api/sessions", endpoint="session_create")
     async def create(self, call: ApiCall) -> web.Response:
         """Make a session. The first message in a session of a new name makes it as well."""
-        into = _new_key(call, await self._body(call))
+        body = await self._body(call)
+        into, title = _new_key(call, body), _title(body.get("title"))
         with refusals_told():
-            session = await self._gateway.create_session(into, call.principal)
+            session = await self._gateway.create_session(into, call.principal, title)
         return reply(_session(call.principal, session), 201)
+
+    @route("PATCH", "/api/sessions/{id}", endpoint="session_rename", features=("session_titles",))
+    async def rename(self, call: ApiCall) -> web.Response:
+        """Give a session a title, or take it away."""
+        key, body = _key(call), await self._body(call)
+        if "title" not in body:
+            raise invalid("title", "The body needs `title`: a text, or null to take the title away.")
+        title = _title(body["title"])
+        with refusals_told():
+            session = await self._gateway.rename_session(key, title)
+        return reply(_session(call.principal, session))
 
     @route("POST", "/api/sessions/{id}/fork", endpoint="session_fork", features=("session_fork",))
     async def fork(self, call: ApiCall) -> web.Response:
@@ -147,6 +172,17 @@ def _new_key(call: ApiCall, body: Mapping[str, Any]) -> str:
     if not isinstance(session_id, str) or not is_session_id(session_id):
         raise invalid("id", "`id` must have 1 to 256 printable characters.")
     return api_session(call.principal, session_id)
+
+
+def _title(given: Any) -> str | None:
+    """A title of a session, or None.
+
+    Raises:
+        ApiError: 400; no title can be so.
+    """
+    if given is None or (isinstance(given, str) and is_name(given, MAX_TITLE_CHARS)):
+        return given
+    raise invalid("title", f"`title` must have 1 to {MAX_TITLE_CHARS} printable characters, or be null.")
 
 
 def _lines(page: TranscriptPage) -> bytes:
