@@ -31,6 +31,7 @@ class Client:
     kind: Literal["pip", "npm"] = "pip"
     output_tool: str = ""  # the tool that it asks for an output type with
     bounded: bool = True  # whether its users can bound the wait for an answer
+    impatient: bool = False  # its own bound is shorter than an ordinary long turn
     answers_with: str = ""  # a tool with which it ends each run, as smolagents' agent does
     page: str = ""  # its page in docs/howto/clients
     says: tuple[str, ...] = ()  # what the programs of the page print, to the demo model
@@ -120,7 +121,7 @@ CLIENTS = (
     Client(
         name="llama-index", packages=("llama-index-llms-openai-like==0.8.1",), program="llama_index_client.py"
     ),
-    Client(name="haystack", packages=("haystack-ai==3.4.1",), program="haystack_client.py"),
+    Client(name="haystack", packages=("haystack-ai==3.4.1",), program="haystack_client.py", impatient=True),
     Client(
         name="smolagents", packages=("smolagents[openai]==1.26.0",), program="smolagents_client.py",
         answers_with="final_answer",

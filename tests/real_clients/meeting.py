@@ -21,7 +21,6 @@ from real_clients.clients import Client
 from real_clients.programs.asked import Asked
 
 PROGRAM_S = 240.0  # LangChain.js takes more than a minute for its six repeats
-IDLE_S = 30.0  # for a session to have nothing more to do
 TIME_SERVER = {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"]}
 
 
@@ -76,7 +75,7 @@ class Meeting:
     # -- the server's side ------------------------------------------------------------------------------------------
     @property
     def sent(self) -> list[int]:
-        """The statuses of the requests that the client sent, in order; 0: it went away before an answer."""
+        """The statuses of the requests that the client sent, in order; 0: none came."""
         return [passed.status for passed in self.tap.passed if self.tag in json.dumps(passed.body)]
 
     @property

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import re
 import sys
 import tempfile
 import time
@@ -47,7 +46,7 @@ class Report:
 
 
 async def meet(client: Client, folder: Path, wanted: Sequence[Situation], console: Console) -> Report:
-    """One client: install it, then all that it can do; what restarts the gateway comes last and alone."""
+    """One client: install it, then all that it can do; what restarts a process of the gateway comes last and alone."""
     report = Report(name=client.name, versions=client.versions)
     began = time.monotonic()
     try:
@@ -58,8 +57,7 @@ async def meet(client: Client, folder: Path, wanted: Sequence[Situation], consol
 
     async def play(situation: Situation, at: Meeting) -> None:
         async with slots:
-            tag = re.sub("[^a-z]+", "-", f"of {situation.title} in full".lower())
-            outcome = await tried(situation.play(dataclasses.replace(at, tag=tag)))
+            outcome = await tried(situation.play(dataclasses.replace(at, tag=situation.tag)))
         report.outcomes[situation.title] = outcome
         announce(console, client.name, situation.title, outcome)
 

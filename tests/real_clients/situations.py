@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.test_deaths import kill_worker, worker_of
 from fakes.outside_run import Outcome
 from fakes.running_gateway import RunningGateway
 from real_clients.clients import (
@@ -31,7 +33,8 @@ from real_clients.pages import followed
 RAIN = "rain in the east"
 CALL = '[[tool:look:{"window": "east"}]]'
 OWN_CALL = '[[tool:get_current_time:{"timezone": "UTC"}]]'
-LONG_MS, WAITS_S = 4_000, 1.5  # a long turn, and how long its client waits: 40 s and 15 s on a scale of ten
+LONG_MS = 40_000  # a long turn: 30 s are the bound of the client that is impatient by itself
+SHORTENED_MS, WAITS_S = 4_000, 1.5  # a long turn and the client's bound, where the client has to be asked for one
 ENDLESS_MS = 60_000  # of a turn that is stopped or cut
 CUT_S, MARKED = 1, 3  # that a restart waits for running turns; its exit code where one was cut
 
@@ -43,7 +46,12 @@ class Situation:
     title: str
     needs: str  # what a client must be able to do for it; empty: nothing
     play: Callable[[Meeting], Awaitable[Outcome]]
-    alone: bool = False  # it restarts the gateway
+    alone: bool = False  # it restarts the gateway, or a worker of it
+
+    @property
+    def tag(self) -> str:
+        """What is in its messages, and in no other situation's; the name of its session."""
+        return re.sub("[^a-z]+", "-", f"of {self.title} in full".lower())
 
 
 def answered(at: Meeting, said: Said, wanted: str, *, asked: int = 1) -> Outcome:
@@ -143,21 +151,21 @@ def how_it_speaks(at: Meeting) -> dict[str, bool]:
     return {"responses": True} if CHAT not in at.client.does else {}
 
 
-async def once(at: Meeting, said: Said, *, turns: int | None = 1, fails: str = "") -> Outcome:
+async def once(at: Meeting, said: Said, *, turns: int | None = 1, fails: str | None = None) -> Outcome:
     """Whether the one message was one turn.
 
     Args:
         at: the meeting.
         said: what the client's user saw.
         turns: how often the model may be asked; None: more often, if no request has the message twice.
-        fails: words that must be in the error; none: the client may also have an answer.
+        fails: words that the user must read in the error; None: the client may also have an answer.
     """
     faults = await at.faults_of_one_turn()
     if turns is not None and len(at.asked) != turns:
         faults.append(f"the model was asked {len(at.asked)} times")
-    if fails and fails not in said.error:
+    if fails is not None and (not said.error or fails not in said.error):
         faults.append(f"the user sees {(said.error or said.text)[:120]!r}")
-    statuses = ", ".join(str(status or "left") for status in at.sent)
+    statuses = ", ".join(str(status or "none") for status in at.sent)
     return Outcome(held=not faults, seen="; ".join([statuses, *faults]))
 
 
@@ -171,7 +179,7 @@ async def down(at: Meeting) -> Outcome:
 
 async def broken_off(at: Meeting) -> Outcome:
     said = await at.ask("[[slow:1500]] [[cut]]", stream=STREAM in at.client.does, **how_it_speaks(at))
-    return await once(at, said, turns=None)
+    return await once(at, said, turns=None, fails="model fake-1")
 
 
 async def stopped(at: Meeting) -> Outcome:
@@ -189,9 +197,18 @@ async def cut(at: Meeting) -> Outcome:
     return await once(at, await asking, fails="restart")
 
 
+async def crashed(at: Meeting) -> Outcome:
+    asking = asyncio.create_task(at.ask(f"[[slow:{ENDLESS_MS}]]", **how_it_speaks(at)))
+    await at.until_asked()
+    await kill_worker(at.gateway, (await worker_of(at.gateway, at.tag))["slot"])
+    return await once(at, await asking, fails="")
+
+
 async def long_turn(at: Meeting) -> Outcome:
+    if at.client.impatient:
+        return await once(at, await at.ask(f"[[slow:{LONG_MS}]]"))
     waits_s = WAITS_S if at.client.bounded else None
-    return await once(at, await at.ask(f"[[slow:{LONG_MS}]]", timeout_s=waits_s, **how_it_speaks(at)))
+    return await once(at, await at.ask(f"[[slow:{SHORTENED_MS}]]", timeout_s=waits_s, **how_it_speaks(at)))
 
 
 ONCE = (
@@ -201,6 +218,7 @@ ONCE = (
     Situation(title="`/stop`", needs="", play=stopped),
     Situation(title="longer than the client waits", needs="", play=long_turn),
     Situation(title="cut by a restart", needs="", play=cut, alone=True),
+    Situation(title="cut by a crash", needs="", play=crashed, alone=True),
 )
 
 
