@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from real_clients.clients import CLIENTS, Client, version
+from real_clients.clients import CLIENTS, version
 from real_clients.pages import programs
 from real_clients.situations import ONCE, WORKS, can
 
@@ -21,9 +21,10 @@ def test_a_pinned_package_is_told_as_its_name_and_version(package: str, told: st
     assert version(package) == told
 
 
-@pytest.mark.parametrize("client", [client for client in CLIENTS if client.page], ids=lambda client: client.name)
-def test_each_program_of_a_clients_page_has_an_answer_to_compare(client: Client) -> None:
-    assert len(programs(client, ["an interpreter"])) == len(client.says) > 0
+def test_each_page_of_a_client_has_programs_and_answers_to_compare() -> None:
+    paged = [client for client in CLIENTS if client.page]
+
+    assert [client.name for client in paged if not (programs(client, ["an interpreter"]) and client.says)] == []
 
 
 def test_each_client_meets_all_that_can_go_wrong_and_something_that_works() -> None:
