@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -102,6 +103,9 @@ async def a_session(desk: Desk) -> Outcome:
     roles = [row["message"]["role"] for row in page["data"]]
     if roles != ["user", "assistant"] * 2:
         return Outcome(held=False, seen=f"the transcript has {roles}")
+    besides = [received.body for received in desk.model.requests if _last_user(received).startswith("### Task")]
+    if not besides or any("mcp__time__" in json.dumps(body.get("tools")) for body in besides):
+        return Outcome(held=False, seen=f"{len(besides)} requests for titles and tags, some to the agent")
     return _shown(desk, said, "second", "session", 2)
 
 
