@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from hashlib import blake2b
 
 RANDOM_BYTES = 12
 DRAWN_AT_ONCE = 512  # ids' worth: each draw releases the GIL, and the journal's thread takes it
@@ -35,6 +36,19 @@ _drawn = _Drawn()
 def new_turn_id(shard: int) -> str:
     """An id that no turn has, which no one can guess."""
     return f"turn_{shard}_{_drawn.take()}"
+
+
+def copied_turn_id(shard: int, key: str, through: str, turn_id: str) -> str:
+    """The id of a turn's copy in another session; the same each time that it is copied up to the same turn.
+
+    Args:
+        shard: of the session that has the copy.
+        key: of that session.
+        through: the id of the last turn that is copied.
+        turn_id: of the turn whose copy it is.
+    """
+    name = f"{key}\0{through}\0{turn_id}"
+    return f"turn_{shard}_{blake2b(name.encode(), digest_size=RANDOM_BYTES).hexdigest()}"
 
 
 def shard_of_turn(turn_id: str, shards: int) -> int | None:

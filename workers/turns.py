@@ -160,15 +160,6 @@ class SearchFound:
     whole: bool  # all that the sessions say was searched
 
 
-@message("copied_turn")
-class CopiedTurn:
-    """A turn of a transcript that a new session begins with."""
-
-    state: TurnState
-    own_fault: bool
-    rows: list[bytes]  # chat messages as JSON, in order
-
-
 @dataclass(slots=True, kw_only=True)
 class PastTurn:
     """A turn of a transcript, as a later request to the model carries it.
@@ -189,11 +180,6 @@ class PastTurn:
     def failed(self) -> bool:
         """Whether it failed."""
         return self.state == "failed"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it neither waits nor runs."""
-        return self.state not in ("queued", "running")
 
     @property
     def is_summary(self) -> bool:

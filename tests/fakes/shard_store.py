@@ -10,19 +10,20 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from fakes.store_samples import ended, submission
-
 from hermes_actors.wire.records import LatestTurn
+from workers.store.packing import kept_end, kept_origin, origin_of, packed, unpack
 from workers.store.shard import (
+    CopiedTurn,
     ShardStore,
     StoredConversation,
     StoreFailed,
     Summary,
+    TranscriptCopy,
     TranscriptRow,
     TurnOver,
     TurnRow,
 )
-from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -249,17 +250,62 @@ class FakeShardStore(ShardStore):
         return 0
 
     @operation
-    def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> None:
+    def copy(self, key: str, session_id: str, through: str | None, max_bytes: int) -> TranscriptCopy | None:
         self._read("copy")
-        for turn_id, turn in turns:
-            self.rows[turn_id] = TurnRow(
-                submission=submission(turn_id, key=key, principal=principal, messages=[]),
-                session_id=session_id,
-                state=turn.state,
-                created_at=0.0,
-                ended=ended(turn_id, session_id=session_id, state=turn.state),
+        past = [turn for turn in self._past(session_id) if self.rows[turn.turn_id].ended is not None]
+        ids = [turn.turn_id for turn in past]
+        count = len(ids) if through is None else ids.index(through) + 1 if through in ids else 0
+        taken = past[:count]
+        summary = self.summaries.get(session_id)
+        if summary is not None and summary.through not in ids[: len(taken)]:
+            summary = None
+        copy = [self._copied(turn) for turn in taken]
+        if sum(len(row) for turn in copy for row in turn.rows) > max_bytes:
+            return None
+        return TranscriptCopy(turns=copy, summary=summary)
+
+    def _copied(self, turn: PastTurn) -> CopiedTurn:
+        row = self.rows[turn.turn_id]
+        assert row.ended is not None
+        return CopiedTurn(
+            turn_id=turn.turn_id,
+            state=turn.state,
+            own_fault=turn.own_fault,
+            submitted=len(row.submission.messages),
+            parameters=packed(row.submission.parameters),
+            origin=packed(kept_origin(row.submission.origin)),
+            created_at=row.created_at,
+            started_at=None,
+            ended_at=self.ended_at[turn.turn_id],
+            ended=packed(kept_end(row.ended)),
+            rows=list(turn.rows),
+        )
+
+    @operation
+    def plant(self, key: str, principal: str, session_id: str, copy: TranscriptCopy) -> None:
+        if any(turn.turn_id in self.rows for turn in copy.turns):
+            raise StoreFailed("UNIQUE constraint failed: turns.turn_id")
+        self._write("plant", copy.turns[-1].turn_id)
+        for turn in copy.turns:
+            submission = Submission(
+                turn_id=turn.turn_id,
+                key=key,
+                principal=principal,
+                stateless=False,
+                messages=turn.rows[: turn.submitted],
+                parameters=unpack(turn.parameters),
+                idempotency_key=None,
+                fingerprint=b"",
+                origin=origin_of(unpack(turn.origin)),
             )
-            self.messages[turn_id] = list(turn.rows)
+            fields: dict[str, Any] = {"session_id": session_id, "state": turn.state}
+            end = Ended(turn_id=turn.turn_id, replayed=False, **fields, **unpack(turn.ended))
+            self.rows[turn.turn_id] = TurnRow(submission=submission, created_at=turn.created_at, ended=end, **fields)
+            self.messages[turn.turn_id], self.ended_at[turn.turn_id] = list(turn.rows), turn.ended_at
+            if turn.own_fault:
+                self.own_fault.add(turn.turn_id)
+        if copy.summary is not None:
+            self.summaries[session_id] = copy.summary
 
     @operation
     def response(self, turn_id: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from fakes.store_samples import KEY, SESSION, Clock, Reopen, ended, submission
@@ -10,7 +11,7 @@ from fakes.virtual_time import step
 
 from workers.store.rows import IDEMPOTENCY_KEPT_S
 from workers.store.shard import ShardStore, StaleFence, StoreFailed, Summary, TurnOver
-from workers.turns import Address, CopiedTurn, Origin, PastTurn, TurnState
+from workers.turns import Address, Origin, PastTurn, TurnState
 
 DAY_S = 24 * 3600.0
 
@@ -682,25 +683,6 @@ async def test_nothing_is_kept_of_a_request_to_the_model_alone_once_it_is_over(s
     assert await store.page("s", 0, 10) == []
 
 
-async def test_a_transcript_begins_with_turns_that_are_copied_into_it(store: ShardStore) -> None:
-    turns = [
-        CopiedTurn(state="completed", own_fault=False, rows=[b"one", b"answer"]),
-        CopiedTurn(state="failed", own_fault=True, rows=[b"two"]),
-    ]
-    await store.copy(KEY, "default", SESSION, [("turn_a", turns[0]), ("turn_b", turns[1])])
-    await store.admit(submission("turn_c"), SESSION, "running")
-    await store.finish(ended("turn_c"), [])
-
-    past = await store.transcript(SESSION)
-    assert [(turn.turn_id, turn.state, turn.own_fault) for turn in past[:2]] == [
-        ("turn_a", "completed", False),
-        ("turn_b", "failed", True),
-    ]
-    assert [tuple(turn.rows) for turn in past[:2]] == [(b"one", b"answer"), (b"two",)]
-    assert past[2].turn_id == "turn_c"
-    assert await store.unfinished() == []
-
-
 async def test_a_session_has_its_title_until_that_is_taken_away_or_the_session_is_deleted(store: ShardStore) -> None:
     await store.entitle(KEY, "Old")
     await store.entitle(KEY, "New")
@@ -711,3 +693,82 @@ async def test_a_session_has_its_title_until_that_is_taken_away_or_the_session_i
 
     assert named == {KEY: "New", "api:default:bob": "Bob"}
     assert await store.titles([KEY, "api:default:bob"]) == {}
+
+
+# -- copies -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_copied_transcript_is_that_of_another_session(store: ShardStore) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    await store.admit(submission("one", idempotency_key="k"), SESSION, "running")
+    await store.append("one", SESSION, [b"call"])
+    await store.finish(ended("one", finish_reason="tool_calls", tool_calls=[call]), [b"answer"])
+    await store.admit(submission("two"), SESSION, "running")
+    await store.finish(ended("two", state="failed"), [b"failure"], own_fault=True)
+    old = await store.transcript(SESSION)
+
+    copy = await store.copy(KEY, SESSION, None, 10_000)
+    assert copy is not None
+    copy = replace(copy, turns=[replace(turn, turn_id=f"copy of {turn.turn_id}") for turn in copy.turns])
+    await store.plant("api:default:fork", "default", "sess_fork", copy)
+
+    assert await store.transcript(SESSION) == old
+    assert await store.transcript("sess_fork") == [replace(turn, turn_id=f"copy of {turn.turn_id}") for turn in old]
+    first = await store.turn("copy of one")
+    assert first is not None
+    assert (first.submission.key, first.submission.idempotency_key) == ("api:default:fork", None)
+    assert first.submission.messages == submission("one").messages
+    assert first.submission.parameters == submission("one").parameters
+    assert first.ended is not None
+    assert (first.ended.session_id, first.ended.tool_calls) == ("sess_fork", [call])
+    assert await store.unfinished() == []
+
+
+async def test_a_copy_has_the_turns_up_to_one_and_none_that_is_not_over(store: ShardStore) -> None:
+    for turn_id in ("one", "two"):
+        await store.admit(submission(turn_id), SESSION, "running")
+        await store.finish(ended(turn_id), [b"answer"])
+    await store.admit(submission("three"), SESSION, "running")
+    await store.append("three", SESSION, [b"call"])
+
+    first = await store.copy(KEY, SESSION, "one", 10_000)
+    over = await store.copy(KEY, SESSION, None, 10_000)
+
+    assert first is not None
+    assert over is not None
+    assert [turn.turn_id for turn in first.turns] == ["one"]
+    assert [turn.turn_id for turn in over.turns] == ["one", "two"]
+    nothing = await store.copy(KEY, SESSION, "turn_9", 10_000)
+    assert nothing is not None
+    assert nothing.turns == []
+    assert await store.copy(KEY, SESSION, None, 20) is None, "too large"
+
+
+@pytest.mark.parametrize(("through", "has_summary"), [("one", False), ("two", True), ("three", True)])
+async def test_a_copy_has_the_summary_of_the_turns_that_it_has(
+    store: ShardStore, through: str, has_summary: bool
+) -> None:
+    for turn_id in ("one", "two", "three"):
+        await store.admit(submission(turn_id), SESSION, "running")
+        await store.finish(ended(turn_id), [b"answer"])
+    summary = Summary(through="two", turns=2, text="both", made_at=1.0)
+    await store.summarise(SESSION, summary)
+
+    copy = await store.copy(KEY, SESSION, through, 10_000)
+
+    assert copy is not None
+    assert copy.summary == (summary if has_summary else None)
+
+
+async def test_a_copy_that_cannot_be_stored_whole_leaves_nothing(store: ShardStore) -> None:
+    await store.admit(submission("one"), SESSION, "running")
+    await store.finish(ended("one"), [b"answer"])
+    copy = await store.copy(KEY, SESSION, None, 10_000)
+    assert copy is not None
+    fresh = replace(copy.turns[0], turn_id="fresh")
+
+    with pytest.raises(StoreFailed):
+        await store.plant("api:default:fork", "default", "sess_fork", replace(copy, turns=[fresh, copy.turns[0]]))
+
+    assert await store.turn("fresh") is None
+    assert await store.transcript("sess_fork") == []

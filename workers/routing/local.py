@@ -31,12 +31,12 @@ from workers.routing.messages import (
 from workers.routing.owner import PendingTurn, TurnCaller
 from workers.routing.shards import ShardTable
 from workers.sessions.admission import Admission, refusal_of
+from workers.sessions.copying import begin, copy_of
 from workers.sessions.finding import rename, search
 from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.reading import describe, page
 from workers.sessions.rereading import (
     cancel_turn,
-    copied_turns,
     drop_response,
     history_of,
     kept_response,
@@ -105,9 +105,9 @@ class LocalShards:
             case ReadTranscript():
                 return await page(self._sessions, request.key, shard, request.after, request.limit)
             case CopyTurns():
-                return await copied_turns(request.key, request.through, shard, self._sessions)
+                return await copy_of(request.key, request.through, shard, self._sessions)
             case BeginSession():
-                await self._sessions.begin(request.key, request.principal, shard, request.turns)
+                await begin(request.key, request.principal, request.copy, shard, self._sessions)
                 if request.title is not None:
                     await rename(request.key, request.title, shard, self._sessions)
                 return await describe(self._sessions, request.key, shard)

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 from hermes_actors.wire.refusals import RefusalCode
 from hermes_actors.wire.tags import message
 from workers.gateway import SessionView, TranscriptPage
+from workers.store.shard import TranscriptCopy
 from workers.turns import (
-    CopiedTurn,
     KeptResponse,
     NumberedEvent,
     SearchFound,
@@ -61,7 +61,7 @@ class DeleteSession(ShardRequest[None]):
 
 
 @message("copy_turns")
-class CopyTurns(ShardRequest[list[CopiedTurn]]):
+class CopyTurns(ShardRequest[TranscriptCopy]):
     """The turns of a session that are over, for a new session to begin with."""
 
     key: str
@@ -70,11 +70,11 @@ class CopyTurns(ShardRequest[list[CopiedTurn]]):
 
 @message("begin_session")
 class BeginSession(ShardRequest[SessionView]):
-    """Make a session, whose transcript begins with these turns."""
+    """Make a session, whose transcript begins with a copy."""
 
     key: str
     principal: str
-    turns: list[CopiedTurn]
+    copy: TranscriptCopy
     title: str | None  # None: the one that it has, or none
 
 

@@ -48,10 +48,10 @@ from workers.routing.peers import Peer
 from workers.routing.shards import ShardTable
 from workers.routing.storing import Storing
 from workers.session_keys import bare_request, named_conversation, new_conversation
+from workers.store.shard import TranscriptCopy
 from workers.turn_errors import cut_error, unstored_end, waiting_error
 from workers.turn_ids import new_turn_id, shard_of_turn
 from workers.turns import (
-    CopiedTurn,
     KeptResponse,
     NumberedEvent,
     Refusal,
@@ -260,14 +260,14 @@ class Router:
         return await self._ask(self._shard_of(key), ReadTranscript(key=key, after=after, limit=limit))
 
     async def create_session(self, key: str, principal: str, title: str | None) -> SessionView:
-        return await self._begin(key, principal, [], title)
+        return await self._begin(key, principal, TranscriptCopy(turns=[], summary=None), title)
 
     async def fork_session(self, key: str, into: str, principal: str, through: str | None) -> SessionView:
-        turns = await self._ask(self._shard_of(key), CopyTurns(key=key, through=through))
-        return await self._begin(into, principal, turns, None)
+        copy = await self._ask(self._shard_of(key), CopyTurns(key=key, through=through))
+        return await self._begin(into, principal, copy, None)
 
-    async def _begin(self, key: str, principal: str, turns: list[CopiedTurn], title: str | None) -> SessionView:
-        begin = BeginSession(key=key, principal=principal, turns=turns, title=title)
+    async def _begin(self, key: str, principal: str, copy: TranscriptCopy, title: str | None) -> SessionView:
+        begin = BeginSession(key=key, principal=principal, copy=copy, title=title)
         return await self._ask(self._shard_of(key), begin)
 
     async def delete_session(self, key: str) -> None:

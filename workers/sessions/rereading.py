@@ -16,7 +16,7 @@ from workers.sessions.owned_shard import OwnedShard
 from workers.sessions.residents import Residents
 from workers.store.shard import TurnRow
 from workers.turn_errors import stopped_error
-from workers.turns import CopiedTurn, Ended, KeptResponse, Refusal, TurnHistory, TurnState, TurnView
+from workers.turns import Ended, KeptResponse, Refusal, TurnHistory, TurnState, TurnView
 
 
 async def turn_of(principal: str, turn_id: str, shard: OwnedShard) -> TurnRow:
@@ -91,28 +91,6 @@ async def history_of(row: TurnRow, shard: OwnedShard, sessions: Residents) -> Tu
             raise
         is_last = False
     return TurnHistory(key=key, is_last=is_last, rows=[] if is_last else [body for turn in past for body in turn.rows])
-
-
-async def copied_turns(key: str, through: str | None, shard: OwnedShard, sessions: Residents) -> list[CopiedTurn]:
-    """The turns of a session that are over, for another one to begin with.
-
-    Args:
-        key: the session's.
-        through: the turn that is the last of them; None: all.
-        shard: the session's.
-        sessions: know which transcript it goes on with.
-
-    Raises:
-        Refusal: ``session_not_found``; ``turn_not_found``, the transcript has no such turn; ``shard_unavailable``.
-        StoreFailed: the disk does not answer.
-    """
-    past = [turn for turn in await shard.store.transcript(await sessions.session_id(key, shard)) if turn.is_over]
-    if through is not None:
-        last = next((at for at, turn in enumerate(past) if turn.turn_id == through), None)
-        if last is None:
-            raise Refusal(RefusalCode.TURN_NOT_FOUND, "The session's transcript has no such turn that is over.")
-        past = past[: last + 1]
-    return [CopiedTurn(state=turn.state, own_fault=turn.own_fault, rows=[*turn.rows]) for turn in past]
 
 
 async def readable(row: TurnRow, shard: OwnedShard, admission: Admission) -> TurnFeed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Literal
@@ -15,7 +15,6 @@ import structlog
 from hermes_actors.background import Background
 from hermes_actors.config.model import SessionsConfig
 from hermes_actors.wire.messages import Seal, Sealed
-from hermes_actors.wire.refusals import RefusalCode
 from workers.session_keys import is_bare
 from workers.sessions.agent import Resident
 from workers.sessions.agent_config import AgentConfig
@@ -33,8 +32,7 @@ from workers.sessions.work import Work
 from workers.store.shard import StoreFailed
 from workers.tools.toolbox import NoTools, Toolbox
 from workers.turn_errors import deleted_error, evicted_error, not_evicted_error
-from workers.turn_ids import new_turn_id
-from workers.turns import CopiedTurn, Ended, Refusal, Submission
+from workers.turns import Ended, Refusal, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +65,7 @@ class Residents:
     ) -> None:
         self.config = config
         self.agent_config = agent_config
-        self._registry = registry
+        self.registry = registry
         self._new_toolbox = new_toolbox
         self._on_stateless_end = on_stateless_end
         self._on_fell_back = on_fell_back
@@ -189,7 +187,7 @@ class Residents:
             key,
             shard,
             stateless=stateless,
-            registry=self._registry,
+            registry=self.registry,
             on_fell_back=partial(self._fell_back, key),
             on_ended=partial(self._on_stateless_end, key) if stateless else None,
         )
@@ -297,20 +295,6 @@ class Residents:
             self.backlog.add(resident.session.shard.number, key, left)
         self.background.start(self.resume(resident.session.shard, key))
 
-    async def begin(self, key: str, principal: str, shard: OwnedShard, turns: Sequence[CopiedTurn]) -> None:
-        """Make a session, whose transcript begins with these turns.
-
-        Raises:
-            Refusal: ``session_exists``, with turns; ``shard_unavailable``.
-            StoreFailed: the turns could not be stored; the session may be there without them.
-        """
-        async with self.alone(key):
-            if key in self._resident or any((await shard.store.counts(key)).values()):
-                raise Refusal(RefusalCode.SESSION_EXISTS, "There is a session with this id, and it has turns.")
-            record = await self._registry.activate(key, principal, shard, create=True)
-            copies = [(new_turn_id(shard.number), turn) for turn in turns]
-            await shard.store.copy(key, principal, record.session_id, copies)
-
     async def delete(self, key: str, shard: OwnedShard) -> None:
         """Cancel what runs in a session, drop its transcript, then its name. What is sent meanwhile begins a new one.
 
@@ -324,7 +308,7 @@ class Residents:
             await self._evict(key, Closed(cutoff=cutoff, waiting="cut"))
             await shard.store.delete(key)
             self.backlog.drop(shard.number, key)
-            await self._registry.forget(key, shard)
+            await self.registry.forget(key, shard)
             self._active.pop(key, None)
 
     @asynccontextmanager
@@ -386,7 +370,7 @@ class Residents:
         Raises:
             Refusal: ``session_not_found``; ``shard_unavailable``.
         """
-        return await self._registry.activate(key, "", shard, create=False)
+        return await self.registry.activate(key, "", shard, create=False)
 
     async def session_id(self, key: str, shard: OwnedShard) -> str:
         """The id of the transcript that a session goes on with.

@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 
 from workers.store.shard import StoreFailed
-from workers.turns import Address, Origin
+from workers.turns import Address, Ended, Origin
 
 
 def kept_origin(origin: Origin) -> dict[str, Any]:
@@ -32,6 +32,20 @@ def origin_of(kept: dict[str, Any]) -> Origin:
         user=kept.get("user", ""),
         reply_to=reply_to,
     )
+
+
+def kept_end(ended: Ended) -> dict[str, Any]:
+    """A turn's end as its column keeps it; other columns have the rest."""
+    kept: dict[str, Any] = {
+        "text": ended.text,
+        "finish_reason": ended.finish_reason,
+        "usage": ended.usage,
+        "model": ended.model,
+        "error": ended.error,
+    }
+    if ended.tool_calls:
+        kept["tool_calls"] = ended.tool_calls
+    return kept
 
 
 def packed(value: object) -> bytes:

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, cast, get_args
 
 from hermes_actors.wire.records import LatestTurn
+from workers.store.copies import CopyRows
 from workers.store.latest import latest_turns
 from workers.store.packing import origin_of, unpack
 from workers.store.responses import STATELESS_GONE, STATELESS_KEPT, ResponseRows, kind_of
@@ -18,11 +19,12 @@ from workers.store.shard import (
     StoredConversation,
     StoreFailed,
     Summary,
+    TranscriptCopy,
     TranscriptRow,
     TurnOver,
     TurnRow,
 )
-from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 IDEMPOTENCY_KEPT_S = 24 * 3600.0
 PRUNED_AT_ONCE = 500  # turns a call of prune looks at: some milliseconds
@@ -36,11 +38,6 @@ _ADMIT = """
     INSERT INTO turns (n, turn_id, key, session_id, state, stateless, principal, idempotency_key, fingerprint,
                        parameters, origin, created_at, started_at, submitted, written)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_COPY = """
-    INSERT INTO turns (n, turn_id, key, session_id, state, stateless, principal, fingerprint, parameters, origin,
-                       created_at, ended_at, own_fault, submitted, written, in_transcript)
-    VALUES (?, ?, ?, ?, ?, 0, ?, x'', x'80', x'80', ?, ?, ?, 0, ?, 1)
 """
 _EXPIRE_IDEMPOTENCY_KEY = """
     UPDATE turns SET idempotency_key = NULL WHERE key = ? AND idempotency_key = ? AND created_at <= ?
@@ -113,6 +110,7 @@ class ShardRows:
         self._executemany = connection.executemany
         self._now = now
         self.responses = ResponseRows(connection, now, self._drop_rows)
+        self.copies = CopyRows(connection, self._summary)
         self.settings = SettingRows(connection)
         self._number: int | None = None  # of the last turn; rolled back ones leave gaps
 
@@ -164,13 +162,15 @@ class ShardRows:
         self._number += 1
         return self._number
 
-    def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> int:
-        """Insert turns that are over, in order, as the beginning of a transcript; the number of the last."""
-        now, n = self._now(), 0
-        for turn_id, turn in turns:
-            n, count = self._next_number(), len(turn.rows)
-            self._execute(_COPY, (n, turn_id, key, session_id, turn.state, principal, now, now, turn.own_fault, count))
-            self._insert(n, count, turn.rows)
+    def plant(self, key: str, principal: str, session_id: str, copy: TranscriptCopy) -> int:
+        """Insert a copied transcript; the number of its last turn."""
+        n = 0
+        for turn in copy.turns:
+            n = self._next_number()
+            self.copies.insert(n, turn, key, principal, session_id)
+            self._insert(n, len(turn.rows), turn.rows)
+        if copy.summary is not None:
+            self.summarise(session_id, copy.summary)
         return n
 
     def begin(self, turn_id: str, session_id: str) -> None:

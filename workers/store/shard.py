@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hermes_actors.wire.records import LatestTurn
-from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
+from hermes_actors.wire.tags import message
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 
 class StoreFailed(Exception):
@@ -50,7 +51,7 @@ class TranscriptRow:
     body: bytes  # a chat message as JSON
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@message("summary")
 class Summary:
     """What the model is sent instead of the oldest turns of a transcript, which itself keeps them."""
 
@@ -66,6 +67,31 @@ class StoredConversation:
 
     summary: Summary | None
     past: list[PastTurn]  # the turns behind those that the summary covers, in order
+
+
+@message("copied_turn")
+class CopiedTurn:
+    """A turn that is over, and its messages, on the way to another session. Times are seconds since the epoch."""
+
+    turn_id: str
+    state: str  # a final :data:`workers.turns.TurnState`
+    own_fault: bool
+    submitted: int  # how many of its messages came with it: the first
+    parameters: bytes  # this and what follows: as the columns keep it
+    origin: bytes
+    created_at: float
+    started_at: float | None
+    ended_at: float
+    ended: bytes
+    rows: list[bytes]  # chat messages as JSON
+
+
+@message("transcript_copy")
+class TranscriptCopy:
+    """The turns of a transcript, on the way to another session."""
+
+    turns: list[CopiedTurn]  # in order
+    summary: Summary | None  # where it covers no other turns
 
 
 class ShardStore(Protocol):
@@ -176,8 +202,25 @@ class ShardStore(Protocol):
             How many were dropped; 0: there are none left.
         """
 
-    async def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> None:
-        """Commit turns that are over, with the ids given, as the beginning of a transcript."""
+    async def copy(self, key: str, session_id: str, through: str | None, max_bytes: int) -> TranscriptCopy | None:
+        """The turns of a transcript that are over, in order.
+
+        Args:
+            key: of the session.
+            session_id: of the transcript.
+            through: the id of the last turn to copy; None: all.
+            max_bytes: how large the copy may be.
+
+        Returns:
+            None where it is larger.
+        """
+
+    async def plant(self, key: str, principal: str, session_id: str, copy: TranscriptCopy) -> None:
+        """Commit a copied transcript, whole, as that of a session without turns; its turns have ids of this shard.
+
+        Raises:
+            StoreFailed: nothing was kept.
+        """
 
     async def response(self, turn_id: str) -> dict[str, Any] | None:
         """What was asked of a turn that is kept as a response; None: it is kept as none."""

@@ -13,17 +13,18 @@ from hermes_actors.disk.sqlite import Durability
 from hermes_actors.wire.records import Found, LatestTurn
 from workers.store.file import ShardFile, open_file
 from workers.store.journal import MAX_WAITING, Journal
-from workers.store.packing import kept_origin, packed
+from workers.store.packing import kept_end, kept_origin, packed
 from workers.store.rows import ShardRows
 from workers.store.shard import (
     ShardStore,
     StoredConversation,
     StoreFailed,
     Summary,
+    TranscriptCopy,
     TranscriptRow,
     TurnRow,
 )
-from workers.turns import CopiedTurn, Ended, PastTurn, Submission, TurnState
+from workers.turns import Ended, PastTurn, Submission, TurnState
 
 MAX_WAITING_AT_ADMISSION = MAX_WAITING // 2  # over it no new turn is taken, so that those that run can still end
 
@@ -96,16 +97,7 @@ class SqliteShard(ShardStore):
         await self._submit(self._file, self._rows.append, turn_id, session_id, rows)
 
     async def finish(self, ended: Ended, rows: Sequence[bytes], *, own_fault: bool = False) -> None:
-        kept: dict[str, Any] = {
-            "text": ended.text,
-            "finish_reason": ended.finish_reason,
-            "usage": ended.usage,
-            "model": ended.model,
-            "error": ended.error,
-        }
-        if ended.tool_calls:
-            kept["tool_calls"] = ended.tool_calls
-        await self._submit(self._file, self._rows.finish, ended, packed(kept), rows, own_fault)
+        await self._submit(self._file, self._rows.finish, ended, packed(kept_end(ended)), rows, own_fault)
 
     async def find(self, key: str, idempotency_key: str) -> TurnRow | None:
         return await self._submit(self._file, self._rows.find, key, idempotency_key)
@@ -158,8 +150,11 @@ class SqliteShard(ShardStore):
     async def prune(self, before: float) -> int:
         return await self._submit(self._file, self._rows.prune, before)
 
-    async def copy(self, key: str, principal: str, session_id: str, turns: Sequence[tuple[str, CopiedTurn]]) -> None:
-        number = await self._submit(self._file, self._rows.copy, key, principal, session_id, turns)
+    async def copy(self, key: str, session_id: str, through: str | None, max_bytes: int) -> TranscriptCopy | None:
+        return await self._submit(self._file, self._rows.copies.take, key, session_id, through, max_bytes)
+
+    async def plant(self, key: str, principal: str, session_id: str, copy: TranscriptCopy) -> None:
+        number = await self._submit(self._file, self._rows.plant, key, principal, session_id, copy)
         self.highest = max(self.highest, number)
 
     async def response(self, turn_id: str) -> dict[str, Any] | None:
