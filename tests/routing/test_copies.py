@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from fakes.cluster import SHARDS, Cluster, ended
 from fakes.sessions import BOUND_S, until
+from fakes.virtual_time import step
 
 from hermes_actors.wire.records import Lost
 from hermes_actors.wire.sharding import shard_of
@@ -137,7 +138,7 @@ async def test_a_message_that_comes_meanwhile_goes_on_with_the_copy(cluster: Clu
     await until(lambda: any(operation == "plant" for operation, _ in store.journal))
 
     saying = asyncio.create_task(say(cluster, into, "other"))
-    await asyncio.sleep(0)
+    await step()
     gate.set()
     await copying_it
     await saying
