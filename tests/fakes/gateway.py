@@ -227,7 +227,7 @@ class FakeGateway:
     async def search_sessions(self, principal: str, text: str, after: str | None, limit: int) -> SearchPage:
         self.searches.append(text)
         sessions, cursor = await self.list_sessions(principal, after, limit)
-        found = [session for session in sessions if text in session.get("title", "")]
+        found = [session for session in sessions if text in (session["title"] or "")]
         return {"sessions": found, "next": cursor, "whole": self.searches_all}
 
     async def rename_session(self, key: str, title: str | None) -> SessionView:
@@ -237,7 +237,15 @@ class FakeGateway:
     async def create_session(self, key: str, principal: str, title: str | None) -> SessionView:
         if key in self.sessions:
             raise Refusal(RefusalCode.SESSION_EXISTS, f"there is {key}")
-        self.sessions[key] = {"key": key, "session_id": "s_new", "state": "passivated", "title": title}
+        made: dict[str, Any] = {
+            "key": key,
+            "session_id": "s_new",
+            "state": "passivated",
+            "turns": {},
+            "title": title,
+            "summary": None,
+        }
+        self.sessions[key] = made
         return await self.describe_session(key)
 
     async def fork_session(self, key: str, into: str, principal: str, through: str | None) -> SessionView:

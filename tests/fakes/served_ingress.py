@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from fakes.described import described
 from fakes.gateway import FakeGateway
 from fakes.virtual_time import step
 
@@ -70,12 +71,14 @@ class Served:
         key: str | None = KEYS["alice"],
         **headers: str,
     ) -> Reply:
-        """Send a request; underscores in header names are hyphens."""
+        """Send a request whose answer the OpenAPI document must describe; underscores in header names are hyphens."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if key is not None:
             sent["Authorization"] = f"Bearer {key}"
         async with self.session.request(method, self.url + path, data=body, headers=sent) as response:
-            return Reply(status=response.status, headers=response.headers, body=await response.read())
+            reply = Reply(status=response.status, headers=response.headers, body=await response.read())
+        described(tuple(self.ingress._routes.routes)).check(method, path, reply.status, reply.headers, reply.body)
+        return reply
 
     async def chat(self, request: dict[str, Any] | bytes = HI, **headers: str) -> Reply:
         body = request if isinstance(request, bytes) else orjson.dumps(request)

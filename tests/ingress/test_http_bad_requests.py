@@ -80,7 +80,7 @@ def test_a_principal_whose_sessions_could_be_mistaken_for_others_is_refused(name
         ("OPTIONS", CHAT, 405, "POST"),
         ("POST", "/v1/models", 405, "GET, HEAD"),
         ("POST", "/health", 405, "GET, HEAD"),
-        ("PUT", "/api/sessions/1", 405, "GET, DELETE, HEAD"),
+        ("PUT", "/api/sessions/1", 405, "GET, PATCH, DELETE, HEAD"),
     ],
 )
 async def test_what_is_not_there_says_so(method: str, path: str, status: int, allowed: str | None) -> None:

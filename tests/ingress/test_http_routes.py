@@ -155,6 +155,7 @@ async def test_the_capabilities_of_the_api() -> None:
         "session": {"method": "GET", "path": "/api/sessions/{id}"},
         "session_messages": {"method": "GET", "path": "/api/sessions/{id}/messages"},
         "session_delete": {"method": "DELETE", "path": "/api/sessions/{id}"},
+        "openapi": {"method": "GET", "path": "/openapi.json"},
         "health": {"method": "GET", "path": "/health"},
         "ready": {"method": "GET", "path": "/readyz"},
     }

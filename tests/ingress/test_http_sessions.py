@@ -19,7 +19,10 @@ ODD = "a/b ?#%ü.."
 def with_sessions() -> FakeGateway:
     gateway = FakeGateway()
     keys = [f"api:alice:{name}" for name in ("1", "2", "3", ODD, "..")] + ["api:bob:1", "api:bob:only"]
-    gateway.sessions = {key: {"key": key, "session_id": f"s_{key}", "state": "idle"} for key in keys}
+    gateway.sessions = {
+        key: {"key": key, "session_id": f"s_{key}", "state": "idle", "turns": {}, "title": None, "summary": None}
+        for key in keys
+    }
     gateway.rows = [{"seq": n, "turn_id": "turn_1", "message": {"role": "user", "content": str(n)}} for n in (1, 2, 3)]
     return gateway
 
@@ -45,6 +48,9 @@ async def test_a_session_is_shown() -> None:
         "key": "api:alice:1",
         "session_id": "s_api:alice:1",
         "state": "idle",
+        "turns": {},
+        "title": None,
+        "summary": None,
     }
 
 
@@ -259,7 +265,7 @@ async def test_a_session_of_another_principal_gets_no_title() -> None:
         reply = await patch(served, "/api/sessions/only", {"title": "Mine"})
 
     assert (reply.status, reply.error["code"]) == (404, "session_not_found")
-    assert "title" not in served.gateway.sessions["api:bob:only"]
+    assert served.gateway.sessions["api:bob:only"]["title"] is None
 
 
 @pytest.mark.parametrize("all_of_it", [True, False])

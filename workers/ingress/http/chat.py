@@ -9,16 +9,19 @@ from aiohttp import web
 
 from workers.gateway import Turn
 from workers.ingress.http.body import read_json
-from workers.ingress.http.completion import Chunks, completion, error_event
+from workers.ingress.http.completion import COMPLETION, Chunks, completion, error_event
 from workers.ingress.http.connection import ClientLimits
 from workers.ingress.http.errors import ended_without_answer, retry_after
 from workers.ingress.http.events import EventStream
-from workers.ingress.http.names import SESSION_ID_HEADER, named, wants_to_park
+from workers.ingress.http.names import SESSION_ID_HEADER, TURN_HEADERS, named, wants_to_park
 from workers.ingress.http.replies import reply
-from workers.ingress.http.request import ChatRequest, parse_chat
+from workers.ingress.http.request import CHAT_BODY, ChatRequest, parse_chat
 from workers.ingress.http.routes import ApiCall, route
+from workers.ingress.http.shapes import ANY, EVENTS, JSON, OF_A_TURN, TEXT, Shape, record
 from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins, ignored
 from workers.turns import Delta, Ended, GatewayDraining, Parked, Reasoning, ToolProgress
+
+_PARKED = record(["id", "object", "status", "session_id"], id=TEXT, object=TEXT, status=TEXT, session_id=TEXT)
 
 
 class ChatRoutes:
@@ -49,6 +52,12 @@ class ChatRoutes:
             "tool_progress_events",
             "client_tools",
             "idempotency",
+        ),
+        shape=Shape(
+            body=CHAT_BODY,
+            headers=TURN_HEADERS,
+            answers={200: {JSON: COMPLETION, EVENTS: ANY}, 202: {JSON: _PARKED}},
+            errors=OF_A_TURN,
         ),
     )
     async def post(self, call: ApiCall) -> web.StreamResponse:

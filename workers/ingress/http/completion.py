@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from workers.ingress.http.errors import ApiError
+from workers.ingress.http.shapes import TEXT, record, schema_of
 from workers.turns import Ended, GatewayDraining, ToolProgress
 
 MODEL = "hermes-actors"  # the model of the API; X-Hermes-Model names the model that answered
@@ -54,6 +55,19 @@ def finish_reason(ended: Ended) -> str:
 def usage(counted: Mapping[str, int]) -> dict[str, int]:
     """Tokens in the fields of the API; zero where the provider named none."""
     return {name: counted.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+
+
+_MESSAGE = record(["role", "content"], role=TEXT, content={"type": ["string", "null"]}, tool_calls={"type": "array"})
+_USAGE = schema_of(usage({}))
+COMPLETION = record(
+    ["id", "object", "created", "model", "choices", "usage"],
+    id=TEXT,
+    object={"const": "chat.completion"},
+    created={"type": "integer"},
+    model={"enum": [MODEL, BARE_MODEL]},
+    choices={"type": "array", "items": record(["message", "finish_reason"], message=_MESSAGE, finish_reason=TEXT)},
+    usage=_USAGE,
+)
 
 
 class Chunks:

@@ -17,6 +17,7 @@ from workers.conversations import canonical, history_hash
 from workers.ingress.http.client_tools import client_tools
 from workers.ingress.http.completion import BARE_MODEL, MODEL
 from workers.ingress.http.errors import ApiError, invalid
+from workers.ingress.http.shapes import ANY, TEXT, Schema, fields_of, record
 from workers.json_depth import MAX_DEPTH, is_too_deep
 
 MAX_USER_CHARS = 512
@@ -210,6 +211,17 @@ _PARAMETERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 
+CHAT_FIELDS: Mapping[str, Schema] = {
+    **fields_of(_PARAMETERS),
+    "user": {"type": ["string", "null"], "maxLength": MAX_USER_CHARS},
+    "model": {"type": ["string", "null"]},
+    **dict.fromkeys(sorted(_CLIENT_TOOLS), ANY),
+}
+STREAMED: Mapping[str, Schema] = {
+    "stream": {"type": ["boolean", "null"]},
+    "stream_options": {"type": ["object", "null"], "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+}
+
 
 _INTEGERS = frozenset({"max_tokens", "max_completion_tokens", "seed"})
 
@@ -228,6 +240,16 @@ def _parameter(name: str, value: Any) -> Any:
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _THOUGHTS = ("thinking", "redacted_thinking", "reasoning")  # parts that some clients keep in their history
 _IMAGE_URLS = ("https://", "http://", "data:image/")
+MESSAGES: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "items": record(
+        ["role"],
+        role={"enum": sorted(_ROLES)},
+        content={"anyOf": [TEXT, {"type": "null"}, {"type": "array", "items": record(["type"], type=TEXT)}]},
+    ),
+}
+CHAT_BODY = record(["messages"], messages=MESSAGES, **STREAMED, **CHAT_FIELDS)
 
 
 def _messages(value: Any) -> list[bytes]:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import web
 
 from workers.ingress.http.errors import ApiError, invalid
+from workers.ingress.http.shapes import Shape
 
 MAX_QUERY_FIELDS = 20
 MAX_QUOTED_CHARS = 200  # of an unknown path, in the answer
@@ -36,6 +37,8 @@ class Route:
     endpoint: str | None  # the name under which the capabilities list it; None: they do not
     features: tuple[str, ...]  # what of the capabilities is true because this route exists
     needs_key: bool
+    shape: Shape | None  # what it takes and gives; None: `/openapi.json` does not have it
+    summary: str  # the first line of the handler's docstring
 
 
 Handler: TypeAlias = Callable[[ApiCall], Awaitable[web.StreamResponse]]
@@ -43,13 +46,26 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 
 def route(
-    method: str, path: str, *, endpoint: str | None = None, features: tuple[str, ...] = (), needs_key: bool = True
+    method: str,
+    path: str,
+    *,
+    endpoint: str | None = None,
+    features: tuple[str, ...] = (),
+    needs_key: bool = True,
+    shape: Shape | None = None,
 ) -> Callable[[Method], Method]:
     """Declare that a method of a class answers this route. :class:`RouteTable` finds it there."""
-    declared = Route(method=method, path=path, endpoint=endpoint, features=features, needs_key=needs_key)
 
     def declare(handler: Method) -> Method:
-        handler.__dict__["route"] = declared
+        handler.__dict__["route"] = Route(
+            method=method,
+            path=path,
+            endpoint=endpoint,
+            features=features,
+            needs_key=needs_key,
+            shape=shape,
+            summary=(handler.__doc__ or "").partition("\n")[0],
+        )
         return handler
 
     return declare

@@ -9,15 +9,26 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from workers.gateway import Gateway, TranscriptPage
+from hermes_actors.wire.refusals import RefusalCode
+from workers.gateway import Gateway, SessionView, TranscriptPage
 from workers.ingress.http.body import read_json
 from workers.ingress.http.connection import ClientLimits
 from workers.ingress.http.cors import CORS
 from workers.ingress.http.errors import SERVER, ApiError, ClientGone, invalid
-from workers.ingress.http.names import is_name, is_session_id
+from workers.ingress.http.names import MAX_CHARS, SESSION_ID_HEADER, is_name, is_session_id
 from workers.ingress.http.replies import listing, reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, query_of, route
+from workers.ingress.http.shapes import (
+    OF_A_THING,
+    TEXT,
+    Schema,
+    Shape,
+    gives,
+    page_of,
+    record,
+    schema_of_type,
+)
 from workers.ingress.http.submitting import refusals_told
 from workers.session_keys import api_session, api_session_id
 from workers.turns import Refusal
@@ -30,6 +41,16 @@ MAX_TITLE_CHARS = 256
 MAX_SEARCHED_CHARS = 256  # of the text to look for
 JSON_LINES = "application/jsonl"
 MAX_DIGITS = 18  # of a number in a query: it fits 64 bits
+
+_NAMED = record(["id", "object", "key"], id=TEXT, object=TEXT, key=TEXT)
+_SESSION: Schema = {"allOf": [_NAMED, schema_of_type(SessionView)]}
+_MESSAGE = record(["seq", "turn_id", "message"], seq={"type": "integer"}, turn_id=TEXT, message=record())
+_PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}, "after": TEXT}
+_NEW_ID: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_CHARS[SESSION_ID_HEADER]}
+_TITLE: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_TITLE_CHARS}
+_SEARCHED: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_SEARCHED_CHARS}
+_MAKING = OF_A_THING | {RefusalCode.SESSION_EXISTS.http_status}
+_DELETED = record(["id", "object", "deleted"], id=TEXT, object=TEXT, deleted={"type": "boolean"})
 
 
 class SessionRoutes:
@@ -44,7 +65,13 @@ class SessionRoutes:
         self._gateway = gateway
         self._limits = limits
 
-    @route("GET", "/api/sessions", endpoint="sessions", features=("session_resources",))
+    @route(
+        "GET",
+        "/api/sessions",
+        endpoint="sessions",
+        features=("session_resources",),
+        shape=Shape(answers=gives(page_of(_NAMED)), query={**_PAGE, "q": _SEARCHED}, errors=OF_A_THING),
+    )
     async def index(self, call: ApiCall) -> web.Response:
         """A page of the caller's sessions, newest activity first."""
         query = query_of(call)
@@ -66,14 +93,19 @@ class SessionRoutes:
         found = [_session(principal, session) for session in page["sessions"]]
         return listing(found, page["next"], incomplete=not page["whole"])
 
-    @route("GET", "/api/sessions/{id}", endpoint="session")
+    @route("GET", "/api/sessions/{id}", endpoint="session", shape=Shape(answers=gives(_SESSION), errors=OF_A_THING))
     async def show(self, call: ApiCall) -> web.Response:
         """One session."""
         with refusals_told():
             session = await self._gateway.describe_session(_key(call))
         return reply(_session(call.principal, session))
 
-    @route("GET", "/api/sessions/{id}/messages", endpoint="session_messages")
+    @route(
+        "GET",
+        "/api/sessions/{id}/messages",
+        endpoint="session_messages",
+        shape=Shape(answers=gives(page_of(_MESSAGE)), query=_PAGE, errors=OF_A_THING),
+    )
     async def messages(self, call: ApiCall) -> web.Response:
         """A page of a transcript, oldest first."""
         key, query = _key(call), query_of(call)
@@ -81,7 +113,14 @@ class SessionRoutes:
             page = await self._gateway.session_messages(key, _number(query, "after", 0), _limit(query))
         return listing(page["messages"], page["next"])
 
-    @route("POST", "/api/sessions", endpoint="session_create")
+    @route(
+        "POST",
+        "/api/sessions",
+        endpoint="session_create",
+        shape=Shape(
+            answers=gives(_SESSION, 201), body=record(id=_NEW_ID, title=_TITLE), body_needed=False, errors=_MAKING
+        ),
+    )
     async def create(self, call: ApiCall) -> web.Response:
         """Make a session. The first message in a session of a new name makes it as well."""
         body = await self._body(call)
@@ -90,7 +129,13 @@ class SessionRoutes:
             session = await self._gateway.create_session(into, call.principal, title)
         return reply(_session(call.principal, session), 201)
 
-    @route("PATCH", "/api/sessions/{id}", endpoint="session_rename", features=("session_titles",))
+    @route(
+        "PATCH",
+        "/api/sessions/{id}",
+        endpoint="session_rename",
+        features=("session_titles",),
+        shape=Shape(answers=gives(_SESSION), body=record(["title"], title=_TITLE), errors=OF_A_THING),
+    )
     async def rename(self, call: ApiCall) -> web.Response:
         """Give a session a title, or take it away."""
         key, body = _key(call), await self._body(call)
@@ -101,7 +146,18 @@ class SessionRoutes:
             session = await self._gateway.rename_session(key, title)
         return reply(_session(call.principal, session))
 
-    @route("POST", "/api/sessions/{id}/fork", endpoint="session_fork", features=("session_fork",))
+    @route(
+        "POST",
+        "/api/sessions/{id}/fork",
+        endpoint="session_fork",
+        features=("session_fork",),
+        shape=Shape(
+            answers=gives(_SESSION, 201),
+            body=record(id=_NEW_ID, turn_id={"type": ["string", "null"]}),
+            body_needed=False,
+            errors=_MAKING,
+        ),
+    )
     async def fork(self, call: ApiCall) -> web.Response:
         """Make a session that begins as this one did, up to a turn."""
         key, body = _key(call), await self._body(call)
@@ -113,7 +169,12 @@ class SessionRoutes:
             session = await self._gateway.fork_session(key, into, call.principal, through)
         return reply(_session(call.principal, session), 201)
 
-    @route("GET", "/api/sessions/{id}/export", endpoint="session_export")
+    @route(
+        "GET",
+        "/api/sessions/{id}/export",
+        endpoint="session_export",
+        shape=Shape(answers={200: {JSON_LINES: TEXT}}, errors=OF_A_THING),
+    )
     async def export(self, call: ApiCall) -> web.StreamResponse:
         """The whole transcript, a message a line (https://jsonlines.org).
 
@@ -145,7 +206,12 @@ class SessionRoutes:
             return {}
         return json_object(await read_json(call.request, max_bytes=MAX_BODY_BYTES, timeout_s=self._limits.body_s))
 
-    @route("DELETE", "/api/sessions/{id}", endpoint="session_delete")
+    @route(
+        "DELETE",
+        "/api/sessions/{id}",
+        endpoint="session_delete",
+        shape=Shape(answers=gives(_DELETED), errors=OF_A_THING),
+    )
     async def delete(self, call: ApiCall) -> web.Response:
         """Cancel what runs in a session, and drop it."""
         with refusals_told():

@@ -17,15 +17,19 @@ from workers.ingress.http.events import EventStream
 from workers.ingress.http.names import TURN_ID_HEADER
 from workers.ingress.http.replies import reply
 from workers.ingress.http.routes import ApiCall, query_of, route
+from workers.ingress.http.shapes import ANY, EVENTS, JSON, OF_A_THING, TEXT, Shape, gives, record
 from workers.ingress.http.submitting import Heard
 from workers.ingress.responses.events import ResponseEvents, sse
 from workers.ingress.responses.input_items import input_items, page
-from workers.ingress.responses.objects import kept_object, turn_named
+from workers.ingress.responses.objects import RESPONSE, kept_object, turn_named
 from workers.turns import Ended, KeptResponse, Refusal
 
 CANCEL_S = 10.0  # for the end of a response that is cancelled; the grace of its tools, and a commit
 MAX_NUMBER_DIGITS = 9
 THE_END = 2**53  # after all messages of a turn
+
+_DELETED = record(["id", "object", "deleted"], id=TEXT, object=TEXT, deleted={"type": "boolean"})
+_INPUT_ITEMS = record(["object", "data", "first_id", "last_id", "has_more"], object=TEXT, data={"type": "array"})
 
 
 class KeptResponseRoutes:
@@ -42,7 +46,17 @@ class KeptResponseRoutes:
         self._limits = limits
         self._clock = clock
 
-    @route("GET", "/v1/responses/{id}", endpoint="response", features=("responses_stored",))
+    @route(
+        "GET",
+        "/v1/responses/{id}",
+        endpoint="response",
+        features=("responses_stored",),
+        shape=Shape(
+            answers={200: {JSON: RESPONSE, EVENTS: ANY}},
+            query={"stream": TEXT, "starting_after": TEXT},
+            errors=OF_A_THING,
+        ),
+    )
     async def show(self, call: ApiCall) -> web.StreamResponse:
         """A response as it is now, or its events again."""
         kept = await self._kept(call)
@@ -57,14 +71,24 @@ class KeptResponseRoutes:
         with Heard(call.request, reading):
             return await self._stream(call.request, kept, reading, int(after or -1))
 
-    @route("DELETE", "/v1/responses/{id}", endpoint="response_delete")
+    @route(
+        "DELETE",
+        "/v1/responses/{id}",
+        endpoint="response_delete",
+        shape=Shape(answers=gives(_DELETED), errors=OF_A_THING),
+    )
     async def delete(self, call: ApiCall) -> web.Response:
         """Keep it no longer. What is in a session's transcript stays there."""
         with _not_found_told():
             await self._gateway.drop_response(call.principal, _turn_id(call))
         return reply({"id": call.parameters["id"], "object": "response", "deleted": True})
 
-    @route("POST", "/v1/responses/{id}/cancel", endpoint="response_cancel")
+    @route(
+        "POST",
+        "/v1/responses/{id}/cancel",
+        endpoint="response_cancel",
+        shape=Shape(answers=gives(RESPONSE), errors=OF_A_THING),
+    )
     async def cancel(self, call: ApiCall) -> web.Response:
         """Cancel a response that runs in the background; one that is over stays as it is."""
         kept = await self._kept(call)
@@ -76,7 +100,14 @@ class KeptResponseRoutes:
                 await self._its_end(call.principal, turn_id)
         return reply(kept_object(await self._kept(call)))
 
-    @route("GET", "/v1/responses/{id}/input_items", endpoint="response_input_items")
+    @route(
+        "GET",
+        "/v1/responses/{id}/input_items",
+        endpoint="response_input_items",
+        shape=Shape(
+            answers=gives(_INPUT_ITEMS), query=dict.fromkeys(("limit", "order", "after"), TEXT), errors=OF_A_THING
+        ),
+    )
     async def input_items(self, call: ApiCall) -> web.Response:
         """A page of what it was asked with."""
         kept = await self._kept(call)

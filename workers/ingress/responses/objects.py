@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workers.ingress.http.errors import ended_without_answer
+from workers.ingress.http.shapes import ANY, TEXT, record
+from workers.ingress.responses.echo import echoed
 from workers.turns import Ended, KeptResponse
 
 RESPONSE_PREFIX = "resp_"
@@ -90,6 +92,22 @@ def finished(
         "output": items(turn_id, ended) if output is None else output,
         "usage": usage(ended.usage) if ended.usage else None,
     }
+
+
+_BEGUN = begun("turn", 0, echoed({}, stored=True, background=False))
+RESPONSE = record(
+    _BEGUN,
+    **dict.fromkeys(_BEGUN, ANY)
+    | {
+        **dict.fromkeys(("id", "object", "model"), TEXT),
+        "created_at": {"type": "integer"},
+        "completed_at": {"type": ["integer", "null"]},
+        "status": {"enum": ["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]},
+        "output": {"type": "array", "items": record(["type", "id"], type=TEXT, id=TEXT)},
+        "usage": {"type": ["object", "null"]},
+        "error": {"type": ["object", "null"]},
+    },
+)
 
 
 def kept_object(kept: KeptResponse) -> dict[str, Any]:

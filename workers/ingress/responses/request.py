@@ -15,6 +15,7 @@ from workers.ingress.http.completion import BARE_MODEL
 from workers.ingress.http.errors import ApiError, invalid
 from workers.ingress.http.names import is_session_id
 from workers.ingress.http.request import ChatRequest, new_part
+from workers.ingress.http.shapes import fields_of, record
 from workers.ingress.responses.echo import echoed
 from workers.ingress.responses.input import InputMessages, check_results, input_messages
 from workers.ingress.responses.previous import NOTHING, Previous
@@ -229,6 +230,7 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "background": (_is_flag, "true or false"),
     "previous_response_id": (_is_text, "a string"),
 }
+RESPONSE_BODY = record(["input"], **fields_of(_FIELDS))
 _UNSUPPORTED = {
     "prompt": "Send the prompt's text in `instructions`.",
     "max_tool_calls": "The gateway's `agent.max_turns` bounds the calls of the agent's own tools.",

@@ -14,14 +14,16 @@ from workers.ingress.http.completion import DONE
 from workers.ingress.http.connection import ClientLimits
 from workers.ingress.http.errors import ApiError, retry_after
 from workers.ingress.http.events import EventStream
-from workers.ingress.http.names import wants_to_park
+from workers.ingress.http.names import TURN_HEADERS, wants_to_park
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
+from workers.ingress.http.shapes import ANY, EVENTS, JSON, OF_A_TURN, Shape
 from workers.ingress.http.submitting import Heard, Submitter, answer_of, begins
 from workers.ingress.responses.asking import Asked, Asking
 from workers.ingress.responses.events import Event, ResponseEvents, sse
-from workers.ingress.responses.objects import begun, finished
+from workers.ingress.responses.objects import RESPONSE, begun, finished
+from workers.ingress.responses.request import RESPONSE_BODY
 from workers.turns import Parked
 
 
@@ -51,7 +53,18 @@ class ResponseRoutes:
         self._limits = limits
         self._clock = clock
 
-    @route("POST", "/v1/responses", endpoint="responses", features=("responses_api", "responses_streaming"))
+    @route(
+        "POST",
+        "/v1/responses",
+        endpoint="responses",
+        features=("responses_api", "responses_streaming"),
+        shape=Shape(
+            body=RESPONSE_BODY,
+            headers=TURN_HEADERS,
+            answers={200: {JSON: RESPONSE, EVENTS: ANY}, 202: {JSON: RESPONSE}},
+            errors=OF_A_TURN,
+        ),
+    )
     async def post(self, call: ApiCall) -> web.StreamResponse:
         """Answer a request.
 

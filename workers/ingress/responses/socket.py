@@ -19,6 +19,7 @@ from workers.gateway import Gateway, Turn
 from workers.ingress.http.errors import ApiError, ClientGone, invalid
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
+from workers.ingress.http.shapes import Shape
 from workers.ingress.http.submitting import Heard, Submitter
 from workers.ingress.responses.asking import Asked, Asking
 from workers.ingress.responses.events import ResponseEvents
@@ -59,7 +60,13 @@ class SocketRoutes:
         self._asking = asking
         self._clock = clock
 
-    @route("GET", "/v1/responses", endpoint="responses_socket", features=("responses_websocket",))
+    @route(
+        "GET",
+        "/v1/responses",
+        endpoint="responses_socket",
+        features=("responses_websocket",),
+        shape=Shape(answers={101: {}}, errors=frozenset({426})),
+    )
     async def connect(self, call: ApiCall) -> web.StreamResponse:
         """Serve a connection until the client closes it, its time is up, or the gateway drains.
 

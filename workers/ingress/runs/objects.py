@@ -10,6 +10,7 @@ import orjson
 
 from workers.ingress.http.completion import MODEL, usage
 from workers.ingress.http.errors import ended_without_answer
+from workers.ingress.http.shapes import TEXT, record, schema_of
 from workers.session_keys import api_session_id
 from workers.turns import (
     Delta,
@@ -46,6 +47,21 @@ def run_object(principal: str, view: TurnView) -> dict[str, Any]:
         "model": MODEL,
     }
     return run if view.ended is None else run | _outcome(view.ended)
+
+
+RUN = record(
+    ["object", "run_id", "status", "created_at", "session_id", "model"],
+    object={"const": "hermes.run"},
+    run_id=TEXT,
+    status={"enum": sorted(set(STATUS.values()))},
+    created_at={"type": "number"},
+    session_id={"type": ["string", "null"]},
+    model=TEXT,
+    output=TEXT,
+    usage=schema_of(usage({})),
+    tool_calls={"type": "array"},
+    error=record(["code", "message"], code=TEXT, message=TEXT),
+)
 
 
 def sse(run_id: str, numbered: NumberedEvent, now: float) -> bytes:

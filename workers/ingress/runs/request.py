@@ -7,9 +7,18 @@ from typing import Any
 
 from workers.ingress.http.completion import BARE_MODEL
 from workers.ingress.http.errors import ApiError, invalid
-from workers.ingress.http.request import ChatRequest, chat_request
+from workers.ingress.http.request import CHAT_FIELDS, MESSAGES, ChatRequest, chat_request
+from workers.ingress.http.shapes import TEXT, record
 
 _OF_RUNS = frozenset({"input", "instructions", "conversation_history", "session_id", "messages", "stream"})
+RUN_BODY = record(
+    ["input"],
+    input={"anyOf": [TEXT, MESSAGES]},
+    instructions={"type": ["string", "null"]},
+    conversation_history={"anyOf": [{"type": "null"}, {"type": "array"}]},
+    session_id={"type": ["string", "null"]},
+    **CHAT_FIELDS,
+)
 
 
 def parse_run(body: Mapping[str, Any]) -> ChatRequest:

@@ -15,16 +15,27 @@ from workers.ingress.http.body import read_json
 from workers.ingress.http.connection import ClientLimits
 from workers.ingress.http.errors import SERVER, ApiError, invalid, retry_after
 from workers.ingress.http.events import EventStream
-from workers.ingress.http.names import SESSION_ID_HEADER, TURN_ID_HEADER, is_session_id, named, wants_to_park
+from workers.ingress.http.names import (
+    SESSION_ID_HEADER,
+    TURN_HEADERS,
+    TURN_ID_HEADER,
+    is_session_id,
+    named,
+    wants_to_park,
+)
 from workers.ingress.http.replies import reply
 from workers.ingress.http.request import json_object
 from workers.ingress.http.routes import ApiCall, route
+from workers.ingress.http.shapes import ANY, EVENTS, OF_A_THING, OF_A_TURN, TEXT, Shape, gives, record
 from workers.ingress.http.submitting import Heard, Submitter, outliving_its_caller, refusals_told
-from workers.ingress.runs.objects import STATUS, run_object, sse
-from workers.ingress.runs.request import parse_run
+from workers.ingress.runs.objects import RUN, STATUS, run_object, sse
+from workers.ingress.runs.request import RUN_BODY, parse_run
 from workers.turns import Parked
 
 MAX_EVENT_ID_DIGITS = 18  # it fits 64 bits
+
+_STARTED = record(["object", "run_id", "status", "session_id"], object=TEXT, run_id=TEXT, status=TEXT)
+_STOPPED = record(["run_id", "status"], run_id=TEXT, status=TEXT)
 
 
 class RunRoutes:
@@ -53,7 +64,13 @@ class RunRoutes:
         self._limits = limits
         self._clock = clock
 
-    @route("POST", "/v1/runs", endpoint="runs", features=("run_submission",))
+    @route(
+        "POST",
+        "/v1/runs",
+        endpoint="runs",
+        features=("run_submission",),
+        shape=Shape(body=RUN_BODY, headers=TURN_HEADERS, answers=gives(_STARTED, 202), errors=OF_A_TURN),
+    )
     async def start(self, call: ApiCall) -> web.Response:
         """Start a run; it is on disk when this answers.
 
@@ -76,14 +93,26 @@ class RunRoutes:
         answer.headers["Location"] = f"/v1/runs/{turn_id}"
         return answer
 
-    @route("GET", "/v1/runs/{id}", endpoint="run_status", features=("run_status",))
+    @route(
+        "GET",
+        "/v1/runs/{id}",
+        endpoint="run_status",
+        features=("run_status",),
+        shape=Shape(answers=gives(RUN), errors=OF_A_THING),
+    )
     async def show(self, call: ApiCall) -> web.Response:
         """How a run is."""
         with refusals_told():
             view = await self._gateway.describe_turn(call.principal, call.parameters["id"])
         return reply(run_object(call.principal, view))
 
-    @route("GET", "/v1/runs/{id}/events", endpoint="run_events", features=("run_events_sse",))
+    @route(
+        "GET",
+        "/v1/runs/{id}/events",
+        endpoint="run_events",
+        features=("run_events_sse",),
+        shape=Shape(headers=("Last-Event-ID",), answers={200: {EVENTS: ANY}}, errors=OF_A_THING),
+    )
     async def events(self, call: ApiCall) -> web.StreamResponse:
         """What a run said and says, up to its end.
 
@@ -104,7 +133,13 @@ class RunRoutes:
                 await stream.send(sse(reading.turn_id, numbered, self._clock()))
         return stream.response
 
-    @route("POST", "/v1/runs/{id}/stop", endpoint="run_stop", features=("run_stop",))
+    @route(
+        "POST",
+        "/v1/runs/{id}/stop",
+        endpoint="run_stop",
+        features=("run_stop",),
+        shape=Shape(answers=gives(_STOPPED), errors=OF_A_THING),
+    )
     async def stop(self, call: ApiCall) -> web.Response:
         """Cancel a run, for good; one that is over stays as it is."""
         run_id = call.parameters["id"]
