@@ -172,6 +172,15 @@ async def test_the_programs_on_the_page_about_open_responses_get_their_answers(t
     assert [text.strip() for text in said] == ["word1 word2 word3"]
 
 
+async def test_the_program_on_the_page_about_runs_hears_the_run_to_its_end(tmp_path: Path) -> None:
+    (program,) = blocks(HOWTO / "start-runs.md", "python")
+    reader = Reader(tmp_path / "home", DEMO)
+    async with reader.gateway:
+        said = await reader.run(sys.executable, "-c", program.replace(ADDRESS, reader.gateway.url))
+
+    assert said.splitlines()[-2:] == ["run.completed", "word1 word2 word3"]
+
+
 @pytest.mark.parametrize(
     "client",
     [client for client in CLIENTS if client.name in ("pydantic-ai", "openai-agents")],
