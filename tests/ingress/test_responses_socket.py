@@ -14,8 +14,10 @@ from fakes.gateway import FakeGateway, completed
 from fakes.open_responses import LAST, check_stream
 from fakes.served_ingress import BOUND_S, KEYS, Served, serving
 
+from hermes_actors.config.model import ApiServerConfig
 from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import assistant_message, canonical
+from workers.ingress.responses.socket import MAX_WAITING
 from workers.turns import Delta, Refusal
 
 HI = canonical({"role": "user", "content": "hi"})
@@ -50,9 +52,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(served: Served, **headers: str) -> AsyncIterator[Client]:
+async def connected(served: Served, *, autoping: bool = True, **headers: str) -> AsyncIterator[Client]:
     sent = {"Authorization": f"Bearer {KEYS['alice']}"} | {k.replace("_", "-"): v for k, v in headers.items()}
-    async with served.session.ws_connect(f"{served.url}/v1/responses", headers=sent) as socket:
+    async with served.session.ws_connect(f"{served.url}/v1/responses", headers=sent, autoping=autoping) as socket:
         yield Client(socket)
 
 
@@ -117,6 +119,68 @@ async def test_a_client_that_leaves_abandons_its_turn() -> None:
             await asyncio.wait_for(served.gateway.accepted.wait(), BOUND_S)
             client.socket._response.connection.transport.abort()  # type: ignore[union-attr]  # it has one while it is open
         await asyncio.wait_for(served.gateway.turns[0].abandoned.wait(), BOUND_S)
+
+
+async def test_a_client_that_closes_its_connection_abandons_its_turn() -> None:
+    async with serving(FakeGateway(Delta(text="a"), completed("a"), held=True)) as served, connected(served) as client:
+        await client.send()
+        await asyncio.wait_for(served.gateway.accepted.wait(), BOUND_S)
+        await client.socket.close()
+        await asyncio.wait_for(served.gateway.turns[0].abandoned.wait(), BOUND_S)
+
+
+async def test_a_ping_is_answered_while_a_response_runs() -> None:
+    gateway = FakeGateway(Delta(text="a"), completed("a"), held=True)
+    async with serving(gateway) as served, connected(served, autoping=False) as client:
+        await client.send()
+        await asyncio.wait_for(gateway.accepted.wait(), BOUND_S)
+        await client.socket.ping(b"there?")
+        while (message := await client.socket.receive(timeout=BOUND_S)).type is aiohttp.WSMsgType.TEXT:
+            assert orjson.loads(message.data)["type"] != "response.completed"
+
+    assert (message.type, bytes(message.data)) == (aiohttp.WSMsgType.PONG, b"there?")
+
+
+async def test_requests_wait_for_the_response_that_runs_and_too_many_close_the_connection() -> None:
+    gateway = FakeGateway(Delta(text="a"), completed("a"), held=True)
+    async with serving(gateway) as served, connected(served) as client:
+        await client.send()
+        await asyncio.wait_for(gateway.accepted.wait(), BOUND_S)
+        for _ in range(MAX_WAITING + 1):
+            await client.send()
+        while (message := await client.socket.receive(timeout=BOUND_S)).type is aiohttp.WSMsgType.TEXT:
+            pass
+
+    assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.POLICY_VIOLATION)
+    assert len(gateway.turns) == 1
+
+
+async def test_a_gateway_that_stops_closes_a_connection_that_waits(served: Served) -> None:
+    async with connected(served) as client:
+        await client.ask()
+        closing = asyncio.create_task(served.ingress.close(BOUND_S))
+        closed = await client.socket.receive(timeout=BOUND_S)
+        await closing
+
+    assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.SERVICE_RESTART)
+
+
+async def test_a_key_that_is_taken_back_is_refused_over_its_open_connection(served: Served) -> None:
+    async with connected(served) as client:
+        await client.ask()
+        served.ingress.reconfigure(ApiServerConfig(), {"bob": KEYS["bob"]})
+        (error,) = await client.ask()
+
+    assert error["status"] == 401
+    assert len(served.gateway.turns) == 1
+
+
+async def test_a_connection_has_no_idempotency_key(served: Served) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        async with connected(served, Idempotency_Key="once"):
+            pass
+
+    assert refused.value.status == 400
 
 
 async def test_a_gateway_that_drains_closes_the_connection_after_the_response(served: Served) -> None:

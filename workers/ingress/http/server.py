@@ -79,7 +79,12 @@ class HttpIngress:
             submitter, asking, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
         sockets = self._sockets = SocketRoutes(
-            gateway, submitter, asking, max_body_bytes=config.max_body_bytes, clock=clock
+            gateway,
+            submitter,
+            asking,
+            identify=lambda authorization: self._principals.identify(authorization),  # which a reload replaces
+            max_body_bytes=config.max_body_bytes,
+            clock=clock,
         )
         runs = self._runs = RunRoutes(
             gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
@@ -144,6 +149,7 @@ class HttpIngress:
         self._closing = True
         for slot in list(self._listeners):
             await self.unlisten(slot)
+        self._sockets.stop()
         fresh = [connection for connection in self._connections() if connection.fresh]
         self._close_idle(spare=fresh)
         await _gone(fresh, FRESH_S)
