@@ -20,15 +20,8 @@ from hermes_actors.config.model import Compaction, SessionsConfig
 from workers.models.context import size_of
 from workers.models.offer import Offer
 from workers.models.provider import ModelFailure, ModelReply, ModelRequest, ToolCall
-from workers.runtimes.chat.compaction import (
-    MAX_PIECES,
-    SUMMARISE,
-    calls_of,
-    how_many_to_summarise,
-    in_words,
-    pieces_of,
-    with_results,
-)
+from workers.models.summary import MAX_PIECES, SUMMARISE, in_words, pieces_of
+from workers.runtimes.chat.compaction import calls_of, how_many_to_summarise, with_results
 from workers.runtimes.chat.past import past_of
 from workers.runtimes.runtime import Memory
 from workers.sessions.reading import describe
@@ -434,7 +427,7 @@ def past(text: str) -> PastTurn:
     size=st.integers(64, 4000),
 )
 def test_pieces_of_a_conversation_are_bounded_and_end_with_its_end(texts: list[str], size: int) -> None:
-    pieces = pieces_of([past(text) for text in texts], size)
+    pieces = pieces_of([past(text).rows for text in texts], size)
 
     assert len(pieces) <= MAX_PIECES
     assert all(len(piece.encode()) <= size for piece in pieces)

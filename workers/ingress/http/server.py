@@ -25,6 +25,7 @@ from workers.ingress.http.service import ServiceRoutes
 from workers.ingress.http.sessions import SessionRoutes
 from workers.ingress.http.submitting import Submitter
 from workers.ingress.responses.asking import Asking
+from workers.ingress.responses.compacting import CompactRoutes
 from workers.ingress.responses.kept import KeptResponseRoutes
 from workers.ingress.responses.routes import ResponseRoutes
 from workers.ingress.responses.socket import SocketRoutes
@@ -89,9 +90,12 @@ class HttpIngress:
         runs = self._runs = RunRoutes(
             gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
         )
+        compacting = self._compacting = CompactRoutes(
+            gateway, submitter, max_body_bytes=config.max_body_bytes, limits=self._limits, clock=clock
+        )
         kept = KeptResponseRoutes(gateway, limits=self._limits, clock=clock)
         self._routes = RouteTable(
-            chat, responses, sockets, kept, runs, service, SessionRoutes(gateway, limits=self._limits)
+            chat, responses, sockets, compacting, kept, runs, service, SessionRoutes(gateway, limits=self._limits)
         )
         self._gateway = gateway
         self._closing = False
@@ -119,7 +123,7 @@ class HttpIngress:
 
     def _apply(self, config: ApiServerConfig) -> None:
         self._max_body_bytes = config.max_body_bytes
-        for part in (self._chat, self._responses, self._sockets, self._runs):
+        for part in (self._chat, self._responses, self._sockets, self._compacting, self._runs):
             part.max_body_bytes = config.max_body_bytes
         self._submitter.drops_sampling = config.sampling_parameters == "drop"
         self._asking.keeps = config.response_days > 0

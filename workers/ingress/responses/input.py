@@ -12,6 +12,7 @@ import orjson
 from hermes_actors.wire.refusals import RefusalCode
 from workers.conversations import assistant_message, canonical
 from workers.ingress.http.errors import ApiError, invalid
+from workers.ingress.responses.compaction_item import summary_message
 
 MAX_CALL_ID_CHARS = 256
 MAX_REFERENCES = 128  # in one request
@@ -102,6 +103,8 @@ def input_messages(value: Any, known: Mapping[str, Mapping[str, Any]], history: 
         if kind == "function_call_output":
             messages.results[len(messages.rows)] = _call_id(item, where)
             messages.add("tool", _result(item, where), where)
+        elif kind == "compaction":
+            messages.add("user", summary_message(item, where), where)
         else:
             role = _role(item, where)
             messages.add(role, canonical({"role": role, "content": _content(item.get("content"), where, role)}), where)
@@ -161,11 +164,11 @@ def _referred(item: Any, where: str, known: Mapping[str, Mapping[str, Any]]) -> 
 
 def _kind(item: Mapping[str, Any], where: str) -> str:
     kind = item.get("type") or ("message" if "role" in item else None)
-    if kind in ("message", "function_call", "function_call_output", "reasoning"):
+    if kind in ("message", "function_call", "function_call_output", "reasoning", "compaction"):
         return str(kind)
     raise invalid(
         f"{where}.type",
-        f"`{where}.type` must be message, function_call, function_call_output, reasoning or {_REFERENCE}.",
+        f"`{where}.type` must be message, function_call, function_call_output, reasoning, compaction or {_REFERENCE}.",
         "unsupported_item",
     )
 

@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import orjson
 import structlog
 
 from hermes_actors.config.model import Compaction
 from workers.models.cause import Cause
-from workers.models.content import text_of
 from workers.models.context import (
     fitted,
     leading_results,
@@ -28,6 +26,7 @@ from workers.models.context import (
 )
 from workers.models.gauge import Gauge
 from workers.models.provider import ModelReply, ModelRequest, RequestedModel
+from workers.models.summary import MAX_SUMMARY_CHARS, PIECE_BYTES, pieces_of, summary_request
 from workers.runtimes.runtime import Memory
 from workers.runtimes.transcript import brings_results, results_in, waiting_calls
 from workers.store.shard import StoreFailed, Summary
@@ -39,20 +38,10 @@ SUMMARY_S = 120.0  # for the model to write a summary, of however many pieces
 SUMMARY_PAUSE_S = 60.0  # after one that failed, before a turn tries again; till then the oldest turns are left out
 PIECE_SHARE = 0.5  # of the window, for the part of a conversation that one request summarises
 LEAST_PIECE_SHARE = PIECE_SHARE / 4  # of the window, once the model refused larger parts
-PIECE_BYTES = 48 * 1024  # the same where the window is not known
-MAX_PIECES = 8  # of one summary; what is older than these is not in it
-MAX_SAID_CHARS = 2000  # of one message in what is summarised
-MAX_SUMMARY_CHARS = 6000
 SUMMARY_SHARE = 0.125  # of the window, at most, for a summary
 KEPT_SHARE = 0.5  # of the room that the turns have, for those that stay word for word
 FULL_SHARE = 0.95  # of the window that a request may fill at all: sizes are estimates
 REFUSED_SHARE = 0.9  # of the size of a request that was refused as too large
-
-SUMMARISE = (
-    "You summarise the beginning of a conversation between a person and an assistant, so that the assistant can go on "
-    "without it. Keep names, numbers, dates, decisions, promises, open questions, what tools did, and what the person "
-    "wants and dislikes. Write plain sentences, at most 300 words. Write only the summary."
-)
 
 
 class NoSummary(Exception):
@@ -155,7 +144,7 @@ async def _summarised(turns: Sequence[PastTurn], before: Summary | None, asked: 
     while True:
         most = summary_chars(asked.gauge())  # an earlier summary may be another model's, with a larger window
         text = before.text[:most] if before is not None else ""
-        for piece in pieces_of(turns, piece_bytes(asked.gauge(), share)):
+        for piece in pieces_of([turn.rows for turn in turns], piece_bytes(asked.gauge(), share)):
             outcome = await asked.ask(summary_request(text, piece))
             if not isinstance(outcome, ModelReply):
                 break
@@ -214,47 +203,3 @@ def summary_chars(gauge: Gauge) -> int:
     if gauge.window is None:
         return MAX_SUMMARY_CHARS
     return min(MAX_SUMMARY_CHARS, gauge.bytes(int(SUMMARY_SHARE * gauge.window)))
-
-
-def pieces_of(turns: Sequence[PastTurn], size: int) -> list[str]:
-    """The turns in words, in pieces of at most ``size`` bytes; of more than :data:`MAX_PIECES` the newest."""
-    pieces: list[str] = []
-    for turn in turns:
-        said = in_words(turn.rows, max_chars=min(MAX_SAID_CHARS, size // 4))
-        if pieces and len(pieces[-1].encode()) + len(said.encode()) < size:
-            pieces[-1] = f"{pieces[-1]}\n{said}"
-        else:
-            pieces.append(said.encode()[:size].decode(errors="ignore"))
-    return pieces[-MAX_PIECES:]
-
-
-def in_words(rows: Sequence[bytes], *, max_chars: int) -> str:
-    """A turn as a person would note it down: who said what, which tools were called, what they gave."""
-    lines: list[str] = []
-    for row in rows:
-        message = orjson.loads(row)
-        text = _bounded(text_of(message.get("content")), max_chars)
-        match message.get("role"):
-            case "user":
-                lines.append(f"Person: {text}")
-            case "assistant":
-                if text:
-                    lines.append(f"Assistant: {text}")
-                for call in message.get("tool_calls") or ():
-                    function = call.get("function") or {}
-                    arguments = _bounded(str(function.get("arguments", "")), max_chars // 4)
-                    lines.append(f"Assistant called {function.get('name', 'a tool')} with {arguments}")
-            case "tool":
-                lines.append(f"The tool answered: {_bounded(text, max_chars // 2)}")
-    return "\n".join(lines)
-
-
-def summary_request(before: str, piece: str) -> ModelRequest:
-    """What the model is asked for a summary of an earlier summary and a piece of conversation."""
-    earlier = f"Summary of what came before:\n{before}\n\n" if before else ""
-    text = f"{earlier}Conversation:\n{piece}\n\nNow write one summary of all of this."
-    return ModelRequest(system=SUMMARISE, messages=[orjson.dumps({"role": "user", "content": text})])
-
-
-def _bounded(text: str, chars: int) -> str:
-    return text if len(text) <= chars else f"{text[: chars * 2 // 3]} […] {text[len(text) - chars // 3 :]}"
