@@ -164,7 +164,7 @@ class SearchFound:
 class PastTurn:
     """A turn of a transcript, as a later request to the model carries it.
 
-    Nothing of it ever changes but what is measured of it, and whether a caller heard its end.
+    Nothing of it ever changes but what is measured of it, and whether a caller heard its end or sent it again.
     """
 
     turn_id: str  # empty for a summary of earlier turns
@@ -173,6 +173,7 @@ class PastTurn:
     own_fault: bool = False  # failed because of its own content; must not be sent again
     ended_at: float | None = None  # seconds since the epoch; None where it has no end
     unheard: bool = False  # its callers were gone when it ended, as far as this worker knows
+    repeated: bool = False  # it was cut, and its message came again, as far as this worker knows
     size: int = field(default=-1, init=False, repr=False, compare=False)  # see workers.models.context; -1: unknown
     is_plain: bool | None = field(default=None, init=False, repr=False, compare=False)  # see workers.models.messages
 

@@ -36,6 +36,7 @@ class RefusalCode(StrEnum):
     STORE_FAILED = "store_failed", 500
     MESSAGE_TOO_LARGE = "message_too_large", 413
     BAD_REQUEST = "bad_request", 400
+    TURN_INTERRUPTED = "turn_interrupted", 400  # its message came again, again: no library repeats what gets a 400
     NO_SUCH_CALL = "no_such_call", 400  # a result of a tool came that no call waits for
 
     # between processes: the receiver asks again elsewhere, and no caller sees them

@@ -92,10 +92,12 @@ async def test_a_turn_that_a_crash_cut_does_not_run_when_its_message_is_sent_aga
         first_status, first, _ = await cut
 
         status, again, headers = await gateway.chat("do it", name, via=via)
+        last_status, last, _ = await gateway.chat("do it", name, via=via)
 
     assert (status, first_status) == (503, 503)
     assert again["error"]["code"] == first["error"]["code"] == "turn_interrupted"
     assert headers["Idempotency-Replayed"] == "true"
+    assert (last_status, last["error"]["code"]) == (400, "turn_interrupted"), "which no library sends again"
     assert model.count == asked + 1
     await gateway.say("go on", name)
     assert (await said(gateway, name))[-2:] == ["do it", "go on"]

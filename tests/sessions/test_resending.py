@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import orjson
@@ -283,3 +283,22 @@ async def test_a_command_that_timed_out_and_comes_again_is_done_once(bench: Benc
     assert (await end_of(again)).text == "re: one"
     assert again.turn_id == command.turn_id
     assert len(bench.model.requests) == 2
+
+
+async def test_a_message_whose_turn_was_cut_gets_its_end_once_more_and_then_a_refusal(bench: Bench) -> None:
+    bench.model.gate.clear()
+    feed = await bench.send("hello")
+    await bench.model.until_asked(1)
+    await bench.sessions.stop("shutdown_timeout")
+    await end_of(feed)
+    left = Bench(bench.sessions.config, store=bench.store.reopened(), registry=bench.registry)
+    await left.store.finish(replace(await end_of(feed), state="interrupted"), [])
+
+    again = await left.talk("hello")
+    with pytest.raises(Refusal) as refused:
+        await left.send("hello")
+
+    assert (again.state, again.turn_id, again.replayed) == ("interrupted", feed.turn_id, True)
+    assert refused.value.code.http_status == 400
+    assert left.model.requests == []
+    await left.sessions.close()

@@ -45,6 +45,11 @@ MAX_KNOWN_COMMANDS = 1000  # the latest, so that none is done again; commands ar
 MAX_BARE = 64  # requests to the model alone that a worker runs at once
 MAILBOX_RETRY_AFTER_S = 2.0  # a turn's length is unknown; soon enough to notice, late enough not to hammer
 
+CUT_BEFORE = (
+    "A restart or a crash of the gateway cut the turn of this message off. It does not run again, because its tools "
+    "may have acted. What to do: say how to go on, in other words."
+)
+
 Admit: TypeAlias = Callable[[Submission, OwnedShard], Awaitable[TurnFeed]]
 
 
@@ -278,11 +283,20 @@ class Admission:
         return recognised
 
     async def _again(self, resident: Resident, turn_id: str, shard: OwnedShard) -> TurnFeed:
-        """The feed of a turn whose message came again: it lives, or its end is on disk or owed to it."""
+        """The feed of a turn whose message came again: it lives, or its end is on disk or owed to it.
+
+        Raises:
+            Refusal: ``turn_interrupted``; it was cut, and its message came again before.
+        """
         work = resident.mailbox.items.get(turn_id)
         if work is not None:
             return work.feed
-        resident.session.past[-1].unheard = False  # its caller hears it now
+        last = resident.session.past[-1]
+        last.unheard = False  # its caller hears it now
+        if last.state == "interrupted":
+            if last.repeated:
+                raise Refusal(RefusalCode.TURN_INTERRUPTED, CUT_BEFORE)
+            last.repeated = True
         row = await shard.store.turn(turn_id)
         if row is None:
             raise Refusal(RefusalCode.SHARD_UNAVAILABLE, "The session was deleted just now.", SHARD_RETRY_AFTER_S)
