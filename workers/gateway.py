@@ -47,6 +47,7 @@ class SessionView(TypedDict):
     state: str  # passivated | idle | busy
     turns: dict[str, int]  # by state of turns: how many
     title: str | None  # that its caller gave it
+    running: str | None  # the id of the turn that runs
     summary: dict[str, Any] | None  # turns that its model gets as a summary, and since when in seconds since the epoch
     session_id: NotRequired[str]  # this and the rest: of a session in memory
     model: NotRequired[str | None]

@@ -108,13 +108,25 @@ async def reply(endpoint: Endpoint, message: str) -> AsyncGenerator[Event]:
     Raises:
         ChatFailed: refused, failed, cut, or silent for :data:`SILENCE_S`.
     """
+    async with connected(endpoint) as client, _post(client, endpoint, message) as answer:
+        if answer.status != 200:
+            raise refusal(answer.status, await answer.content.read(MAX_ERROR_BYTES))
+        async for event in _events(answer.content):
+            yield event
+
+
+@contextlib.asynccontextmanager
+async def connected(endpoint: Endpoint) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of the API with its key; what goes wrong with the connection is said in words for people.
+
+    Raises:
+        ChatFailed: it could not be made, broke, or was silent for :data:`SILENCE_S`.
+    """
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+    headers = {"Authorization": f"Bearer {endpoint.key}"}
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as client, _post(client, endpoint, message) as answer:
-            if answer.status != 200:
-                raise _refusal(answer.status, await answer.content.read(MAX_ERROR_BYTES))
-            async for event in _events(answer.content):
-                yield event
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as client:
+            yield client
     except TimeoutError as error:
         raise ChatFailed("connection", f"{endpoint.url} is silent: {error or 'time-out'}") from error
     except aiohttp.ClientPayloadError as error:
@@ -141,7 +153,7 @@ async def tell(endpoint: Endpoint, message: str, on_event: Callable[[Event], Non
 def _post(client: aiohttp.ClientSession, endpoint: Endpoint, message: str) -> Any:
     return client.post(
         f"{endpoint.url}/v1/chat/completions",
-        headers={"Authorization": f"Bearer {endpoint.key}", "X-Hermes-Session-Id": endpoint.session},
+        headers={"X-Hermes-Session-Id": endpoint.session},
         json={"model": "hermes-actors", "stream": True, "messages": [{"role": "user", "content": message}]},
     )
 
@@ -155,7 +167,7 @@ async def _events(body: aiohttp.StreamReader) -> AsyncIterator[Event]:
             if data == END_OF_STREAM:
                 yield Finished(reason=reason or "stop")
                 return
-            said = _object(data)
+            said = object_of(data)
             if said.get("error"):
                 raise _failure(said, "the turn failed")
             if name == TOOL_PROGRESS:
@@ -168,8 +180,9 @@ async def _events(body: aiohttp.StreamReader) -> AsyncIterator[Event]:
     raise ChatFailed("connection", CUT)
 
 
-def _refusal(status: int, body: bytes) -> ChatFailed:
-    return _failure(_object(body), f"HTTP {status}")
+def refusal(status: int, body: bytes) -> ChatFailed:
+    """What the API refused, in its words."""
+    return _failure(object_of(body), f"HTTP {status}")
 
 
 def _failure(said: dict[str, Any], otherwise: str) -> ChatFailed:
@@ -180,7 +193,8 @@ def _failure(said: dict[str, Any], otherwise: str) -> ChatFailed:
     return ChatFailed(str(error.get("code") or error.get("type")), str(error.get("message") or otherwise))
 
 
-def _object(data: str | bytes) -> dict[str, Any]:
+def object_of(data: str | bytes) -> dict[str, Any]:
+    """The JSON object that the API sent; an empty one where it sent none."""
     try:
         said = json.loads(data)
     except ValueError:

@@ -6,6 +6,8 @@ the configuration 60 ms, where ``--help`` takes 70 ms in all.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
 import time
@@ -184,6 +186,43 @@ def chat(session: str, message: str | None, key_env: str | None, home: Home, as_
         raise Failed(failed.code, why) from failed
     except KeyboardInterrupt as let_go:
         raise Failed("interrupted", repl.LET_GO) from let_go
+
+
+@ctl.command(cls=CliCommand, epilog=example("hermes-ctl attach work", "hermes-ctl attach work --json | tee turn.jsonl"))
+@click.argument("session", callback=_session_name)
+@click.option("--key-env", metavar="NAME", help="The variable with the API key, in the environment or the home's .env.")
+@home_option
+@json_option
+def attach(session: str, key_env: str | None, home: Home, as_json: bool) -> None:
+    """Show the turn that runs in SESSION live, from its beginning.
+
+    Ctrl-C detaches, and the turn goes on. With --json each event is a line of JSON. Exit code 1 where no turn runs.
+    """
+    from hermes_actors.cli import attach as attaching
+    from hermes_actors.cli import endpoint, render, repl
+    from hermes_actors.cli.chat import WRONG_KEY, ChatFailed, Endpoint
+
+    key = endpoint.api_key(home, key_env, os.environ)
+    target = Endpoint(url=endpoint.public_url(home), key=key.value, session=session)
+    screen = repl.Screen(_forgiving(sys.stdout), render.console(stderr=True))
+
+    def show_event(data: dict[str, Any]) -> None:
+        if as_json:
+            click.echo(json.dumps(data))
+        event = attaching.shown(data)
+        if event is not None and not as_json:
+            screen.show(event)
+
+    try:
+        with contextlib.nullcontext() if as_json else screen.waiting():
+            attaching.attach(target, show_event)
+    except attaching.NothingRuns as idle:
+        raise Failed("nothing_runs", str(idle)) from idle
+    except ChatFailed as failed:
+        why = f"{failed} It is that of {key.origin}." if failed.code == WRONG_KEY else str(failed)
+        raise Failed(failed.code, why) from failed
+    except KeyboardInterrupt as let_go:
+        raise Failed("interrupted", attaching.LET_GO) from let_go
 
 
 def _forgiving(stream: TextIO) -> TextIO:

@@ -49,6 +49,7 @@ class FakeApi:
     ) -> None:
         self.asked: list[tuple[dict[str, str], dict[str, Any]]] = []  # headers, body
         self.gone = asyncio.Event()  # a client left while we hung
+        self.running: str | None = None  # the turn that runs in each session
         self._talk = talk
         self._status = status
         self._error = error
@@ -59,6 +60,9 @@ class FakeApi:
         self.asked.append((dict(request.headers), await request.json()))
         if self._status != 200:
             return web.Response(status=self._status, body=json.dumps(self._error), content_type="application/json")
+        return await self._said(request)
+
+    async def _said(self, request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         for event in self._talk:
@@ -72,11 +76,23 @@ class FakeApi:
             request.transport.close()
         return answer
 
+    async def session(self, request: web.Request) -> web.Response:
+        self.asked.append((dict(request.headers), {"session": request.match_info["id"]}))
+        if self._status != 200:
+            return web.Response(status=self._status, body=json.dumps(self._error), content_type="application/json")
+        return web.json_response({"id": request.match_info["id"], "running": self.running})
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        assert request.match_info["id"] == self.running
+        return await self._said(request)
+
 
 @asynccontextmanager
 async def served(api: FakeApi) -> AsyncIterator[str]:
     """The URL of the API on a free port of this machine, until the block ends."""
     app = web.Application()
     app.router.add_post("/v1/chat/completions", api.completions)
+    app.router.add_get("/api/sessions/{id}", api.session)
+    app.router.add_get("/v1/runs/{id}/events", api.events)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")

@@ -243,6 +243,7 @@ class FakeGateway:
             "state": "passivated",
             "turns": {},
             "title": title,
+            "running": None,
             "summary": None,
         }
         self.sessions[key] = made

@@ -20,7 +20,15 @@ def with_sessions() -> FakeGateway:
     gateway = FakeGateway()
     keys = [f"api:alice:{name}" for name in ("1", "2", "3", ODD, "..")] + ["api:bob:1", "api:bob:only"]
     gateway.sessions = {
-        key: {"key": key, "session_id": f"s_{key}", "state": "idle", "turns": {}, "title": None, "summary": None}
+        key: {
+            "key": key,
+            "session_id": f"s_{key}",
+            "state": "idle",
+            "turns": {},
+            "title": None,
+            "running": None,
+            "summary": None,
+        }
         for key in keys
     }
     gateway.rows = [{"seq": n, "turn_id": "turn_1", "message": {"role": "user", "content": str(n)}} for n in (1, 2, 3)]
@@ -50,6 +58,7 @@ async def test_a_session_is_shown() -> None:
         "state": "idle",
         "turns": {},
         "title": None,
+        "running": None,
         "summary": None,
     }
 

@@ -438,3 +438,18 @@ async def test_a_line_takes_the_place_of_an_empty_answer_for_who_streams_too(ben
     assert isinstance(events[-1], Ended)
     assert (events[-1].state, events[-1].text) == ("completed", line)
     assert "empty answer" in line
+
+
+async def test_a_session_names_the_turn_that_runs_in_it(bench: Bench) -> None:
+    bench.model.gate.clear()
+    feed = await bench.send("one")
+    await bench.model.until_asked(1)
+
+    running = await describe(bench.sessions, "api:default:a", bench.shard)
+    bench.model.gate.set()
+    await end_of(feed)
+    await until_idle()
+    idle = await describe(bench.sessions, "api:default:a", bench.shard)
+
+    assert (running["running"], running["state"]) == (feed.turn_id, "busy")
+    assert (idle["running"], idle["state"]) == (None, "idle")

@@ -38,11 +38,14 @@ async def describe(sessions: Residents, key: str, shard: OwnedShard) -> SessionV
         "key": key,
         "state": "passivated",
         "title": title,
+        "running": None,
         "turns": turns,
         "summary": _summarised(summary),
     }
     if resident is not None:
         view["state"] = "busy" if resident.busy else "idle"
+        running = resident.mailbox.running
+        view["running"] = running.turn_id if running is not None and running.is_turn else None
         if resident.ready is None:
             session = resident.session
             view["session_id"], view["model"] = session.session_id, session.model
