@@ -8,6 +8,8 @@ import itertools
 from fakes.model_server import ModelServer, say
 from fakes.running_gateway import RunningGateway
 
+INDEXED_S = 0.2  # the worker that keeps the index hears of an agent a moment after its caller has the reply
+
 
 async def landings(gateway: RunningGateway, session: str, times: int = 16) -> set[str]:
     """The workers that requests of one session landed on, each on a connection of its own."""
@@ -93,6 +95,7 @@ async def test_a_stateless_follow_up_finds_the_agent_of_its_conversation(
         status, body, _ = await gateway.chat(conversation, Connection="close")
         assert status == 200
         conversation += [body["choices"][0]["message"], {"role": "user", "content": "[[tool:pid:{}]] and now?"}]
+        await asyncio.sleep(INDEXED_S)
 
     replies = {message["content"] for message in conversation if message["role"] == "assistant"}
     assert len(replies) == 1, "each turn reached the same tool process, so the same agent"

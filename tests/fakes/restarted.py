@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ class Restarted:
         self.model = model
         self.exit_codes: list[int] = []
         self._counted = directory / "counted"
+        self._cuts = count(1)
 
     async def cut(self, kind: Kind) -> None:
         """End what runs, and return when the gateway serves again."""
@@ -63,7 +65,8 @@ class Restarted:
     async def cut_while_running(self, kind: Kind, *sessions: str, in_a_tool: str | None = None) -> list[Any]:
         """End what runs, with a turn in each of these sessions; what their callers got."""
         before = self.model.in_flight
-        held = [asyncio.ensure_future(self.gateway.chat("[[hang]]", session)) for session in sessions]
+        text = f"[[hang]] {next(self._cuts)}"  # the same words again would be taken for a library's repeat
+        held = [asyncio.ensure_future(self.gateway.chat(text, session)) for session in sessions]
         await self.model.until(lambda: self.model.in_flight == before + len(sessions))
         if in_a_tool is not None:
             held.append(asyncio.ensure_future(self.gateway.chat(HELD_IN_A_TOOL, in_a_tool)))
